@@ -1,0 +1,152 @@
+"""Pooled scores of a binary segmentation, from the four counts of its confusion table.
+
+All scores are *pooled*: add the counts of slices or cases first, then score the sum once.
+
+The rule for empty masks, here and nowhere else: every score is a share ``part / whole``, and the share of an
+empty whole is 1.0, because there was nothing to get wrong. Hence, for IoU and Dice,
+
+==========  ===========  =====
+reference   prediction   score
+==========  ===========  =====
+empty       empty        1.0
+empty       not empty    0.0
+not empty   empty        0.0
+not empty   not empty    formula
+==========  ===========  =====
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels of a binary segmentation by outcome; ``Counts()`` is the neutral element of ``+``.
+
+    Args:
+        tp: true positives, predicted and in the reference.
+        fp: false positives, predicted and not in the reference.
+        fn: false negatives, not predicted and in the reference.
+        tn: true negatives, neither.
+
+    Raises:
+        ValueError: a count is negative.
+        TypeError: a count is no integer.
+
+    Example:
+        >>> Counts(tp=2, fp=1, fn=1, tn=0) + Counts(tp=1, fp=0, fn=0, tn=9)
+        Counts(tp=3, fp=1, fn=1, tn=9)
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    tn: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            # Python's ints, because products of NumPy's overflow in the Rand index.
+            value = operator.index(getattr(self, field.name))
+            if value < 0:
+                raise ValueError(f"`{field.name}` must not be negative. Received: {field.name}={value}")
+            object.__setattr__(self, field.name, value)
+
+    @classmethod
+    def of(cls, prediction: np.ndarray, reference: np.ndarray) -> Counts:
+        """Count the outcomes of one mask against another.
+
+        Args:
+            prediction: ndarray of any shape, dtype bool.
+            reference: ndarray of the same shape, dtype bool.
+
+        Returns:
+            The counts; all zero for arrays without pixels.
+
+        Raises:
+            ValueError: a mask is not boolean, or the shapes differ.
+        """
+        for name, mask in (("prediction", prediction), ("reference", reference)):
+            if mask.dtype != np.bool_:
+                raise ValueError(f"`{name}` must be a boolean array. Received: dtype={mask.dtype}")
+        if prediction.shape != reference.shape:
+            raise ValueError(
+                "`prediction` must have the shape of `reference`. "
+                f"Received: prediction.shape={prediction.shape}, reference.shape={reference.shape}"
+            )
+        tp = int(np.count_nonzero(prediction & reference))
+        fp = int(np.count_nonzero(prediction)) - tp
+        fn = int(np.count_nonzero(reference)) - tp
+        return cls(tp=tp, fp=fp, fn=fn, tn=prediction.size - tp - fp - fn)
+
+    def __add__(self, other: Counts) -> Counts:
+        if not isinstance(other, Counts):
+            return NotImplemented
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of pixels counted."""
+        return self.tp + self.fp + self.fn + self.tn
+
+
+def share(part: int, whole: int) -> float:
+    """``part / whole`` in [0, 1]; 1.0 when ``whole`` is 0 (the module's rule for empty masks)."""
+    return part / whole if whole else 1.0
+
+
+def pixel_accuracy(counts: Counts) -> float:
+    """Share of pixels with the right class, ``(TP + TN) / (TP + FP + FN + TN)`` (paper, section 3.2.2).
+
+    In [0, 1], 1 is best. Without any pixel: 1.0.
+    """
+    return share(counts.tp + counts.tn, counts.n_pixels)
+
+
+def iou(counts: Counts) -> float:
+    """Intersection over union (Jaccard index), ``TP / (TP + FP + FN)`` (paper, section 3.2.2).
+
+    In [0, 1], 1 is best. Both masks empty: 1.0; exactly one empty: 0.0.
+    """
+    return share(counts.tp, counts.tp + counts.fp + counts.fn)
+
+
+def dice(counts: Counts) -> float:
+    """Dice coefficient, ``2 TP / (2 TP + FP + FN) = 2 IoU / (1 + IoU)``, the score of the LiTS challenge.
+
+    Not in the paper, which reports IoU. In [0, 1], 1 is best. Both masks empty: 1.0; exactly one empty: 0.0.
+    """
+    return share(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def rand_index(counts: Counts) -> float:
+    """Rand index: share of the pairs of pixels on which the two segmentations agree (paper, section 3.2.2).
+
+    A pair agrees when its pixels have the same class in both segmentations, or different classes in both.
+    With two classes a pair disagrees exactly when one of its pixels is classified correctly and the other is
+    not, so with n pixels
+
+        RI = 1 - (TP + TN) (FP + FN) / (n (n - 1) / 2),
+
+    computed over all pairs, without sampling, in integers of any size. Pairs are formed across the whole
+    pool, also between slices and cases. The index looks at the partition only: a mask and its complement
+    agree fully.
+
+    In [0, 1], 1 is best. Fewer than two pixels: 1.0.
+    """
+    n_pairs = counts.n_pixels * (counts.n_pixels - 1) // 2
+    n_disagreeing = (counts.tp + counts.tn) * (counts.fp + counts.fn)
+    return share(n_pairs - n_disagreeing, n_pairs)
+
+
+def scores(counts: Counts) -> dict[str, float]:
+    """The four pooled scores by name: ``pixel_accuracy``, ``iou``, ``dice``, ``rand_index``."""
+    return {
+        "pixel_accuracy": pixel_accuracy(counts),
+        "iou": iou(counts),
+        "dice": dice(counts),
+        "rand_index": rand_index(counts),
+    }
