@@ -1,0 +1,304 @@
+"""From a folder of CT volumes with labels to a slice store.
+
+    python -m data.prepare --source DIR --store DIR [--size 512] [--subset 765,50,50] [--seed 0]
+
+DIR holds the LiTS layout: volume-N.nii[.gz] with segmentation-N.nii[.gz]. A cohort.json there,
+{"cohort": name, "synthetic": true|false}, names another cohort. HU are clipped to [-1024, 3071].
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data.command import InputError, Parser, integers, run_command
+from data.files import read_json, sha256_of_file
+from data.resize import image_to_size, label_to_size
+from data.scaling import HIGHEST_HU, LOWEST_HU
+from data.splits import FRACTIONS, LITS_SAME_PATIENT, external_split, group_patients, make_split
+from data.store import SCHEMA, Store, StoreWriter, finished_store
+from data.volumes import Volume, check_pair, open_volume, read_image, read_label
+
+_FILE = re.compile(r"(volume|segmentation)-(\d+)\.nii(?:\.gz)?")
+
+
+class Pair(NamedTuple):
+    """A CT volume and its labels: `volume-N` and `segmentation-N`."""
+
+    number: int
+    image: Path
+    label: Path
+
+    @property
+    def case(self) -> str:
+        """The case's name in the store."""
+        return f"volume-{self.number}"
+
+
+def find_pairs(source: Path) -> list[Pair]:
+    """List the pairs of a folder in the LiTS layout, in numeric order.
+
+    Raises:
+        InputError: no such folder, no pair, a volume without labels or labels without a volume, a number
+            twice.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder")
+    found: dict[str, dict[int, Path]] = {"volume": {}, "segmentation": {}}
+    for path in sorted(source.iterdir()):
+        if match := _FILE.fullmatch(path.name):
+            number = int(match[2])
+            if number in found[match[1]]:
+                raise InputError(f"{path}: {found[match[1]][number].name} is there too; keep one of them")
+            found[match[1]][number] = path
+    for kind, other in (("volume", "segmentation"), ("segmentation", "volume")):
+        for number, path in sorted(found[kind].items()):
+            if number not in found[other]:
+                raise InputError(f"{path}: no {other}-{number}.nii[.gz] beside it")
+    if not found["volume"]:
+        raise InputError(f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it")
+    return [Pair(n, found["volume"][n], found["segmentation"][n]) for n in sorted(found["volume"])]
+
+
+def read_cohort(source: Path) -> tuple[str, bool]:
+    """Return (cohort, synthetic) from SOURCE/cohort.json; ("lits", False) without one.
+
+    Raises:
+        InputError: cohort.json lacks them.
+    """
+    path = source / "cohort.json"
+    if not path.exists():
+        return "lits", False
+    content = read_json(path)
+    name = content.get("cohort") if isinstance(content, dict) else None
+    if not isinstance(name, str) or not isinstance(content.get("synthetic"), bool):
+        raise InputError(f'{path}: needs "cohort" (a name) and "synthetic" (true or false)')
+    return name, content["synthetic"]
+
+
+def fill_case(folder: Path, pair: Pair, patient: str, size: int, allow_non_hu: bool) -> dict[str, Any]:
+    """Check one pair's voxels and write image.npy and label.npy into `folder`, a few slices at a time.
+
+    Returns:
+        The case's entry in store.json.
+
+    Raises:
+        InputError: what `read_image`, `read_label` and `check_pair` refuse.
+    """
+    image, label = read_image(pair.image, allow_non_hu), read_label(pair.label)
+    check_pair(image, label)
+    _check_whole_numbers(image)
+    shape = (image.n_slices, size, size)
+    hu = np.lib.format.open_memmap(folder / "image.npy", mode="w+", dtype=np.int16, shape=shape)
+    labels = np.lib.format.open_memmap(folder / "label.npy", mode="w+", dtype=np.uint8, shape=shape)
+    for start, chunk in image.chunks():
+        rows = slice(start, start + len(chunk))
+        # clipped before averaging: padding at -3024 HU must not bleed into its neighbours
+        hu[rows] = np.rint(image_to_size(np.clip(chunk, LOWEST_HU, HIGHEST_HU), size))
+        labels[rows] = label_to_size(np.rint(label.slices(rows.start, rows.stop)), size)
+    hu.flush()
+    labels.flush()
+    return {
+        "patient": patient,
+        "n_slices": image.n_slices,
+        "liver_rows": _rows_with(labels, 1),
+        "tumor_rows": _rows_with(labels, 2),
+        "spacing_mm": list(image.spacing_mm),
+        "native_shape": [image.rows, image.columns],
+        "orientation": image.orientation,
+        "sha256_image": sha256_of_file(folder / "image.npy"),
+        "sha256_label": sha256_of_file(folder / "label.npy"),
+    }
+
+
+def _check_whole_numbers(image: Volume) -> None:
+    low, high = image.value_range
+    if high - low <= 1:
+        raise InputError(
+            f"{image.path}: values from {low:g} to {high:g} would be lost, a store holds whole HU"
+        )
+
+
+def _rows_with(labels: np.ndarray, at_least: int) -> list[int]:
+    return [row for row in range(len(labels)) if labels[row].max() >= at_least]
+
+
+def prepare(arguments: argparse.Namespace) -> Store:
+    """Build the store, or go on with an unfinished one; do nothing where it is finished.
+
+    Raises:
+        InputError: a file, a flag or an existing store that does not fit.
+    """
+    source, size = arguments.source, arguments.size
+    parameters = _parameters(arguments)
+    if store := finished_store(arguments.store, parameters):
+        print(f"{arguments.store}: already done")
+        return store
+    pairs = find_pairs(source)
+    cohort, synthetic = read_cohort(source)
+    patient_of = _patients(pairs, cohort, arguments)
+    outline = _check_geometry(pairs)
+    _split(outline, patient_of, arguments)  # a split that cannot work fails before the long conversion
+    cases = {}
+    with StoreWriter(arguments.store) as writer:
+        for pair in pairs:
+            made_from = _made_from(pair, patient_of[pair.case], size, arguments.allow_non_hu)
+            entry = writer.kept(pair.case, made_from)
+            note = " (kept)" if entry else ""
+            if entry is None:
+                fill = partial(
+                    fill_case,
+                    pair=pair,
+                    patient=patient_of[pair.case],
+                    size=size,
+                    allow_non_hu=arguments.allow_non_hu,
+                )
+                entry = writer.write_case(pair.case, made_from, fill)
+            cases[pair.case] = entry
+            liver, tumor = len(entry["liver_rows"]), len(entry["tumor_rows"])
+            print(
+                f"{pair.case}: {entry['n_slices']} slices, {liver} with liver, {tumor} with tumor{note}",
+                flush=True,
+            )
+        split = _split(cases, patient_of, arguments)
+        info = {
+            "schema": SCHEMA,
+            "cohort": cohort,
+            "synthetic": synthetic,
+            "source": parameters["source"],
+            "size": size,
+            "n_slices": sum(entry["n_slices"] for entry in cases.values()),
+            "parameters": parameters,
+            "cases": cases,
+        }
+        writer.finish(info, split)
+    return Store.open(arguments.store)
+
+
+def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The flags that decide what a store holds, as store.json records them."""
+    return {
+        "source": arguments.source.resolve().name,
+        "size": arguments.size,
+        "subset": arguments.subset,
+        "external": arguments.external,
+        "seed": arguments.seed,
+        "slices": arguments.slices,
+        "test": arguments.test,
+        "validation": arguments.validation,
+        "fractions": arguments.fractions,
+        "same_patient": arguments.same_patient,
+        "allow_non_hu": arguments.allow_non_hu,
+    }
+
+
+def _patients(pairs: Sequence[Pair], cohort: str, arguments: argparse.Namespace) -> dict[str, str]:
+    numbers = [pair.number for pair in pairs]
+    for group in arguments.same_patient:
+        if missing := [number for number in group if number not in numbers]:
+            raise InputError(f"--same-patient: no volume-{missing[0]} in {arguments.source}")
+    # the numbers of another cohort say nothing about LiTS patients
+    known = LITS_SAME_PATIENT if cohort == "lits" else ()
+    return group_patients(numbers, [*known, *arguments.same_patient])
+
+
+def _check_geometry(pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
+    """Check every pair's headers; return the largest number of slices each case can give to a split."""
+    outline = {}
+    for pair in pairs:
+        image, label = open_volume(pair.image), open_volume(pair.label)
+        check_pair(image, label)
+        outline[pair.case] = {"n_slices": image.n_slices, "liver_rows": range(image.n_slices)}
+    return outline
+
+
+def _split(
+    cases: dict[str, dict[str, Any]], patient_of: dict[str, str], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    source = str(arguments.source)
+    if arguments.external:
+        return external_split(cases, patient_of, which=arguments.slices, source=source)
+
+    def names(numbers: list[int] | None) -> list[str] | None:
+        return None if numbers is None else [f"volume-{number}" for number in numbers]
+
+    return make_split(
+        cases,
+        patient_of,
+        seed=arguments.seed,
+        fractions=arguments.fractions,
+        test=names(arguments.test),
+        validation=names(arguments.validation),
+        subset=arguments.subset,
+        which=arguments.slices,
+        source=source,
+    )
+
+
+def _made_from(pair: Pair, patient: str, size: int, allow_non_hu: bool) -> dict[str, Any]:
+    """What a finished case depends on; a case made from anything else is made again."""
+    files = {}
+    for name in ("image", "label"):
+        path: Path = getattr(pair, name)
+        status = path.stat()
+        files[name] = [path.name, status.st_size, status.st_mtime_ns]
+    return {**files, "patient": patient, "size": size, "allow_non_hu": allow_non_hu}
+
+
+def _fractions(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers separated by commas, got {text!r}") from None
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m data.prepare", description="CT volumes with labels -> slice store")
+    add = parser.add_argument
+    add("--source", type=Path, required=True, help="folder with volume-N.nii[.gz], segmentation-N.nii[.gz]")
+    add("--store", type=Path, required=True, help="folder to make")
+    add("--size", type=int, default=512, help="pixels per side (default 512)")
+    add("--subset", type=integers, help="slices for train,validation,test (paper: 765,50,50)")
+    add("--external", action="store_true", help="one set, external, that is only tested on")
+    add("--seed", type=int, default=0, help="draws the split and the subset (default 0)")
+    add("--slices", choices=("liver", "all"), default="liver", help="slices with liver (default), or all")
+    add("--test", type=integers, help="test volumes, as 11,16")
+    add("--validation", type=integers, help="validation volumes, as 22")
+    add("--fractions", type=_fractions, default=list(FRACTIONS), help="of patients (default 0.7,0.15,0.15)")
+    add(
+        "--same-patient",
+        type=integers,
+        action="append",
+        default=[],
+        help="volumes of one patient; repeatable",
+    )
+    add("--allow-non-hu", action="store_true", help="take values that are not HU")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command `python -m data.prepare`."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.size < 1:
+        parser.error(f"--size: must be at least 1, got {given.size}")
+    if given.seed < 0:
+        parser.error(f"--seed: must not be negative, got {given.seed}")
+    for flag in ("subset", "test", "validation"):
+        if given.external and getattr(given, flag) is not None:
+            parser.error(f"--{flag}: not together with --external")
+    store = prepare(given)
+    patients = {store.patient(case) for case in store.cases}
+    sets = ", ".join(f"{name} {len(store.slices(name))}" for name in store.split["slices"])
+    print(f"{store.path}: {len(store.cases)} cases, {len(patients)} patients; slices: {sets}")
+    print(f"split {store.split['sha256']}")
+
+
+if __name__ == "__main__":
+    run_command(main, "python -m data.prepare")

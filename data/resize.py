@@ -1,0 +1,109 @@
+"""Slices to the square size of a store, and probabilities back to the slices' own size.
+
+A slice that is not square is first padded to a square, centred (the odd pixel goes to the end). Shrinking
+averages areas, enlarging is bilinear; both keep the image's edges on the edges (pixel areas, not centres).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from skimage.transform import resize, resize_local_mean
+
+AIR_HU = -1024.0
+_HALF = 0.5 - 1e-6  # area weights that do not divide evenly round in float32
+
+
+def image_to_size(slices: np.ndarray, size: int) -> np.ndarray:
+    """Pad with air (-1024 HU) to a square and resample to size x size.
+
+    Args:
+        slices: ndarray of shape (n, rows, columns), in HU.
+        size: pixels per side, at least 1.
+
+    Returns:
+        ndarray of shape (n, size, size), float32.
+
+    Raises:
+        ValueError: `slices` is not a stack of slices, or size < 1.
+    """
+    return _resample(_pad_to_square(slices, AIR_HU), size)
+
+
+def label_to_size(slices: np.ndarray, size: int) -> np.ndarray:
+    """Pad with 0 to a square and resample to size x size: tumor where at least half of a pixel's area is
+    tumor, else liver where at least half is liver or tumor.
+
+    Args:
+        slices: ndarray of shape (n, rows, columns), labels 0, 1, 2.
+        size: pixels per side, at least 1.
+
+    Returns:
+        ndarray of shape (n, size, size), uint8.
+
+    Raises:
+        ValueError: as `image_to_size`.
+    """
+    square = _pad_to_square(slices, 0)
+    liver = _resample(square > 0, size) >= _HALF
+    tumor = _resample(square == 2, size) >= _HALF
+    return np.where(tumor, 2, liver).astype(np.uint8)
+
+
+def probability_to_native(p: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Bring probabilities back to the slices' own size: resample to the padded square, crop the padding.
+
+    Args:
+        p: ndarray of shape (n, size, size), in [0, 1].
+        rows, columns: the slices' own shape.
+
+    Returns:
+        ndarray of shape (n, rows, columns), float32: bilinear where this enlarges (the usual case), area
+        averages where the store is larger than the slices.
+
+    Raises:
+        ValueError: `p` is not a stack of square slices.
+    """
+    if p.ndim != 3 or p.shape[1] != p.shape[2]:
+        raise ValueError(f"p must have shape (n, size, size), got {p.shape}")
+    top, left = _padding(rows, columns)
+    square = _resample(p, max(rows, columns))
+    return square[:, top : top + rows, left : left + columns]
+
+
+def _padding(rows: int, columns: int) -> tuple[int, int]:
+    """Pixels of padding before the first row and the first column."""
+    side = max(rows, columns)
+    return (side - rows) // 2, (side - columns) // 2
+
+
+def _pad_to_square(slices: np.ndarray, fill: float) -> np.ndarray:
+    if slices.ndim != 3:
+        raise ValueError(f"slices must have shape (n, rows, columns), got {slices.shape}")
+    n, rows, columns = slices.shape
+    if rows == columns:
+        return slices
+    side = max(rows, columns)
+    top, left = _padding(rows, columns)
+    square = np.full((n, side, side), fill, dtype=slices.dtype)
+    square[:, top : top + rows, left : left + columns] = slices
+    return square
+
+
+def _resample(square: np.ndarray, size: int) -> np.ndarray:
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    n, side, _ = square.shape
+    square = square.astype(np.float32, copy=False)
+    if side == size:
+        return square
+    if side % size == 0:
+        factor = side // size
+        return square.reshape(n, size, factor, size, factor).mean((2, 4))
+    if side > size:
+        return np.stack([resize_local_mean(one, (size, size), preserve_range=True) for one in square])
+    return np.stack(
+        [
+            resize(one, (size, size), order=1, mode="edge", anti_aliasing=False, preserve_range=True)
+            for one in square
+        ]
+    )

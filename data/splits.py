@@ -1,0 +1,258 @@
+"""Which patients train, which validate, which test: split by patient, never by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data.command import InputError
+from data.files import sha256_of_json
+
+SETS = ("train", "validation", "test")
+LITS_SAME_PATIENT = ((7, 8, 9, 10), (14, 15))  # assumed: these LiTS volumes look like one patient each
+FRACTIONS = (0.7, 0.15, 0.15)
+
+Rows = dict[str, list[int]]
+
+
+def group_patients(numbers: Sequence[int], groups: Sequence[Sequence[int]]) -> dict[str, str]:
+    """Name the patient of each case: the first case of its group, or the case itself.
+
+    Args:
+        numbers: case numbers N of `volume-N`.
+        groups: numbers that are one patient; groups that share a number are joined, absent numbers ignored.
+
+    Returns:
+        {"volume-8": "volume-7", ...}, in the order of `numbers`.
+    """
+    first = {number: number for number in numbers}
+    for group in groups:
+        present = {first[number] for number in group if number in first}
+        for number, patient in first.items():
+            if patient in present:
+                first[number] = min(present)
+    return {f"volume-{number}": f"volume-{patient}" for number, patient in first.items()}
+
+
+def make_split(
+    slices_by_case: Mapping[str, Mapping[str, Any]],
+    patient_of: Mapping[str, str],
+    *,
+    seed: int,
+    fractions: Sequence[float] = FRACTIONS,
+    test: Collection[str] | None = None,
+    validation: Collection[str] | None = None,
+    subset: Sequence[int] | None = None,
+    which: str = "liver",
+    source: str = "the store",
+) -> dict[str, Any]:
+    """Split cases into train, validation and test, with all cases of a patient on one side.
+
+    Args:
+        slices_by_case: per case at least "n_slices" and "liver_rows" (the slices that hold liver).
+        patient_of: patient of each case.
+        seed: draws the patients of the sets that are not explicit, and the subset.
+        fractions: share of the patients in train, validation and test; each set gets at least one.
+        test, validation: explicit cases; every case of their patients must be named. A set that is not
+            explicit is drawn from the rest; the remaining patients train.
+        subset: number of slices per set (paper: 765, 50, 50), drawn evenly over the set's slices, at random
+            without replacement.
+        which: "liver" takes the slices that hold liver (paper, assumed), "all" takes every slice.
+        source: named in error messages.
+
+    Returns:
+        {"schema": 1, "seed", "rule", "patients": {set: [patient]}, "slices": {set: {case: [row]}}, "sha256"};
+        cases from which no slice is taken do not appear under "slices".
+
+    Raises:
+        InputError: fewer than 3 patients, an explicit case that is missing or listed twice, a patient on two
+            sides, a set without patients or slices, fractions that are not 3 positive numbers with sum 1, a
+            subset larger than its set.
+        ValueError: `which` is unknown.
+    """
+    _check_fractions(fractions)
+    patients = list(dict.fromkeys(patient_of[case] for case in slices_by_case))
+    if len(patients) < 3:
+        raise InputError(
+            f"{source}: a split needs at least 3 patients, one per set; "
+            f"it holds {len(patients)} ({len(slices_by_case)} cases)"
+        )
+    explicit = {
+        name: _explicit_patients(name, cases, slices_by_case, patient_of)
+        for name, cases in (("validation", validation), ("test", test))
+        if cases
+    }
+    sides = _draw_sides(patients, explicit, seed, fractions, source)
+    taken = {
+        name: {
+            case: _rows(entry, which) for case, entry in slices_by_case.items() if patient_of[case] in side
+        }
+        for name, side in sides.items()
+    }
+    if subset is not None:
+        taken = _draw_subset(taken, subset, seed, source)
+    return _finished(seed, _rule(fractions, explicit, subset, which), sides, taken, source)
+
+
+def external_split(
+    slices_by_case: Mapping[str, Mapping[str, Any]],
+    patient_of: Mapping[str, str],
+    *,
+    which: str = "liver",
+    source: str = "the store",
+) -> dict[str, Any]:
+    """Put every case in the one set "external": a cohort that is only tested on. Seed is None.
+
+    Raises:
+        InputError: no slice to take.
+        ValueError: `which` is unknown.
+    """
+    taken = {"external": {case: _rows(entry, which) for case, entry in slices_by_case.items()}}
+    sides = {"external": list(dict.fromkeys(patient_of[case] for case in slices_by_case))}
+    return _finished(None, f"every case is external; {_SLICES_RULE[which]}", sides, taken, source)
+
+
+def check_split(
+    split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str = "split"
+) -> None:
+    """Check a split against the store's cases: hash, known cases and rows, no patient in two sets.
+
+    Args:
+        split: as `make_split` returns it.
+        store_cases: per case at least "patient" and "n_slices".
+        name: the file, for the message.
+
+    Raises:
+        InputError: one of them does not hold.
+    """
+    if (
+        not isinstance(split, dict)
+        or not {"schema", "slices", "sha256"} <= split.keys()
+        or split["schema"] != 1
+    ):
+        raise InputError(f"{name}: not a split of schema 1")
+    if sha256_of_json(split["slices"]) != split["sha256"]:
+        raise InputError(f"{name}: its slices do not match its sha256; it was edited or damaged")
+    set_of: dict[str, str] = {}
+    for set_name, cases in split["slices"].items():
+        for case, rows in cases.items():
+            if case not in store_cases:
+                raise InputError(f"{name}: {case} of {set_name} is not in the store")
+            entry = store_cases[case]
+            if rows and not 0 <= min(rows) <= max(rows) < entry["n_slices"]:
+                raise InputError(f"{name}: {case} has rows outside its {entry['n_slices']} slices")
+            other = set_of.setdefault(entry["patient"], set_name)
+            if other != set_name:
+                raise InputError(f"{name}: patient {entry['patient']} is in both {other} and {set_name}")
+
+
+_SLICES_RULE = {"liver": "slices that hold liver", "all": "all slices"}
+
+
+def _rows(entry: Mapping[str, Any], which: str) -> list[int]:
+    if which not in _SLICES_RULE:
+        raise ValueError(f'which must be "liver" or "all", got {which!r}')
+    return list(entry["liver_rows"]) if which == "liver" else list(range(entry["n_slices"]))
+
+
+def _check_fractions(fractions: Sequence[float]) -> None:
+    # written so that NaN fails too
+    if len(fractions) != 3 or not all(part > 0 for part in fractions) or not abs(sum(fractions) - 1) < 1e-6:
+        raise InputError(f"fractions must be 3 positive numbers with sum 1, got {list(fractions)}")
+
+
+def _explicit_patients(
+    name: str, cases: Collection[str], known: Mapping[str, Any], patient_of: Mapping[str, str]
+) -> list[str]:
+    missing = [case for case in cases if case not in known]
+    if missing:
+        raise InputError(f"--{name}: no case {', '.join(missing)} in the source")
+    if len(set(cases)) < len(cases):
+        raise InputError(f"--{name}: a case is named twice in {', '.join(cases)}")
+    patients = list(dict.fromkeys(patient_of[case] for case in known if case in set(cases)))
+    for case in known:
+        if patient_of[case] in patients and case not in cases:
+            raise InputError(
+                f"--{name}: {case} is the same patient as a case named there, so it must be named too; "
+                "a patient stays on one side"
+            )
+    return patients
+
+
+def _draw_sides(
+    patients: list[str],
+    explicit: Mapping[str, list[str]],
+    seed: int,
+    fractions: Sequence[float],
+    source: str,
+) -> dict[str, list[str]]:
+    sides = dict(explicit)
+    both = [patient for patient in sides.get("test", []) if patient in sides.get("validation", [])]
+    if both:
+        raise InputError(f"--test and --validation: patient {both[0]} is on both sides")
+    named = {patient for side in sides.values() for patient in side}
+    free = [patient for patient in patients if patient not in named]
+    shuffled = [free[i] for i in np.random.default_rng([seed, 0]).permutation(len(free))]
+    weights = dict(zip(SETS, fractions, strict=True))
+    drawn = [name for name in ("test", "validation") if name not in sides]
+    total = sum(weights[name] for name in ("train", *drawn))
+    # fractions count from the patients that are not explicit; rounding half up, at least one each
+    counts = {name: max(1, int(len(free) * weights[name] / total + 0.5)) for name in drawn}
+    while sum(counts.values()) >= len(free) and max(counts.values(), default=0) > 1:
+        counts[max(counts, key=counts.__getitem__)] -= 1  # one patient stays for training
+    for name in drawn:
+        sides[name], shuffled = shuffled[: counts[name]], shuffled[counts[name] :]
+    sides["train"] = shuffled
+    for name in SETS:
+        if not sides[name]:
+            raise InputError(f"{source}: no patient is left for {name}; {len(patients)} patients in all")
+    return {name: [patient for patient in patients if patient in set(sides[name])] for name in SETS}
+
+
+def _draw_subset(taken: Mapping[str, Rows], subset: Sequence[int], seed: int, source: str) -> dict[str, Rows]:
+    if len(subset) != 3 or min(subset) < 1:
+        raise InputError(f"--subset: three positive numbers (train, validation, test), got {list(subset)}")
+    drawn: dict[str, Rows] = {}
+    for index, (name, wanted) in enumerate(zip(SETS, subset, strict=True), start=1):
+        pool = [(case, row) for case, rows in taken[name].items() for row in rows]
+        if wanted > len(pool):
+            raise InputError(
+                f"{source}: --subset wants {wanted} slices for {name}, that set holds {len(pool)}"
+            )
+        chosen = np.random.default_rng([seed, index]).choice(len(pool), size=wanted, replace=False)
+        drawn[name] = {}
+        for i in sorted(chosen):
+            case, row = pool[i]
+            drawn[name].setdefault(case, []).append(row)
+    return drawn
+
+
+def _rule(
+    fractions: Sequence[float], explicit: Mapping[str, list[str]], subset: Sequence[int] | None, which: str
+) -> str:
+    parts = [f"by patient, {'/'.join(f'{part:g}' for part in fractions)} drawn by the seed"]
+    if explicit:
+        parts.append(f"{' and '.join(sorted(explicit))} explicit")
+    parts.append(_SLICES_RULE[which])
+    if subset is not None:
+        parts.append(f"of these {'/'.join(map(str, subset))} drawn at random without replacement")
+    return "; ".join(parts)
+
+
+def _finished(
+    seed: int | None, rule: str, sides: dict[str, list[str]], taken: Mapping[str, Rows], source: str
+) -> dict[str, Any]:
+    slices = {name: {case: rows for case, rows in cases.items() if rows} for name, cases in taken.items()}
+    for name, cases in slices.items():
+        if not cases:
+            raise InputError(f"{source}: the set {name} holds no slice ({rule})")
+    return {
+        "schema": 1,
+        "seed": seed,
+        "rule": rule,
+        "patients": sides,
+        "slices": slices,
+        "sha256": sha256_of_json(slices),
+    }

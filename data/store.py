@@ -1,0 +1,202 @@
+"""The slice store: every case of a cohort as square slices on disk, read without loading them.
+
+STORE/store.json                    what it holds and the parameters it was made with
+STORE/split.json                    see data.splits
+STORE/cases/<case>/image.npy        int16 (n_slices, size, size), HU clipped to [-1024, 3071]
+STORE/cases/<case>/label.npy        uint8 (n_slices, size, size), 0 other, 1 liver, 2 tumor
+STORE/cases/<case>/case.json        the case's entry in store.json, and the files it was made from
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.command import InputError
+from data.files import read_json, write_json
+from data.splits import check_split
+
+SCHEMA = 1
+
+
+class Store:
+    """A finished slice store, opened without reading a voxel.
+
+    Attributes:
+        path: its folder.
+        size: pixels per side.
+        cohort: name of the cohort, "lits" unless its source says otherwise.
+        synthetic: True for a phantom.
+        cases: per case (in numeric order) {"patient", "n_slices", "liver_rows", "tumor_rows", "spacing_mm",
+            "native_shape", "orientation", "sha256_image", "sha256_label"}. Rows are slice indices;
+            spacing_mm is (slice, row, column) of the source volume and native_shape its (rows, columns).
+        split: the content of split.json.
+    """
+
+    def __init__(self, path: Path, info: dict[str, Any], split: dict[str, Any]) -> None:
+        self.path = path
+        self.info = info
+        self.split = split
+        self.size: int = info["size"]
+        self.cohort: str = info["cohort"]
+        self.synthetic: bool = info["synthetic"]
+        self.cases: dict[str, dict[str, Any]] = info["cases"]
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open the store in the folder `path`.
+
+        Raises:
+            InputError: missing, not a store, another schema, an array file missing, a split that does not
+                fit.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise InputError(f"{path}: no such store (python -m data.prepare makes one)")
+        info = _read_info(path)
+        split_path = path / "split.json"
+        split = read_json(split_path)
+        check_split(split, info["cases"], str(split_path))
+        for case in info["cases"]:
+            for name in ("image.npy", "label.npy"):
+                if not (path / "cases" / case / name).is_file():
+                    raise InputError(f"{path / 'cases' / case / name}: missing from the store")
+        return cls(path, info, split)
+
+    def image(self, case: str) -> np.ndarray:
+        """Memory-mapped HU of a case: int16 (n_slices, size, size)."""
+        return np.load(self.path / "cases" / case / "image.npy", mmap_mode="r")
+
+    def label(self, case: str) -> np.ndarray:
+        """Memory-mapped labels of a case: uint8 (n_slices, size, size)."""
+        return np.load(self.path / "cases" / case / "label.npy", mmap_mode="r")
+
+    def patient(self, case: str) -> str:
+        """Return the patient of a case."""
+        return self.cases[case]["patient"]
+
+    def cases_of(self, set_name: str) -> list[str]:
+        """Return the cases of a set ("train", "validation", "test" or "external") in the store's order.
+
+        Raises:
+            InputError: the split has no such set.
+        """
+        chosen = self._set(set_name)
+        return [case for case in self.cases if case in chosen]
+
+    def slices(self, set_name: str) -> list[tuple[str, int]]:
+        """Return (case, row) of every slice of a set, in order of case, then row.
+
+        Raises:
+            InputError: the split has no such set.
+        """
+        chosen = self._set(set_name)
+        return [(case, row) for case in self.cases_of(set_name) for row in sorted(chosen[case])]
+
+    def _set(self, set_name: str) -> dict[str, list[int]]:
+        sets = self.split["slices"]
+        if set_name not in sets:
+            raise InputError(f"{self.path}: no set {set_name!r} in its split, it has {', '.join(sets)}")
+        return sets[set_name]
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    file = path / "store.json"
+    if not file.is_file():
+        raise InputError(f"{path}: not a slice store (no store.json in it)")
+    info = read_json(file)
+    needed = {"schema", "cohort", "synthetic", "size", "cases"}
+    if not isinstance(info, dict) or "schema" not in info:
+        raise InputError(f"{file}: not the description of a slice store")
+    if info["schema"] != SCHEMA:
+        raise InputError(f"{file}: schema {info['schema']}, this version reads {SCHEMA}; prepare it again")
+    if not needed <= info.keys():
+        raise InputError(f"{file}: lacks {', '.join(sorted(needed - info.keys()))}")
+    return info
+
+
+class StoreWriter:
+    """Builds a store in the sibling folder `STORE.partial`, which takes the name STORE when it is complete.
+
+    Used as a context manager: an error before the first finished case removes STORE.partial; later ones leave
+    the finished cases, which the next run takes over if they were made from the same files.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        self._cases = self.partial / "cases"
+
+    def __enter__(self) -> StoreWriter:
+        if self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+            raise InputError(f"{self.path}: already exists")
+        self._cases.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self.partial.exists() and not any(self._cases.glob("[!.]*/case.json")):
+            shutil.rmtree(self.partial)
+
+    def kept(self, case: str, made_from: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the entry of a case that an earlier run finished from the same files, or None."""
+        file = self._cases / case / "case.json"
+        if not file.is_file():
+            return None
+        record = read_json(file)
+        return record["entry"] if record["made_from"] == made_from else None
+
+    def write_case(
+        self, case: str, made_from: dict[str, Any], fill: Callable[[Path], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Write one case: `fill(folder)` writes the two arrays and returns the entry; then it is renamed."""
+        temporary, final = self._cases / f".partial-{case}", self._cases / case
+        for folder in (temporary, final):
+            if folder.exists():
+                shutil.rmtree(folder)
+        temporary.mkdir()
+        try:
+            entry = fill(temporary)
+            write_json(temporary / "case.json", {"made_from": made_from, "entry": entry})
+            temporary.rename(final)
+        except BaseException:
+            shutil.rmtree(temporary)
+            raise
+        return entry
+
+    def finish(self, info: dict[str, Any], split: dict[str, Any]) -> None:
+        """Write store.json and split.json, drop folders of other cases, give the store its name."""
+        self._drop_others(info["cases"])
+        write_json(self.partial / "split.json", split)
+        write_json(self.partial / "store.json", info)
+        self.partial.rename(self.path)
+
+    def _drop_others(self, cases: Collection[str]) -> None:
+        for folder in self._cases.iterdir():
+            if folder.name not in cases:
+                shutil.rmtree(folder)
+
+
+def finished_store(path: Path, parameters: dict[str, Any]) -> Store | None:
+    """Return the finished store at `path` if it was made with `parameters`; None when there is none yet.
+
+    Raises:
+        InputError: something else is at `path`, or the store was made with other parameters.
+    """
+    path = Path(path)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return None
+    if not path.is_dir():
+        raise InputError(f"{path}: exists and is not a folder")
+    store = Store.open(path)
+    made_with = store.info.get("parameters", {})
+    for name, value in parameters.items():
+        if made_with.get(name) != value:
+            raise InputError(
+                f"{path}: made with {name} {made_with.get(name)!r}, now asked for {value!r}; "
+                "choose another --store or remove this one"
+            )
+    return store

@@ -1,0 +1,276 @@
+"""CT volumes and their labels in NIfTI files: read, checked, shown in one orientation, written back.
+
+Every volume is presented as (slices, rows, columns): slices axial from feet to head, rows from anterior to
+posterior, columns from the patient's right to the patient's left, as a radiologist sees them. In nibabel's
+words the file's axes are turned to ('L', 'P', 'S') and then reversed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
+from nibabel.spatialimages import HeaderDataError
+
+from data.command import InputError
+from data.files import replacing
+
+CHUNK_SLICES = 16
+NO_TISSUE_HU = -200.0
+AFFINE_ATOL_MM = 1e-2
+AFFINE_RTOL = 1e-3
+LABEL_ATOL = 1e-3  # float label files carry rounding of their scale factor
+
+_CANONICAL = orientations.axcodes2ornt(("L", "P", "S"))
+_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
+
+
+class Volume:
+    """A 3-D NIfTI volume in canonical order; its voxels are read once, at first use, in their stored dtype.
+
+    Scale slope and intercept are applied per call of `slices`, so that memory stays at the raw voxels.
+
+    Attributes:
+        path: the file.
+        affine: ndarray of shape (4, 4), float64, from voxel of the file's own axes to mm (RAS+).
+        orientation: the file's own axis codes, as "LAS".
+        native_shape: shape in the file's own axis order.
+        n_slices, rows, columns: canonical shape.
+        spacing_mm: (slice, row, column) spacing from the header's pixdim, canonical order.
+    """
+
+    def __init__(self, path: Path, image: nib.Nifti1Image) -> None:
+        self.path = path
+        self.affine = np.asarray(image.affine, dtype=np.float64)
+        self.native_shape: tuple[int, int, int] = tuple(int(n) for n in image.shape)  # type: ignore[assignment]
+        self.orientation = "".join(nib.aff2axcodes(self.affine))
+        self._image = image
+        self._native = orientations.io_orientation(self.affine)
+        axes = [int(np.flatnonzero(self._native[:, 0] == axis)[0]) for axis in (2, 1, 0)]
+        self.n_slices, self.rows, self.columns = (self.native_shape[axis] for axis in axes)
+        zooms = image.header.get_zooms()
+        self.spacing_mm: tuple[float, float, float] = tuple(float(zooms[axis]) for axis in axes)  # type: ignore[assignment]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Canonical shape (n_slices, rows, columns)."""
+        return self.n_slices, self.rows, self.columns
+
+    @cached_property
+    def _voxels(self) -> np.ndarray:
+        """The unscaled voxels, a canonical view (n_slices, rows, columns) of what the file holds."""
+        try:
+            raw = self._image.dataobj.get_unscaled()
+        except MemoryError:
+            raise InputError(f"{self.path}: its header announces more voxels than memory holds") from None
+        except _READ_ERRORS as error:
+            raise InputError(f"{self.path}: the voxels cannot be read; truncated? ({error})") from None
+        transform = orientations.ornt_transform(self._native, _CANONICAL)
+        return np.asarray(orientations.apply_orientation(raw, transform)).transpose(2, 1, 0)
+
+    def slices(self, start: int, stop: int) -> np.ndarray:
+        """Return scaled slices [start, stop): ndarray of shape (n, rows, columns), float32.
+
+        Raises:
+            InputError: the voxels cannot be read (truncated file).
+        """
+        raw = self._voxels[start:stop]
+        slope, inter = self._image.dataobj.slope, self._image.dataobj.inter
+        with np.errstate(over="ignore", invalid="ignore"):  # an infinity is found by check_hu
+            if (slope, inter) == (1, 0):
+                return raw.astype(np.float32)
+            return (raw.astype(np.float64) * slope + inter).astype(np.float32)
+
+    def chunks(self, size: int = CHUNK_SLICES) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (first slice, float32 slices) over the whole volume, `size` slices at a time."""
+        for start in range(0, self.n_slices, size):
+            yield start, self.slices(start, min(start + size, self.n_slices))
+
+    @cached_property
+    def value_range(self) -> tuple[float, float]:
+        """Smallest and largest scaled value; NaN when a voxel is NaN."""
+        with np.errstate(invalid="ignore"):
+            ranges = np.array([(chunk.min(), chunk.max()) for _, chunk in self.chunks()])
+            return float(ranges[:, 0].min()), float(ranges[:, 1].max())
+
+    def to_native(self, labels: np.ndarray) -> np.ndarray:
+        """Turn a canonical array into the file's own axis order: the exact inverse of the reading.
+
+        Args:
+            labels: ndarray of shape (n_slices, rows, columns), any dtype.
+
+        Returns:
+            ndarray of shape `native_shape`, same dtype.
+
+        Raises:
+            ValueError: `labels` has another shape.
+        """
+        if labels.shape != self.shape:
+            raise ValueError(f"labels must have the volume's shape {self.shape}, got {labels.shape}")
+        back = orientations.ornt_transform(_CANONICAL, self._native)
+        return np.ascontiguousarray(orientations.apply_orientation(labels.transpose(2, 1, 0), back))
+
+    def header_copy(self) -> Any:
+        """Return a copy of the NIfTI header (geometry, units, form codes) for writing on the same grid."""
+        return self._image.header.copy()
+
+
+def open_volume(path: Path) -> Volume:
+    """Open a 3-D NIfTI file and check its header; no voxel is read.
+
+    Raises:
+        InputError: missing, not NIfTI, not 3-D or not scalar, an empty axis, an affine that is not finite or
+            singular, a spacing that is not positive and finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    _check_header(path, _raw_header(path))
+    try:
+        image = nib.load(path, mmap="r")
+    except _READ_ERRORS as error:
+        raise InputError(f"{path}: not a readable NIfTI file ({error})") from None
+    if not isinstance(image, nib.Nifti1Image):
+        raise InputError(f"{path}: not a single-file NIfTI (.nii or .nii.gz)")
+    affine = np.asarray(image.affine)
+    if not np.isfinite(affine).all():
+        raise InputError(f"{path}: the affine must be finite")
+    if np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise InputError(f"{path}: the affine must be invertible, it is singular")
+    return Volume(path, image)
+
+
+def _raw_header(path: Path) -> Any:
+    """Read the header as it stands: `nib.load` would repair a zero or negative spacing without a word."""
+    try:
+        with ImageOpener(path) as file:
+            start = file.read(4)
+            file.seek(0)
+            version2 = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))
+            kind = nib.Nifti2Header if version2 else nib.Nifti1Header
+            header = kind.from_fileobj(file, check=False)
+    except _READ_ERRORS as error:
+        raise InputError(f"{path}: not a NIfTI file ({error})") from None
+    if bytes(header["magic"])[:3] not in (b"n+1", b"n+2"):
+        raise InputError(f"{path}: not a single-file NIfTI, its magic is {bytes(header['magic'])!r}")
+    return header
+
+
+def _check_header(path: Path, header: Any) -> None:
+    n_axes = int(header["dim"][0])
+    if n_axes != 3:
+        raise InputError(f"{path}: a volume must have 3 axes, this one has {n_axes}")
+    shape = [int(n) for n in header["dim"][1:4]]
+    if min(shape) < 1:
+        raise InputError(f"{path}: an axis is empty, its shape is {shape}")
+    spacing = [float(mm) for mm in header["pixdim"][1:4]]
+    if not all(np.isfinite(mm) and mm > 0 for mm in spacing):
+        raise InputError(f"{path}: spacing must be positive and finite, its header says {spacing} mm")
+    try:
+        dtype = header.get_data_dtype()
+    except HeaderDataError as error:
+        raise InputError(f"{path}: unknown voxel type ({error})") from None
+    if dtype.kind not in "iuf":
+        raise InputError(f"{path}: voxels must be single numbers, not RGB or complex ({dtype})")
+
+
+def check_hu(volume: Volume, allow_non_hu: bool = False) -> None:
+    """Check that the values of a CT volume can be Hounsfield units.
+
+    Raises:
+        InputError: NaN or infinity; no value above -200 HU (no tissue); all values within 0..1 or 0..255
+            (a rescaled picture), unless `allow_non_hu`.
+    """
+    low, high = volume.value_range
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError(f"{volume.path}: voxels must be finite, it holds NaN or infinity")
+    if high <= NO_TISSUE_HU:
+        raise InputError(f"{volume.path}: no value above {NO_TISSUE_HU:g} HU, so no tissue in it")
+    for top in (1, 255):
+        if low >= 0 and high <= top and not allow_non_hu:
+            raise InputError(
+                f"{volume.path}: all values lie within 0..{top}, so not HU (--allow-non-hu takes them)"
+            )
+
+
+def check_label(volume: Volume) -> None:
+    """Check that a label volume holds only 0 (other), 1 (liver), 2 (tumor), and some liver (1 or 2).
+
+    A value counts as 0, 1 or 2 when it is within 0.001 of it.
+
+    Raises:
+        InputError: another value (NaN included), or no liver at all.
+    """
+    liver = False
+    for _, chunk in volume.chunks():
+        nearest = np.rint(chunk)
+        wrong = ~((np.abs(chunk - nearest) <= LABEL_ATOL) & (nearest >= 0) & (nearest <= 2))
+        if wrong.any():
+            raise InputError(f"{volume.path}: labels must be 0, 1 or 2, it holds {chunk[wrong][0]:g}")
+        liver = liver or bool(nearest.any())
+    if not liver:
+        raise InputError(f"{volume.path}: no liver in it (no label 1 or 2)")
+
+
+def check_pair(image: Volume, label: Volume) -> None:
+    """Check that image and label lie on one grid: same shape, affines equal within 0.01 mm or 0.1 %.
+
+    Raises:
+        InputError: they do not.
+    """
+    if image.native_shape != label.native_shape:
+        raise InputError(
+            f"{label.path}: its shape {label.native_shape} is not that of {image.path.name}, "
+            f"{image.native_shape}"
+        )
+    if not np.allclose(label.affine, image.affine, rtol=AFFINE_RTOL, atol=AFFINE_ATOL_MM):
+        worst = np.abs(label.affine - image.affine).max()
+        raise InputError(
+            f"{label.path}: its affine is not that of {image.path.name}, they differ by up to {worst:.3g} mm"
+        )
+
+
+def read_image(path: Path, allow_non_hu: bool = False) -> Volume:
+    """Read and check a CT volume in HU; see `open_volume` and `check_hu` for what is refused."""
+    volume = open_volume(path)
+    check_hu(volume, allow_non_hu)
+    return volume
+
+
+def read_label(path: Path) -> Volume:
+    """Read and check a label volume; see `open_volume` and `check_label` for what is refused."""
+    volume = open_volume(path)
+    check_label(volume)
+    return volume
+
+
+def write_labels(path: Path, labels: np.ndarray, like: Volume) -> None:
+    """Write labels as a uint8 NIfTI on the grid of `like`, whole or not at all.
+
+    Shape, affine, qform and sform with their codes, orientation, spacing and units are those of `like`.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        labels: ndarray of shape (n_slices, rows, columns), canonical order, integers 0..255.
+        like: the volume that was segmented.
+
+    Raises:
+        ValueError: `labels` has another shape or values outside 0..255.
+    """
+    native = like.to_native(labels)
+    if native.min() < 0 or native.max() > 255:
+        raise ValueError(f"labels must lie in 0..255, got {native.min()}..{native.max()}")
+    header = like.header_copy()
+    header.set_data_dtype(np.uint8)
+    header["cal_min"] = header["cal_max"] = 0  # the CT's display window means nothing on labels
+    image = type(like._image)(native.astype(np.uint8), like.affine, header)
+    with replacing(Path(path)) as temporary:
+        nib.save(image, temporary)
