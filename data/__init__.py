@@ -1,0 +1,1 @@
+"""Volumes in, slices out: reading, checks, scaling, splits, the phantom, the slice store, batches."""

@@ -1,0 +1,81 @@
+"""What a run records of its surroundings: versions, machine, git commit, peak memory; and quiet start-up."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "jax",
+    "torch",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "scikit-image",
+    "scikit-learn",
+)
+
+
+def quiet_backend() -> None:
+    """Keep TensorFlow's start-up notes off the terminal. Call before Keras is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that can change a result; those not installed are left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the code, with `+changes` where the tree differs from it; None without git."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        call = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+        return subprocess.run(call, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def processor_name() -> str:
+    """Return the processor's model name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_mib() -> float:
+    """Return the largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return what is recorded of the surroundings, ready for JSON."""
+    return {
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "keras_backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "git_commit": git_commit(),
+        "system": platform.system(),
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+    }

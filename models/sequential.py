@@ -1,0 +1,39 @@
+"""How probabilities become labels: the sequential model's rule and the one-step model's (paper 2.1, 2.3).
+
+Notation: X slice, L first network, T second network, s1 and s2 thresholds, M = [L(X) > s1] the liver
+mask, M * w(X) the second network's input. Every function works on arrays of any backend and any shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Array = Any  # ndarray or backend tensor
+
+BACKGROUND, LIVER, TUMOR = 0, 1, 2
+
+
+def liver_mask(liver_probability: Array, s1: float) -> Array:
+    """Return M = [L(X) > s1], boolean."""
+    return liver_probability > s1
+
+
+def masked_tumor_probability(tumor_probability: Array, mask: Array) -> Array:
+    """Return T inside M and zero outside: a tumor lies in the liver (paper 2.3)."""
+    return tumor_probability * mask
+
+
+def label_map(liver_probability: Array, tumor_probability: Array, s1: float, s2: float) -> Array:
+    """Return 2 where T > s2 inside M, else 1 where L > s1, else 0 (paper 2.3), unsigned 8-bit for ndarrays.
+
+    For the one-step model L is the probability of liver or tumor and T that of tumor.
+    """
+    mask = liver_mask(liver_probability, s1)
+    tumor = (tumor_probability > s2) & mask
+    return mask.astype("uint8") + tumor.astype("uint8")
+
+
+def one_step_probabilities(classes: Array) -> tuple[Array, Array]:
+    """Return (liver or tumor, tumor) probabilities of one-step output (..., 3): other, liver, tumor."""
+    # 1 - p(other) rather than p(liver) + p(tumor): the sum can exceed 1 by rounding.
+    return 1 - classes[..., BACKGROUND], classes[..., TUMOR]

@@ -1,0 +1,111 @@
+"""Callbacks of the fit loop: checkpoint and resume, the log, the watch for collapse."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from data.files import read_json, replacing, write_json, write_text
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """After each epoch: the log, the best model so far, and all that is needed to resume.
+
+    Writes into `folder`: `log.csv` (a row an epoch), `best.keras` (the probability model of the epoch with
+    the highest validation IoU), `last.weights.h5` (weights, optimizer and dropout seeds) and `state.json`
+    (written last; an epoch counts once it is there).
+    """
+
+    def __init__(self, folder: Path, probability_model: keras.Model) -> None:
+        super().__init__()
+        self.folder, self.probability_model = folder, probability_model
+        self.rows: list[dict[str, Any]] = []
+        self.best_iou, self.best_epoch, self.seconds = -1.0, -1, 0.0
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs whose end is on disk or in the log."""
+        return len(self.rows)
+
+    def restore(self, model: keras.Model) -> None:
+        """Load weights, optimizer and log of an unfinished fit into the compiled `model`, if there is one."""
+        state_path = self.folder / "state.json"
+        if not state_path.is_file():
+            return
+        state = read_json(state_path)
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.folder / f"last-{state['epochs_done']}.weights.h5")
+        self.rows, self.best_iou = state["rows"], state["best_iou"]
+        self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        row: dict[str, Any] = {"epoch": epoch + 1}
+        row.update({key: float(value) for key, value in (logs or {}).items()})
+        row["val_iou"] = validation_iou(row)
+        self.rows.append(row)
+        if row["val_iou"] > self.best_iou:
+            self.best_iou, self.best_epoch = row["val_iou"], epoch + 1
+            with replacing(self.folder / "best.keras") as temporary:
+                self.probability_model.save(temporary)
+        self._write_log()
+        self._write_state()
+
+    def _write_log(self) -> None:
+        lines = [",".join(self.rows[0])]
+        lines += [",".join(f"{value:.6g}" for value in row.values()) for row in self.rows]
+        write_text(self.folder / "log.csv", "\n".join(lines) + "\n")
+
+    def _write_state(self) -> None:
+        # The weights carry their epoch in the name: a kill between the two writes leaves a matching pair.
+        with replacing(self.folder / f"last-{self.epochs_done}.weights.h5") as temporary:
+            self.model.save_weights(temporary)
+        state = {"epochs_done": self.epochs_done, "best_iou": self.best_iou, "best_epoch": self.best_epoch}
+        write_json(self.folder / "state.json", {**state, "seconds": self.seconds, "rows": self.rows})
+        (self.folder / f"last-{self.epochs_done - 1}.weights.h5").unlink(missing_ok=True)
+
+    def discard_resume_files(self) -> None:
+        """Remove what only an unfinished fit needs."""
+        (self.folder / "state.json").unlink(missing_ok=True)
+        for path in self.folder.glob("last-*.weights.h5"):
+            path.unlink()
+
+
+def validation_iou(row: dict[str, Any]) -> float:
+    """Return the mean of the row's validation IoU at the best threshold over its targets (liver, tumor)."""
+    values = [value for key, value in row.items() if key.startswith("val_") and key.endswith("_iou")]
+    return sum(values) / len(values)
+
+
+class CollapseWatch(keras.callbacks.Callback):
+    """Say in the log when an epoch ends with a network that sees nothing.
+
+    A network that gives every pixel the same probability reaches, at the best threshold, an IoU equal to
+    the share of foreground pixels. Up to `collapse_bound` of that share counts as collapsed.
+
+    Args:
+        prevalence: share of foreground pixels in the validation set, by target ("liver", "tumor").
+    """
+
+    def __init__(self, prevalence: dict[str, float]) -> None:
+        super().__init__()
+        self.prevalence = prevalence
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        for target, share in self.prevalence.items():
+            iou = float((logs or {})[f"val_{target}_iou"])
+            if iou <= collapse_bound(share):
+                print(f"epoch {epoch + 1}: {target} has collapsed: validation IoU {iou:.4f}, {share:.4f} of the pixels")
+
+
+def collapse_bound(prevalence: float) -> float:
+    """IoU up to which a network counts as collapsed: twice the share of foreground, never beyond halfway to 1."""
+    return min(2 * prevalence, (1 + prevalence) / 2)
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Read `log.csv`: a dictionary an epoch."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -1,0 +1,127 @@
+"""The one fit loop: a network, two sets of batches and a loss become a folder with a finished phase.
+
+The folder afterwards holds `best.keras` (probability model, epoch of the highest validation IoU), `log.csv`,
+`curves.png`, `tensorboard/` and `record.json`, which is written last and marks the phase finished.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from data.batches import SliceBatches
+from data.environment import describe_environment, peak_memory_mib
+from models.unet import logits_model
+from training.callbacks import Checkpoint, CollapseWatch
+from training.curves import draw_curves
+from training.metrics import iou_metrics
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a phase is trained with.
+
+    Attributes:
+        target: "liver", "tumor" or "classes".
+        loss: reads logits.
+        learning_rate, momentum: of SGD (paper 2.4).
+        epochs: in all, also after a resume.
+        prevalence: share of foreground in the validation set by target, for the watch on collapse.
+    """
+
+    target: str
+    loss: keras.losses.Loss
+    learning_rate: float
+    momentum: float
+    epochs: int
+    prevalence: dict[str, float]
+
+
+class Timer(keras.callbacks.Callback):
+    """Add the wall time of each epoch, validation included, to the checkpoint's count."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.checkpoint.seconds += time.perf_counter() - self.started
+
+
+def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """Return the logits part of `model`, compiled with SGD and momentum, the loss and the IoU metrics."""
+    trained = logits_model(model)
+    # XLA is about 10 times slower than oneDNN for these networks on a CPU; elsewhere Keras decides.
+    on_cpu = keras.backend.backend() == "tensorflow" and not _has_accelerator()
+    trained.compile(
+        optimizer=keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum),
+        loss=recipe.loss,
+        metrics=iou_metrics(recipe.target),
+        jit_compile=False if on_cpu else "auto",
+    )
+    return trained
+
+
+def fit_phase(
+    model: keras.Model, train: SliceBatches, validation: SliceBatches, recipe: Recipe, folder: Path
+) -> dict[str, Any]:
+    """Train `model` until `recipe.epochs`, from where an earlier call stopped, and return what was measured.
+
+    The model ends with the weights of its best epoch by validation IoU.
+
+    Returns:
+        {"epochs", "best_epoch", "best_validation_iou", "train_s", "train_slices", "validation_slices",
+        "parameters", "peak_memory_mib", "environment"}.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = compile_for_training(model, recipe)
+    checkpoint = Checkpoint(folder, model)
+    checkpoint.restore(trained)
+    if checkpoint.epochs_done:
+        print(f"goes on after epoch {checkpoint.epochs_done} of {recipe.epochs}")
+    train.go_to_epoch(checkpoint.epochs_done)
+    trained.fit(
+        train,
+        validation_data=validation,
+        initial_epoch=checkpoint.epochs_done,
+        epochs=recipe.epochs,
+        callbacks=[Timer(checkpoint), checkpoint, CollapseWatch(recipe.prevalence), *_tensorboard(folder)],
+        verbose=1 if sys.stdout.isatty() else 2,
+        shuffle=False,
+    )
+    model.load_weights(folder / "best.keras")
+    draw_curves(folder)
+    checkpoint.discard_resume_files()
+    return {
+        "epochs": checkpoint.epochs_done,
+        "best_epoch": checkpoint.best_epoch,
+        "best_validation_iou": checkpoint.best_iou,
+        "train_s": round(checkpoint.seconds, 1),
+        "train_slices": len(train.slices),
+        "validation_slices": len(validation.slices),
+        "parameters": model.count_params(),
+        "peak_memory_mib": peak_memory_mib(),
+        "environment": describe_environment(),
+    }
+
+
+def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+    # Keras writes TensorBoard's files through TensorFlow; on another backend that may be missing.
+    if all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard")):
+        return [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]
+    return []
+
+
+def _has_accelerator() -> bool:
+    import tensorflow as tf
+
+    return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())

@@ -1,0 +1,47 @@
+"""Train the sequential model's first network L: liver against the rest (paper 2.2).
+
+    python -m training.liver --store DIR --run DIR [--preset NAME] [--phase ce|balanced] [--seed N]
+
+Each phase ends by writing the liver masks M = [L(X) > s1] of the training and validation cases, which the
+second network trains on (paper 2.3), and the median HU inside each case's mask.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import keras
+
+from data.batches import whole_slice_loader
+from data.command import run_command
+from data.masks import find_liver, finish_masks, write_mask
+from models.inference import predict_slices
+from training.run import Run, open_from_command_line
+from training.stages import train_phase
+
+
+def main() -> None:
+    """Train the phases that are not finished yet, and write their masks."""
+    run, phases = open_from_command_line("liver", "Train the first network of the sequential model (paper 2.2).")
+    load = whole_slice_loader(run.store, "liver", run.preset.liver_window_hu)
+    for phase in phases:
+        record = train_phase(run, "liver", phase, load, extra={"window_hu": list(run.preset.liver_window_hu)})
+        if not (run.folder("liver", phase) / "masks" / "masks.json").is_file():
+            write_masks(run, phase, record["thresholds"]["liver"][run.preset.mask_threshold_rule])
+
+
+def write_masks(run: Run, phase: str, s1: float) -> None:
+    """Write the masks [L(X) > s1] of every slice of the training and validation cases."""
+    model = keras.saving.load_model(run.folder("liver", phase) / "best.keras", compile=False)
+    predict = partial(predict_slices, model)
+    folder = run.folder("liver", phase) / "masks"
+    medians: dict[str, float | None] = {}
+    for case in run.store.cases_of("train") + run.store.cases_of("validation"):
+        mask, medians[case] = find_liver(run.store.image(case), predict, s1, run.preset.liver_window_hu)
+        write_mask(folder, case, mask)
+    finish_masks(folder, s1, medians)
+    print(f"liver {phase}: masks of {len(medians)} cases at s1 = {s1:.3f}")
+
+
+if __name__ == "__main__":
+    run_command(main, "training.liver")

@@ -1,0 +1,88 @@
+"""The validation IoU that is followed per epoch, as Keras metrics on logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+BINS = 200  # thresholds 0, 1/200, ..., 199/200
+
+Tensor = Any  # a tensor of the backend
+
+
+def binary_score(logits: Tensor) -> Tensor:
+    """Probability of the foreground from one-channel logits."""
+    return ops.sigmoid(logits)
+
+
+def liver_score(logits: Tensor) -> Tensor:
+    """Probability of liver or tumor from three-class logits."""
+    return 1 - ops.softmax(logits, axis=-1)[..., 0]
+
+
+def tumor_score(logits: Tensor) -> Tensor:
+    """Probability of tumor from three-class logits."""
+    return ops.softmax(logits, axis=-1)[..., 2]
+
+
+class ThresholdedIoU(keras.metrics.Metric):
+    """Pooled IoU = TP / (TP + FP + FN) over all pixels of an epoch, from a histogram of probabilities.
+
+    The balanced loss moves the useful threshold away from 0.5, so the checkpoint is chosen by the IoU at
+    the best threshold (`threshold=None`); the IoU at a fixed threshold is followed beside it.
+
+    Args:
+        score: logits -> probability of the foreground.
+        foreground: the least truth that is foreground: 1 (liver, or the one channel's own) or 2 (tumor).
+        threshold: a multiple of 1/200, or None for the best one.
+
+    The empty case: no foreground in truth or prediction gives 0.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[Tensor], Tensor],
+        foreground: int = 1,
+        threshold: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.score, self.foreground, self.threshold = score, foreground, threshold
+        self.positive = self.add_weight(shape=(BINS,), initializer="zeros", name="positive")
+        self.negative = self.add_weight(shape=(BINS,), initializer="zeros", name="negative")
+
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Any = None) -> None:
+        bins = ops.cast(ops.minimum(ops.floor(self.score(y_pred) * BINS), BINS - 1), "int32")
+        truth = ops.cast(ops.reshape(y_true, (-1,)) >= self.foreground, "float32")
+        bins = ops.reshape(bins, (-1,))
+        self.positive.assign_add(ops.segment_sum(truth, bins, num_segments=BINS))
+        self.negative.assign_add(ops.segment_sum(1 - truth, bins, num_segments=BINS))
+
+    def result(self) -> Tensor:
+        true_positive = ops.flip(ops.cumsum(ops.flip(self.positive)))
+        false_positive = ops.flip(ops.cumsum(ops.flip(self.negative)))
+        union = ops.sum(self.positive) + false_positive
+        iou = true_positive / ops.maximum(union, 1.0)
+        if self.threshold is None:
+            return ops.max(iou)
+        return iou[round(self.threshold * BINS)]
+
+
+def iou_metrics(target: str) -> list[keras.metrics.Metric]:
+    """Return the metrics of a stage: `liver_iou`, `tumor_iou` (best threshold), each also `_at_half`.
+
+    Args:
+        target: "liver" or "tumor" (one channel), or "classes" (the one-step model's three classes).
+    """
+    if target == "classes":
+        scores = {"liver": (liver_score, 1), "tumor": (tumor_score, 2)}
+    else:
+        scores = {target: (binary_score, 1)}
+    metrics: list[keras.metrics.Metric] = []
+    for name, (score, foreground) in scores.items():
+        metrics.append(ThresholdedIoU(score, foreground, name=f"{name}_iou"))
+        metrics.append(ThresholdedIoU(score, foreground, threshold=0.5, name=f"{name}_iou_at_half"))
+    return metrics

@@ -1,0 +1,189 @@
+"""Presets: every hyperparameter once, each with its source, as the paper states it or as assumed here.
+
+`python -m training.presets` lists them with their sources; `python -m training.presets NAME --field F`
+prints one value, which is how `reproduce.sh` reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from data.command import InputError, Parser, run_command
+
+
+def stated(value: Any, where: str) -> Any:
+    """A hyperparameter that the paper states."""
+    return field(default=value, metadata={"source": f"paper {where}"})
+
+
+def assumed(value: Any, why: str) -> Any:
+    """A hyperparameter that the text does not settle."""
+    return field(default=value, metadata={"source": f"assumed: {why}"})
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The paper's recipe (`paper`): 512 px, 64 filters, 50 + 30, 300 + 30 and 600 + 30 epochs.
+
+    Reproduces Table 1 and all figures: `bash reproduce.sh --preset paper --data LITS --external DIR`.
+    Time: the paper says about 70 s per epoch of 765 slices on its GPU, so about 20 h for the 1,040
+    epochs. Hardware: one GPU with 16 GiB. Expected numbers: not measured here (no GPU at hand).
+    """
+
+    name: str = "paper"
+    size: int = stated(512, "3.1: slices in the resolution of LiTS, 512 x 512")
+    subset: tuple[int, int, int] | None = stated((765, 50, 50), "3.1: slices for training, validation, test")
+    filters: int = assumed(64, "Ronneberger's widths, doubled at each level")
+    poolings: int = assumed(4, "Ronneberger's depth")
+    dropout: float = assumed(0.5, "2.4 states dropout in the upsampling path, its rate is lost")
+    momentum: float = assumed(0.99, "2.4 states SGD with momentum; 0.99 is the U-Net paper's value")
+    batch_size: int = assumed(1, "the U-Net paper's value; converges in few epochs at 0.001")
+    learning_rate_ce: float = stated(0.001, "2.4: both U-Nets, cross-entropy")
+    learning_rate_balanced: float = stated(0.0001, "2.4: reduced for the second optimisation")
+    one_step_epochs: tuple[int, int] = stated((50, 30), "2.4: cross-entropy, then balanced")
+    liver_epochs: tuple[int, int] = assumed((300, 30), "2.4 states 300; the balanced phase as in one-step")
+    tumor_epochs: tuple[int, int] = assumed((600, 30), "2.4 states 600; the balanced phase as in one-step")
+    liver_window_hu: tuple[float, float] = assumed((-100.0, 400.0), "3.1: 'intensity values between' is cut off")
+    tumor_window_hu: tuple[float, float] = assumed((0.0, 200.0), "2.3 windows pointwise; a liver window")
+    tumor_scaling: str = assumed("choose", "the scaling is lost: window or liver_median, by validation IoU")
+    trial_epochs: int = assumed(10, "epochs each scaling gets before the choice")
+    mask_threshold_rule: str = assumed("roc", "3.2.1 finds thresholds by ROC analysis; s1 likewise")
+    balanced_ratio: float | None = assumed(None, "None: inverse class frequency; a number: tumor to rest")
+    sweep_weights: int = assumed(6, "class weights from 1 to the inverse frequency, evenly in the logarithm")
+    sweep_epochs: int = assumed(10, "epochs of each weight, from the cross-entropy weights")
+    precision: str = assumed("float32", "the paper mentions none")
+    phantom_cases: tuple[int, int] = assumed((40, 10), "cases of the synthetic cohorts, main and external")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Filters per level, from the finest to the bottom."""
+        return tuple(self.filters * 2**level for level in range(self.poolings + 1))
+
+    def epochs(self, stage: str, phase: str) -> int:
+        """Epochs of a stage (`one_step`, `liver`, `tumor`) in a phase (`ce`, `balanced`)."""
+        pair: tuple[int, int] = getattr(self, f"{stage}_epochs")
+        return pair[0] if phase == "ce" else pair[1]
+
+    def learning_rate(self, phase: str) -> float:
+        """Learning rate of a phase (`ce`, `balanced`)."""
+        return self.learning_rate_ce if phase == "ce" else self.learning_rate_balanced
+
+
+@dataclass(frozen=True)
+class PaperShort(Preset):
+    """The paper's recipe with its other reading of the epochs: 50 + 30 for every network.
+
+    Command: `bash reproduce.sh --preset paper-short --data LITS --external DIR`. Time: 240 epochs, about
+    5 h at the paper's 70 s. Hardware: one GPU with 16 GiB. Expected numbers: not measured here.
+    """
+
+    name: str = "paper-short"
+    liver_epochs: tuple[int, int] = stated((50, 30), "2.4, the one-step schedule for both networks")
+    tumor_epochs: tuple[int, int] = stated((50, 30), "2.4, the one-step schedule for both networks")
+
+
+@dataclass(frozen=True)
+class Demo(Preset):
+    """The whole paper in small on the phantom: 128 px, 16 filters. Synthetic results.
+
+    Command: `bash reproduce.sh --preset demo`. Time: under 15 minutes on 2 CPU cores. Expected numbers:
+    README, "Results on the phantom".
+    """
+
+    name: str = "demo"
+    size: int = assumed(128, "small enough for 2 CPU cores")
+    subset: tuple[int, int, int] | None = assumed((360, 60, 60), "small enough for 2 CPU cores")
+    filters: int = assumed(16, "small enough for 2 CPU cores")
+    batch_size: int = assumed(2, "1.6 times faster than 1 on 2 CPU cores, converges as well")
+    one_step_epochs: tuple[int, int] = assumed((14, 4), "minutes on 2 CPU cores")
+    liver_epochs: tuple[int, int] = assumed((10, 3), "minutes on 2 CPU cores")
+    tumor_epochs: tuple[int, int] = assumed((14, 4), "minutes on 2 CPU cores")
+    trial_epochs: int = assumed(3, "minutes on 2 CPU cores")
+    sweep_weights: int = assumed(5, "minutes on 2 CPU cores")
+    sweep_epochs: int = assumed(1, "minutes on 2 CPU cores")
+    precision: str = assumed("mixed_bfloat16", "1.7 to 2.9 times faster on CPUs with AMX")
+    phantom_cases: tuple[int, int] = assumed((30, 8), "seconds a case at 128 px")
+
+
+@dataclass(frozen=True)
+class Mini(Demo):
+    """Real CT in an hour: 18 LiTS volumes at 128 px, 16 filters; the preset of the README's table.
+
+    Command: README, "Results on real CT". Time: about 60 minutes on 2 CPU cores. Expected numbers: there.
+    """
+
+    name: str = "mini"
+    subset: tuple[int, int, int] | None = assumed(None, "every slice that holds liver")
+    one_step_epochs: tuple[int, int] = assumed((30, 6), "an hour on 2 CPU cores in all")
+    liver_epochs: tuple[int, int] = assumed((25, 4), "an hour on 2 CPU cores in all")
+    tumor_epochs: tuple[int, int] = assumed((30, 6), "an hour on 2 CPU cores in all")
+    trial_epochs: int = assumed(6, "long enough for the scalings to part")
+    sweep_epochs: int = assumed(2, "an hour on 2 CPU cores in all")
+
+
+@dataclass(frozen=True)
+class Smoke(Demo):
+    """Every row, table and figure in under 2 minutes on 2 CPU cores: 64 px, 8 filters, few steps.
+
+    Command: `bash reproduce.sh --preset smoke`. It shows that everything runs; its scores mean nothing.
+    """
+
+    name: str = "smoke"
+    size: int = assumed(64, "seconds on 2 CPU cores")
+    subset: tuple[int, int, int] | None = assumed((48, 16, 16), "seconds on 2 CPU cores")
+    filters: int = assumed(8, "seconds on 2 CPU cores")
+    poolings: int = assumed(3, "seconds on 2 CPU cores")
+    one_step_epochs: tuple[int, int] = assumed((6, 1), "seconds on 2 CPU cores")
+    liver_epochs: tuple[int, int] = assumed((6, 1), "seconds on 2 CPU cores")
+    tumor_epochs: tuple[int, int] = assumed((6, 1), "seconds on 2 CPU cores")
+    trial_epochs: int = assumed(2, "seconds on 2 CPU cores")
+    sweep_epochs: int = assumed(1, "seconds on 2 CPU cores")
+    phantom_cases: tuple[int, int] = assumed((8, 3), "seconds on 2 CPU cores")
+
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (Preset(), PaperShort(), Demo(), Mini(), Smoke())}
+
+
+def preset_named(name: str) -> Preset:
+    """Return the preset of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in PRESETS:
+        raise InputError(f"--preset {name}: unknown preset; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def resolved(preset: Preset) -> dict[str, Any]:
+    """Return every field of the preset with its value, ready for JSON (tuples as lists)."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(preset).items()}
+
+
+def describe(preset: Preset) -> str:
+    """Return the preset as text: a line per field with its value and source."""
+    lines = [" ".join((type(preset).__doc__ or "").split())]
+    for entry in fields(preset)[1:]:
+        lines.append(f"  {entry.name} = {getattr(preset, entry.name)}    [{entry.metadata['source']}]")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print one preset, one field of it, or all presets."""
+    parser = Parser(prog="training.presets", description="The presets with the source of every value.")
+    parser.add_argument("name", nargs="?", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--field", help="print only this field; a tuple as numbers separated by commas")
+    arguments = parser.parse_args()
+    chosen = [preset_named(arguments.name)] if arguments.name else list(PRESETS.values())
+    if arguments.field is None:
+        print("\n\n".join(f"{preset.name}: {describe(preset)}" for preset in chosen))
+        return
+    if arguments.field not in {entry.name for entry in fields(Preset)}:
+        raise InputError(f"--field {arguments.field}: a preset has no such field")
+    value = getattr(chosen[0], arguments.field)
+    print(",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else value)
+
+
+if __name__ == "__main__":
+    run_command(main, "training.presets")

@@ -1,0 +1,156 @@
+"""A run directory: one preset, one seed and one split, shared by all stages.
+
+RUN/run.json                        preset as resolved, seed, store and split, written by the first stage
+RUN/<stage>/<phase>/                one finished phase: `training.fit` says what it holds
+RUN/<stage>/<phase>/record.json     status, thresholds, weights, times; written last
+RUN/liver/<phase>/masks/            the first network's masks of the training and validation cases
+RUN/tumor/scaling.json              which scaling of the second input was chosen, and on what grounds
+
+Stages are `one_step`, `liver` and `tumor`; phases are `ce` and `balanced` (paper 2.4).
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.command import InputError, Parser
+from data.files import read_json, sha256_of_json, write_json
+from data.store import Store
+from training.presets import PRESETS, Preset, preset_named, resolved
+
+PHASES = ("ce", "balanced")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An open run directory with the store it trains on."""
+
+    path: Path
+    store: Store
+    preset: Preset
+    seed: int
+
+    def folder(self, stage: str, phase: str) -> Path:
+        """Return the folder of a phase of a stage."""
+        return self.path / stage / phase
+
+    def is_done(self, stage: str, phase: str) -> bool:
+        """Whether that phase is finished."""
+        return (self.folder(stage, phase) / "record.json").is_file()
+
+    def record(self, stage: str, phase: str) -> dict[str, Any]:
+        """Read the record of a finished phase.
+
+        Raises:
+            InputError: it is not finished.
+        """
+        if not self.is_done(stage, phase):
+            command = f"python -m training.{stage} --phase {phase}"
+            raise InputError(f"{self.path}: phase {phase} of {stage} is not finished; run {command} first")
+        content: dict[str, Any] = read_json(self.folder(stage, phase) / "record.json")
+        return content
+
+
+def stage_parser(stage: str, description: str) -> Parser:
+    """Return the parser that every stage script shares."""
+    parser = Parser(prog=f"training.{stage}", description=description)
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store of data.prepare")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run directory, made if missing")
+    parser.add_argument("--preset", default="demo", metavar="NAME", help=f"one of {', '.join(PRESETS)}; default demo")
+    parser.add_argument("--phase", choices=PHASES, help="only this phase; default: ce, then balanced")
+    parser.add_argument("--seed", type=int, default=0, help="initialisation, order and dropout; default 0")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one value of the preset (repeatable)",
+    )
+    return parser
+
+
+def open_from_command_line(stage: str, description: str) -> tuple[Run, list[str]]:
+    """Parse a stage script's flags and return the open run and the phases asked for."""
+    arguments = stage_parser(stage, description).parse_args()
+    run = open_run(arguments.run, arguments.store, arguments.preset, arguments.seed, arguments.set)
+    return run, [arguments.phase] if arguments.phase else list(PHASES)
+
+
+def open_run(path: Path, store_path: Path, preset_name: str, seed: int, changes: Sequence[str] = ()) -> Run:
+    """Open a run directory, or make it.
+
+    Raises:
+        InputError: no store, no such preset or field, a size the network cannot take, or the directory
+            belongs to another preset, seed or split.
+    """
+    preset = changed(preset_named(preset_name), changes)
+    store = Store.open(store_path)
+    if seed < 0:
+        raise InputError(f"--seed {seed}: must not be negative")
+    if store.size % 2**preset.poolings:
+        raise InputError(
+            f"{store_path}: its slices of {store.size} px do not suit preset {preset.name}, "
+            f"which needs a multiple of {2**preset.poolings}"
+        )
+    if "train" not in store.split["slices"]:
+        raise InputError(f"{store_path}: an external store, its split holds no training set")
+    description = describe_run(store, preset, seed)
+    record_path = path / "run.json"
+    if record_path.is_file():
+        _check_same(path, read_json(record_path), description)
+    else:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"{path}: not a run directory, and not empty")
+        write_json(record_path, description)
+    return Run(path, store, preset, seed)
+
+
+def describe_run(store: Store, preset: Preset, seed: int) -> dict[str, Any]:
+    """Return the content of `run.json`."""
+    return {
+        "schema": 1,
+        "preset": preset.name,
+        "settings": resolved(preset),
+        "seed": seed,
+        "size": store.size,
+        "cohort": store.cohort,
+        "synthetic": store.synthetic,
+        "split_sha256": store.split["sha256"],
+        "settings_sha256": sha256_of_json(resolved(preset)),
+    }
+
+
+def changed(preset: Preset, changes: Sequence[str]) -> Preset:
+    """Return the preset with `FIELD=VALUE` changes; its name then lists them.
+
+    Raises:
+        InputError: not of that form, no such field, or a value of another type.
+    """
+    for change in changes:
+        key, _, text = change.partition("=")
+        if key == "name" or key not in {entry.name for entry in dataclasses.fields(preset)}:
+            raise InputError(f"--set {change}: a preset has no field {key}")
+        value = _value(text)
+        old = getattr(preset, key)
+        if old is not None and not isinstance(value, type(old)):
+            raise InputError(f"--set {change}: {key} must be of type {type(old).__name__}")
+        preset = dataclasses.replace(preset, **{key: value, "name": f"{preset.name}+{change}"})
+    return preset
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key in ("preset", "seed", "size", "split_sha256", "settings_sha256"):
+        if found.get(key) != wanted[key]:
+            raise InputError(f"{path}: a run directory of another {key}: {found.get(key)}, not {wanted[key]}")

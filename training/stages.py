@@ -1,0 +1,208 @@
+"""What the stage scripts share: a phase of a stage, from its starting weights to its record."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from data.batches import Load, Slice, SliceBatches, class_pixels
+from data.command import InputError
+from data.files import write_json
+from evaluation.roc import ProbabilityHistogram, best_iou, choose_thresholds
+from models.inference import predict_slices
+from models.sequential import one_step_probabilities
+from models.unet import unet
+from training.callbacks import collapse_bound, read_log
+from training.fit import Recipe, fit_phase
+from training.losses import (
+    BalancedBinaryCrossentropy,
+    BalancedCategoricalCrossentropy,
+    inverse_frequency_weights,
+    weights_of_ratio,
+)
+from training.run import Run
+
+STAGE_TARGET = {"one_step": "classes", "liver": "liver", "tumor": "tumor"}
+Mask = Callable[[Slice], np.ndarray]
+
+
+def build_network(run: Run, stage: str) -> keras.Model:
+    """Build the stage's U-Net in the preset's precision, with weights drawn by the run's seed."""
+    keras.utils.set_random_seed(run.seed)
+    keras.config.set_dtype_policy(run.preset.precision)
+    classes = 3 if STAGE_TARGET[stage] == "classes" else 1
+    return unet(run.store.size, 1, classes, run.preset.widths, run.preset.dropout, name=stage)
+
+
+def foreground_pixels(pixels: Sequence[int], target: str) -> dict[str, int]:
+    """Return the number of foreground pixels by target, from the pixels of (other, liver, tumor)."""
+    counts = {"liver": pixels[1] + pixels[2], "tumor": pixels[2]}
+    return counts if target == "classes" else {target: counts[target]}
+
+
+def class_weights(run: Run, target: str, phase: str, pixels: Sequence[int], ratio: float | None) -> list[float]:
+    """Return the loss's weight of each class: ones for `ce`, else by inverse frequency or by `ratio`.
+
+    Raises:
+        InputError: a class is missing from the training set.
+    """
+    names = ["other", "liver", "tumor"] if target == "classes" else ["rest", target]
+    foreground = sum(foreground_pixels(pixels, target).values())
+    counts = list(pixels) if target == "classes" else [sum(pixels) - foreground, foreground]
+    for name, count in zip(names, counts, strict=True):
+        if count == 0:
+            raise InputError(f"{run.store.path}: the training set holds no pixel of class {name}")
+    if phase == "ce":
+        return [1.0] * len(counts)
+    if ratio is not None and target == "tumor":
+        return list(weights_of_ratio(counts[0], counts[1], ratio))
+    return inverse_frequency_weights(counts)
+
+
+def loss_of(weights: Sequence[float]) -> keras.losses.Loss:
+    """Return the loss on logits for one weight a class (two: sigmoid; three: softmax)."""
+    if len(weights) == 2:
+        return BalancedBinaryCrossentropy(*weights)
+    return BalancedCategoricalCrossentropy(weights)
+
+
+def train_phase(
+    run: Run,
+    stage: str,
+    phase: str,
+    load: Load,
+    *,
+    folder_name: str | None = None,
+    epochs: int | None = None,
+    ratio: float | None = None,
+    mask: Mask | None = None,
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train one phase and write its record; a finished one is left as it is.
+
+    Args:
+        run: the run.
+        stage: "one_step", "liver" or "tumor".
+        phase: "ce" from fresh weights, or "balanced" from the best weights of "ce" (paper 2.4).
+        load: input and target of a slice.
+        folder_name: where in the stage's folder; default the phase.
+        epochs: default the preset's.
+        ratio: class weight of tumor to the rest in the balanced phase; default the preset's.
+        mask: liver mask of a slice; outside it the tumor probability is 0 (second network only).
+        extra: further content of the record (how inputs were made).
+
+    Returns:
+        The content of `record.json`.
+    """
+    name = folder_name or phase
+    if run.is_done(stage, name):
+        print(f"{stage} {name}: already done")
+        return run.record(stage, name)
+    model = build_network(run, stage)
+    if phase == "balanced":
+        run.record(stage, "ce")
+        model.load_weights(run.folder(stage, "ce") / "best.keras")
+    target = STAGE_TARGET[stage]
+    train_slices, validation_slices = run.store.slices("train"), run.store.slices("validation")
+    pixels = class_pixels(run.store, train_slices)
+    weights = class_weights(run, target, phase, pixels, ratio or run.preset.balanced_ratio)
+    recipe = Recipe(
+        target=target,
+        loss=loss_of(weights),
+        learning_rate=run.preset.learning_rate(phase),
+        momentum=run.preset.momentum,
+        epochs=run.preset.epochs(stage, phase) if epochs is None else epochs,
+        prevalence=_prevalence(run, validation_slices, target),
+    )
+    weights_text = ", ".join(f"{weight:.3g}" for weight in weights)
+    print(f"{stage} {name}: {recipe.epochs} epochs of {len(train_slices)} slices, class weights {weights_text}")
+    batch = run.preset.batch_size
+    fitted = fit_phase(
+        model,
+        SliceBatches(train_slices, load, batch, seed=run.seed),
+        SliceBatches(validation_slices, load, batch),
+        recipe,
+        run.folder(stage, name),
+    )
+    histograms = probability_histograms(model, validation_slices, load, target, mask)
+    record = {
+        "schema": 1,
+        "stage": stage,
+        "phase": phase,
+        "target": target,
+        **judge(histograms, run, stage, name),
+        "thresholds": {key: choose_thresholds(histogram) for key, histogram in histograms.items()},
+        "validation": {key: _validation_summary(histogram) for key, histogram in histograms.items()},
+        "class_pixels": dict(zip(("other", "liver", "tumor"), pixels, strict=True)),
+        "class_weights": weights,
+        "learning_rate": recipe.learning_rate,
+        **(extra or {}),
+        "fit": fitted,
+    }
+    write_json(run.folder(stage, name) / "record.json", record)
+    return record
+
+
+def probability_histograms(
+    model: keras.Model, slices: Sequence[Slice], load: Load, target: str, mask: Mask | None = None
+) -> dict[str, ProbabilityHistogram]:
+    """Return the histogram of probabilities by target ("liver", "tumor") over the slices."""
+    histograms = {key: ProbabilityHistogram() for key in foreground_pixels((0, 0, 0), target)}
+    predictions = predict_slices(model, (load(chosen)[0] for chosen in slices))
+    for chosen, probability in zip(slices, predictions, strict=True):
+        truth = load(chosen)[1]
+        if target == "classes":
+            liver, tumor = one_step_probabilities(probability)
+            histograms["liver"].add(liver, truth >= 1)
+            histograms["tumor"].add(tumor, truth == 2)
+        else:
+            inside = 1 if mask is None else mask(chosen)
+            histograms[target].add(probability[..., 0] * inside, truth == 1)
+    return histograms
+
+
+def judge(histograms: dict[str, ProbabilityHistogram], run: Run, stage: str, name: str) -> dict[str, Any]:
+    """Return {"status": "ok" | "collapsed" | "diverged", "why"}; anything but ok is printed, too.
+
+    Collapsed: for some target no threshold separates foreground from background better than
+    `collapse_bound` on the validation set, or no probability exceeds 0.01. Diverged: the loss is not finite.
+    """
+    verdict = {"status": "ok", "why": ""}
+    rows = read_log(run.folder(stage, name) / "log.csv")
+    if not math.isfinite(rows[-1]["loss"]):
+        verdict = {"status": "diverged", "why": f"the loss was not finite in epoch {len(rows)}"}
+    for target, histogram in histograms.items():
+        share = int(histogram.positive.sum()) / histogram.n_pixels
+        reached = best_iou(histogram)
+        if reached <= collapse_bound(share):
+            why = (
+                f"{target}: validation IoU {reached:.4f} at the best threshold, {share:.4f} of the pixels are {target}"
+            )
+            verdict = {"status": "collapsed", "why": why}
+        elif histogram.counts(0.01).tp == 0:
+            verdict = {
+                "status": "collapsed",
+                "why": f"{target}: no probability above 0.01 on the validation set",
+            }
+    if verdict["status"] != "ok":
+        print(f"{stage} {name}: {verdict['status'].upper()}, not a result: {verdict['why']}")
+    return verdict
+
+
+def restart(run: Run, stage: str, name: str) -> None:
+    """Remove an unfinished phase's folder."""
+    shutil.rmtree(run.folder(stage, name), ignore_errors=True)
+
+
+def _validation_summary(histogram: ProbabilityHistogram) -> dict[str, float | None]:
+    return {"best_iou": best_iou(histogram), "auc": histogram.auc(), "rauc": histogram.rauc()}
+
+
+def _prevalence(run: Run, slices: Sequence[Slice], target: str) -> dict[str, float]:
+    pixels = class_pixels(run.store, slices)
+    return {key: count / sum(pixels) for key, count in foreground_pixels(pixels, target).items()}
