@@ -70,9 +70,11 @@ def read_cohort(source: Path) -> tuple[str, bool]:
     """Return (cohort, synthetic) from SOURCE/cohort.json; ("lits", False) without one.
 
     Raises:
-        InputError: cohort.json lacks them.
+        InputError: cohort.json lacks them, or the source is a phantom that is not finished.
     """
     path = source / "cohort.json"
+    if (source / ".cohort-unfinished.json").exists():  # would pass for LiTS
+        raise InputError(f"{source}: a phantom cohort that is not finished; run data.phantom again")
     if not path.exists():
         return "lits", False
     content = read_json(path)
@@ -82,7 +84,9 @@ def read_cohort(source: Path) -> tuple[str, bool]:
     return name, content["synthetic"]
 
 
-def fill_case(folder: Path, pair: Pair, patient: str, size: int, allow_non_hu: bool) -> dict[str, Any]:
+def fill_case(
+    folder: Path, pair: Pair, patient: str, size: int, allow_non_hu: bool = False, ignore_affine: bool = False
+) -> dict[str, Any]:
     """Check one pair's voxels and write image.npy and label.npy into `folder`, a few slices at a time.
 
     Returns:
@@ -91,7 +95,8 @@ def fill_case(folder: Path, pair: Pair, patient: str, size: int, allow_non_hu: b
     Raises:
         InputError: what `read_image`, `read_label` and `check_pair` refuse.
     """
-    image, label = read_image(pair.image, allow_non_hu), read_label(pair.label)
+    image = read_image(pair.image, allow_non_hu)
+    label = read_label(pair.label, on=image if ignore_affine else None)
     check_pair(image, label)
     _check_whole_numbers(image)
     shape = (image.n_slices, size, size)
@@ -112,6 +117,7 @@ def fill_case(folder: Path, pair: Pair, patient: str, size: int, allow_non_hu: b
         "spacing_mm": list(image.spacing_mm),
         "native_shape": [image.rows, image.columns],
         "orientation": image.orientation,
+        "liver_on_left": _liver_on_left(labels),
         "sha256_image": sha256_of_file(folder / "image.npy"),
         "sha256_label": sha256_of_file(folder / "label.npy"),
     }
@@ -120,9 +126,22 @@ def fill_case(folder: Path, pair: Pair, patient: str, size: int, allow_non_hu: b
 def _check_whole_numbers(image: Volume) -> None:
     low, high = image.value_range
     if high - low <= 1:
-        raise InputError(
-            f"{image.path}: values from {low:g} to {high:g} would be lost, a store holds whole HU"
-        )
+        raise InputError(f"{image.path}: values from {low:g} to {high:g} would be lost, a store holds whole HU")
+
+
+def _liver_on_left(labels: np.ndarray) -> bool:
+    """Whether the liver's centre lies in the patient's left half: rarely anatomy, mostly a wrong affine."""
+    columns = np.zeros(labels.shape[2])
+    for one in labels:
+        columns += np.count_nonzero(one, axis=0)
+    return bool(columns @ np.arange(len(columns)) > columns.sum() * (len(columns) - 1) / 2)
+
+
+def _described(entry: dict[str, Any]) -> str:
+    text = f"{entry['n_slices']} slices, {len(entry['liver_rows'])} with liver, {len(entry['tumor_rows'])} with tumor"
+    if entry["liver_on_left"]:
+        text += "; the liver is on the patient's left: is the affine right?"
+    return text
 
 
 def _rows_with(labels: np.ndarray, at_least: int) -> list[int]:
@@ -135,7 +154,7 @@ def prepare(arguments: argparse.Namespace) -> Store:
     Raises:
         InputError: a file, a flag or an existing store that does not fit.
     """
-    source, size = arguments.source, arguments.size
+    source = arguments.source
     parameters = _parameters(arguments)
     if store := finished_store(arguments.store, parameters):
         print(f"{arguments.store}: already done")
@@ -143,42 +162,40 @@ def prepare(arguments: argparse.Namespace) -> Store:
     pairs = find_pairs(source)
     cohort, synthetic = read_cohort(source)
     patient_of = _patients(pairs, cohort, arguments)
-    outline = _check_geometry(pairs)
+    outline = _check_geometry(pairs, arguments.ignore_label_affine)
     _split(outline, patient_of, arguments)  # a split that cannot work fails before the long conversion
-    cases = {}
     with StoreWriter(arguments.store) as writer:
-        for pair in pairs:
-            made_from = _made_from(pair, patient_of[pair.case], size, arguments.allow_non_hu)
-            entry = writer.kept(pair.case, made_from)
-            note = " (kept)" if entry else ""
-            if entry is None:
-                fill = partial(
-                    fill_case,
-                    pair=pair,
-                    patient=patient_of[pair.case],
-                    size=size,
-                    allow_non_hu=arguments.allow_non_hu,
-                )
-                entry = writer.write_case(pair.case, made_from, fill)
-            cases[pair.case] = entry
-            liver, tumor = len(entry["liver_rows"]), len(entry["tumor_rows"])
-            print(
-                f"{pair.case}: {entry['n_slices']} slices, {liver} with liver, {tumor} with tumor{note}",
-                flush=True,
-            )
-        split = _split(cases, patient_of, arguments)
+        cases = {pair.case: _case(writer, pair, patient_of[pair.case], arguments) for pair in pairs}
         info = {
             "schema": SCHEMA,
             "cohort": cohort,
             "synthetic": synthetic,
             "source": parameters["source"],
-            "size": size,
+            "size": arguments.size,
             "n_slices": sum(entry["n_slices"] for entry in cases.values()),
             "parameters": parameters,
             "cases": cases,
         }
-        writer.finish(info, split)
+        writer.finish(info, _split(cases, patient_of, arguments))
     return Store.open(arguments.store)
+
+
+def _case(writer: StoreWriter, pair: Pair, patient: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write one case, or take it over from an earlier run; print its line."""
+    made_from = _made_from(pair, patient, arguments)
+    entry, note = writer.kept(pair.case, made_from), " (kept)"
+    if entry is None:
+        fill = partial(
+            fill_case,
+            pair=pair,
+            patient=patient,
+            size=arguments.size,
+            allow_non_hu=arguments.allow_non_hu,
+            ignore_affine=arguments.ignore_label_affine,
+        )
+        entry, note = writer.write_case(pair.case, made_from, fill), ""
+    print(f"{pair.case}: {_described(entry)}{note}", flush=True)
+    return entry
 
 
 def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -195,6 +212,7 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
         "fractions": arguments.fractions,
         "same_patient": arguments.same_patient,
         "allow_non_hu": arguments.allow_non_hu,
+        "ignore_label_affine": arguments.ignore_label_affine,
     }
 
 
@@ -208,12 +226,12 @@ def _patients(pairs: Sequence[Pair], cohort: str, arguments: argparse.Namespace)
     return group_patients(numbers, [*known, *arguments.same_patient])
 
 
-def _check_geometry(pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
+def _check_geometry(pairs: Sequence[Pair], ignore_affine: bool) -> dict[str, dict[str, Any]]:
     """Check every pair's headers; return the largest number of slices each case can give to a split."""
     outline = {}
     for pair in pairs:
-        image, label = open_volume(pair.image), open_volume(pair.label)
-        check_pair(image, label)
+        image = open_volume(pair.image)
+        check_pair(image, open_volume(pair.label, on=image if ignore_affine else None))
         outline[pair.case] = {"n_slices": image.n_slices, "liver_rows": range(image.n_slices)}
     return outline
 
@@ -241,14 +259,15 @@ def _split(
     )
 
 
-def _made_from(pair: Pair, patient: str, size: int, allow_non_hu: bool) -> dict[str, Any]:
+def _made_from(pair: Pair, patient: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """What a finished case depends on; a case made from anything else is made again."""
     files = {}
     for name in ("image", "label"):
         path: Path = getattr(pair, name)
         status = path.stat()
         files[name] = [path.name, status.st_size, status.st_mtime_ns]
-    return {**files, "patient": patient, "size": size, "allow_non_hu": allow_non_hu}
+    flags = {name: getattr(arguments, name) for name in ("size", "allow_non_hu", "ignore_label_affine")}
+    return {**files, **flags, "patient": patient}
 
 
 def _fractions(text: str) -> list[float]:
@@ -279,6 +298,7 @@ def _parser() -> Parser:
         help="volumes of one patient; repeatable",
     )
     add("--allow-non-hu", action="store_true", help="take values that are not HU")
+    add("--ignore-label-affine", action="store_true", help="lay labels on their volume voxel for voxel")
     return parser
 
 

@@ -86,9 +86,7 @@ def make_split(
     }
     sides = _draw_sides(patients, explicit, seed, fractions, source)
     taken = {
-        name: {
-            case: _rows(entry, which) for case, entry in slices_by_case.items() if patient_of[case] in side
-        }
+        name: {case: _rows(entry, which) for case, entry in slices_by_case.items() if patient_of[case] in side}
         for name, side in sides.items()
     }
     if subset is not None:
@@ -114,9 +112,7 @@ def external_split(
     return _finished(None, f"every case is external; {_SLICES_RULE[which]}", sides, taken, source)
 
 
-def check_split(
-    split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str = "split"
-) -> None:
+def check_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str = "split") -> None:
     """Check a split against the store's cases: hash, known cases and rows, no patient in two sets.
 
     Args:
@@ -127,11 +123,7 @@ def check_split(
     Raises:
         InputError: one of them does not hold.
     """
-    if (
-        not isinstance(split, dict)
-        or not {"schema", "slices", "sha256"} <= split.keys()
-        or split["schema"] != 1
-    ):
+    if not isinstance(split, dict) or not {"schema", "slices", "sha256"} <= split.keys() or split["schema"] != 1:
         raise InputError(f"{name}: not a split of schema 1")
     if sha256_of_json(split["slices"]) != split["sha256"]:
         raise InputError(f"{name}: its slices do not match its sha256; it was edited or damaged")
@@ -218,9 +210,7 @@ def _draw_subset(taken: Mapping[str, Rows], subset: Sequence[int], seed: int, so
     for index, (name, wanted) in enumerate(zip(SETS, subset, strict=True), start=1):
         pool = [(case, row) for case, rows in taken[name].items() for row in rows]
         if wanted > len(pool):
-            raise InputError(
-                f"{source}: --subset wants {wanted} slices for {name}, that set holds {len(pool)}"
-            )
+            raise InputError(f"{source}: --subset wants {wanted} slices for {name}, that set holds {len(pool)}")
         chosen = np.random.default_rng([seed, index]).choice(len(pool), size=wanted, replace=False)
         drawn[name] = {}
         for i in sorted(chosen):

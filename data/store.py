@@ -32,7 +32,7 @@ class Store:
         cohort: name of the cohort, "lits" unless its source says otherwise.
         synthetic: True for a phantom.
         cases: per case (in numeric order) {"patient", "n_slices", "liver_rows", "tumor_rows", "spacing_mm",
-            "native_shape", "orientation", "sha256_image", "sha256_label"}. Rows are slice indices;
+            "native_shape", "orientation", "liver_on_left", "sha256_image", "sha256_label"}. Rows are slice indices;
             spacing_mm is (slice, row, column) of the source volume and native_shape its (rows, columns).
         split: the content of split.json.
     """

@@ -10,8 +10,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -29,8 +30,9 @@ AFFINE_ATOL_MM = 1e-2
 AFFINE_RTOL = 1e-3
 LABEL_ATOL = 1e-3  # float label files carry rounding of their scale factor
 
+_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 _CANONICAL = orientations.axcodes2ornt(("L", "P", "S"))
-_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError)
+_READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
 
 class Volume:
@@ -47,9 +49,9 @@ class Volume:
         spacing_mm: (slice, row, column) spacing from the header's pixdim, canonical order.
     """
 
-    def __init__(self, path: Path, image: nib.Nifti1Image) -> None:
+    def __init__(self, path: Path, image: nib.Nifti1Image, affine: np.ndarray | None = None) -> None:
         self.path = path
-        self.affine = np.asarray(image.affine, dtype=np.float64)
+        self.affine = np.asarray(image.affine if affine is None else affine, dtype=np.float64)
         self.native_shape: tuple[int, int, int] = tuple(int(n) for n in image.shape)  # type: ignore[assignment]
         self.orientation = "".join(nib.aff2axcodes(self.affine))
         self._image = image
@@ -123,8 +125,13 @@ class Volume:
         return self._image.header.copy()
 
 
-def open_volume(path: Path) -> Volume:
+def open_volume(path: Path, on: Volume | None = None) -> Volume:
     """Open a 3-D NIfTI file and check its header; no voxel is read.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        on: take this volume's affine for that of the file, which is ignored. For labels that match their
+            image voxel for voxel under a header that does not say so, as some copies of LiTS have them.
 
     Raises:
         InputError: missing, not NIfTI, not 3-D or not scalar, an empty axis, an affine that is not finite or
@@ -140,25 +147,26 @@ def open_volume(path: Path) -> Volume:
         raise InputError(f"{path}: not a readable NIfTI file ({error})") from None
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path}: not a single-file NIfTI (.nii or .nii.gz)")
-    affine = np.asarray(image.affine)
+    affine = np.asarray(image.affine if on is None else on.affine)
     if not np.isfinite(affine).all():
         raise InputError(f"{path}: the affine must be finite")
     if np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise InputError(f"{path}: the affine must be invertible, it is singular")
-    return Volume(path, image)
+    return Volume(path, image, affine)
 
 
 def _raw_header(path: Path) -> Any:
     """Read the header as it stands: `nib.load` would repair a zero or negative spacing without a word."""
+    kinds = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
     try:
         with ImageOpener(path) as file:
-            start = file.read(4)
-            file.seek(0)
-            version2 = 540 in (int.from_bytes(start, "little"), int.from_bytes(start, "big"))
-            kind = nib.Nifti2Header if version2 else nib.Nifti1Header
-            header = kind.from_fileobj(file, check=False)
+            start = file.read(540)
     except _READ_ERRORS as error:
         raise InputError(f"{path}: not a NIfTI file ({error})") from None
+    sizes = {int.from_bytes(start[:4], order) for order in _ORDERS} & kinds.keys()
+    if not sizes or len(start) < max(sizes):
+        raise InputError(f"{path}: not a NIfTI file (no header of 348 or 540 bytes)")
+    header = kinds[max(sizes)].from_fileobj(BytesIO(start), check=False)
     if bytes(header["magic"])[:3] not in (b"n+1", b"n+2"):
         raise InputError(f"{path}: not a single-file NIfTI, its magic is {bytes(header['magic'])!r}")
     return header
@@ -176,8 +184,8 @@ def _check_header(path: Path, header: Any) -> None:
         raise InputError(f"{path}: spacing must be positive and finite, its header says {spacing} mm")
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
-        raise InputError(f"{path}: unknown voxel type ({error})") from None
+    except (HeaderDataError, KeyError):
+        raise InputError(f"{path}: unknown voxel type, code {int(header['datatype'])}") from None
     if dtype.kind not in "iuf":
         raise InputError(f"{path}: voxels must be single numbers, not RGB or complex ({dtype})")
 
@@ -196,9 +204,7 @@ def check_hu(volume: Volume, allow_non_hu: bool = False) -> None:
         raise InputError(f"{volume.path}: no value above {NO_TISSUE_HU:g} HU, so no tissue in it")
     for top in (1, 255):
         if low >= 0 and high <= top and not allow_non_hu:
-            raise InputError(
-                f"{volume.path}: all values lie within 0..{top}, so not HU (--allow-non-hu takes them)"
-            )
+            raise InputError(f"{volume.path}: all values lie within 0..{top}, so not HU (--allow-non-hu takes them)")
 
 
 def check_label(volume: Volume) -> None:
@@ -228,13 +234,13 @@ def check_pair(image: Volume, label: Volume) -> None:
     """
     if image.native_shape != label.native_shape:
         raise InputError(
-            f"{label.path}: its shape {label.native_shape} is not that of {image.path.name}, "
-            f"{image.native_shape}"
+            f"{label.path}: its shape {label.native_shape} is not that of {image.path.name}, {image.native_shape}"
         )
     if not np.allclose(label.affine, image.affine, rtol=AFFINE_RTOL, atol=AFFINE_ATOL_MM):
         worst = np.abs(label.affine - image.affine).max()
         raise InputError(
-            f"{label.path}: its affine is not that of {image.path.name}, they differ by up to {worst:.3g} mm"
+            f"{label.path}: its affine is not that of {image.path.name}, they differ by up to {worst:.3g} mm "
+            "(--ignore-label-affine takes it voxel for voxel)"
         )
 
 
@@ -245,9 +251,9 @@ def read_image(path: Path, allow_non_hu: bool = False) -> Volume:
     return volume
 
 
-def read_label(path: Path) -> Volume:
-    """Read and check a label volume; see `open_volume` and `check_label` for what is refused."""
-    volume = open_volume(path)
+def read_label(path: Path, on: Volume | None = None) -> Volume:
+    """Read and check a label volume; see `open_volume` (also for `on`) and `check_label` for the refusals."""
+    volume = open_volume(path, on)
     check_label(volume)
     return volume
 
