@@ -127,7 +127,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve()  # "." has no name of its own
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self._cases = self.partial / "cases"
 

@@ -66,33 +66,31 @@ def test_the_label_rule(block: list[list[int]], label: int) -> None:
     assert result.item() == label
 
 
-def test_exactly_half_counts_when_areas_do_not_divide() -> None:
-    # 5 -> 4 columns of 1.25: the first covers column 0 and a quarter of column 1; with column 0 half filled
-    # over rows the share cannot be exact, so use 3 -> 2: 1.5 = 1 + 0.5, tumor on 2/3 of 3/4 of the area
-    columns = np.array([[[2, 0, 0]] * 3])
-    np.testing.assert_array_equal(label_to_size(columns, 2), [[[2, 0], [2, 0]]])
-    checker = np.array(
-        [[[2, 0, 0], [0, 2, 0], [0, 0, 0]]]
-    )  # (1 + 0.25) / 2.25 = 0.556; right half 0.25 / 2.25
+def test_the_label_rule_where_areas_do_not_divide() -> None:
+    # 3 -> 2: a new pixel holds (1 + 0.25) / 2.25 = 0.56 of the diagonal, 0.25 / 2.25 = 0.11 to its right
+    checker = np.array([[[2, 0, 0], [0, 2, 0], [0, 0, 0]]])
     np.testing.assert_array_equal(label_to_size(checker, 2), [[[2, 0], [0, 0]]])
+    # 4 -> 3: the middle third is column 1 and column 2 by halves, exactly; the first has a quarter of column 1
+    column = np.array([[[0, 2, 0, 0]] * 4])
+    np.testing.assert_array_equal(label_to_size(column, 3), [[[0, 2, 0]] * 3])
+
+
+def test_a_plane_survives_the_way_there_and_back() -> None:
+    # block means and bilinear interpolation both keep a plane, away from the held edge
+    plane = np.add.outer(np.arange(8), 2.0 * np.arange(8))[None].astype(np.float32) / 32
+    back = probability_to_native(image_to_size(plane, 4), 8, 8)
+    np.testing.assert_allclose(back[:, 1:7, 1:7], plane[:, 1:7, 1:7], atol=1e-6)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(8, 8), (6, 8), (8, 5)])
 def test_probabilities_come_back_where_they_were(rows: int, columns: int) -> None:
-    # a plane is kept by block means and by bilinear interpolation, away from the held edge
-    plane = np.add.outer(np.arange(rows), 2.0 * np.arange(columns))[None].astype(np.float32) / 32
-    small = image_to_size(plane, 4)
-    back = probability_to_native(small, rows, columns)
-    assert back.shape == (1, rows, columns)
-    inner = (slice(None), slice(2, rows - 3), slice(2, columns - 3))
-    if rows == columns:
-        np.testing.assert_allclose(back[inner], plane[inner], atol=1e-6)
     one = np.zeros((1, 4, 4), np.float32)
-    one[0, 2, 1] = 1  # its centre is pixel (4.5, 2.5) of the padded 8 x 8
+    one[0, 2, 1] = 1  # its centre is (4.5, 2.5) of the padded 8 x 8
     native = probability_to_native(one, rows, columns)[0]
+    assert native.shape == (rows, columns)
     top, left = (8 - rows) // 2, (8 - columns) // 2
-    centre = np.array([(native.sum(1) * np.arange(rows)).sum(), (native.sum(0) * np.arange(columns)).sum()])
-    np.testing.assert_allclose(centre / native.sum(), [4.5 - top, 2.5 - left], atol=1e-5)
+    centre = [(native.sum(1) * np.arange(rows)).sum(), (native.sum(0) * np.arange(columns)).sum()]
+    np.testing.assert_allclose(np.array(centre) / native.sum(), [4.5 - top, 2.5 - left], atol=1e-5)
 
 
 def test_a_larger_store_is_averaged_back() -> None:

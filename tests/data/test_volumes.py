@@ -120,9 +120,7 @@ def test_big_endian_and_nifti2_are_read(tmp_path: Path) -> None:
         ("two", nib.Nifti2Image(array, affine)),
     ):
         nib.save(image, tmp_path / f"{name}.nii")
-        np.testing.assert_array_equal(
-            read_image(tmp_path / f"{name}.nii").slices(0, 3), array.transpose(2, 1, 0)
-        )
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.nii").slices(0, 3), array.transpose(2, 1, 0))
 
 
 def with_field(path: Path, field: str, index: int | None, value: float) -> Path:
@@ -153,12 +151,8 @@ def _truncate(path: Path, keep: int) -> None:
 
 
 def _truncated_gzip(path: Path) -> None:
-    save(
-        path.with_name("whole.nii"), np.random.default_rng(0).integers(-999, 999, (30, 30, 9), dtype=np.int16)
-    )
-    path.with_name("volume-0.nii.gz").write_bytes(
-        gzip.compress(path.with_name("whole.nii").read_bytes())[:-4000]
-    )
+    save(path.with_name("whole.nii"), np.random.default_rng(0).integers(-999, 999, (30, 30, 9), dtype=np.int16))
+    path.with_name("volume-0.nii.gz").write_bytes(gzip.compress(path.with_name("whole.nii").read_bytes())[:-4000])
 
 
 def _affine(path: Path, value: float) -> None:
