@@ -123,7 +123,7 @@ def test_big_endian_and_nifti2_are_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(tmp_path / f"{name}.nii").slices(0, 3), array.transpose(2, 1, 0))
 
 
-def with_field(path: Path, field: str, index: int | None, value: float) -> Path:
+def with_field(path: Path, field: str, index: int | None, value: float | bytes) -> Path:
     """Change one header field in the file's bytes, past nibabel's own repairs."""
     data = bytearray(path.read_bytes())
     header = np.frombuffer(data, dtype=nib.Nifti1Header.template_dtype, count=1)
