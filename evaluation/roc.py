@@ -208,7 +208,7 @@ class ProbabilityHistogram:
         return self.rauc(0.0, 1.0)
 
     def rauc(self, low: float = 0.01, high: float = 0.99) -> float | None:
-        """Restricted area: under the ROC curve of the pixels with ``low < p <= high`` (paper, section 3.2.2).
+        """Restricted area: under the ROC curve of the pixels with ``low < p <= high`` (paper, section 3.2.1).
 
         Pixels of one bin count as ties, half won and half lost.
 
@@ -245,9 +245,7 @@ def _check_pixels(probability: np.ndarray, reference: np.ndarray) -> None:
 def _edge_range(low: float, high: float) -> tuple[int, int]:
     """Edges of the bins with ``low < p <= high``: those from the first up to, without, the last."""
     if not 0.0 <= low < high <= 1.0:
-        raise ValueError(
-            f"`low` and `high` must satisfy 0 <= low < high <= 1. Received: low={low}, high={high}"
-        )
+        raise ValueError(f"`low` and `high` must satisfy 0 <= low < high <= 1. Received: low={low}, high={high}")
     return (edge_index(low) if low > 0.0 else 0), edge_index(high)
 
 
