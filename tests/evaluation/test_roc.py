@@ -313,10 +313,10 @@ def test_youden_threshold_is_the_edge_nearest_to_half_among_all_the_best(seed):
 
 
 def test_youden_threshold_of_huge_counts_is_exact():
-    # 4 * 10^9 pixels of each class: the products of counts pass 2^63.
+    # 6 * 10^9 pixels of each class: J times both totals passes 2^63.
     histogram = histogram_of([0.2, 0.4, 0.6, 0.8], [False, True, False, True])
-    histogram.positive *= 2_000_000_000
-    histogram.negative *= 2_000_000_000
+    histogram.positive *= 3_000_000_000
+    histogram.negative *= 3_000_000_000
     # J is 1/2 on [0.2, 0.4) and on [0.6, 0.8), where the edges nearest to 0.5 are just below 0.4 and just above
     # 0.6; one positive pixel more at 0.8 makes the second the only best.
     histogram.positive[histogram.positive.nonzero()[0][-1]] += 1
