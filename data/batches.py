@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import keras
 import numpy as np
 
+from data.backend import keras
 from data.masks import LiverMasks
 from data.scaling import tumor_input, window
 from data.store import Store

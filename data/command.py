@@ -30,8 +30,9 @@ def run_command(main: Callable[[], None], name: str) -> NoReturn:
     except InputError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
+    except OSError as error:  # no permission, disk full, a folder where a file should be
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{name}: {where}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)

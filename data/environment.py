@@ -1,4 +1,4 @@
-"""What a run records of its surroundings: versions, machine, git commit, peak memory; and quiet start-up."""
+"""What a run records of its surroundings: versions, machine, git commit, peak memory."""
 
 from __future__ import annotations
 
@@ -22,12 +22,6 @@ PACKAGES = (
     "scikit-image",
     "scikit-learn",
 )
-
-
-def quiet_backend() -> None:
-    """Keep TensorFlow's start-up notes off the terminal. Call before Keras is imported."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
 def package_versions() -> dict[str, str]:

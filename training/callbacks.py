@@ -6,8 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import keras
-
+from data.backend import keras
 from data.files import read_json, replacing, write_json, write_text
 
 

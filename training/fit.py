@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
-
+from data.backend import keras
 from data.batches import SliceBatches
 from data.environment import describe_environment, peak_memory_mib
 from models.unet import logits_model

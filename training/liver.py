@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
-import keras
-
+from data.backend import keras
 from data.batches import whole_slice_loader
 from data.command import run_command
 from data.masks import find_liver, finish_masks, write_mask

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-from keras import ops
+from data.backend import keras
 
 PACKAGE = "joint_liver_tumor"
 
@@ -29,9 +28,9 @@ def balanced_binary_crossentropy(
     Returns:
         (batch, rows, columns) float32; the loss of paper 2.4 is its mean.
     """
-    truth = ops.cast(truth, logits.dtype)
+    truth = keras.ops.cast(truth, logits.dtype)
     weight = background_weight + (foreground_weight - background_weight) * truth
-    return ops.squeeze(weight * (ops.softplus(logits) - truth * logits), -1)
+    return keras.ops.squeeze(weight * (keras.ops.softplus(logits) - truth * logits), -1)
 
 
 def balanced_categorical_crossentropy(
@@ -47,9 +46,11 @@ def balanced_categorical_crossentropy(
     Returns:
         (batch, rows, columns) float32; the loss of paper 2.4 is its mean.
     """
-    one_hot = ops.one_hot(ops.squeeze(ops.cast(truth, "int32"), -1), len(class_weights), dtype=logits.dtype)
-    weights = ops.convert_to_tensor(class_weights, dtype=logits.dtype)
-    return -ops.sum(one_hot * weights * ops.log_softmax(logits, axis=-1), axis=-1)
+    one_hot = keras.ops.one_hot(
+        keras.ops.squeeze(keras.ops.cast(truth, "int32"), -1), len(class_weights), dtype=logits.dtype
+    )
+    weights = keras.ops.convert_to_tensor(class_weights, dtype=logits.dtype)
+    return -keras.ops.sum(one_hot * weights * keras.ops.log_softmax(logits, axis=-1), axis=-1)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
-from keras import ops
+from data.backend import keras
 
 BINS = 200  # thresholds 0, 1/200, ..., 199/200
 
@@ -15,17 +14,17 @@ Tensor = Any  # a tensor of the backend
 
 def binary_score(logits: Tensor) -> Tensor:
     """Probability of the foreground from one-channel logits."""
-    return ops.sigmoid(logits)
+    return keras.ops.sigmoid(logits)
 
 
 def liver_score(logits: Tensor) -> Tensor:
     """Probability of liver or tumor from three-class logits."""
-    return 1 - ops.softmax(logits, axis=-1)[..., 0]
+    return 1 - keras.ops.softmax(logits, axis=-1)[..., 0]
 
 
 def tumor_score(logits: Tensor) -> Tensor:
     """Probability of tumor from three-class logits."""
-    return ops.softmax(logits, axis=-1)[..., 2]
+    return keras.ops.softmax(logits, axis=-1)[..., 2]
 
 
 class ThresholdedIoU(keras.metrics.Metric):
@@ -55,19 +54,19 @@ class ThresholdedIoU(keras.metrics.Metric):
         self.negative = self.add_weight(shape=(BINS,), initializer="zeros", name="negative")
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Any = None) -> None:
-        bins = ops.cast(ops.minimum(ops.floor(self.score(y_pred) * BINS), BINS - 1), "int32")
-        truth = ops.cast(ops.reshape(y_true, (-1,)) >= self.foreground, "float32")
-        bins = ops.reshape(bins, (-1,))
-        self.positive.assign_add(ops.segment_sum(truth, bins, num_segments=BINS))
-        self.negative.assign_add(ops.segment_sum(1 - truth, bins, num_segments=BINS))
+        bins = keras.ops.cast(keras.ops.minimum(keras.ops.floor(self.score(y_pred) * BINS), BINS - 1), "int32")
+        truth = keras.ops.cast(keras.ops.reshape(y_true, (-1,)) >= self.foreground, "float32")
+        bins = keras.ops.reshape(bins, (-1,))
+        self.positive.assign_add(keras.ops.segment_sum(truth, bins, num_segments=BINS))
+        self.negative.assign_add(keras.ops.segment_sum(1 - truth, bins, num_segments=BINS))
 
     def result(self) -> Tensor:
-        true_positive = ops.flip(ops.cumsum(ops.flip(self.positive)))
-        false_positive = ops.flip(ops.cumsum(ops.flip(self.negative)))
-        union = ops.sum(self.positive) + false_positive
-        iou = true_positive / ops.maximum(union, 1.0)
+        true_positive = keras.ops.flip(keras.ops.cumsum(keras.ops.flip(self.positive)))
+        false_positive = keras.ops.flip(keras.ops.cumsum(keras.ops.flip(self.negative)))
+        union = keras.ops.sum(self.positive) + false_positive
+        iou = true_positive / keras.ops.maximum(union, 1.0)
         if self.threshold is None:
-            return ops.max(iou)
+            return keras.ops.max(iou)
         return iou[round(self.threshold * BINS)]
 
 

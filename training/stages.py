@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
+from data.backend import keras
 from data.batches import Load, Slice, SliceBatches, class_pixels
 from data.command import InputError
 from data.files import write_json

@@ -70,14 +70,11 @@ def choose_scaling(run: Run) -> str:
         for scaling in SCALINGS:
             record = train_tumor(run, "ce", f"trial_{scaling}", scaling, run.preset.trial_epochs)
             reached[scaling] = record["validation"]["tumor"]["best_iou"]
-        chosen = max(SCALINGS, key=lambda scaling: reached[scaling])
-        write_json(
-            path,
-            {"schema": 1, "validation_iou": reached, "epochs": run.preset.trial_epochs, "chosen": chosen},
-        )
-        print(f"tumor: scaling {chosen} chosen, validation IoU {reached}")
-    chosen: str = read_json(path)["chosen"]
-    return chosen
+        best = max(SCALINGS, key=lambda scaling: reached[scaling])
+        content = {"schema": 1, "epochs": run.preset.trial_epochs, "validation_iou": reached, "chosen": best}
+        write_json(path, content)
+        print(f"tumor: scaling {best} chosen, validation IoU {reached}")
+    return str(read_json(path)["chosen"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,156 @@
+"""Trained models as they are scored and used: slices of a case in, liver and tumor probabilities out.
+
+A system is a model ("one_step" or "sequential") after a phase ("ce" or "balanced"). All it needs comes from
+the run directory: weights, windows, scaling, and the thresholds chosen on validation data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import tee
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.backend import keras
+from data.command import InputError
+from data.files import read_json
+from data.masks import find_liver
+from data.scaling import tumor_input, window
+from models.inference import predict_slices
+from models.sequential import liver_mask, masked_tumor_probability, one_step_probabilities
+
+MODELS = ("one_step", "sequential")
+LOSSES = ("ce", "balanced")
+STAGES = {"one_step": ("one_step",), "sequential": ("liver", "tumor")}
+
+Slices = Callable[[], Iterable[np.ndarray]]
+Probabilities = Iterator[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class System:
+    """One trained model with its frozen thresholds.
+
+    Attributes:
+        model, loss: which one.
+        records: content of `record.json` by stage.
+        networks: Keras models by stage.
+    """
+
+    model: str
+    loss: str
+    records: dict[str, dict[str, Any]]
+    networks: dict[str, keras.Model]
+
+    @property
+    def name(self) -> str:
+        """`<model>_<loss>`, as in file names."""
+        return f"{self.model}_{self.loss}"
+
+    @property
+    def failure(self) -> str:
+        """Why its scores are no result ("": they are one): a stage collapsed or diverged."""
+        failed = [f"{stage} {r['status']}: {r['why']}" for stage, r in self.records.items() if r["status"] != "ok"]
+        return "; ".join(failed)
+
+    def thresholds(self, target: str) -> dict[str, float]:
+        """Return the thresholds by rule ("0.5", "roc", "iou") for "liver" (s1) or "tumor" (s2)."""
+        stage = "one_step" if self.model == "one_step" else target
+        found: dict[str, float] = self.records[stage]["thresholds"][target]
+        return found
+
+    def probabilities(self, all_slices: Slices, wanted: Slices) -> Probabilities:
+        """Yield (liver or tumor, tumor) probabilities, each (rows, columns) float32, slice by slice.
+
+        Args:
+            all_slices: gives an iterator over the HU of every slice of the case; the sequential model with
+                per-volume scaling looks at them first. May be called more than once.
+            wanted: gives an iterator over the HU of the slices to predict.
+        """
+        if self.model == "one_step":
+            return self._one_step(wanted())
+        return self._sequential(all_slices, wanted())
+
+    def _one_step(self, wanted: Iterable[np.ndarray]) -> Probabilities:
+        window_hu = self.records["one_step"]["window_hu"]
+        inputs = (window(hu, *window_hu) for hu in wanted)
+        for classes in predict_slices(self.networks["one_step"], inputs):
+            yield one_step_probabilities(classes)
+
+    def _sequential(self, all_slices: Slices, wanted: Iterable[np.ndarray]) -> Probabilities:
+        liver, tumor = self.records["liver"], self.records["tumor"]
+        s1, predict_liver = tumor["mask_s1"], partial(predict_slices, self.networks["liver"])
+        median_hu = None
+        if tumor["scaling"] == "liver_median":
+            _, median_hu = find_liver(all_slices(), predict_liver, s1, liver["window_hu"])
+        for_liver, for_tumor = tee(wanted)
+        livers = (p[..., 0] for p in predict_liver(window(hu, *liver["window_hu"]) for hu in for_liver))
+        for_input, for_output = tee(livers)
+        inputs = (
+            tumor_input(hu, liver_mask(probability, s1), tumor["scaling"], tumor["window_hu"], median_hu)
+            for hu, probability in zip(for_tumor, for_input, strict=True)
+        )
+        tumors = predict_slices(self.networks["tumor"], inputs)
+        for liver_probability, probability in zip(for_output, tumors, strict=True):
+            mask = liver_mask(liver_probability, s1)
+            yield liver_probability, masked_tumor_probability(probability[..., 0], mask)
+
+
+def load_system(run: Path, model: str, loss: str) -> System:
+    """Load a trained model of a run directory.
+
+    Raises:
+        InputError: a stage of it is not finished.
+    """
+    records, networks = {}, {}
+    for stage in STAGES[model]:
+        folder = run / stage / loss
+        if not (folder / "record.json").is_file():
+            raise InputError(f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})")
+        records[stage] = read_json(folder / "record.json")
+        networks[stage] = keras.saving.load_model(folder / "best.keras", compile=False)
+    return System(model, loss, records, networks)
+
+
+def finished_systems(run: Path) -> list[tuple[str, str]]:
+    """Return (model, loss) of every system of the run whose stages are finished.
+
+    Raises:
+        InputError: not a run directory, or none is finished.
+    """
+    read_run(run)
+    found = [
+        (model, loss)
+        for loss in LOSSES
+        for model in MODELS
+        if all((run / stage / loss / "record.json").is_file() for stage in STAGES[model])
+    ]
+    if not found:
+        raise InputError(f"{run}: no model is finished (python -m training.one_step, or liver and tumor)")
+    return found
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """Read `run.json`.
+
+    Raises:
+        InputError: not a run directory.
+    """
+    if not (run / "run.json").is_file():
+        raise InputError(f"{run}: not a run directory (no run.json in it)")
+    content: dict[str, Any] = read_json(run / "run.json")
+    return content
+
+
+def slices_of(image: np.ndarray, rows: Sequence[int] | None = None) -> Slices:
+    """Return a function that gives an iterator over slices (all, or `rows`) of an array as float32."""
+
+    def iterate() -> Iterator[np.ndarray]:
+        for row in range(len(image)) if rows is None else rows:
+            yield np.asarray(image[row], np.float32)
+
+    return iterate
