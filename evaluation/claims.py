@@ -1,0 +1,363 @@
+"""The claims of the paper's text (Gruber et al.), each tested on the recorded scores of a run.
+
+A claim is a small function of an `Evidence`; it gives a verdict per cohort with the numbers of both sides.
+Where a system collapsed or a score is missing the verdict is "not tested", unless what there is contradicts
+the claim already. The paper's own numbers (its Table 1) are not available: the claims are its words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+COHORTS = ("validation", "test", "external")
+MODELS = ("one_step", "sequential")
+LOSSES = ("ce", "balanced")
+NAMES = {
+    "one_step": "one-step",
+    "sequential": "sequential",
+    "ce": "cross-entropy",
+    "balanced": "balanced",
+    "iou": "IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "rand_index": "Rand index",
+    "dice": "Dice",
+    "auc": "AUC",
+    "rauc": "rAUC",
+}
+
+HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
+
+# Our readings of the paper's words; no number stands in its text.
+CLOSE_TO_ONE = 0.9
+MOST_PIXELS = 0.95
+SMALL_WEIGHTS = 2
+FEW_CASES = 10
+
+Row = dict[str, Any]
+Part = tuple[bool | None, str]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are judged on.
+
+    Attributes:
+        rows: scores of `summary.json`; a failed system has none.
+        cases: rows of `cases.csv` (values may be text).
+        curves: entries of `curves.json`.
+        training: content of `training.json`.
+        cohorts: the cohorts that were scored.
+        failures: why a system has no rows, by (model, loss).
+    """
+
+    rows: Sequence[Row]
+    cases: Sequence[Row] = ()
+    curves: Sequence[Row] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+    cohorts: Sequence[str] = COHORTS
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def value(self, metric: str, cohort: str, model: str, loss: str, target: str, rule: str = "roc") -> float | None:
+        """Return one score, or None where it is missing or undefined."""
+        key = (cohort, model, loss, target, rule)
+        for row in self.rows:
+            if key == tuple(row[name] for name in ("cohort", "model", "loss", "target", "threshold_rule")):
+                found: float | None = row[metric]
+                return found
+        return None
+
+    def absent(self, model: str, loss: str) -> str:
+        """Say why a score of that system is missing."""
+        why = self.failures.get((model, loss))
+        return f"{system(model, loss)}: " + (f"no result ({why})" if why else "no score")
+
+    def sample(self, cohort: str) -> str:
+        """Say how many cases and slices a cohort's scores stand on."""
+        for row in self.rows:
+            if row["cohort"] == cohort:
+                few = "; few cases" if row["n_cases"] < FEW_CASES else ""
+                return f"n = {row['n_cases']} cases, {row['n_slices']} slices{few}"
+        return "n unknown"
+
+
+def system(model: str, loss: str) -> str:
+    """Name a system for readers: `one-step, balanced`."""
+    return f"{NAMES[model]}, {NAMES[loss]}"
+
+
+def number(value: float) -> str:
+    """Write a score with three decimals, four near 1, and never 1.000 for less than 1."""
+    if 0.9995 <= value < 1:
+        return f"{value:.4f}" if value < 0.99995 else ">0.9999"
+    if 0 < value < 0.0005:
+        return "<0.001"
+    return f"{value:.3f}"
+
+
+def combined(parts: Iterable[Part]) -> dict[str, str]:
+    """Join the parts of a claim: one contradiction refutes it, one missing part leaves it untested."""
+    parts = list(parts)
+    outcomes = [outcome for outcome, _ in parts]
+    verdict = FAILS if False in outcomes else UNTESTED if None in outcomes or not parts else HOLDS
+    return {"verdict": verdict, "how_much": "; ".join(dict.fromkeys(text for _, text in parts))}
+
+
+def _per_cohort(evidence: Evidence, parts_of: Callable[[str], Iterable[Part]]) -> dict[str, dict[str, str]]:
+    judged = {}
+    for cohort in COHORTS:
+        if cohort not in evidence.cohorts:
+            judged[cohort] = {"verdict": UNTESTED, "how_much": "no such cohort in this run"}
+            continue
+        judged[cohort] = combined(parts_of(cohort))
+        judged[cohort]["how_much"] += f" ({evidence.sample(cohort)})"
+    return judged
+
+
+def liver_close_to_one(evidence: Evidence) -> dict[str, Any]:
+    """Liver scores are all close to 1 for both models."""
+
+    def parts(cohort: str) -> Iterable[Part]:
+        for model in MODELS:
+            for loss in LOSSES:
+                metrics = ("pixel_accuracy", "iou", "rand_index")
+                scores = [evidence.value(metric, cohort, model, loss, "liver") for metric in metrics]
+                known = [score for score in scores if score is not None]
+                if len(known) < len(scores):
+                    yield (None, evidence.absent(model, loss))
+                else:
+                    close = all(score >= CLOSE_TO_ONE for score in known)
+                    yield close, f"{system(model, loss)}: " + " / ".join(map(number, known))
+
+    return {
+        "id": "liver_close_to_one",
+        "title": "Liver scores close to 1",
+        "claim": "Section 3.2.2: the liver's pixel accuracy, IoU and Rand index 'have values very close to' a "
+        "number lost from the text, taken as 1, for both models.",
+        "measure": f"Liver pixel accuracy / IoU / Rand index, threshold rule roc, both models and both losses: each "
+        f"at least {CLOSE_TO_ONE} (our reading of 'very close').",
+        "cohorts": _per_cohort(evidence, parts),
+    }
+
+
+def sequential_better_on_tumors(evidence: Evidence) -> dict[str, Any]:
+    """The sequential approach outperforms the one-step approach primarily on tumors."""
+
+    def parts(cohort: str) -> Iterable[Part]:
+        gains, texts = {}, []
+        for target in ("tumor", "liver"):
+            sides = {model: evidence.value("iou", cohort, model, "balanced", target) for model in MODELS}
+            missing = [model for model, side in sides.items() if side is None]
+            if missing:
+                yield None, "; ".join(evidence.absent(model, "balanced") for model in missing)
+                return
+            first, second = sides["one_step"] or 0.0, sides["sequential"] or 0.0
+            gains[target] = second - first
+            texts.append(f"{target} IoU sequential {number(second)} - one-step {number(first)} = {second - first:+.3f}")
+        yield gains["tumor"] > max(0.0, gains["liver"]), "; ".join(texts)
+
+    return {
+        "id": "sequential_better_on_tumors",
+        "title": "Sequential better, mainly on tumors",
+        "claim": "Section 3.2.2: 'the sequential approach outperforms the One-Step method primarily in the tumor "
+        "segmentation task'.",
+        "measure": "Balanced loss, rule roc: the gain in tumor IoU is above 0 and above the gain in liver IoU.",
+        "cohorts": _per_cohort(evidence, parts),
+    }
+
+
+def balanced_loss_best(evidence: Evidence) -> dict[str, Any]:
+    """The balanced loss gives the best tumor IoU and Rand index."""
+
+    def parts(cohort: str) -> Iterable[Part]:
+        for model in MODELS:
+            for metric in ("iou", "rand_index"):
+                sides = {loss: evidence.value(metric, cohort, model, loss, "tumor") for loss in LOSSES}
+                yield gain(NAMES[model] + " " + NAMES[metric], model, sides)
+
+    def gain(what: str, model: str, sides: dict[str, float | None]) -> Part:
+        ce, balanced = sides["ce"], sides["balanced"]
+        if ce is None or balanced is None:
+            return None, evidence.absent(model, "ce" if ce is None else "balanced")
+        text = f"{what} balanced {number(balanced)}, cross-entropy {number(ce)} ({balanced - ce:+.4f})"
+        return balanced > ce, text
+
+    return {
+        "id": "balanced_loss_best",
+        "title": "Balanced loss best on tumors",
+        "claim": "Section 3.2.2: 'IoU and Rand Index performance score of the tumor segmentation show that the "
+        "application of balanced loss [...] achieves the best results'; section 2.4 says so for both models.",
+        "measure": "Rule roc: tumor IoU and tumor Rand index after the balanced phase are above those after "
+        "cross-entropy, for each model. The balanced phase follows the cross-entropy phase, as in the paper.",
+        "cohorts": _per_cohort(evidence, parts),
+    }
+
+
+def roc_threshold_improves(evidence: Evidence) -> dict[str, Any]:
+    """The threshold found by ROC analysis improves the tumor result."""
+
+    def parts(cohort: str) -> Iterable[Part]:
+        for model in MODELS:
+            for loss in LOSSES:
+                roc = evidence.value("iou", cohort, model, loss, "tumor", "roc")
+                half = evidence.value("iou", cohort, model, loss, "tumor", "0.5")
+                if roc is None or half is None:
+                    yield (None, evidence.absent(model, loss))
+                else:
+                    text = f"{system(model, loss)}: {number(roc)} against {number(half)} at 0.5 ({roc - half:+.3f})"
+                    yield roc > half, text
+
+    return {
+        "id": "roc_threshold_improves",
+        "title": "ROC threshold improves the tumor result",
+        "claim": "Section 3.2.1: 'We further calculated the corresponding threshold and could achieve an improvement "
+        "of the tumor segmentation results'.",
+        "measure": "Tumor IoU at the threshold found on validation data (rule roc) above that at 0.5, for each model "
+        "and loss; it holds where all four improve.",
+        "cohorts": _per_cohort(evidence, parts),
+    }
+
+
+def most_pixels_decided(evidence: Evidence) -> dict[str, Any]:
+    """Most pixels have a tumor probability close to 0 or 1."""
+    curves = {(c["cohort"], c["model"], c["loss"]): c for c in evidence.curves if c["target"] == "tumor"}
+
+    def parts(cohort: str) -> Iterable[Part]:
+        for model in MODELS:
+            for loss in LOSSES:
+                curve = curves.get((cohort, model, loss))
+                total = curve["n_positive"] + curve["n_negative"] if curve else 0
+                if curve is None or total == 0:
+                    yield (None, evidence.absent(model, loss))
+                    continue
+                share = 1 - (curve["n_restricted_positive"] + curve["n_restricted_negative"]) / total
+                yield share >= MOST_PIXELS, f"{system(model, loss)}: {share:.2%} of {total:,} pixels"
+
+    return {
+        "id": "most_pixels_decided",
+        "title": "Most pixels close to 0 or 1",
+        "claim": "Section 3.2.1: 'Due to the very low rate of false classified pixels (most of them has probability "
+        "close to one or close to zero)' the ROC curve is restricted to (0.01, 0.99).",
+        "measure": f"Share of pixels whose tumor probability lies outside (0.01, 0.99): at least {MOST_PIXELS:.0%} for "
+        "each model and loss (our reading of 'most').",
+        "cohorts": _per_cohort(evidence, parts),
+    }
+
+
+def small_weight_best_rauc(evidence: Evidence) -> dict[str, Any]:
+    """The best rAUC comes with a very small value of the class weight."""
+    sweep = evidence.training.get("sweep")
+    points = sorted((sweep or {}).get("points", ()), key=lambda point: point["ratio"])
+    scored = [point for point in points if point["status"] == "ok" and point["rauc"] is not None]
+    if not sweep:
+        part: Part = None, "no sweep in this run"
+    elif len(scored) <= SMALL_WEIGHTS:
+        part = None, f"only {len(scored)} of {len(points)} class weights gave an rAUC"
+    else:
+        best = max(scored, key=lambda point: point["rauc"])
+        listed = ", ".join(f"{p['ratio']:.3g}: {number(p['rauc'])}" for p in scored)
+        failed = len(points) - len(scored)
+        text = f"best at ratio {best['ratio']:.3g} (rAUC by ratio: {listed})" + (f"; {failed} failed" if failed else "")
+        part = best["ratio"] <= points[SMALL_WEIGHTS - 1]["ratio"], text
+    return {
+        "id": "small_weight_best_rauc",
+        "title": "Best rAUC at a very small weight",
+        "claim": "Section 3.2.1: 'the best restricted AUC value (rAUC) [...] is achieved by a very small value of' a "
+        "parameter whose name is lost from the text, taken as the class weight of tumor against the rest.",
+        "measure": "Sweep of the tumor network's class weight on validation data: the best rAUC lies at the smallest "
+        "or second smallest ratio swept.",
+        "cohorts": {"validation": combined([part])},
+    }
+
+
+def one_step_misclassifies(evidence: Evidence) -> dict[str, Any]:
+    """The one-step model is prone to misclassification, especially in tumors."""
+    wrong: dict[tuple[str, str, str], list[int]] = {}
+    for case in evidence.cases:
+        if case["loss"] == "balanced" and case["threshold_rule"] == "roc":
+            errors = wrong.setdefault((case["cohort"], case["model"], case["target"]), [0, 0, 0])
+            for index, name in enumerate(("fp", "fn", "tp")):
+                errors[index] += int(case[name])
+
+    def parts(cohort: str) -> Iterable[Part]:
+        found = {key[1:]: errors for key, errors in wrong.items() if key[0] == cohort}
+        missing = [model for model in MODELS if (model, "tumor") not in found]
+        if missing:
+            yield None, "; ".join(evidence.absent(model, "balanced") for model in missing)
+            return
+        sums = [sum(found[model, "tumor"][:2]) for model in MODELS]
+        texts = [
+            f"{NAMES[model]} {total:,} wrong tumor pixels ({found[model, 'tumor'][0]:,} false positive, "
+            f"{found[model, 'tumor'][1]:,} false negative)"
+            for model, total in zip(MODELS, sums, strict=True)
+        ]
+        outcome = sums[0] > sums[1]
+        if all((model, "liver") in found for model in MODELS):
+            liver = [sum(found[model, "liver"][:2]) for model in MODELS]
+            texts.append(f"liver {liver[0]:,} against {liver[1]:,}")
+        yield outcome, "; ".join(texts)
+
+    return {
+        "id": "one_step_misclassifies",
+        "title": "One-step misclassifies tumors",
+        "claim": "Section 4: the one-step model 'is prone to misclassification, especially in the tumor segmentation "
+        "task'.",
+        "measure": "Balanced loss, rule roc: wrong tumor pixels (false positive and false negative, all cases "
+        "pooled) of one-step are more than those of sequential. Liver pixels beside them for comparison.",
+        "cohorts": _per_cohort(evidence, parts),
+    }
+
+
+def one_step_fast(evidence: Evidence) -> dict[str, Any]:
+    """The one-step model is fast."""
+    seconds: dict[str, float] = {"one_step": 0.0, "sequential": 0.0}
+    epochs = {"one_step": 0, "sequential": 0}
+    stages = set()
+    for phase in evidence.training.get("phases", ()):
+        if phase["train_s"] is None:
+            continue
+        model = "one_step" if phase["stage"] == "one_step" else "sequential"
+        stages.add((phase["stage"], phase["phase"]))
+        seconds[model] += phase["train_s"]
+        epochs[model] += phase["epochs"] or 0
+    missing = [f"{s} {p}" for s in ("one_step", "liver", "tumor") for p in LOSSES if (s, p) not in stages]
+    if missing:
+        part: Part = None, f"no training time of {', '.join(missing)}"
+    else:
+        text = "; ".join(
+            f"{name}: {count} network{'s' * (count > 1)}, {seconds[model]:,.0f} s for {epochs[model]} epochs "
+            f"({seconds[model] / max(epochs[model], 1):.1f} s an epoch)"
+            for model, name, count in (("one_step", "one-step", 1), ("sequential", "sequential", 2))
+        )
+        part = seconds["one_step"] < seconds["sequential"], text
+    return {
+        "id": "one_step_fast",
+        "title": "One-step is fast",
+        "claim": "Section 4: the one-step model 'works very convenient and fast'.",
+        "measure": "Training seconds of one-step, both phases, below those of the two networks of the sequential "
+        "model together. The numbers of epochs are the preset's.",
+        "cohorts": {"training": combined([part])},
+    }
+
+
+CLAIMS: tuple[Callable[[Evidence], dict[str, Any]], ...] = (
+    liver_close_to_one,
+    sequential_better_on_tumors,
+    balanced_loss_best,
+    roc_threshold_improves,
+    most_pixels_decided,
+    small_weight_best_rauc,
+    one_step_misclassifies,
+    one_step_fast,
+)
+
+
+def judge(evidence: Evidence) -> list[dict[str, Any]]:
+    """Test every claim.
+
+    Returns:
+        A list of {"id", "title", "claim", "measure", "cohorts": {cohort: {"verdict": "holds" | "does not hold" |
+        "not tested", "how_much": text with the numbers}}}; what needs no cohort stands under "training".
+    """
+    return [claim(evidence) for claim in CLAIMS]

@@ -1,0 +1,372 @@
+"""Write Table 1, the paper's claims and the cost of training from a run's recorded scores.
+
+    python -m evaluation.tables --out OUT
+
+Reads OUT/summary.json, training.json, curves.json and cases.csv (as `evaluation.evaluate` wrote them); writes
+OUT/tables/table1.csv, .md and .tex, claims.md and .json, and training.md; prints Table 1. Nothing is computed
+again, and no column stands for the paper's own numbers: they are not available.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.command import InputError, Parser, run_command
+from data.files import read_json, write_json, write_text
+from evaluation.claims import COHORTS, LOSSES, MODELS, NAMES, Evidence, Row, judge, number, system
+
+SCHEMA = 1
+TARGETS = ("liver", "tumor")
+RULES = ("argmax", "0.5", "roc", "iou")
+METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
+KEYS = ("cohort", "target", "loss", "model", "threshold_rule")
+SYNTHETIC = "SYNTHETIC PHANTOM"
+NO_PAPER_NUMBERS = "The paper's own Table 1 numbers are not available; none are shown."
+HOW_SCORED = "Scores pooled over all pixels of a cohort; thresholds chosen on validation data."
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `evaluation.evaluate` recorded in one folder; scores of failed systems are left out.
+
+    Attributes:
+        path: the folder OUT.
+        summary, training: content of the files of that name.
+        rows: scores, sorted by cohort, target, loss, model and rule.
+        curves, cases: entries of `curves.json` and `cases.csv`.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    training: dict[str, Any]
+    rows: list[Row]
+    curves: list[Row]
+    cases: list[Row]
+
+    @property
+    def failures(self) -> dict[tuple[str, str], str]:
+        """Why a system's scores are no result, by (model, loss): `collapsed: why`."""
+        failed = (entry for entry in self.summary["systems"] if entry["status"] != "ok")
+        return {(e["model"], e["loss"]): f"{e['status']}: {e['why']}".rstrip(": ") for e in failed}
+
+    @property
+    def cohorts(self) -> list[str]:
+        """The cohorts of the run, in the order of the tables."""
+        external = self.summary["data"]["external"]
+        return [cohort for cohort in COHORTS if cohort != "external" or external is not None]
+
+    def origin(self, cohort: str) -> str:
+        """Name the data of a cohort: `phantom, SYNTHETIC PHANTOM` or `LiTS`."""
+        data = self.summary["data"]
+        source = data["external"] if cohort == "external" else data
+        return source["cohort"] + (f", {SYNTHETIC}" if source["synthetic"] else "")
+
+    def sample(self, cohort: str) -> tuple[int, int]:
+        """Return (slices, cases) of a cohort."""
+        data = self.summary["data"]
+        if cohort == "external":
+            return data["external"]["slices"], data["external"]["cases"]
+        return data[f"{cohort}_slices"], data[f"{cohort}_cases"]
+
+    @property
+    def label(self) -> str:
+        """Name the run in one line: data of every cohort, preset, seed."""
+        origins: dict[str, list[str]] = {}
+        for cohort in self.cohorts:
+            origins.setdefault(self.origin(cohort), []).append(cohort)
+        data = "; ".join(f"{origin} ({' and '.join(cohorts)})" for origin, cohorts in origins.items())
+        return f"{data}; preset {self.summary['preset']}, seed {self.summary['seed']}"
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the claims are judged on."""
+        return Evidence(self.rows, self.cases, self.curves, self.training, self.cohorts, self.failures)
+
+
+def order(row: Row) -> tuple[int, ...]:
+    """Sort key of a row: cohort, target, loss, model, rule, each in the order of the tables."""
+    orders = (COHORTS, TARGETS, LOSSES, MODELS, RULES)
+    return tuple(
+        choices.index(row[key]) if row[key] in choices else len(choices)
+        for key, choices in zip(KEYS, orders, strict=True)
+    )
+
+
+def _read(path: Path, needed: Iterable[str]) -> Any:
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{path}: expected schema {SCHEMA}, got {found!r}")
+    for key in needed:
+        if key not in content:
+            raise InputError(f"{path}: has no {key!r}; run python -m evaluation.evaluate again")
+    return content
+
+
+def read_results(path: Path) -> Results:
+    """Read what `evaluation.evaluate` wrote into `path`.
+
+    Raises:
+        InputError: a file is missing, is not what it should be, or has another schema.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; it is written by python -m evaluation.evaluate")
+    summary = _read(path / "summary.json", ("preset", "seed", "data", "systems", "rows"))
+    training = _read(path / "training.json", ("phases", "sweep", "scaling", "architectures"))
+    curves = _read(path / "curves.json", ("curves",))["curves"]
+    try:
+        with (path / "cases.csv").open(encoding="utf-8", newline="") as file:
+            cases = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise InputError(f"{path / 'cases.csv'}: no such file") from None
+    failed = {(entry["model"], entry["loss"]) for entry in summary["systems"] if entry["status"] != "ok"}
+    # The writer leaves them out already; a score of a collapsed network must not slip through.
+    rows, curves, cases = (
+        [row for row in entries if (row["model"], row["loss"]) not in failed]
+        for entries in (summary["rows"], curves, cases)
+    )
+    return Results(path, summary, training, sorted(rows, key=order), curves, cases)
+
+
+def readable(value: float | None) -> str:
+    """Write a score for readers: three decimals, `n/a` for None, and never 1.000 for less than 1."""
+    return "n/a" if value is None else number(value)
+
+
+def readable_threshold(value: float | None) -> str:
+    """Write a threshold with enough digits to tell it from 0 and 1; `-` for None (argmax)."""
+    if value is None:
+        return "-"
+    distance = min(value, 1 - value)
+    if distance <= 0:
+        return f"{value:.3g}"
+    return f"{value:.{max(3, 1 - math.floor(math.log10(distance)))}f}"
+
+
+def best_of(rows: Iterable[Row]) -> dict[tuple[str, str, str], float]:
+    """Return the best value by (cohort, target, metric)."""
+    best: dict[tuple[str, str, str], float] = {}
+    for row in rows:
+        for metric in METRICS:
+            key = (row["cohort"], row["target"], metric)
+            if row[metric] is not None:
+                best[key] = max(best.get(key, row[metric]), row[metric])
+    return best
+
+
+def caption(results: Results) -> list[str]:
+    """Return the lines that head every table of a run."""
+    lines = [f"Data: {results.label}.", HOW_SCORED, NO_PAPER_NUMBERS]
+    if SYNTHETIC in results.label:
+        lines.insert(1, f"{SYNTHETIC}: computer-made images; scores on them say nothing about real CT.")
+    return lines
+
+
+def table1_csv(results: Results) -> str:
+    """Return Table 1 in long form with all digits, below `#` lines that hold the caption."""
+    text = io.StringIO()
+    text.writelines(f"# {line}\n" for line in caption(results))
+    columns = ["preset", "seed", "data", *KEYS, "threshold", "n_cases", "n_slices", *METRICS, "status", "why"]
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n", restval="")
+    writer.writeheader()
+    run = {key: results.summary[key] for key in ("preset", "seed")}
+    for row in results.rows:
+        writer.writerow({**row, **run, "data": results.origin(row["cohort"]), "status": "ok"})
+    for cohort in results.cohorts:
+        for (model, loss), why in results.failures.items():
+            status, _, reason = why.partition(": ")
+            failed = {"cohort": cohort, "model": model, "loss": loss, "status": status, "why": reason}
+            writer.writerow({**failed, **run, "data": results.origin(cohort)})
+    return text.getvalue()
+
+
+def _blocks(results: Results) -> Iterable[tuple[str, str, list[Row]]]:
+    for cohort in results.cohorts:
+        slices, cases = results.sample(cohort)
+        heading = f"{cohort.capitalize()}: {results.origin(cohort)}, {slices} slices of {cases} cases"
+        yield cohort, heading, [row for row in results.rows if row["cohort"] == cohort]
+
+
+def _lines(rows: list[Row], plain: Callable[[str], str], bold: str) -> list[list[str]]:
+    """Return the cells of `rows`, each through `plain`, the best of a target and score put into `bold`."""
+    best, lines = best_of(rows), []
+    for row in rows:
+        names = [row["target"], NAMES[row["loss"]], NAMES[row["model"]], row["threshold_rule"]]
+        scores = [plain(readable(row[metric])) for metric in METRICS]
+        for index, metric in enumerate(METRICS):
+            if row[metric] is not None and row[metric] == best[row["cohort"], row["target"], metric]:
+                scores[index] = bold % scores[index]
+        lines.append([*map(plain, names), readable_threshold(row["threshold"]), *scores])
+    return lines
+
+
+HEADINGS = ("target", "loss", "model", "rule", "threshold", *(NAMES[metric] for metric in METRICS))
+
+
+def markdown_table(headings: Iterable[str], lines: Iterable[Iterable[str]], left: int) -> str:
+    """Return a Markdown table; the first `left` columns are text, the others numbers."""
+    headings = list(headings)
+    rule = [":--" if index < left else "--:" for index in range(len(headings))]
+    # A bar or a line break in a cell would end it.
+    body = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [headings, rule, *body])
+
+
+def table1_markdown(results: Results) -> str:
+    """Return Table 1 as Markdown, a block per cohort, the best value per target and score in bold."""
+    text = "# Table 1\n\n" + "  \n".join(caption(results)) + "\n"
+    for _, heading, rows in _blocks(results):
+        text += f"\n## {heading}\n\n"
+        if rows:
+            text += markdown_table(HEADINGS, _lines(rows, str, "**%s**"), left=4)
+        else:
+            text += "No scores.\n"
+        for (model, loss), why in results.failures.items():
+            text += f"\n**{system(model, loss)}: {why}: NOT A RESULT, no scores.**\n"
+    if "external" not in results.cohorts:
+        text += "\n## External\n\nThis run has no external cohort.\n"
+    rules = "argmax: most probable class; 0.5; roc: Youden's J on the restricted ROC curve; iou: best validation IoU"
+    text += f"\nThreshold rules: {rules}. AUC and rAUC (pixels with probability in (0.01, 0.99)) need no threshold.\n"
+    return text + "Bold: best value of a target and score within its cohort. n/a: undefined.\n"
+
+
+def tex_escape(text: str) -> str:
+    """Return `text` with the characters that LaTeX reads as commands escaped."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {character: "\\" + character for character in "&%$#_{}"}
+    special |= {"<": r"\textless{}", ">": r"\textgreater{}"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def table1_tex(results: Results) -> str:
+    """Return Table 1 for LaTeX (package booktabs), a `table` per cohort, ready for `\\input`."""
+    run = f"Preset {results.summary['preset']}, seed {results.summary['seed']}"
+    text = "% Needs \\usepackage{booktabs}. " + " ".join(caption(results)) + "\n"
+    for cohort, heading, rows in _blocks(results):
+        words = tex_escape(f"{heading}. {run}. {HOW_SCORED} {NO_PAPER_NUMBERS}")
+        columns = " & ".join(tex_escape(heading) for heading in HEADINGS)
+        text += f"\\begin{{table}}[p]\n\\centering\\scriptsize\n\\caption{{{words}}}\n\\label{{tab:{cohort}}}\n"
+        text += f"\\begin{{tabular}}{{llll{'r' * (len(HEADINGS) - 4)}}}\n\\toprule\n{columns} \\\\\n\\midrule\n"
+        previous = ""
+        for row, line in zip(rows, _lines(rows, tex_escape, "\\textbf{%s}"), strict=True):
+            if previous not in ("", row["target"]):
+                text += "\\midrule\n"
+            previous = row["target"]
+            text += " & ".join(line) + " \\\\\n"
+        for (model, loss), why in results.failures.items():
+            words = tex_escape(f"{system(model, loss)}: {why}: NOT A RESULT")
+            text += f"\\midrule\n\\multicolumn{{{len(HEADINGS)}}}{{l}}{{{words}}} \\\\\n"
+        text += "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+    return text
+
+
+def claims_markdown(results: Results, claims: list[dict[str, Any]]) -> str:
+    """Return the claims as Markdown: the verdicts in one table, then the numbers of each claim."""
+    text = "# The paper's claims on this run\n\n" + "  \n".join(caption(results)) + "\n\n"
+    columns = [*results.cohorts, "training"]
+    verdicts = [
+        [claim["title"], *(claim["cohorts"].get(column, {"verdict": ""})["verdict"] for column in columns)]
+        for claim in claims
+    ]
+    text += markdown_table(["claim", *columns], verdicts, left=len(columns) + 1)
+    for index, claim in enumerate(claims, start=1):
+        text += f"\n## {index}. {claim['title']}\n\nPaper: {claim['claim']}\n\nMeasure: {claim['measure']}\n\n"
+        lines = [[where, f"**{found['verdict']}**", found["how_much"]] for where, found in claim["cohorts"].items()]
+        text += markdown_table(("where", "verdict", "numbers"), lines, left=3)
+    return text
+
+
+def write_tables(results: Results) -> str:
+    """Write every table of `results` into OUT/tables and return Table 1 as Markdown."""
+    claims = judge(results.evidence)
+    table1 = table1_markdown(results)
+    texts = {
+        "table1.csv": table1_csv(results),
+        "table1.md": table1,
+        "table1.tex": table1_tex(results),
+        "claims.md": claims_markdown(results, claims),
+        "training.md": training_markdown(results),
+    }
+    folder = results.path / "tables"
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    data = results.summary["data"]
+    head = {"preset": results.summary["preset"], "seed": results.summary["seed"], "synthetic": data["synthetic"]}
+    write_json(folder / "claims.json", {"schema": SCHEMA, **head, "label": results.label, "claims": claims})
+    return table1
+
+
+def training_markdown(results: Results) -> str:
+    """Return what training cost and chose: parameters, epochs, time, memory, class weights, thresholds."""
+    cost, chosen = [], []
+    for phase in results.training["phases"]:
+        where = [phase["stage"], NAMES[phase["phase"]]]
+        status = phase["status"] if phase["status"] == "ok" else f"**{phase['status']}: {phase['why']}: NOT A RESULT**"
+        weights = ", ".join(f"{weight:.4g}" for weight in phase["class_weights"] or ()) or "-"
+        counts = [_count(phase[key]) for key in ("parameters", "epochs", "best_epoch")]
+        seconds = phase["train_s"] or 0.0
+        each = f"{seconds / phase['epochs']:.1f}" if phase["epochs"] else "-"
+        memory = "n/a" if phase["peak_memory_mib"] is None else f"{phase['peak_memory_mib']:,.0f}"
+        cost.append([*where, status, weights, *counts, f"{seconds:,.1f}", each, memory])
+        for target, rules in (phase["thresholds"] or {}).items():
+            chosen.append([*where, target, *(readable_threshold(rules.get(rule)) for rule in RULES[1:])])
+    text = "# Training\n\n" + "  \n".join(caption(results)) + "\n\n"
+    headings = ("stage", "phase", "status", "class weights", "parameters", "epochs", "best epoch", "seconds")
+    text += markdown_table([*headings, "s / epoch", "peak memory (MiB)"], cost, left=4)
+    text += "\n## Thresholds (chosen on validation data)\n\n"
+    text += markdown_table(("stage", "phase", "target", *RULES[1:]), chosen, left=3)
+    return text + _trials(results) + _machine(results)
+
+
+def _count(value: int | None) -> str:
+    return "n/a" if value is None else f"{value:,}"
+
+
+def _trials(results: Results) -> str:
+    text, scaling, sweep = "", results.training["scaling"], results.training["sweep"]
+    if scaling:
+        tried = ", ".join(f"{name} {readable(iou)}" for name, iou in scaling["validation_iou"].items())
+        text += f"\nScaling of the second network's input, by validation IoU after {scaling['epochs']} epochs: "
+        text += f"{tried}; chosen: {scaling['chosen']}.\n"
+    if sweep:
+        text += f"\n## Class weights swept (tumor network, validation data, epochs each: {sweep['epochs']})\n\n"
+        names = ("rauc", "auc", "best_iou", "iou_at_half", "iou_at_roc")
+        lines = []
+        for point in sweep["points"]:
+            ok = point["status"] == "ok"
+            scores = [readable(point[name]) if ok else "-" for name in names]
+            lines.append([f"{point['ratio']:.4g}", point["status"] if ok else f"**{point['status']}**", *scores])
+        headings = ("tumor to rest", "status", "rAUC", "AUC", "best IoU", "IoU at 0.5", "IoU at roc")
+        text += markdown_table(headings, lines, left=2)
+    return text
+
+
+def _machine(results: Results) -> str:
+    summary = results.summary
+    text = ""
+    if summary.get("timing_s"):
+        lines = [[name, f"{s:,.1f}"] for name, s in summary["timing_s"].items() if s is not None]
+        text += "\n## Seconds of each step\n\n" + markdown_table(("step", "seconds"), lines, left=1)
+    environment = summary.get("environment") or {}
+    facts = [f"{key} {value}" for key, value in environment.items() if isinstance(value, str | int) and value]
+    facts += [f"{name} {version}" for name, version in (environment.get("packages") or {}).items()]
+    if facts:
+        text += f"\nMachine and software: {', '.join(facts)}.\n"
+    return text
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command `python -m evaluation.tables`."""
+    parser = Parser(prog="python -m evaluation.tables", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder that evaluation.evaluate wrote")
+    print(write_tables(read_results(parser.parse_args(arguments).out)), end="")
+
+
+if __name__ == "__main__":
+    run_command(main, "python -m evaluation.tables")

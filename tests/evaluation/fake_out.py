@@ -1,0 +1,260 @@
+"""A made-up OUT folder by the schema of `evaluation.evaluate`: plausible shapes, invented numbers, no network."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COHORTS = {"validation": (60, 4), "test": (60, 4), "external": (80, 8)}
+SYSTEMS = [(model, loss) for loss in ("ce", "balanced") for model in ("one_step", "sequential")]
+SHIFT = {("one_step", "ce"): 0.0, ("one_step", "balanced"): 0.05, ("sequential", "ce"): 0.1}
+SHIFT["sequential", "balanced"] = 0.15
+THRESHOLDS = {"argmax": None, "0.5": 0.5, "roc": 0.137, "iou": 0.42}
+Failures = dict[tuple[str, str], str]
+
+
+def rows(seed: int = 0) -> list[dict[str, Any]]:
+    """Return one row per cohort, system, target and rule."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for cohort, (slices, cases) in COHORTS.items():
+        for model, loss in SYSTEMS:
+            for target in ("liver", "tumor"):
+                for rule, threshold in THRESHOLDS.items():
+                    if rule == "argmax" and model != "one_step":
+                        continue
+                    iou = (0.92 if target == "liver" else 0.55) + SHIFT[model, loss] * (target == "tumor")
+                    iou += {"argmax": 0, "0.5": 0, "roc": 0.02, "iou": 0.03}[rule] + rng.normal(0, 0.008)
+                    scores = {"pixel_accuracy": 0.98 + iou / 60, "iou": iou, "dice": 2 * iou / (1 + iou)}
+                    scores |= {"rand_index": 0.96 + iou / 30, "auc": 0.9997, "rauc": 0.5 + iou / 2}
+                    key = {"cohort": cohort, "model": model, "loss": loss, "target": target, "threshold_rule": rule}
+                    made.append({**key, "threshold": threshold, "n_cases": cases, "n_slices": slices, **scores})
+    return made
+
+
+def curves(seed: int = 0) -> list[dict[str, Any]]:
+    """Return a curve per cohort, system and target."""
+    made = []
+    for number, cohort in enumerate(COHORTS):
+        for index, (model, loss) in enumerate(SYSTEMS):
+            for target in ("liver", "tumor"):
+                fpr = np.linspace(0, 1, 101)
+                power = 0.25 - 0.04 * index + 0.03 * number
+                full = {"fpr": fpr.tolist(), "tpr": (fpr ** (power / 8)).tolist()}
+                restricted = {"fpr": fpr.tolist(), "tpr": (fpr**power).tolist()}
+                restricted["threshold"] = np.linspace(0.99, 0.01, 101).tolist()
+                points = {}
+                for rule, at in (("0.5", 0.1), ("roc", 0.3), ("iou", 0.15)):
+                    points[rule] = {"fpr": at / 100, "tpr": (at / 100) ** (power / 8), "restricted_fpr": at}
+                    points[rule]["restricted_tpr"] = at**power
+                counts = {"n_positive": 21000, "n_negative": 962040}
+                counts |= {"n_restricted_positive": 4000, "n_restricted_negative": 9000 + index}
+                head = {"cohort": cohort, "model": model, "loss": loss, "target": target}
+                thresholds = {"0.5": 0.5, "roc": 0.137, "iou": 0.42}
+                areas = {"auc": 1 / (1 + power / 8), "rauc": 1 / (1 + power)}
+                both = {"full": full, "restricted": restricted}
+                made.append({**head, **areas, **counts, **both, "thresholds": thresholds, "points": points})
+    return made
+
+
+def layers(size: int = 128, widths: tuple[int, ...] = (16, 32, 64, 128, 256), classes: int = 1) -> dict[str, Any]:
+    """Return the record of a U-Net's layers, named as `models.unet` names them."""
+    made: list[dict[str, Any]] = []
+
+    def add(name: str, kind: str, output: list[int], inputs: list[str], parameters: int = 0) -> str:
+        made.append({"name": name, "kind": kind, "output": output, "inputs": inputs, "parameters": parameters})
+        return name
+
+    def block(level: str, at: int, before: tuple[str, int], width: int) -> tuple[str, int]:
+        for index in (1, 2):
+            count = (9 * before[1] + 1) * width
+            before = (add(f"{level}_conv_{index}", "Conv2D", [at, at, width], [before[0]], count), width)
+        return before
+
+    last = (add("slice", "InputLayer", [size, size, 1], []), 1)
+    skips = []
+    for level, width in enumerate(widths[:-1], start=1):
+        last = block(f"encoder_{level}", size, last, width)
+        skips.append(last)
+        size //= 2
+        last = (add(f"encoder_{level}_pool", "MaxPooling2D", [size, size, width], [last[0]]), width)
+    last = block("bottom", size, last, widths[-1])
+    for level in range(len(widths) - 1, 0, -1):
+        width, size = widths[level - 1], size * 2
+        up = f"decoder_{level}_up"
+        add(up, "Conv2DTranspose", [size, size, width], [last[0]], (4 * last[1] + 1) * width)
+        name = f"decoder_{level}_concat"
+        add(name, "Concatenate", [size, size, 2 * width], [skips[level - 1][0], up])
+        drop = add(f"decoder_{level}_dropout", "Dropout", [size, size, 2 * width], [name])
+        last = block(f"decoder_{level}", size, (drop, 2 * width), width)
+    add("logits", "Conv2D", [size, size, classes], [last[0]], (last[1] + 1) * classes)
+    add("probability", "Activation", [size, size, classes], ["logits"])
+    return {"parameters": sum(layer["parameters"] for layer in made), "layers": made}
+
+
+def phase(stage: str, name: str, seed: int = 0) -> dict[str, Any]:
+    """Return the record of one phase of one stage."""
+    rng = np.random.default_rng(seed)
+    epochs = 14 if name == "ce" else 4
+    targets = ("liver", "tumor") if stage == "one_step" else (stage,)
+    history = []
+    for epoch in range(1, epochs + 1):
+        progress = 1 - 0.8 * np.exp(-epoch / 4) if name == "ce" else 0.99
+        row = {"epoch": epoch, "loss": 0.5 * (1.05 - progress), "val_loss": 0.55 * (1.05 - progress), "val_iou": 0.0}
+        for target in targets:
+            for key in (f"{target}_iou", f"val_{target}_iou", f"{target}_iou_at_half", f"val_{target}_iou_at_half"):
+                row[key] = float((0.93 if target == "liver" else 0.6) * progress + rng.normal(0, 0.01))
+        row["val_iou"] = row[f"val_{targets[-1]}_iou"]
+        history.append(row)
+    weights = [1.0] * (3 if stage == "one_step" else 2) if name == "ce" else [0.4, 3.1, 17.0][: 1 + len(targets) % 3]
+    rules = {"0.5": 0.5, "roc": 0.137, "iou": 0.42}
+    record = {"stage": stage, "phase": name, "status": "ok", "why": "", "epochs": epochs, "best_epoch": epochs - 1}
+    record |= {"train_s": 11.5 * epochs, "parameters": layers()["parameters"], "peak_memory_mib": 1234.5}
+    return record | {"class_weights": weights, "thresholds": {t: dict(rules) for t in targets}, "rows": history}
+
+
+def sweep() -> dict[str, Any]:
+    """Return a sweep of five class weights, the last one collapsed; the best rAUC is at the smallest."""
+    points = []
+    for index, ratio in enumerate((1.0, 3.3, 11.0, 36.0, 120.0)):
+        point = {"ratio": ratio, "class_weights": [1.0, ratio], "status": "ok"}
+        point |= {"thresholds": {"0.5": 0.5, "roc": 0.1 + 0.2 * index, "iou": 0.4 + 0.1 * index}}
+        point |= {"best_iou": 0.66 - 0.01 * index, "iou_at_half": 0.6 - 0.05 * index, "iou_at_roc": 0.63 - 0.02 * index}
+        points.append({**point, "auc": 0.999, "rauc": 0.9 - 0.03 * index})
+    nothing = {"best_iou": None, "iou_at_half": None, "iou_at_roc": None, "auc": None, "rauc": None}
+    points[-1] |= {"status": "collapsed", "thresholds": None, **nothing}
+    return {"epochs": 1, "points": points}
+
+
+def fake_slice(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (HU int16, label uint8) of a made-up axial slice: body, spine, liver at the left, tumors."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size - 0.5
+
+    def ellipse(cx: float, cy: float, rx: float, ry: float) -> np.ndarray:
+        return ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1
+
+    hu = np.full((size, size), -1000.0)
+    body = ellipse(0, 0, 0.45, 0.33)
+    hu[body] = -90
+    hu[ellipse(0, 0, 0.42, 0.3)] = 45
+    liver = (ellipse(-0.17, -0.03, 0.2, 0.19) | ellipse(-0.03, -0.1, 0.16, 0.1)) & ~ellipse(0.02, 0.08, 0.12, 0.12)
+    hu[ellipse(0.25, -0.02, 0.1, 0.12)] = 120
+    hu[ellipse(0, 0.18, 0.07, 0.07)] = 300
+    hu[ellipse(0.0, 0.07, 0.025, 0.025)] = 170
+    hu[liver] = 105
+    label = liver.astype(np.uint8)
+    for _ in range(2):
+        cx, cy = rng.uniform(-0.28, -0.1), rng.uniform(-0.13, 0.06)
+        tumor = ellipse(cx, cy, rng.uniform(0.025, 0.06), rng.uniform(0.025, 0.05)) & liver
+        hu[tumor] = 55
+        label[tumor] = 2
+    hu += rng.normal(0, 14, hu.shape)
+    return hu.astype(np.int16), label
+
+
+def damaged(label: np.ndarray, shift: int) -> np.ndarray:
+    """Return a copy of a label map whose tumor is moved by `shift` columns inside the liver."""
+    out = (label > 0).astype(np.uint8)
+    out[np.roll(label == 2, shift, axis=1) & (label > 0)] = 2
+    return out
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the IoU of label 2."""
+    both, either = (first == 2) & (second == 2), (first == 2) | (second == 2)
+    return float(both.sum() / max(either.sum(), 1))
+
+
+def write_examples(out: Path, size: int, synthetic: bool) -> None:
+    """Write examples.json and examples.npz."""
+    listed, arrays = [], {"hu": [], "label": [], "one_step": [], "sequential": []}
+    for index, kind in enumerate(("best", "median", "worst")):
+        hu, label = fake_slice(size, index + 3)
+        maps = {"one_step": damaged(label, 2 + 2 * index), "sequential": damaged(label, 1 + index)}
+        scores = {name: iou(found, label) for name, found in maps.items()}
+        listed.append({"kind": kind, "case": index + 7, "row": 40 + index, "tumor_iou": scores})
+        for name, array in {"hu": hu, "label": label, **maps}.items():
+            arrays[name].append(array)
+    hu, label, mask = arrays["hu"][1], arrays["label"][1], arrays["sequential"][1] > 0
+    inputs = {"input_hu": hu, "input_label": label, "input_mask": mask.astype(np.uint8)}
+    inputs["input_liver"] = np.clip((hu + 100.0) / 500, 0, 1).astype(np.float32)
+    inputs["input_tumor"] = (mask * np.clip(hu / 200.0, 0, 1)).astype(np.float32)
+    np.savez_compressed(out / "examples.npz", **{name: np.stack(stack) for name, stack in arrays.items()}, **inputs)
+    head = {"schema": 1, "synthetic": synthetic, "cohort": "phantom", "rule": "roc", "loss": "balanced"}
+    head |= {"liver_window_hu": [-100, 400], "tumor_scaling": "window", "tumor_window_hu": [0, 200]}
+    write(out / "examples.json", {**head, "examples": listed, "input": {"case": 8, "row": 41}})
+
+
+def write(path: Path, content: Any) -> None:
+    """Write JSON."""
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_cases(out: Path, failures: Failures, seed: int) -> None:
+    """Write cases.csv: two cases a cohort, sequential with fewer wrong pixels."""
+    rng = np.random.default_rng(seed)
+    with (out / "cases.csv").open("w", newline="", encoding="utf-8") as file:
+        scores = ["tp", "fp", "fn", "tn", "pixel_accuracy", "iou", "dice", "rand_index"]
+        names = ["cohort", "case", "patient", "model", "loss", "target", "threshold_rule", "threshold", "n_slices"]
+        writer = csv.DictWriter(file, names + scores, restval="")
+        writer.writeheader()
+        for row in rows(seed):
+            if (row["model"], row["loss"]) in failures or row["threshold_rule"] == "argmax":
+                continue
+            for case in (1, 2):
+                wrong = 400 if row["model"] == "one_step" else 250
+                counts = {"tp": 2000, "fp": wrong, "fn": int(rng.integers(50, 60)), "tn": 90000}
+                key = {name: row[name] for name in names if name in row}
+                writer.writerow({**key, "case": case, "patient": case, "n_slices": 15, **counts})
+
+
+def write_out(
+    out: Path,
+    seed: int = 0,
+    failures: Failures | None = None,
+    external: bool = True,
+    synthetic: bool = True,
+    size: int = 64,
+) -> Path:
+    """Write a whole OUT folder and return its path; `failures` gives {(model, loss): why it collapsed}."""
+    failures = failures or {}
+    out.mkdir(parents=True)
+    external_data = {"cohort": "phantom-external", "synthetic": True, "slices": 80, "cases": 8} if external else None
+    data: dict[str, Any] = {"cohort": "phantom" if synthetic else "LiTS", "synthetic": synthetic, "size": size}
+    for name, (slices, cases) in [("train", (360, 20)), *list(COHORTS.items())[:2]]:
+        data |= {f"{name}_slices": slices, f"{name}_cases": cases}
+    data |= {"external": external_data, "split_sha256": "ab" * 32, "split_rule": "by patient"}
+    systems = [
+        {"model": model, "loss": loss, "status": "collapsed" if (model, loss) in failures else "ok"}
+        | {"why": failures.get((model, loss), "")}
+        for model, loss in SYSTEMS
+    ]
+
+    def kept(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        known = [entry for entry in entries if (entry["model"], entry["loss"]) not in failures]
+        return [entry for entry in known if external or entry["cohort"] != "external"]
+
+    environment = {
+        "python": "3.11",
+        "packages": {"numpy": "2.4"},
+        "keras_backend": "tensorflow",
+        "git_commit": "0" * 40,
+    }
+    environment |= {"system": "Linux", "processor": "made up", "cores": 2}
+    summary = {"schema": 1, "preset": "demo", "seed": seed, "data": data, "systems": systems, "rows": kept(rows(seed))}
+    write(out / "summary.json", {**summary, "environment": environment, "timing_s": {"evaluate": 12.0}})
+    write(out / "curves.json", {"schema": 1, "curves": kept(curves(seed))})
+    stages = [(stage, name) for stage in ("one_step", "liver", "tumor") for name in ("ce", "balanced")]
+    training = {"schema": 1, "preset": "demo", "seed": seed, "synthetic": synthetic, "settings": {"dropout": 0.5}}
+    training |= {"phases": [phase(*stage, seed) for stage in stages], "sweep": sweep()}
+    training["scaling"] = {"epochs": 3, "validation_iou": {"window": 0.51, "liver_median": 0.49}, "chosen": "window"}
+    training["architectures"] = {"one_step": layers(classes=3), "liver": layers(), "tumor": layers()}
+    write(out / "training.json", training)
+    write_cases(out, failures, seed)
+    write_examples(out, size, synthetic)
+    return out
