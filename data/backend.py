@@ -7,6 +7,7 @@ imported, and shown only if that fails.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def _held_back_stderr() -> Iterator[None]:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on retracing: a run has many models
 with _held_back_stderr():
     import keras
 

@@ -19,8 +19,7 @@ import numpy as np
 
 from data.command import InputError, Parser, integers, run_command
 from data.files import read_json, sha256_of_file
-from data.resize import image_to_size, label_to_size
-from data.scaling import HIGHEST_HU, LOWEST_HU
+from data.resize import hu_for_network, label_to_size
 from data.splits import FRACTIONS, LITS_SAME_PATIENT, external_split, group_patients, make_split
 from data.store import SCHEMA, Store, StoreWriter, finished_store
 from data.volumes import Volume, check_pair, open_volume, read_image, read_label
@@ -104,8 +103,7 @@ def fill_case(
     labels = np.lib.format.open_memmap(folder / "label.npy", mode="w+", dtype=np.uint8, shape=shape)
     for start, chunk in image.chunks():
         rows = slice(start, start + len(chunk))
-        # clipped before averaging: padding at -3024 HU must not bleed into its neighbours
-        hu[rows] = np.rint(image_to_size(np.clip(chunk, LOWEST_HU, HIGHEST_HU), size))
+        hu[rows] = hu_for_network(chunk, size)
         labels[rows] = label_to_size(np.rint(label.slices(rows.start, rows.stop)), size)
     hu.flush()
     labels.flush()
@@ -211,6 +209,7 @@ def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
         "validation": arguments.validation,
         "fractions": arguments.fractions,
         "same_patient": arguments.same_patient,
+        "stratify": arguments.stratify,
         "allow_non_hu": arguments.allow_non_hu,
         "ignore_label_affine": arguments.ignore_label_affine,
     }
@@ -255,6 +254,7 @@ def _split(
         validation=names(arguments.validation),
         subset=arguments.subset,
         which=arguments.slices,
+        stratify=arguments.stratify,
         source=source,
     )
 
@@ -297,6 +297,7 @@ def _parser() -> Parser:
         default=[],
         help="volumes of one patient; repeatable",
     )
+    add("--stratify", action="store_true", help="sets with alike shares of slices with tumor; for small cohorts")
     add("--allow-non-hu", action="store_true", help="take values that are not HU")
     add("--ignore-label-affine", action="store_true", help="lay labels on their volume voxel for voxel")
     return parser

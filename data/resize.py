@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from skimage.transform import resize, resize_local_mean
 
+from data.scaling import HIGHEST_HU, LOWEST_HU
+
 AIR_HU = -1024.0
 _HALF = 0.5 - 1e-6  # area weights that do not divide evenly round in float32
 
@@ -27,6 +29,20 @@ def image_to_size(slices: np.ndarray, size: int) -> np.ndarray:
         ValueError: `slices` is not a stack of slices, or size < 1.
     """
     return _resample(_pad_to_square(slices, AIR_HU), size)
+
+
+def hu_for_network(slices: np.ndarray, size: int) -> np.ndarray:
+    """HU as the store holds them and the networks see them: clipped to [-1024, 3071], resampled, rounded.
+
+    Args:
+        slices: ndarray of shape (n, rows, columns), float32, in HU.
+        size: rows and columns of the result.
+
+    Returns:
+        ndarray of shape (n, size, size), float32, whole numbers.
+    """
+    # Clipped before averaging: padding at -3024 HU must not bleed into its neighbours.
+    return np.rint(image_to_size(np.clip(slices, LOWEST_HU, HIGHEST_HU), size))
 
 
 def label_to_size(slices: np.ndarray, size: int) -> np.ndarray:

@@ -46,6 +46,7 @@ def make_split(
     validation: Collection[str] | None = None,
     subset: Sequence[int] | None = None,
     which: str = "liver",
+    stratify: bool = False,
     source: str = "the store",
 ) -> dict[str, Any]:
     """Split cases into train, validation and test, with all cases of a patient on one side.
@@ -60,6 +61,8 @@ def make_split(
         subset: number of slices per set (paper: 765, 50, 50), drawn evenly over the set's slices, at random
             without replacement.
         which: "liver" takes the slices that hold liver (paper, assumed), "all" takes every slice.
+        stratify: draw the patients of each set from equal shares of all, ordered by the number of slices
+            with tumor ("tumor_rows" of their cases), so that a small set is not without tumor by chance.
         source: named in error messages.
 
     Returns:
@@ -84,14 +87,17 @@ def make_split(
         for name, cases in (("validation", validation), ("test", test))
         if cases
     }
-    sides = _draw_sides(patients, explicit, seed, fractions, source)
+    load = dict.fromkeys(patients, 0)
+    for case, entry in slices_by_case.items():
+        load[patient_of[case]] += len(entry.get("tumor_rows", ())) if stratify else 0
+    sides = _draw_sides(load, explicit, seed, fractions, source)
     taken = {
         name: {case: _rows(entry, which) for case, entry in slices_by_case.items() if patient_of[case] in side}
         for name, side in sides.items()
     }
     if subset is not None:
         taken = _draw_subset(taken, subset, seed, source)
-    return _finished(seed, _rule(fractions, explicit, subset, which), sides, taken, source)
+    return _finished(seed, _rule(fractions, explicit, subset, which, stratify), sides, taken, source)
 
 
 def external_split(
@@ -174,13 +180,13 @@ def _explicit_patients(
 
 
 def _draw_sides(
-    patients: list[str],
+    load: Mapping[str, int],
     explicit: Mapping[str, list[str]],
     seed: int,
     fractions: Sequence[float],
     source: str,
 ) -> dict[str, list[str]]:
-    sides = dict(explicit)
+    sides, patients = dict(explicit), list(load)
     both = [patient for patient in sides.get("test", []) if patient in sides.get("validation", [])]
     if both:
         raise InputError(f"--test and --validation: patient {both[0]} is on both sides")
@@ -195,12 +201,20 @@ def _draw_sides(
     while sum(counts.values()) >= len(free) and max(counts.values(), default=0) > 1:
         counts[max(counts, key=counts.__getitem__)] -= 1  # one patient stays for training
     for name in drawn:
-        sides[name], shuffled = shuffled[: counts[name]], shuffled[counts[name] :]
+        ordered = sorted(shuffled, key=load.__getitem__)  # keeps the drawn order where the load is equal
+        sides[name] = _one_of_each_share(ordered, counts[name], shuffled)
+        shuffled = [patient for patient in shuffled if patient not in sides[name]]
     sides["train"] = shuffled
     for name in SETS:
         if not sides[name]:
             raise InputError(f"{source}: no patient is left for {name}; {len(patients)} patients in all")
     return {name: [patient for patient in patients if patient in set(sides[name])] for name in SETS}
+
+
+def _one_of_each_share(ordered: list[str], n: int, draw_order: list[str]) -> list[str]:
+    """Cut `ordered` into n shares of equal length and take of each the patient drawn first."""
+    shares = [ordered[i * len(ordered) // n : (i + 1) * len(ordered) // n] for i in range(n)]
+    return [min(share, key=draw_order.index) for share in shares if share]
 
 
 def _draw_subset(taken: Mapping[str, Rows], subset: Sequence[int], seed: int, source: str) -> dict[str, Rows]:
@@ -220,9 +234,15 @@ def _draw_subset(taken: Mapping[str, Rows], subset: Sequence[int], seed: int, so
 
 
 def _rule(
-    fractions: Sequence[float], explicit: Mapping[str, list[str]], subset: Sequence[int] | None, which: str
+    fractions: Sequence[float],
+    explicit: Mapping[str, list[str]],
+    subset: Sequence[int] | None,
+    which: str,
+    stratify: bool,
 ) -> str:
     parts = [f"by patient, {'/'.join(f'{part:g}' for part in fractions)} drawn by the seed"]
+    if stratify:
+        parts.append("stratified by the number of slices with tumor")
     if explicit:
         parts.append(f"{' and '.join(sorted(explicit))} explicit")
     parts.append(_SLICES_RULE[which])

@@ -183,6 +183,18 @@ class ProbabilityHistogram:
             tn=int(self.negative[:edge].sum()),
         )
 
+    def inside(self, low: float = 0.01, high: float = 0.99) -> ProbabilityHistogram:
+        """Return the histogram of the pixels with ``low < p <= high`` alone, both taken at the nearest edge.
+
+        Raises:
+            ValueError: not 0 <= low < high <= 1.
+        """
+        first, last = _edge_range(low, high)
+        chosen = ProbabilityHistogram()
+        chosen.positive[first:last] = self.positive[first:last]
+        chosen.negative[first:last] = self.negative[first:last]
+        return chosen
+
     def roc(self, low: float = 0.0, high: float = 1.0) -> Roc:
         """ROC curve of the pixels with ``low < p <= high``, both bounds taken at the nearest edge.
 

@@ -81,12 +81,21 @@ class System:
         for classes in predict_slices(self.networks["one_step"], inputs):
             yield one_step_probabilities(classes)
 
+    def liver_median(self, all_slices: Slices) -> float | None:
+        """Return the median HU of the liver that the first network finds in a case.
+
+        None where none is found, and where the second network's scaling does not ask for it.
+        """
+        if self.records["tumor"]["scaling"] != "liver_median":
+            return None
+        predict = partial(predict_slices, self.networks["liver"])
+        s1, window_hu = self.records["tumor"]["mask_s1"], self.records["liver"]["window_hu"]
+        return find_liver(all_slices(), predict, s1, window_hu)[1]
+
     def _sequential(self, all_slices: Slices, wanted: Iterable[np.ndarray]) -> Probabilities:
         liver, tumor = self.records["liver"], self.records["tumor"]
         s1, predict_liver = tumor["mask_s1"], partial(predict_slices, self.networks["liver"])
-        median_hu = None
-        if tumor["scaling"] == "liver_median":
-            _, median_hu = find_liver(all_slices(), predict_liver, s1, liver["window_hu"])
+        median_hu = self.liver_median(all_slices)
         for_liver, for_tumor = tee(wanted)
         livers = (p[..., 0] for p in predict_liver(window(hu, *liver["window_hu"]) for hu in for_liver))
         for_input, for_output = tee(livers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from data.backend import keras
 from data.batches import Load, Slice, SliceBatches, class_pixels
 from data.command import InputError
 from data.files import write_json
+from evaluation.metrics import iou
 from evaluation.roc import ProbabilityHistogram, best_iou, choose_thresholds
 from models.inference import predict_slices
 from models.sequential import one_step_probabilities
@@ -194,13 +194,15 @@ def judge(histograms: dict[str, ProbabilityHistogram], run: Run, stage: str, nam
     return verdict
 
 
-def restart(run: Run, stage: str, name: str) -> None:
-    """Remove an unfinished phase's folder."""
-    shutil.rmtree(run.folder(stage, name), ignore_errors=True)
-
-
 def _validation_summary(histogram: ProbabilityHistogram) -> dict[str, float | None]:
-    return {"best_iou": best_iou(histogram), "auc": histogram.auc(), "rauc": histogram.rauc()}
+    thresholds = choose_thresholds(histogram)
+    return {
+        "best_iou": best_iou(histogram),
+        "iou_at_half": iou(histogram.counts(thresholds["0.5"])),
+        "iou_at_roc": iou(histogram.counts(thresholds["roc"])),
+        "auc": histogram.auc(),
+        "rauc": histogram.rauc(),
+    }
 
 
 def _prevalence(run: Run, slices: Sequence[Slice], target: str) -> dict[str, float]:

@@ -171,3 +171,13 @@ def test_check_split_finds_tampering() -> None:
         check_split(split, {case: {**entry, "n_slices": 7} for case, entry in cases.items()})
     with pytest.raises(InputError, match="patient one is in both"):
         check_split(split, {case: {**entry, "patient": "one"} for case, entry in cases.items()})
+
+
+def test_stratified_sets_hold_tumor_where_a_few_patients_have_it_all() -> None:
+    cases = {f"volume-{n}": {"n_slices": 9, "liver_rows": [1, 2], "tumor_rows": [1] * (n % 2)} for n in range(8)}
+    patient_of = {case: case for case in cases}
+    for seed in range(20):
+        split = make_split(cases, patient_of, seed=seed, fractions=(0.5, 0.25, 0.25), stratify=True)
+        for name in ("validation", "test"):
+            held = [cases[patient]["tumor_rows"] for patient in split["patients"][name]]
+            assert sorted(map(len, held)) == [0, 1]  # two of eight: one of the lower half, one of the upper

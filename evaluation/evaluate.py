@@ -1,0 +1,175 @@
+"""Score every finished model of a run on validation, test and external slices (paper 3.2, Table 1).
+
+    python -m evaluation.evaluate --run DIR --store DIR --out DIR [--external STORE]
+
+Thresholds come from the run's records, where training chose them on validation data; nothing is chosen here.
+Writes OUT/summary.json (all of Table 1), cases.csv, slices.csv, curves.json, training.json and examples; the
+README describes them. `evaluation.tables` and `evaluation.figures` draw from these files alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.backend import keras
+from data.command import InputError, Parser, run_command
+from data.environment import describe_environment
+from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
+from data.store import Store
+from evaluation.examples import write_examples
+from evaluation.history import phase_seconds, write_training
+from evaluation.scoring import (
+    TARGETS,
+    CaseScores,
+    case_rows,
+    curve,
+    pooled_histogram,
+    score_cohort,
+    slice_rows,
+    table_rows,
+)
+from evaluation.systems import LOSSES, MODELS, System, finished_systems, load_system, read_run
+
+Cohorts = dict[str, Store]
+
+
+def main() -> None:
+    """Score what is finished, unless the same run and stores were scored into OUT already."""
+    parser = Parser(prog="evaluation.evaluate", description="Score every finished model of a run.")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run directory of the training scripts")
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store the run was trained on")
+    parser.add_argument("--external", type=Path, metavar="STORE", help="store of another cohort (prepare --external)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    arguments = parser.parse_args()
+    cohorts = open_cohorts(arguments.run, arguments.store, arguments.external)
+    evaluate(arguments.run, cohorts, arguments.out)
+
+
+def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Cohorts:
+    """Return the store of each cohort that is scored: "validation", "test" and, if given, "external".
+
+    Raises:
+        InputError: the run was trained on another split or size, or the external store is not external.
+    """
+    content = read_run(run)
+    store = Store.open(store_path)
+    if store.split["sha256"] != content["split_sha256"]:
+        raise InputError(f"{store_path}: not the split that {run} was trained on; its test set may not be one")
+    cohorts = {"validation": store, "test": store}
+    if external_path is not None:
+        external = Store.open(external_path)
+        if "external" not in external.split["slices"]:
+            raise InputError(f"{external_path}: not an external store (see data.prepare --external)")
+        if external.size != content["size"]:
+            raise InputError(f"{external_path}: slices of {external.size} px, the run has {content['size']} px")
+        cohorts["external"] = external
+    return cohorts
+
+
+def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
+    """Score the finished systems of `run` on `cohorts` and write the results into `out`."""
+    systems = finished_systems(run)
+    key = fingerprint(run, cohorts, systems)
+    summary_path = out / "summary.json"
+    if summary_path.is_file() and read_json(summary_path).get("fingerprint") == key:
+        print("evaluation: already done")
+        return
+    started = time.perf_counter()
+    tables: dict[str, list[dict[str, Any]]] = {"rows": [], "cases": [], "slices": [], "curves": [], "systems": []}
+    for model, loss in systems:
+        keras.backend.clear_session()
+        score_system(load_system(run, model, loss), cohorts, tables)
+    for model, loss in [(model, loss) for loss in LOSSES for model in MODELS if (model, loss) not in systems]:
+        print(f"{model} {loss}: not trained yet, so not scored")
+    write_training(run, out)
+    write_csv(out / "cases.csv", tables["cases"])
+    write_csv(out / "slices.csv", tables["slices"])
+    write_json(out / "curves.json", {"schema": 1, "curves": tables["curves"]})
+    write_examples(run, cohorts["test"], tables["slices"], out)
+    seconds = {**phase_seconds(run), "evaluate": round(time.perf_counter() - started, 1)}
+    # Written last: with it the evaluation counts as done.
+    write_json(summary_path, {**summary(run, cohorts, tables, seconds), "fingerprint": key})
+    print(f"scores: {summary_path}")
+
+
+def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[str, Any]]]) -> None:
+    """Score one system on all cohorts and add what comes of it to `tables`.
+
+    The scores of a collapsed or diverged system are no result: only its failure is recorded.
+    """
+    status = "failed" if system.failure else "ok"
+    tables["systems"].append({"model": system.model, "loss": system.loss, "status": status, "why": system.failure})
+    if system.failure:
+        print(f"{system.name}: not a result, {system.failure}")
+        return
+    for cohort, store in cohorts.items():
+        cases: Sequence[CaseScores] = list(score_cohort(system, store, cohort))
+        if not cases:
+            raise InputError(f"{store.path}: no slice in its {cohort} set")
+        tables["rows"] += table_rows(system, cohort, cases)
+        tables["cases"] += case_rows(system, store, cohort, cases)
+        if cohort != "validation":
+            tables["slices"] += slice_rows(system, cohort, cases)
+        tables["curves"] += [curve(system, cohort, target, pooled_histogram(cases, target)) for target in TARGETS]
+        print(f"{system.name}: {cohort}, {sum(len(case.rows) for case in cases)} slices of {len(cases)} cases")
+
+
+def summary(
+    run: Path, cohorts: Cohorts, tables: dict[str, list[dict[str, Any]]], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Return the content of summary.json."""
+    content, store, external = read_run(run), cohorts["test"], cohorts.get("external")
+    described: dict[str, Any] = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size}
+    for name in ("train", "validation", "test"):
+        described[f"{name}_slices"] = len(store.slices(name))
+        described[f"{name}_cases"] = len(store.cases_of(name))
+    described["external"] = external and {
+        "cohort": external.cohort,
+        "synthetic": external.synthetic,
+        "slices": len(external.slices("external")),
+        "cases": len(external.cases_of("external")),
+    }
+    described.update(split_sha256=store.split["sha256"], split_rule=store.split["rule"])
+    return {
+        "schema": 1,
+        "preset": content["preset"],
+        "seed": content["seed"],
+        "data": described,
+        "systems": tables["systems"],
+        "rows": sorted(tables["rows"], key=_row_order),
+        "environment": describe_environment(),
+        "timing_s": seconds,
+    }
+
+
+def _row_order(row: dict[str, Any]) -> tuple[int, ...]:
+    orders = (("validation", "test", "external"), TARGETS, LOSSES, MODELS, ("argmax", "0.5", "roc", "iou"))
+    keys = ("cohort", "target", "loss", "model", "threshold_rule")
+    return tuple(order.index(row[key]) for order, key in zip(orders, keys, strict=True))
+
+
+def fingerprint(run: Path, cohorts: Cohorts, systems: Sequence[tuple[str, str]]) -> str:
+    """Return a hash of everything the scores depend on but the code: records of the run, splits, sweep."""
+    files = sorted(run.glob("*/*/record.json")) + sorted(run.glob("tumor/*.json")) + [run / "run.json"]
+    records = {str(path.relative_to(run)): sha256_of_file(path) for path in files}
+    splits = {name: store.split["sha256"] for name, store in cohorts.items()}
+    return sha256_of_json({"systems": systems, "records": records, "splits": splits})
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows of equal keys as CSV; None is an empty cell. No rows give an empty file."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluation.evaluate")

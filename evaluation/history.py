@@ -1,0 +1,89 @@
+"""How the models came to be: logs, records, scaling trial and weight sweep of a run, gathered for the figures."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from data.backend import keras
+from data.files import read_json, write_json
+from evaluation.systems import LOSSES, read_run
+
+STAGES = ("one_step", "liver", "tumor")
+
+
+def write_training(run: Path, out: Path) -> None:
+    """Write OUT/training.json: phases with their logs, the scaling trial, the sweep, the architectures."""
+    content = read_run(run)
+    phases = [
+        describe_phase(run / stage / phase)
+        for stage in STAGES
+        for phase in LOSSES
+        if (run / stage / phase / "record.json").is_file()
+    ]
+    write_json(
+        out / "training.json",
+        {
+            "schema": 1,
+            "preset": content["preset"],
+            "seed": content["seed"],
+            "synthetic": content["synthetic"],
+            "settings": content["settings"],
+            "phases": phases,
+            "scaling": _optional(run / "tumor" / "scaling.json"),
+            "sweep": _optional(run / "tumor" / "sweep.json"),
+            "architectures": {
+                stage: describe_network(run / stage / "ce" / "best.keras")
+                for stage in STAGES
+                if (run / stage / "ce" / "record.json").is_file()
+            },
+        },
+    )
+
+
+def phase_seconds(run: Path) -> dict[str, float]:
+    """Return the training time in seconds of every finished phase, trials and sweep included."""
+    seconds: dict[str, float] = {}
+    for path in sorted(run.glob("*/*/record.json")):
+        stage, name = path.parts[-3:-1]
+        key = "sweep" if name.startswith("sweep_") else f"{stage}_{name}"
+        seconds[key] = round(seconds.get(key, 0.0) + read_json(path)["fit"]["train_s"], 1)
+    return seconds
+
+
+def describe_phase(folder: Path) -> dict[str, Any]:
+    """Return a finished phase's record without its environment, with its log."""
+    record = read_json(folder / "record.json")
+    fitted = record.pop("fit")
+    fitted.pop("environment")
+    with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
+        rows = [{key: _finite(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return {**record, **fitted, "rows": rows}
+
+
+def describe_network(path: Path) -> dict[str, Any]:
+    """Return the parameters and layers of a saved model: name, kind, output shape, inputs, parameters."""
+    model = keras.saving.load_model(path, compile=False)
+    layers = []
+    for layer in model.layers:
+        sources = layer.input if isinstance(layer.input, list) else [layer.input]
+        layers.append(
+            {
+                "name": layer.name,
+                "kind": type(layer).__name__,
+                "output": list(layer.output.shape[1:]),
+                "inputs": [source._keras_history.operation.name for source in sources if layer.name != "slice"],
+                "parameters": layer.count_params(),
+            }
+        )
+    return {"parameters": model.count_params(), "layers": layers}
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.is_file() else None
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if abs(value) < float("inf") else None

@@ -1,0 +1,209 @@
+"""From probabilities to scores: per case, per slice and pooled over a cohort (paper 3.2, Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from data.batches import target_of
+from data.store import Store
+from evaluation.metrics import Counts, scores
+from evaluation.roc import ProbabilityHistogram, reduce_curve
+from evaluation.systems import System, slices_of
+
+TARGETS = ("liver", "tumor")
+ARGMAX = "argmax"
+SLICE_RULE = "roc"
+
+
+@dataclass
+class CaseScores:
+    """What is kept of one case: its probabilities as histograms, the argmax counts, counts per slice.
+
+    Attributes:
+        case, rows: which slices were scored.
+        histograms: by target.
+        argmax: counts of the one-step model's most probable class, by target.
+        slices: counts of each row by target, at the system's threshold of `SLICE_RULE`.
+    """
+
+    case: str
+    rows: list[int]
+    histograms: dict[str, ProbabilityHistogram] = field(
+        default_factory=lambda: {target: ProbabilityHistogram() for target in TARGETS}
+    )
+    argmax: dict[str, Counts] = field(default_factory=lambda: {target: Counts(0, 0, 0, 0) for target in TARGETS})
+    slices: dict[str, list[Counts]] = field(default_factory=lambda: {target: [] for target in TARGETS})
+
+
+def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> CaseScores:
+    """Predict the slices `rows` of a case and score them against the labels."""
+    image, label = store.image(case), store.label(case)
+    kept = CaseScores(case, list(rows))
+    predictions = system.probabilities(slices_of(image), slices_of(image, rows))
+    for row, (liver, tumor) in zip(rows, predictions, strict=True):
+        for target, probability in (("liver", liver), ("tumor", tumor)):
+            truth = target_of(np.asarray(label[row]), target) > 0
+            kept.histograms[target].add(probability, truth)
+            threshold = system.thresholds(target)[SLICE_RULE]
+            kept.slices[target].append(Counts.of(probability > threshold, truth))
+            if system.model == "one_step":
+                kept.argmax[target] += Counts.of(most_probable(liver, tumor, target), truth)
+    return kept
+
+
+def most_probable(liver: np.ndarray, tumor: np.ndarray, target: str) -> np.ndarray:
+    """Return where the most probable of other, liver and tumor belongs to the target, bool.
+
+    Args:
+        liver: probability of liver or tumor; tumor: probability of tumor; both (rows, columns).
+    """
+    classes = np.argmax(np.stack([1 - liver, liver - tumor, tumor]), axis=0)
+    return target_of(classes, target) > 0
+
+
+def score_cohort(system: System, store: Store, set_name: str) -> Iterator[CaseScores]:
+    """Score every slice of a set of the store's split, case by case."""
+    for case in store.cases_of(set_name):
+        rows = [row for other, row in store.slices(set_name) if other == case]
+        if rows:
+            yield score_case(system, store, case, rows)
+
+
+def pooled_histogram(cases: Sequence[CaseScores], target: str) -> ProbabilityHistogram:
+    """Return the histogram of all pixels of the cases."""
+    return sum((case.histograms[target] for case in cases), ProbabilityHistogram())
+
+
+def threshold_rules(system: System, target: str) -> dict[str, float | None]:
+    """Return the thresholds by rule in the order of the table; argmax (one-step only) has none."""
+    first: dict[str, float | None] = {ARGMAX: None} if system.model == "one_step" else {}
+    return {**first, **system.thresholds(target)}
+
+
+def counts_at(cases: Sequence[CaseScores], target: str, rule: str, threshold: float | None) -> Counts:
+    """Return the counts of all pixels of the cases under a threshold rule."""
+    if threshold is None:
+        return sum((case.argmax[target] for case in cases), Counts(0, 0, 0, 0))
+    return pooled_histogram(cases, target).counts(threshold)
+
+
+def table_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+    """Return the rows of Table 1 for one system and cohort; scores are pooled over all pixels."""
+    rows = []
+    for target in TARGETS:
+        pooled = pooled_histogram(cases, target)
+        areas = {"auc": pooled.auc(), "rauc": pooled.rauc()}
+        for rule, threshold in threshold_rules(system, target).items():
+            rows.append(
+                {
+                    "cohort": cohort,
+                    "model": system.model,
+                    "loss": system.loss,
+                    "target": target,
+                    "threshold_rule": rule,
+                    "threshold": threshold,
+                    "n_cases": len(cases),
+                    "n_slices": sum(len(case.rows) for case in cases),
+                    **scores(counts_at(cases, target, rule, threshold)),
+                    **areas,
+                }
+            )
+    return rows
+
+
+def case_rows(system: System, store: Store, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+    """Return the rows of `cases.csv`: counts and scores per case, target and threshold rule."""
+    rows = []
+    for case in cases:
+        for target in TARGETS:
+            for rule, threshold in threshold_rules(system, target).items():
+                counts = counts_at([case], target, rule, threshold)
+                rows.append(
+                    {
+                        "cohort": cohort,
+                        "case": case.case,
+                        "patient": store.patient(case.case),
+                        **_what(system, target, rule, threshold),
+                        "n_slices": len(case.rows),
+                        **_cells(counts),
+                        **scores(counts),
+                    }
+                )
+    return rows
+
+
+def slice_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+    """Return the rows of `slices.csv`: counts and IoU per slice and target at `SLICE_RULE`."""
+    rows = []
+    for case in cases:
+        for target in TARGETS:
+            what = _what(system, target, SLICE_RULE, system.thresholds(target)[SLICE_RULE])
+            for row, counts in zip(case.rows, case.slices[target], strict=True):
+                place = {"cohort": cohort, "case": case.case, "row": row}
+                rows.append({**place, **what, **_cells(counts), "iou": scores(counts)["iou"]})
+    return rows
+
+
+def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistogram) -> dict[str, Any]:
+    """Return the ROC curves of a cohort, full and restricted to (0.01, 0.99), with the frozen thresholds on them.
+
+    Both are thinned for drawing; `auc` and `rauc` are not.
+    """
+    inside = histogram.inside(0.01, 0.99)
+    restricted = None if histogram.rauc() is None else reduce_curve(histogram.roc(0.01, 0.99))
+    full = reduce_curve(histogram.roc())
+    return {
+        "cohort": cohort,
+        "model": system.model,
+        "loss": system.loss,
+        "target": target,
+        "auc": histogram.auc(),
+        "rauc": histogram.rauc(),
+        "n_positive": int(histogram.positive.sum()),
+        "n_negative": int(histogram.negative.sum()),
+        "n_restricted_positive": int(inside.positive.sum()),
+        "n_restricted_negative": int(inside.negative.sum()),
+        "full": {"fpr": _list(full.false_positive_rate), "tpr": _list(full.true_positive_rate)},
+        "restricted": restricted
+        and {
+            "fpr": _list(restricted.false_positive_rate),
+            "tpr": _list(restricted.true_positive_rate),
+            "threshold": _list(restricted.threshold),
+        },
+        "thresholds": system.thresholds(target),
+        "points": {rule: _point(histogram, inside, threshold) for rule, threshold in system.thresholds(target).items()},
+    }
+
+
+def _point(histogram: ProbabilityHistogram, inside: ProbabilityHistogram, threshold: float) -> dict[str, float | None]:
+    fpr, tpr = _rates(histogram.counts(threshold))
+    within = 0.01 <= threshold <= 0.99
+    restricted_fpr, restricted_tpr = _rates(inside.counts(threshold)) if within else (None, None)
+    return {"fpr": fpr, "tpr": tpr, "restricted_fpr": restricted_fpr, "restricted_tpr": restricted_tpr}
+
+
+def _rates(counts: Counts) -> tuple[float | None, float | None]:
+    negative, positive = counts.fp + counts.tn, counts.tp + counts.fn
+    return counts.fp / negative if negative else None, counts.tp / positive if positive else None
+
+
+def _list(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.7g}") for value in np.nan_to_num(values, posinf=1.0)]
+
+
+def _what(system: System, target: str, rule: str, threshold: float | None) -> dict[str, Any]:
+    return {
+        "model": system.model,
+        "loss": system.loss,
+        "target": target,
+        "threshold_rule": rule,
+        "threshold": threshold,
+    }
+
+
+def _cells(counts: Counts) -> dict[str, int]:
+    return {"tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn}

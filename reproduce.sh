@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# From CT volumes to Table 1 and the figures, in one command. `bash reproduce.sh --help` lists the flags.
+# Every stage does only what is not done yet, so the same command goes on after an interruption.
+set -euo pipefail
+
+usage() {
+    cat <<'HELP'
+bash reproduce.sh [--preset smoke|demo|mini|paper|paper-short] [--data DIR] [--external DIR] [--out DIR] [--seed N]
+                  [--test N,N] [--validation N,N] [--same-patient N,N] [--setup]
+
+  --preset NAME     smoke (minutes), demo (default, a quarter of an hour on 2 cores), mini (real CT at
+                    128 px, an hour), paper, paper-short (512 px, a GPU); python -m training.presets lists them
+  --data DIR        volume-N.nii[.gz] with segmentation-N.nii[.gz]; default: the synthetic phantom
+  --external DIR    a second cohort of the same layout, only tested on; default: the external phantom, where
+                    the cohort is the phantom, else none
+  --out DIR         where everything goes; default out/PRESET
+  --seed N          of the training (initialisation, order, dropout); data and split stay the same; default 0
+  --test, --validation, --same-patient
+                    volumes for these sets; volumes of one patient (data.prepare has the same flags)
+  --setup           only make the virtual environment
+HELP
+}
+
+fail() { echo "reproduce.sh: $1" >&2; exit 2; }
+
+preset=demo data="" external="" out="" seed=0 setup_only=false prepare_flags=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --help|-h) usage; exit 0 ;;
+        --setup) setup_only=true; shift; continue ;;
+    esac
+    [ $# -ge 2 ] || fail "$1: needs a value, or is unknown"
+    case "$1" in
+        --preset) preset=$2 ;;
+        --data) data=$2 ;;
+        --external) external=$2 ;;
+        --out) out=$2 ;;
+        --seed) seed=$2 ;;
+        --test|--validation|--same-patient) prepare_flags+=("$1" "$2") ;;
+        *) fail "$1: unknown flag; --help lists them" ;;
+    esac
+    shift 2
+done
+[ -z "$data" ] || [ -d "$data" ] || fail "--data $data: no such folder"
+[ -z "$external" ] || [ -d "$external" ] || fail "--external $external: no such folder"
+[[ "$seed" =~ ^[0-9]+$ ]] || fail "--seed $seed: must be a whole number, not negative"
+
+# Paths are the user's, relative to where the command was called; the project's modules lie beside this file.
+absolute() { case "$1" in ""|/*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
+data=$(absolute "$data") external=$(absolute "$external") out=$(absolute "$out")
+cd "$(dirname "${BASH_SOURCE[0]}")"
+out=${out:-$PWD/out/$preset}
+
+# The virtual environment, made once and again whenever requirements.txt changes.
+setup() {
+    local base=${PYTHON:-python3} stamp=.venv/requirements.sha256 sum
+    sum=$(cat requirements.txt tests/requirements.txt | sha256sum)
+    if [ ! -f $stamp ] || [ "$(cat $stamp)" != "$sum" ]; then
+        "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+            fail "${PYTHON:-python3}: needs Python 3.11 or newer (PYTHON=/path/to/python names another)"
+        echo "making the virtual environment .venv (a few minutes)"
+        "$base" -m venv --clear .venv || fail "$base -m venv: failed; Debian and Ubuntu need the package python3-venv"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
+        echo "$sum" >$stamp
+    fi
+}
+setup
+if $setup_only; then exit 0; fi
+
+python() { "$PWD/.venv/bin/python" "$@"; }
+field() { python -m training.presets "$preset" --field "$1"; }
+size=$(field size) subset=$(field subset) cases=$(field phantom_cases)
+mkdir -p "$out"
+
+if [ -z "$data" ]; then
+    data=$out/phantom
+    prepare_flags+=(--stratify)  # so few cases would leave a set without tumor by chance
+    python -m data.phantom --out "$data" --cases "${cases%,*}" --size "$size"
+    if [ -z "$external" ]; then
+        external=$out/phantom-external
+        python -m data.phantom --out "$external" --cases "${cases#*,}" --size "$size" --external
+    fi
+fi
+python -m data.prepare --source "$data" --store "$out/store" --size "$size" ${subset:+--subset "$subset"} ${prepare_flags[@]+"${prepare_flags[@]}"}
+external_store=()
+if [ -n "$external" ]; then
+    python -m data.prepare --source "$external" --store "$out/store-external" --size "$size" --external
+    external_store=(--external "$out/store-external")
+fi
+stage=(--store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed")
+python -m training.one_step "${stage[@]}"
+python -m training.liver "${stage[@]}"
+python -m training.tumor "${stage[@]}"
+python -m training.sweep "${stage[@]}"
+python -m evaluation.evaluate --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
+python -m evaluation.figures --out "$out"
+python -m evaluation.tables --out "$out"
+echo
+echo "scores    $out/summary.json, cases.csv, slices.csv"
+echo "tables    $out/tables/"
+echo "figures   $out/figures/"
+echo "models    $out/run/"
