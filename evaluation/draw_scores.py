@@ -1,0 +1,290 @@
+"""Figures of scores: ROC curves, learning curves, the sweep of the class weight, bars of Table 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from evaluation.claims import LOSSES, MODELS, system
+from evaluation.draw_style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    LOSS_LINES,
+    MODEL_COLOURS,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL,
+    VERMILLION,
+    footer,
+    new_figure,
+)
+from evaluation.tables import Results, readable
+
+SHORT = {"ce": "CE", "balanced": "bal."}
+BAR_COLOURS = {
+    ("one_step", "ce"): "#F2B58A",
+    ("one_step", "balanced"): VERMILLION,
+    ("sequential", "ce"): "#9CCBE8",
+    ("sequential", "balanced"): BLUE,
+}
+LOWEST_FPR = 1e-5
+
+
+def _numbers(values: Iterable[Any]) -> list[float]:
+    """Return values for drawing: a missing one is a gap."""
+    return [math.nan if value is None else float(value) for value in values]
+
+
+def roc(results: Results) -> Figure | str:
+    """Draw the tumor's ROC curves: over all pixels and restricted to (0.01, 0.99) (the paper's Figure 3.4)."""
+    return roc_of(results, "tumor")
+
+
+def roc_liver(results: Results) -> Figure | str:
+    """Draw the liver's ROC curves, as `roc` does the tumor's."""
+    return roc_of(results, "liver")
+
+
+def roc_of(results: Results, target: str) -> Figure | str:
+    """Draw the ROC curves of a target, a column per cohort: above all pixels, below the restricted ones."""
+    curves = [curve for curve in results.curves if curve["target"] == target]
+    cohorts = [cohort for cohort in results.cohorts if any(curve["cohort"] == cohort for curve in curves)]
+    if not cohorts:
+        return f"no ROC curve of the {target} was recorded"
+    figure = new_figure(5.9)
+    grid = figure.subplots(2, len(cohorts), squeeze=False, sharey="row")
+    figure.subplots_adjust(left=0.075, right=0.99, top=0.94, bottom=0.245, hspace=0.38, wspace=0.1)
+    for column, cohort in enumerate(cohorts):
+        mine = [curve for curve in curves if curve["cohort"] == cohort]
+        mine.sort(key=lambda curve: (MODELS.index(curve["model"]), LOSSES.index(curve["loss"])))
+        _roc_panel(grid[0][column], mine, "full")
+        _roc_panel(grid[1][column], mine, "restricted")
+        grid[0][column].set_title(f"{cohort}, all pixels")
+        grid[1][column].set_title(f"{cohort}, pixels in (0.01, 0.99)")
+    for row in grid:
+        row[0].set_ylabel(f"true positive rate ({target})")
+    entries: list[Any] = [
+        Line2D([], [], color=MODEL_COLOURS[model], linestyle=LOSS_LINES[loss], label=system(model, loss))
+        for model in MODELS
+        for loss in LOSSES
+    ]
+    dot: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
+    entries.append(Line2D([], [], color=BLACK, label="threshold chosen on validation data (rule roc)", **dot))
+    entries.append(Line2D([], [], color=GREY, linewidth=0.7, linestyle=":", label="chance"))
+    figure.legend(handles=entries, loc="lower center", ncols=3, bbox_to_anchor=(0.5, 0.098))
+    note = (
+        f"Above: all pixels, false positive rate on a logarithmic axis. Below: only pixels whose {target} probability "
+        "lies in (0.01, 0.99);\nthe area under these curves is rAUC. A threshold outside that range has no place below."
+    )
+    footer(figure, results, note, cohorts)
+    return figure
+
+
+def _roc_panel(axes: Axes, curves: Sequence[dict[str, Any]], which: str) -> None:
+    """Draw one cohort's curves, "full" or "restricted", with the chosen threshold and the area of each."""
+    full = which == "full"
+    chance = [10**exponent for exponent in _steps(math.log10(LOWEST_FPR), 0, 60)] if full else [0.0, 1.0]
+    axes.plot(chance, chance, color=GREY, linewidth=0.7, linestyle=":")
+    handles = []
+    for curve in curves:
+        colour, line = MODEL_COLOURS[curve["model"]], LOSS_LINES[curve["loss"]]
+        area = curve["auc" if full else "rauc"]
+        handles.append(Line2D([], [], color=colour, linestyle=line, label=readable(area)))
+        if curve[which] is None:
+            continue
+        xs, ys = (
+            _visible(curve[which]["fpr"], curve[which]["tpr"]) if full else (curve[which]["fpr"], curve[which]["tpr"])
+        )
+        axes.plot(xs, ys, color=colour, linestyle=line)
+        point = curve["points"].get("roc") or {}
+        prefix = "" if full else "restricted_"
+        x, y = point.get(f"{prefix}fpr"), point.get(f"{prefix}tpr")
+        if x is not None and y is not None:
+            x = max(x, LOWEST_FPR) if full else x
+            axes.plot([x], [y], "o", color=colour, markersize=4.5, markerfacecolor="white", zorder=4, clip_on=False)
+    if full:
+        axes.set_xscale("log")
+    axes.set(xlim=(LOWEST_FPR if full else 0, 1), ylim=(0, 1.01), xlabel="false positive rate")
+    title = "AUC" if full else "rAUC"
+    box = axes.legend(handles=handles, title=title, loc="lower right", title_fontsize=SMALL, labelspacing=0.25)
+    box.set_frame_on(True)
+    box.get_frame().set(linewidth=0, alpha=0.8)
+
+
+def _steps(low: float, high: float, count: int) -> list[float]:
+    return [low + (high - low) * index / (count - 1) for index in range(count)]
+
+
+def _visible(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Return a curve for a logarithmic axis: what lies left of it is drawn on its border."""
+    return [max(x, LOWEST_FPR) for x in xs], list(ys)
+
+
+def learning_curves(results: Results) -> Figure | str:
+    """Draw loss and validation IoU by epoch of every network, cross-entropy first, then the balanced phase."""
+    phases = {(phase["stage"], phase["phase"]): phase for phase in results.training["phases"] if phase["rows"]}
+    stages = [stage for stage in ("one_step", "liver", "tumor") if any(key[0] == stage for key in phases)]
+    if not stages:
+        return "no epoch was recorded"
+    figure = new_figure(4.7)
+    grid = figure.subplots(2, len(stages), squeeze=False, sharex="col", sharey="row")
+    figure.subplots_adjust(left=0.075, right=0.99, top=0.93, bottom=0.235, hspace=0.12, wspace=0.08)
+    titles = {"one_step": "one-step network", "liver": "liver network $L$", "tumor": "tumor network $T$"}
+    for column, stage in enumerate(stages):
+        mine = [phases[stage, loss] for loss in LOSSES if (stage, loss) in phases]
+        _learning_column(grid[0][column], grid[1][column], mine)
+        grid[0][column].set_title(titles[stage])
+        grid[1][column].set_xlabel("epoch")
+    grid[0][0].set_ylabel("loss")
+    grid[0][0].set_yscale("log")
+    grid[1][0].set_ylabel("IoU")
+    grid[1][0].set_ylim(0, 1)
+    entries = [
+        Line2D([], [], color=BLACK, label="loss, training"),
+        Line2D([], [], color=PURPLE, label="loss, validation"),
+        Line2D([], [], color=SKY, label="liver IoU, validation"),
+        Line2D([], [], color=ORANGE, label="tumor IoU, validation"),
+        Line2D([], [], color=GREY, linestyle=":", label="the same at threshold 0.5"),
+        Line2D([], [], color=GREY, linewidth=0.8, linestyle=(0, (4, 2)), label="change to the balanced loss"),
+        Line2D([], [], color=BLACK, linestyle="", marker="v", markersize=4, label="best epoch of a phase"),
+    ]
+    figure.legend(handles=entries, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.09))
+    note = "The balanced loss weights its terms, so its size does not compare with that of cross-entropy."
+    footer(figure, results, note, ["validation"])
+    return figure
+
+
+def _learning_column(above: Axes, below: Axes, phases: Sequence[dict[str, Any]]) -> None:
+    start = 0
+    colours = {"liver": SKY, "tumor": ORANGE}
+    for number, phase in enumerate(phases):
+        rows = phase["rows"]
+        epochs = [start + index + 1 for index in range(len(rows))]
+        # One epoch alone is no line.
+        style: dict[str, Any] = {"marker": "o" if len(rows) == 1 else "", "markersize": 3}
+        for key, colour in (("loss", BLACK), ("val_loss", PURPLE)):
+            above.plot(epochs, _numbers(row.get(key) for row in rows), color=colour, **style)
+        for target, colour in colours.items():
+            for key, line in ((f"val_{target}_iou", "-"), (f"val_{target}_iou_at_half", ":")):
+                if any(row.get(key) is not None for row in rows):
+                    values = _numbers(row.get(key) for row in rows)
+                    below.plot(epochs, values, color=colour, linestyle=line, **style)
+        numbers = [row["epoch"] for row in rows]
+        if phase["best_epoch"] in numbers and phase["status"] == "ok":
+            x = start + numbers.index(phase["best_epoch"]) + 1
+            below.plot(
+                [x], [0.02], "v", color=BLACK, markersize=4, transform=below.get_xaxis_transform(), clip_on=False
+            )
+        if phase["status"] != "ok":
+            middle = (epochs[0] + epochs[-1]) / 2
+            text = f"{phase['status']}:\nnot a result"
+            below.text(middle, 0.5, text, ha="center", va="center", fontsize=SMALL, color=VERMILLION)
+        if number:
+            for axes in (above, below):
+                axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)))
+        start += len(rows)
+    below.set_xlim(0.5, start + 0.5)
+    below.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def class_weight(results: Results) -> Figure | str:
+    """Draw rAUC, IoU and the chosen threshold against the class weight of the sweep (the paper's Figure 3.4)."""
+    sweep = results.training["sweep"]
+    points = sorted((sweep or {}).get("points", ()), key=lambda point: point["ratio"])
+    if len(points) < 2:
+        return "no sweep of the class weight was recorded"
+    fine = [point for point in points if point["status"] == "ok"]
+    failed = [point["ratio"] for point in points if point["status"] != "ok"]
+    figure = new_figure(3.1)
+    panels = figure.subplots(1, 3)
+    figure.subplots_adjust(left=0.07, right=0.99, top=0.9, bottom=0.32, wspace=0.3)
+    ratios = [point["ratio"] for point in fine]
+    _series(panels[0], ratios, [("rAUC", [p["rauc"] for p in fine], BLUE, "o-")])
+    names = (
+        ("best", "best_iou", BLACK, "s--"),
+        ("at 0.5", "iou_at_half", VERMILLION, "^:"),
+        ("at the ROC threshold", "iou_at_roc", GREEN, "o-"),
+    )
+    _series(panels[1], ratios, [(text, [p[key] for p in fine], colour, line) for text, key, colour, line in names])
+    rules = (("ROC analysis", "roc", GREEN, "o-"), ("best IoU", "iou", BLACK, "s--"))
+    _series(
+        panels[2],
+        ratios,
+        [(text, [p["thresholds"].get(key) for p in fine], colour, line) for text, key, colour, line in rules],
+    )
+    panels[1].legend(loc="best")
+    panels[2].legend(loc="best")
+    for axes, title, label in zip(panels, "abc", ("rAUC", "tumor IoU", "threshold $s_2$"), strict=True):
+        axes.set_title(f"({title})", loc="left")
+        axes.set(ylabel=label, xlabel="class weight, tumor to rest")
+        _mark_failed(axes, failed)
+        axes.set_xscale("log")
+    panels[2].set_ylim(0, 1)
+    best = max((p for p in fine if p["rauc"] is not None), key=lambda p: p["rauc"], default=None)
+    if best:
+        panels[0].plot([best["ratio"]], [best["rauc"]], "o", color=BLUE, markersize=9, markerfacecolor="none")
+    note = f"Tumor network on validation data, {sweep['epochs']} epoch(s) per weight. Circle: best rAUC."
+    note += f" Cross: run failed ({len(failed)}), no result." if failed else ""
+    footer(figure, results, note, ["validation"])
+    return figure
+
+
+def _series(axes: Axes, xs: Sequence[float], lines: Iterable[tuple[str, list[Any], str, str]]) -> None:
+    for text, values, colour, line in lines:
+        axes.plot(xs, _numbers(values), line, color=colour, label=text, markersize=4)
+
+
+def _mark_failed(axes: Axes, ratios: Sequence[float]) -> None:
+    for ratio in ratios:
+        axes.plot([ratio], [0.04], "x", color=VERMILLION, markersize=6, transform=axes.get_xaxis_transform())
+
+
+def table1_bars(results: Results) -> Figure | str:
+    """Draw the tumor and liver IoU of Table 1 at the ROC threshold, by cohort, model and loss."""
+    scores = {
+        (row["target"], row["cohort"], row["model"], row["loss"]): row["iou"]
+        for row in results.rows
+        if row["threshold_rule"] == "roc"
+    }
+    if not scores:
+        return "no score at the ROC threshold was recorded"
+    figure = new_figure(3.4)
+    panels = figure.subplots(1, 2, sharey=True)
+    figure.subplots_adjust(left=0.07, right=0.99, top=0.9, bottom=0.29, wspace=0.06)
+    for axes, target in zip(panels, ("liver", "tumor"), strict=True):
+        for group, cohort in enumerate(results.cohorts):
+            for index, (model, loss) in enumerate(BAR_COLOURS):
+                value = scores.get((target, cohort, model, loss))
+                _bar(axes, group + (index - 1.5) * 0.21, value, BAR_COLOURS[model, loss])
+        axes.set_xticks(range(len(results.cohorts)), [_group(results, cohort) for cohort in results.cohorts])
+        axes.tick_params(axis="x", length=0)
+        axes.set(title=target, ylim=(0, 1.12), xlim=(-0.55, len(results.cohorts) - 0.45))
+        axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    panels[0].set_ylabel("IoU")
+    entries = [Patch(facecolor=colour, label=system(*name)) for name, colour in BAR_COLOURS.items()]
+    figure.legend(handles=entries, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.125))
+    footer(figure, results, "Pooled over all pixels of a cohort; threshold chosen on validation data (rule roc).")
+    return figure
+
+
+def _group(results: Results, cohort: str) -> str:
+    slices, cases = results.sample(cohort)
+    return f"{cohort}\n{slices} slices, {cases} cases"
+
+
+def _bar(axes: Axes, x: float, value: float | None, colour: str) -> None:
+    if value is None:
+        axes.text(x, 0.02, "no result", rotation=90, ha="center", va="bottom", fontsize=SMALL, color=GREY)
+        return
+    axes.bar([x], [value], width=0.19, color=colour)
+    axes.text(x, value + 0.012, f"{value:.2f}", ha="center", va="bottom", fontsize=SMALL)
