@@ -18,7 +18,7 @@ import numpy as np
 from data.command import InputError, Parser, run_command
 from data.resize import hu_for_network, probability_to_native
 from data.volumes import Volume, read_image, write_labels
-from evaluation.scoring import ARGMAX, most_probable
+from evaluation.scoring import ARGMAX, TARGETS, most_probable
 from evaluation.systems import LOSSES, MODELS, System, finished_systems, load_system, read_run
 from models.sequential import label_map
 
@@ -93,11 +93,11 @@ def segment(system: System, volume: Volume, size: int, rule: str = "roc") -> np.
     slices = partial(_network_slices, volume, size)
     labels = np.zeros(volume.shape, np.uint8)
     for index, probabilities in enumerate(system.probabilities(slices, slices)):
-        native = [probability_to_native(p[np.newaxis], volume.rows, volume.columns)[0] for p in probabilities]
+        liver, tumor = (probability_to_native(p[np.newaxis], volume.rows, volume.columns)[0] for p in probabilities)
         if rule == ARGMAX:
-            labels[index] = sum(most_probable(*native, target).astype(np.uint8) for target in ("liver", "tumor"))
+            labels[index] = most_probable(liver, tumor)
         else:
-            labels[index] = label_map(*native, *(system.thresholds(target)[rule] for target in ("liver", "tumor")))
+            labels[index] = label_map(liver, tumor, *(system.thresholds(target)[rule] for target in TARGETS))
     return labels
 
 

@@ -51,18 +51,17 @@ def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> 
             threshold = system.thresholds(target)[SLICE_RULE]
             kept.slices[target].append(Counts.of(probability > threshold, truth))
             if system.model == "one_step":
-                kept.argmax[target] += Counts.of(most_probable(liver, tumor, target), truth)
+                kept.argmax[target] += Counts.of(target_of(most_probable(liver, tumor), target) > 0, truth)
     return kept
 
 
-def most_probable(liver: np.ndarray, tumor: np.ndarray, target: str) -> np.ndarray:
-    """Return where the most probable of other, liver and tumor belongs to the target, bool.
+def most_probable(liver: np.ndarray, tumor: np.ndarray) -> np.ndarray:
+    """Return the label 0/1/2 of the most probable of other, liver and tumor, int64 (rows, columns).
 
     Args:
         liver: probability of liver or tumor; tumor: probability of tumor; both (rows, columns).
     """
-    classes = np.argmax(np.stack([1 - liver, liver - tumor, tumor]), axis=0)
-    return target_of(classes, target) > 0
+    return np.argmax(np.stack([1 - liver, liver - tumor, tumor]), axis=0)
 
 
 def score_cohort(system: System, store: Store, set_name: str) -> Iterator[CaseScores]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,19 @@ class Checkpoint(keras.callbacks.Callback):
         state = read_json(state_path)
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self.folder / f"last-{state['epochs_done']}.weights.h5")
-        self.rows, self.best_iou = state["rows"], state["best_iou"]
-        self.best_epoch, self.seconds = state["best_epoch"], state["seconds"]
+        self.rows = read_log(self.folder / "log.csv")[: state["epochs_done"]]
+        self.best_iou, self.best_epoch = state["best_iou"], state["best_epoch"]
+        self.seconds = state["seconds"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row: dict[str, Any] = {"epoch": epoch + 1}
         row.update({key: float(value) for key, value in (logs or {}).items()})
         row["val_iou"] = validation_iou(row)
         self.rows.append(row)
-        if row["val_iou"] > self.best_iou:
+        if not math.isfinite(row["loss"]):
+            print(f"epoch {epoch + 1}: the loss is not finite, training stops")
+            self.model.stop_training = True
+        elif row["val_iou"] > self.best_iou:
             self.best_iou, self.best_epoch = row["val_iou"], epoch + 1
             with replacing(self.folder / "best.keras") as temporary:
                 self.probability_model.save(temporary)
@@ -62,7 +67,7 @@ class Checkpoint(keras.callbacks.Callback):
         with replacing(self.folder / f"last-{self.epochs_done}.weights.h5") as temporary:
             self.model.save_weights(temporary)
         state = {"epochs_done": self.epochs_done, "best_iou": self.best_iou, "best_epoch": self.best_epoch}
-        write_json(self.folder / "state.json", {**state, "seconds": self.seconds, "rows": self.rows})
+        write_json(self.folder / "state.json", {**state, "seconds": self.seconds})
         (self.folder / f"last-{self.epochs_done - 1}.weights.h5").unlink(missing_ok=True)
 
     def discard_resume_files(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from data.backend import keras
 from data.batches import SliceBatches
+from data.command import InputError
 from data.environment import describe_environment, peak_memory_mib
 from models.unet import logits_model
 from training.callbacks import Checkpoint, CollapseWatch
@@ -80,6 +81,9 @@ def fit_phase(
     Returns:
         {"epochs", "best_epoch", "best_validation_iou", "train_s", "train_slices", "validation_slices",
         "parameters", "peak_memory_mib", "environment"}.
+
+    Raises:
+        InputError: the loss was not finite in the first epoch.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = compile_for_training(model, recipe)
@@ -97,6 +101,8 @@ def fit_phase(
         verbose=1 if sys.stdout.isatty() else 2,
         shuffle=False,
     )
+    if checkpoint.best_epoch < 1:
+        raise InputError(f"{folder}: the loss was not finite from the first epoch on; there is nothing to keep")
     model.load_weights(folder / "best.keras")
     draw_curves(folder)
     checkpoint.discard_resume_files()

@@ -115,10 +115,11 @@ class Mini(Demo):
 
     name: str = "mini"
     subset: tuple[int, int, int] | None = assumed(None, "every slice that holds liver")
-    one_step_epochs: tuple[int, int] = assumed((30, 6), "an hour on 2 CPU cores in all")
-    liver_epochs: tuple[int, int] = assumed((25, 4), "an hour on 2 CPU cores in all")
-    tumor_epochs: tuple[int, int] = assumed((30, 6), "an hour on 2 CPU cores in all")
-    trial_epochs: int = assumed(6, "long enough for the scalings to part")
+    liver_window_hu: tuple[float, float] = assumed((-40.0, 160.0), "these slices were stored in this window")
+    one_step_epochs: tuple[int, int] = assumed((36, 6), "an hour on 2 CPU cores in all")
+    liver_epochs: tuple[int, int] = assumed((30, 4), "an hour on 2 CPU cores in all")
+    tumor_epochs: tuple[int, int] = assumed((26, 6), "an hour on 2 CPU cores in all")
+    trial_epochs: int = assumed(4, "long enough for the scalings to part")
     sweep_epochs: int = assumed(2, "an hour on 2 CPU cores in all")
 
 
@@ -131,15 +132,17 @@ class Smoke(Demo):
 
     name: str = "smoke"
     size: int = assumed(64, "seconds on 2 CPU cores")
-    subset: tuple[int, int, int] | None = assumed((48, 16, 16), "seconds on 2 CPU cores")
+    subset: tuple[int, int, int] | None = assumed((96, 24, 24), "seconds on 2 CPU cores")
     filters: int = assumed(8, "seconds on 2 CPU cores")
     poolings: int = assumed(3, "seconds on 2 CPU cores")
-    one_step_epochs: tuple[int, int] = assumed((6, 1), "seconds on 2 CPU cores")
-    liver_epochs: tuple[int, int] = assumed((6, 1), "seconds on 2 CPU cores")
-    tumor_epochs: tuple[int, int] = assumed((6, 1), "seconds on 2 CPU cores")
+    batch_size: int = assumed(4, "seconds on 2 CPU cores")
+    learning_rate_ce: float = assumed(0.02, "few hundred steps must lead off the collapse to background")
+    one_step_epochs: tuple[int, int] = assumed((16, 1), "seconds on 2 CPU cores")
+    liver_epochs: tuple[int, int] = assumed((8, 1), "seconds on 2 CPU cores")
+    tumor_epochs: tuple[int, int] = assumed((12, 1), "seconds on 2 CPU cores")
     trial_epochs: int = assumed(2, "seconds on 2 CPU cores")
     sweep_epochs: int = assumed(1, "seconds on 2 CPU cores")
-    phantom_cases: tuple[int, int] = assumed((8, 3), "seconds on 2 CPU cores")
+    phantom_cases: tuple[int, int] = assumed((16, 2), "seconds on 2 CPU cores")
 
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (Preset(), PaperShort(), Demo(), Mini(), Smoke())}
