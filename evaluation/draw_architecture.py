@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ def _picture(
     if image is not None:
         grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1} if image.ndim == 2 else {}
         axes.imshow(image, extent=(x, x + side, y, y + side), interpolation="nearest", aspect="auto", **grey)
+    else:
+        axes.text(x + side / 2, y + side / 2, "no result", ha="center", va="center", fontsize=SMALL, color=GREY)
     axes.add_patch(Rectangle(corner, side, side, fill=False, linewidth=0.6, edgecolor=BLACK, zorder=3))
     axes.text(x + side / 2, y + side + 0.05, above, ha="center", va="bottom", fontsize=9)
     if below:
@@ -70,6 +73,12 @@ def _threshold(results: Results, stage: str, target: str, examples: Examples | N
     """Return the threshold behind the shown result, as ` = 0.137`; "" where it is not recorded."""
     if examples is None:
         return ""
+    if stage == "liver":  # what the tumor network was trained with
+        for phase in results.training["phases"]:
+            if (phase["stage"], phase["phase"]) == ("tumor", examples.about["loss"]) and phase.get(
+                "mask_s1"
+            ) is not None:
+                return f" = {readable_threshold(phase['mask_s1'])}"
     for phase in results.training["phases"]:
         if (phase["stage"], phase["phase"]) == (stage, examples.about["loss"]):
             value = ((phase["thresholds"] or {}).get(target) or {}).get(examples.about["rule"])
@@ -91,7 +100,7 @@ def one_step_workflow(results: Results) -> Figure | str:
         return "no one-step architecture was recorded"
     figure = new_figure(4.25)
     axes = _canvas(figure)
-    examples = read_examples(results.path)
+    examples = read_examples(results)
     index = None if examples is None else examples.index("median")
     image = label = None
     note = "Numbers above the boxes: channels; at the left: rows and columns."
@@ -130,12 +139,12 @@ def sequential_architecture(results: Results) -> Figure | str:
         enter_2, leave_2 = _network(axes, tumor, Frame(1.48, 1.24, 5.5, 3.46), "tumor network $T$")
     except ValueError as error:
         return f"the sequential networks cannot be drawn: {error}"
-    examples = read_examples(results.path)
+    examples = read_examples(results)
     note = "Numbers above the boxes: channels; at the left: rows and columns."
-    if examples is not None:
-        where = examples.about["input"]
+    images, where = sequential_images(examples) if examples is not None else ([None] * 4, None)
+    if where is not None:
         note += f"{_shown(examples)}; case {where['case']}, slice {where['row']}."
-    _sequential_pictures(axes, examples, (enter_1[1], enter_2[1]))
+    _sequential_pictures(axes, images, (enter_1[1], enter_2[1]))
     right = WIDTH - SIDE - 0.1
     thresholds = [_threshold(results, stage, stage, examples) for stage in ("liver", "tumor")]
     for number, (enter, leave) in enumerate(((enter_1, leave_1), (enter_2, leave_2)), start=1):
@@ -143,9 +152,9 @@ def sequential_architecture(results: Results) -> Figure | str:
         arrow(axes, [leave, (right, leave[1])], BLACK)
         text = f"$> s_{number}$"
         axes.text((5.56 + right) / 2, leave[1] + 0.05, text, ha="center", va="bottom", fontsize=9)
-        below = f"$s_{number}${thresholds[number - 1]}"
+        below = f"$s_{number}${thresholds[number - 1]}" if thresholds[number - 1] else ""
         if number == 2:
-            below = f"label map: 1 in $M$,\n2 where also $T > s_2$;\n{below}"
+            below = f"label map: 1 in $M$,\n2 where also $T > s_2$\n{below}"
         axes.text(
             right + SIDE / 2, leave[1] - SIDE / 2 - 0.05, below, ha="center", va="top", fontsize=SMALL, color=GREY
         )
@@ -155,21 +164,37 @@ def sequential_architecture(results: Results) -> Figure | str:
     return figure
 
 
-def _sequential_pictures(axes: Axes, examples: Examples | None, heights: tuple[float, float]) -> None:
-    first = second = mask = label = None
-    if examples is not None:
-        arrays = examples.arrays
-        first, second = arrays["input_liver"], _stretched(arrays["input_tumor"])
-        mask = np.where(arrays["input_mask"] > 0, 1.0, 0.0)
-        index = examples.at_input()
-        if index is not None and examples.has("sequential", index):
-            label = label_image(arrays["sequential"][index])
-        first = _stretched(first)
+def sequential_images(examples: Examples) -> tuple[list[np.ndarray | None], dict[str, Any] | None]:
+    """Return X, M, M w(X) and the label map as images, and their slice (case, row).
+
+    The slice recorded as the networks' input is taken if its label map is there. Else an example serves: its
+    label map says what M is, and with a window for w the product follows. Without either, what there is.
+    """
+    arrays, about = examples.arrays, examples.about
+    if not examples.with_input:
+        return [None] * 4, None
+    index = examples.at_input()
+    label = arrays.get("input_sequential")
+    if label is None and index is not None and examples.has("sequential", index):
+        label = arrays["sequential"][index]
+    index = examples.index("median")
+    if label is None and index is not None and examples.has("sequential", index) and about["tumor_scaling"] == "window":
+        label, hu = arrays["sequential"][index], arrays["hu"][index]
+        product = np.where(label > 0, windowed(hu, about["tumor_window_hu"]), 0)
+        first = windowed(hu, about["liver_window_hu"])
+        return [first, (label > 0).astype(float), product, label_image(label)], about["examples"][index]
+    first, product = (_stretched(arrays[name]) for name in ("input_liver", "input_tumor"))
+    mask = (arrays["input_mask"] > 0).astype(float)
+    return [first, mask, product, None if label is None else label_image(label)], about["input"]
+
+
+def _sequential_pictures(axes: Axes, images: Sequence[np.ndarray | None], heights: tuple[float, float]) -> None:
+    first, mask, product, label = images
     right = WIDTH - SIDE - 0.1
     low, high = heights[1] - SIDE / 2, heights[0] - SIDE / 2
     _picture(axes, first, (0.1, high), "slice $X$")
     _picture(axes, mask, (right, high), "liver mask $M$")
-    _picture(axes, second, (0.1, low), "")
+    _picture(axes, product, (0.1, low), "")
     axes.text(0.1 + SIDE / 2, low - 0.05, "$M \\cdot w(X)$", ha="center", va="top", fontsize=9)
     _picture(axes, label, (right, low), "")
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 from evaluation.claims import LOSSES, MODELS, system
 from evaluation.draw_style import (
@@ -30,7 +30,6 @@ from evaluation.draw_style import (
 )
 from evaluation.tables import Results, readable
 
-SHORT = {"ce": "CE", "balanced": "bal."}
 BAR_COLOURS = {
     ("one_step", "ce"): "#F2B58A",
     ("one_step", "balanced"): VERMILLION,
@@ -43,6 +42,11 @@ LOWEST_FPR = 1e-5
 def _numbers(values: Iterable[Any]) -> list[float]:
     """Return values for drawing: a missing one is a gap."""
     return [math.nan if value is None else float(value) for value in values]
+
+
+def _label(results: Results, model: str, loss: str) -> str:
+    """Name a system in a legend, and say so where it gave no result."""
+    return system(model, loss) + (": no result" if (model, loss) in results.failures else "")
 
 
 def roc(results: Results) -> Figure | str:
@@ -63,7 +67,7 @@ def roc_of(results: Results, target: str) -> Figure | str:
         return f"no ROC curve of the {target} was recorded"
     figure = new_figure(5.9)
     grid = figure.subplots(2, len(cohorts), squeeze=False, sharey="row")
-    figure.subplots_adjust(left=0.075, right=0.99, top=0.94, bottom=0.245, hspace=0.38, wspace=0.1)
+    figure.subplots_adjust(left=0.075, right=0.975, top=0.94, bottom=0.245, hspace=0.38, wspace=0.13)
     for column, cohort in enumerate(cohorts):
         mine = [curve for curve in curves if curve["cohort"] == cohort]
         mine.sort(key=lambda curve: (MODELS.index(curve["model"]), LOSSES.index(curve["loss"])))
@@ -74,7 +78,7 @@ def roc_of(results: Results, target: str) -> Figure | str:
     for row in grid:
         row[0].set_ylabel(f"true positive rate ({target})")
     entries: list[Any] = [
-        Line2D([], [], color=MODEL_COLOURS[model], linestyle=LOSS_LINES[loss], label=system(model, loss))
+        Line2D([], [], color=MODEL_COLOURS[model], linestyle=LOSS_LINES[loss], label=_label(results, model, loss))
         for model in MODELS
         for loss in LOSSES
     ]
@@ -114,6 +118,8 @@ def _roc_panel(axes: Axes, curves: Sequence[dict[str, Any]], which: str) -> None
             axes.plot([x], [y], "o", color=colour, markersize=4.5, markerfacecolor="white", zorder=4, clip_on=False)
     if full:
         axes.set_xscale("log")
+        axes.set_xticks([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1], minor=False)
+        axes.tick_params(axis="x", which="minor", length=0)
     axes.set(xlim=(LOWEST_FPR if full else 0, 1), ylim=(0, 1.01), xlabel="false positive rate")
     title = "AUC" if full else "rAUC"
     box = axes.legend(handles=handles, title=title, loc="lower right", title_fontsize=SMALL, labelspacing=0.25)
@@ -136,9 +142,9 @@ def learning_curves(results: Results) -> Figure | str:
     stages = [stage for stage in ("one_step", "liver", "tumor") if any(key[0] == stage for key in phases)]
     if not stages:
         return "no epoch was recorded"
-    figure = new_figure(4.7)
+    figure = new_figure(4.9)
     grid = figure.subplots(2, len(stages), squeeze=False, sharex="col", sharey="row")
-    figure.subplots_adjust(left=0.075, right=0.99, top=0.93, bottom=0.235, hspace=0.12, wspace=0.08)
+    figure.subplots_adjust(left=0.075, right=0.99, top=0.93, bottom=0.275, hspace=0.12, wspace=0.08)
     titles = {"one_step": "one-step network", "liver": "liver network $L$", "tumor": "tumor network $T$"}
     for column, stage in enumerate(stages):
         mine = [phases[stage, loss] for loss in LOSSES if (stage, loss) in phases]
@@ -147,6 +153,9 @@ def learning_curves(results: Results) -> Figure | str:
         grid[1][column].set_xlabel("epoch")
     grid[0][0].set_ylabel("loss")
     grid[0][0].set_yscale("log")
+    grid[0][0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    grid[0][0].yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    grid[0][0].yaxis.set_minor_locator(NullLocator())
     grid[1][0].set_ylabel("IoU")
     grid[1][0].set_ylim(0, 1)
     entries = [
@@ -186,9 +195,8 @@ def _learning_column(above: Axes, below: Axes, phases: Sequence[dict[str, Any]])
                 [x], [0.02], "v", color=BLACK, markersize=4, transform=below.get_xaxis_transform(), clip_on=False
             )
         if phase["status"] != "ok":
-            middle = (epochs[0] + epochs[-1]) / 2
-            text = f"{phase['status']}:\nnot a result"
-            below.text(middle, 0.5, text, ha="center", va="center", fontsize=SMALL, color=VERMILLION)
+            style = {"ha": "right", "va": "center", "fontsize": SMALL, "color": VERMILLION}
+            below.text(epochs[-1], 0.3, f"{phase['status']}:\nno result", **style)
         if number:
             for axes in (above, below):
                 axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)))
@@ -205,25 +213,24 @@ def class_weight(results: Results) -> Figure | str:
         return "no sweep of the class weight was recorded"
     fine = [point for point in points if point["status"] == "ok"]
     failed = [point["ratio"] for point in points if point["status"] != "ok"]
-    figure = new_figure(3.1)
+    figure = new_figure(3.3)
     panels = figure.subplots(1, 3)
-    figure.subplots_adjust(left=0.07, right=0.99, top=0.9, bottom=0.32, wspace=0.3)
+    figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.365, wspace=0.3)
     ratios = [point["ratio"] for point in fine]
     _series(panels[0], ratios, [("rAUC", [p["rauc"] for p in fine], BLUE, "o-")])
     names = (
-        ("best", "best_iou", BLACK, "s--"),
-        ("at 0.5", "iou_at_half", VERMILLION, "^:"),
-        ("at the ROC threshold", "iou_at_roc", GREEN, "o-"),
+        ("at the threshold found by ROC analysis", "iou_at_roc", GREEN, "o-"),
+        ("at the threshold with the best IoU", "best_iou", BLACK, "s--"),
+        ("at threshold 0.5", "iou_at_half", VERMILLION, "^:"),
     )
     _series(panels[1], ratios, [(text, [p[key] for p in fine], colour, line) for text, key, colour, line in names])
-    rules = (("ROC analysis", "roc", GREEN, "o-"), ("best IoU", "iou", BLACK, "s--"))
+    rules = (("", "roc", GREEN, "o-"), ("", "iou", BLACK, "s--"))
     _series(
         panels[2],
         ratios,
         [(text, [p["thresholds"].get(key) for p in fine], colour, line) for text, key, colour, line in rules],
     )
-    panels[1].legend(loc="best")
-    panels[2].legend(loc="best")
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="lower center", ncols=3, bbox_to_anchor=(0.5, 0.125))
     for axes, title, label in zip(panels, "abc", ("rAUC", "tumor IoU", "threshold $s_2$"), strict=True):
         axes.set_title(f"({title})", loc="left")
         axes.set(ylabel=label, xlabel="class weight, tumor to rest")
@@ -233,7 +240,7 @@ def class_weight(results: Results) -> Figure | str:
     best = max((p for p in fine if p["rauc"] is not None), key=lambda p: p["rauc"], default=None)
     if best:
         panels[0].plot([best["ratio"]], [best["rauc"]], "o", color=BLUE, markersize=9, markerfacecolor="none")
-    note = f"Tumor network on validation data, {sweep['epochs']} epoch(s) per weight. Circle: best rAUC."
+    note = f"Tumor network on validation data, epochs per weight: {sweep['epochs']}. Circle: best rAUC."
     note += f" Cross: run failed ({len(failed)}), no result." if failed else ""
     footer(figure, results, note, ["validation"])
     return figure
@@ -258,9 +265,9 @@ def table1_bars(results: Results) -> Figure | str:
     }
     if not scores:
         return "no score at the ROC threshold was recorded"
-    figure = new_figure(3.4)
+    figure = new_figure(3.5)
     panels = figure.subplots(1, 2, sharey=True)
-    figure.subplots_adjust(left=0.07, right=0.99, top=0.9, bottom=0.29, wspace=0.06)
+    figure.subplots_adjust(left=0.07, right=0.99, top=0.91, bottom=0.325, wspace=0.06)
     for axes, target in zip(panels, ("liver", "tumor"), strict=True):
         for group, cohort in enumerate(results.cohorts):
             for index, (model, loss) in enumerate(BAR_COLOURS):
@@ -271,8 +278,8 @@ def table1_bars(results: Results) -> Figure | str:
         axes.set(title=target, ylim=(0, 1.12), xlim=(-0.55, len(results.cohorts) - 0.45))
         axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     panels[0].set_ylabel("IoU")
-    entries = [Patch(facecolor=colour, label=system(*name)) for name, colour in BAR_COLOURS.items()]
-    figure.legend(handles=entries, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.125))
+    entries = [Patch(facecolor=colour, label=_label(results, *name)) for name, colour in BAR_COLOURS.items()]
+    figure.legend(handles=entries, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.115))
     footer(figure, results, "Pooled over all pixels of a cohort; threshold chosen on validation data (rule roc).")
     return figure
 

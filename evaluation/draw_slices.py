@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ from evaluation.draw_style import GREEN, LIVER, SMALL, TUMOR, footer, new_figure
 from evaluation.tables import Results, readable
 
 NO_EXAMPLES = "no examples.json and examples.npz in this run"
-ARRAYS = ("hu", "label", *MODELS, "input_hu", "input_liver", "input_mask", "input_tumor", "input_label")
-REFERENCE, DASHES = GREEN, (0, (2, 1.2))
+ARRAYS = ("hu", "label", *MODELS)
+INPUTS = ("input_liver", "input_mask", "input_tumor")
+REFERENCE, DASHES = GREEN, (0, (2, 1))
 KINDS = ("best", "median", "worst")
 
 
@@ -35,6 +35,11 @@ class Examples:
         """Return which of the examples is the "best", "median" or "worst", or None."""
         kinds = [example["kind"] for example in self.about["examples"]]
         return kinds.index(kind) if kind in kinds else None
+
+    @property
+    def with_input(self) -> bool:
+        """Say whether the networks' inputs are there; a run without sequential model has none."""
+        return "input" in self.about and all(name in self.arrays for name in INPUTS)
 
     def at_input(self) -> int | None:
         """Return which of the examples is the slice of the networks' inputs, or None."""
@@ -64,15 +69,17 @@ def window_text(window_hu: tuple[float, float]) -> str:
     return "window [{:g}, {:g}] HU".format(*window_hu).replace("-", "\N{MINUS SIGN}")
 
 
-def read_examples(out: Path) -> Examples | None:
+def read_examples(results: Results) -> Examples | None:
     """Read the example slices of a run; None where they are missing or incomplete."""
+    out = results.path
     if not ((out / "examples.json").is_file() and (out / "examples.npz").is_file()):
         return None
-    about = read_json(out / "examples.json")
+    about = {"liver_window_hu": results.training["settings"]["liver_window_hu"], **read_json(out / "examples.json")}
     with np.load(out / "examples.npz") as file:
-        if any(name not in file for name in ARRAYS) or len(about["examples"]) != len(file["hu"]):
-            return None
-        return Examples(about, {name: file[name] for name in ARRAYS})
+        arrays = {name: file[name] for name in file}
+    if any(name not in arrays or len(arrays[name]) != len(about["examples"]) for name in ARRAYS):
+        return None
+    return Examples(about, arrays)
 
 
 def windowed(hu: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
@@ -118,9 +125,11 @@ def sides(axes: Axes) -> None:
 
 def network_inputs(results: Results) -> Figure | str:
     """Draw the input of the first network and of the second (the paper's Figure 3.1 and section 2.3)."""
-    examples = read_examples(results.path)
+    examples = read_examples(results)
     if examples is None:
         return NO_EXAMPLES
+    if not examples.with_input:
+        return "no input of the sequential networks was recorded"
     arrays, where = examples.arrays, examples.about["input"]
     mask = arrays["input_mask"] > 0
     if not mask.any():
@@ -184,7 +193,7 @@ def _overlay(axes: Axes, image: np.ndarray, label: np.ndarray | None, why: str =
 
 def overlays(results: Results) -> Figure | str:
     """Draw image, reference and both results for the best, the median and the worst slice by tumor IoU."""
-    examples = read_examples(results.path)
+    examples = read_examples(results)
     if examples is None:
         return NO_EXAMPLES
     chosen = [index for index in map(examples.index, KINDS) if index is not None]
@@ -230,7 +239,7 @@ def _draw_line(panels: list[Axes], examples: Examples, index: int) -> None:
         here = model in present
         _overlay(axes, zoom, arrays[model][index][rows, columns] if here else None, "no result")
         if here:
-            outline(axes, arrays["label"][index][rows, columns] == 2, REFERENCE, linewidths=0.9, linestyles=[DASHES])
+            outline(axes, arrays["label"][index][rows, columns] == 2, REFERENCE, linewidths=1.2, linestyles=[DASHES])
         titles.append(f"{NAMES[model]}: IoU {readable(about['tumor_iou'][model])}" if here else NAMES[model])
     for axes, title in zip(panels, titles, strict=True):
         axes.set_title(title, pad=3, fontsize=9)

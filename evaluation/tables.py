@@ -125,6 +125,10 @@ def read_results(path: Path) -> Results:
             cases = list(csv.DictReader(file))
     except FileNotFoundError:
         raise InputError(f"{path / 'cases.csv'}: no such file") from None
+    wanted = {*KEYS, *METRICS, "threshold", "n_cases", "n_slices"}
+    for row in summary["rows"]:
+        if not wanted <= row.keys():
+            raise InputError(f"{path / 'summary.json'}: a row has no {min(wanted - row.keys())!r}")
     failed = {(entry["model"], entry["loss"]) for entry in summary["systems"] if entry["status"] != "ok"}
     # The writer leaves them out already; a score of a collapsed network must not slip through.
     rows, curves, cases = (

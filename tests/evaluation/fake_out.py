@@ -177,7 +177,7 @@ def write_examples(out: Path, size: int, synthetic: bool) -> None:
         hu, label = fake_slice(size, index + 3)
         maps = {"one_step": damaged(label, 2 + 2 * index), "sequential": damaged(label, 1 + index)}
         scores = {name: iou(found, label) for name, found in maps.items()}
-        listed.append({"kind": kind, "case": index + 7, "row": 40 + index, "tumor_iou": scores})
+        listed.append({"kind": kind, "case": str(index + 7), "row": 40 + index, "tumor_iou": scores})
         for name, array in {"hu": hu, "label": label, **maps}.items():
             arrays[name].append(array)
     hu, label, mask = arrays["hu"][1], arrays["label"][1], arrays["sequential"][1] > 0
@@ -187,7 +187,7 @@ def write_examples(out: Path, size: int, synthetic: bool) -> None:
     np.savez_compressed(out / "examples.npz", **{name: np.stack(stack) for name, stack in arrays.items()}, **inputs)
     head = {"schema": 1, "synthetic": synthetic, "cohort": "phantom", "rule": "roc", "loss": "balanced"}
     head |= {"liver_window_hu": [-100, 400], "tumor_scaling": "window", "tumor_window_hu": [0, 200]}
-    write(out / "examples.json", {**head, "examples": listed, "input": {"case": 8, "row": 41}})
+    write(out / "examples.json", {**head, "examples": listed, "input": {"case": "8", "row": 41}})
 
 
 def write(path: Path, content: Any) -> None:
@@ -230,7 +230,7 @@ def write_out(
         data |= {f"{name}_slices": slices, f"{name}_cases": cases}
     data |= {"external": external_data, "split_sha256": "ab" * 32, "split_rule": "by patient"}
     systems = [
-        {"model": model, "loss": loss, "status": "collapsed" if (model, loss) in failures else "ok"}
+        {"model": model, "loss": loss, "status": "failed" if (model, loss) in failures else "ok"}
         | {"why": failures.get((model, loss), "")}
         for model, loss in SYSTEMS
     ]
@@ -251,6 +251,7 @@ def write_out(
     write(out / "curves.json", {"schema": 1, "curves": kept(curves(seed))})
     stages = [(stage, name) for stage in ("one_step", "liver", "tumor") for name in ("ce", "balanced")]
     training = {"schema": 1, "preset": "demo", "seed": seed, "synthetic": synthetic, "settings": {"dropout": 0.5}}
+    training["settings"]["liver_window_hu"] = [-100, 400]
     training |= {"phases": [phase(*stage, seed) for stage in stages], "sweep": sweep()}
     training["scaling"] = {"epochs": 3, "validation_iou": {"window": 0.51, "liver_median": 0.49}, "chosen": "window"}
     training["architectures"] = {"one_step": layers(classes=3), "liver": layers(), "tumor": layers()}
