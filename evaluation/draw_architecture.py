@@ -29,20 +29,26 @@ def _canvas(figure: Figure) -> Axes:
     return axes
 
 
+def _missing(examples: Examples | None) -> str:
+    """Say why there is no label map: the system failed, or only its map of this slice is not there."""
+    scored = examples is not None and any(examples.has("sequential", i) for i in range(len(examples.about["examples"])))
+    return "not recorded" if scored else "no result"
+
+
 def _picture(
-    axes: Axes, image: np.ndarray | None, corner: Point, above: str, below: str = "", side: float = SIDE
+    axes: Axes, image: np.ndarray | None, corner: Point, above: str, below: str = "", missing: str = "no result"
 ) -> None:
     """Put an image (or an empty frame) with its lower left corner at `corner`, with text above and below."""
     x, y = corner
     if image is not None:
         grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1} if image.ndim == 2 else {}
-        axes.imshow(image, extent=(x, x + side, y, y + side), interpolation="nearest", aspect="auto", **grey)
+        axes.imshow(image, extent=(x, x + SIDE, y, y + SIDE), interpolation="nearest", aspect="auto", **grey)
     else:
-        axes.text(x + side / 2, y + side / 2, "no result", ha="center", va="center", fontsize=SMALL, color=GREY)
-    axes.add_patch(Rectangle(corner, side, side, fill=False, linewidth=0.6, edgecolor=BLACK, zorder=3))
-    axes.text(x + side / 2, y + side + 0.05, above, ha="center", va="bottom", fontsize=9)
+        axes.text(x + SIDE / 2, y + SIDE / 2, missing, ha="center", va="center", fontsize=SMALL, color=GREY)
+    axes.add_patch(Rectangle(corner, SIDE, SIDE, fill=False, linewidth=0.6, edgecolor=BLACK, zorder=3))
+    axes.text(x + SIDE / 2, y + SIDE + 0.05, above, ha="center", va="bottom", fontsize=9)
     if below:
-        axes.text(x + side / 2, y - 0.05, below, ha="center", va="top", fontsize=SMALL, color=GREY)
+        axes.text(x + SIDE / 2, y - 0.05, below, ha="center", va="top", fontsize=SMALL, color=GREY)
 
 
 def _network(axes: Axes, network: dict[str, Any], frame: Frame, title: str) -> tuple[Point, Point]:
@@ -144,8 +150,9 @@ def sequential_architecture(results: Results) -> Figure | str:
     images, where = sequential_images(examples) if examples is not None else ([None] * 4, None)
     if where is not None:
         note += f"{_shown(examples)}; case {where['case']}, slice {where['row']}."
-    _sequential_pictures(axes, images, (enter_1[1], enter_2[1]))
+    _sequential_pictures(axes, images, (enter_1[1], enter_2[1]), _missing(examples))
     right = WIDTH - SIDE - 0.1
+    windowing = examples is None or examples.about.get("tumor_scaling", "window") == "window"
     thresholds = [_threshold(results, stage, stage, examples) for stage in ("liver", "tumor")]
     for number, (enter, leave) in enumerate(((enter_1, leave_1), (enter_2, leave_2)), start=1):
         arrow(axes, [(0.1 + SIDE, enter[1]), enter], BLACK)
@@ -158,7 +165,7 @@ def sequential_architecture(results: Results) -> Figure | str:
         axes.text(
             right + SIDE / 2, leave[1] - SIDE / 2 - 0.05, below, ha="center", va="top", fontsize=SMALL, color=GREY
         )
-    _product(axes, enter_1[1], enter_2[1])
+    _product(axes, enter_1[1], enter_2[1], "windowing" if windowing else "scaling")
     _legend(figure, liver["layers"], results, 0.42, labels=True)
     footer(figure, results, note, ["test"])
     return figure
@@ -188,7 +195,9 @@ def sequential_images(examples: Examples) -> tuple[list[np.ndarray | None], dict
     return [first, mask, product, None if label is None else label_image(label)], about["input"]
 
 
-def _sequential_pictures(axes: Axes, images: Sequence[np.ndarray | None], heights: tuple[float, float]) -> None:
+def _sequential_pictures(
+    axes: Axes, images: Sequence[np.ndarray | None], heights: tuple[float, float], missing: str
+) -> None:
     first, mask, product, label = images
     right = WIDTH - SIDE - 0.1
     low, high = heights[1] - SIDE / 2, heights[0] - SIDE / 2
@@ -196,7 +205,7 @@ def _sequential_pictures(axes: Axes, images: Sequence[np.ndarray | None], height
     _picture(axes, mask, (right, high), "liver mask $M$")
     _picture(axes, product, (0.1, low), "")
     axes.text(0.1 + SIDE / 2, low - 0.05, "$M \\cdot w(X)$", ha="center", va="top", fontsize=9)
-    _picture(axes, label, (right, low), "")
+    _picture(axes, label, (right, low), "", missing=missing)
 
 
 def _stretched(image: np.ndarray) -> np.ndarray:
@@ -205,12 +214,12 @@ def _stretched(image: np.ndarray) -> np.ndarray:
     return (image - low) / (high - low) if high > low else np.zeros_like(image)
 
 
-def _product(axes: Axes, high: float, low: float) -> None:
-    """Draw how the second input is made: the mask times the windowed slice."""
+def _product(axes: Axes, high: float, low: float, w: str) -> None:
+    """Draw how the second input is made: the mask times the windowed (or otherwise scaled, `w`) slice."""
     x, y, radius = 0.1 + SIDE / 2, 3.9, 0.11
     right = WIDTH - 0.1 - SIDE / 2
     arrow(axes, [(x, high - SIDE / 2), (x, y + radius)], BLACK)
-    axes.text(x + 0.06, y + 0.5, "windowing $w$", ha="left", va="center", fontsize=9)
+    axes.text(x + 0.06, y + 0.5, f"{w} $w$", ha="left", va="center", fontsize=9)
     axes.add_patch(Circle((x, y), radius, facecolor="white", edgecolor=BLACK, linewidth=0.8, zorder=3))
     axes.plot([x], [y], ".", color=BLACK, markersize=4, zorder=4)
     arrow(axes, [(x, y - radius), (x, low + SIDE / 2)], BLACK)

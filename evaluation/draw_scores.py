@@ -122,7 +122,7 @@ def _roc_panel(axes: Axes, curves: Sequence[dict[str, Any]], which: str) -> None
         axes.tick_params(axis="x", which="minor", length=0)
     axes.set(xlim=(LOWEST_FPR if full else 0, 1), ylim=(0, 1.01), xlabel="false positive rate")
     title = "AUC" if full else "rAUC"
-    box = axes.legend(handles=handles, title=title, loc="lower right", title_fontsize=SMALL, labelspacing=0.25)
+    box = axes.legend(handles=handles, title=title, loc="best", title_fontsize=SMALL, labelspacing=0.25)
     box.set_frame_on(True)
     box.get_frame().set(linewidth=0, alpha=0.8)
 
@@ -187,7 +187,8 @@ def _learning_column(above: Axes, below: Axes, phases: Sequence[dict[str, Any]])
             for key, line in ((f"val_{target}_iou", "-"), (f"val_{target}_iou_at_half", ":")):
                 if any(row.get(key) is not None for row in rows):
                     values = _numbers(row.get(key) for row in rows)
-                    below.plot(epochs, values, color=colour, linestyle=line, **style)
+                    face = colour if line == "-" else "white"
+                    below.plot(epochs, values, color=colour, linestyle=line, markerfacecolor=face, **style)
         numbers = [row["epoch"] for row in rows]
         if phase["best_epoch"] in numbers and phase["status"] == "ok":
             x = start + numbers.index(phase["best_epoch"]) + 1
@@ -215,7 +216,7 @@ def class_weight(results: Results) -> Figure | str:
     failed = [point["ratio"] for point in points if point["status"] != "ok"]
     figure = new_figure(3.3)
     panels = figure.subplots(1, 3)
-    figure.subplots_adjust(left=0.07, right=0.985, top=0.91, bottom=0.365, wspace=0.3)
+    figure.subplots_adjust(left=0.08, right=0.985, top=0.91, bottom=0.365, wspace=0.38)
     ratios = [point["ratio"] for point in fine]
     _series(panels[0], ratios, [("rAUC", [p["rauc"] for p in fine], BLUE, "o-")])
     names = (
@@ -248,7 +249,9 @@ def class_weight(results: Results) -> Figure | str:
 
 def _series(axes: Axes, xs: Sequence[float], lines: Iterable[tuple[str, list[Any], str, str]]) -> None:
     for text, values, colour, line in lines:
-        axes.plot(xs, _numbers(values), line, color=colour, label=text, markersize=4)
+        # Hollow squares leave the circles below them to be seen where two thresholds agree.
+        style: dict[str, Any] = {"markerfacecolor": "none", "markersize": 7} if "s" in line else {"markersize": 4}
+        axes.plot(xs, _numbers(values), line, color=colour, label=text, **style)
 
 
 def _mark_failed(axes: Axes, ratios: Sequence[float]) -> None:

@@ -154,10 +154,13 @@ def readable_threshold(value: float | None) -> str:
 
 
 def best_of(rows: Iterable[Row]) -> dict[tuple[str, str, str], float]:
-    """Return the best value by (cohort, target, metric)."""
+    """Return the best value by (cohort, target, metric), among the rows that find anything.
+
+    With few foreground pixels an empty mask has a pixel accuracy near 1: that is no best result.
+    """
     best: dict[tuple[str, str, str], float] = {}
     for row in rows:
-        for metric in METRICS:
+        for metric in METRICS if row["iou"] else ():
             key = (row["cohort"], row["target"], metric)
             if row[metric] is not None:
                 best[key] = max(best.get(key, row[metric]), row[metric])
@@ -204,7 +207,7 @@ def _lines(rows: list[Row], plain: Callable[[str], str], bold: str) -> list[list
         names = [row["target"], NAMES[row["loss"]], NAMES[row["model"]], row["threshold_rule"]]
         scores = [plain(readable(row[metric])) for metric in METRICS]
         for index, metric in enumerate(METRICS):
-            if row[metric] is not None and row[metric] == best[row["cohort"], row["target"], metric]:
+            if row["iou"] and row[metric] is not None and row[metric] == best[row["cohort"], row["target"], metric]:
                 scores[index] = bold % scores[index]
         lines.append([*map(plain, names), readable_threshold(row["threshold"]), *scores])
     return lines
@@ -237,7 +240,9 @@ def table1_markdown(results: Results) -> str:
         text += "\n## External\n\nThis run has no external cohort.\n"
     rules = "argmax: most probable class; 0.5; roc: Youden's J on the restricted ROC curve; iou: best validation IoU"
     text += f"\nThreshold rules: {rules}. AUC and rAUC (pixels with probability in (0.01, 0.99)) need no threshold.\n"
-    return text + "Bold: best value of a target and score within its cohort. n/a: undefined.\n"
+    return (
+        text + "Bold: best value of a target and score within its cohort (rows with IoU 0 left out). n/a: undefined.\n"
+    )
 
 
 def tex_escape(text: str) -> str:

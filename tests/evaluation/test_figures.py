@@ -207,3 +207,7 @@ def test_sequential_images_are_of_one_slice(drawn):
     np.testing.assert_array_equal(mask > 0, label.sum(axis=-1) > 0)
     assert not product[mask == 0].any()
     assert again.shape == first.shape
+    examples.about["tumor_scaling"] = "liver_median"  # the product cannot be made again from the window
+    images, where = sequential_images(examples)
+    assert images[3] is None
+    assert where["case"] == "99"

@@ -97,6 +97,18 @@ def test_markdown_rows_are_sorted_and_the_best_is_bold(out):
     assert [cells(line, "|")[6] for line in bold] == [f"{best:.3f}"]
 
 
+def test_an_empty_mask_is_never_best(tmp_path):
+    out = write_out(tmp_path / "out")
+    summary = json.loads((out / "summary.json").read_text())
+    for row in summary["rows"]:
+        if (row["model"], row["loss"]) == ("one_step", "ce"):
+            row.update(iou=0.0, pixel_accuracy=0.9999)
+    (out / "summary.json").write_text(json.dumps(summary))
+    lines = table1_markdown(read_results(out)).splitlines()
+    assert not any("**" in line for line in lines if "cross-entropy | one-step |" in line)
+    assert sum("**" in line for line in lines if line.startswith("| tumor")) >= 3
+
+
 @pytest.mark.parametrize("name", ["table1.csv", "table1.md", "table1.tex", "claims.md", "training.md"])
 def test_every_table_says_what_it_stands_on(out, name, capsys):
     main(["--out", str(out)])
