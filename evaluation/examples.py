@@ -65,7 +65,9 @@ def write_examples(run: Path, store: Store, slices: Sequence[Row], out: Path) ->
     }
     if "sequential" in systems:
         system = systems["sequential"]
-        arrays |= network_inputs(system, store, (shown["case"], shown["row"]))
+        place = (shown["case"], shown["row"])
+        arrays |= network_inputs(system, store, place)
+        arrays["input_sequential"] = predicted_labels(system, store, place)
         content["input"] = {"case": shown["case"], "row": shown["row"]}
         content["liver_window_hu"] = system.records["liver"]["window_hu"]
         content["tumor_window_hu"] = system.records["tumor"]["window_hu"]

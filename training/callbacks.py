@@ -15,8 +15,8 @@ class Checkpoint(keras.callbacks.Callback):
     """After each epoch: the log, the best model so far, and all that is needed to resume.
 
     Writes into `folder`: `log.csv` (a row an epoch), `best.keras` (the probability model of the epoch with
-    the highest validation IoU), `last.weights.h5` (weights, optimizer and dropout seeds) and `state.json`
-    (written last; an epoch counts once it is there).
+    the highest validation IoU), `last-<epoch>.weights.h5` (weights and optimizer) and `state.json` (dropout
+    seeds and progress; written last, an epoch counts once it is there).
     """
 
     def __init__(self, folder: Path, probability_model: keras.Model) -> None:
@@ -38,6 +38,8 @@ class Checkpoint(keras.callbacks.Callback):
         state = read_json(state_path)
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self.folder / f"last-{state['epochs_done']}.weights.h5")
+        for variable, seed in zip(_dropout_seeds(model), state["dropout_seeds"], strict=True):
+            variable.assign(seed)
         self.rows = read_log(self.folder / "log.csv")[: state["epochs_done"]]
         self.best_iou, self.best_epoch = state["best_iou"], state["best_epoch"]
         self.seconds = state["seconds"]
@@ -67,7 +69,9 @@ class Checkpoint(keras.callbacks.Callback):
         with replacing(self.folder / f"last-{self.epochs_done}.weights.h5") as temporary:
             self.model.save_weights(temporary)
         state = {"epochs_done": self.epochs_done, "best_iou": self.best_iou, "best_epoch": self.best_epoch}
-        write_json(self.folder / "state.json", {**state, "seconds": self.seconds})
+        # Keras leaves the dropout's random state out of the weights.
+        seeds = [keras.ops.convert_to_numpy(variable).tolist() for variable in _dropout_seeds(self.model)]
+        write_json(self.folder / "state.json", {**state, "seconds": self.seconds, "dropout_seeds": seeds})
         (self.folder / f"last-{self.epochs_done - 1}.weights.h5").unlink(missing_ok=True)
 
     def discard_resume_files(self) -> None:
@@ -75,6 +79,10 @@ class Checkpoint(keras.callbacks.Callback):
         (self.folder / "state.json").unlink(missing_ok=True)
         for path in self.folder.glob("last-*.weights.h5"):
             path.unlink()
+
+
+def _dropout_seeds(model: keras.Model) -> list[Any]:
+    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
 
 
 def validation_iou(row: dict[str, Any]) -> float:

@@ -1,0 +1,76 @@
+"""A small cohort with an easy task: discs of liver (100 HU) with darker discs of tumor (30 HU) inside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE, SLICES, CASES = 32, 8, 6
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def draw_case(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return HU int16 and labels uint8, (x, y, z) in RAS+ order."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    hu = rng.normal(-60, 10, (SLICES, SIZE, SIZE))
+    label = np.zeros((SLICES, SIZE, SIZE), np.uint8)
+    liver = (x - 11 - number % 3) ** 2 + (y - 16) ** 2 < 81
+    tumor = (x - 10) ** 2 + (y - 15) ** 2 < 10
+    for z in range(1, SLICES - 1):
+        label[z][liver] = 1
+        hu[z][liver] += 160
+        if z % 2:
+            label[z][liver & tumor] = 2
+            hu[z][liver & tumor] -= 70
+    return np.rint(hu).astype(np.int16).T, label.T
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the LiTS layout with `CASES` cases, numbers 100 and up."""
+    folder = tmp_path_factory.mktemp("cohort")
+    affine = np.diag([-0.8, -0.8, 2.5, 1.0])
+    for number in range(100, 100 + CASES):
+        hu, label = draw_case(number)
+        nib.save(nib.Nifti1Image(hu, affine), folder / f"volume-{number}.nii.gz")
+        nib.save(nib.Nifti1Image(label, affine), folder / f"segmentation-{number}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_module() -> Command:
+    """Run `python -m MODULE ARGUMENTS...` in the project's root and return what it did."""
+
+    def run(module: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def store(cohort: Path, run_module: Command, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The cohort as a store: four cases to train on, one to validate, one to test."""
+    path = tmp_path_factory.mktemp("stores") / "store"
+    arguments = ("--source", cohort, "--store", path, "--size", SIZE, "--test", 105, "--validation", 104)
+    done = run_module("data.prepare", *arguments)
+    assert done.returncode == 0, done.stderr
+    return Store.open(path)

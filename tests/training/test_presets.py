@@ -1,0 +1,48 @@
+"""The presets: what the paper states stands in them, and every value says where it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from data.command import InputError
+from tests.conftest import Command
+from training.presets import PRESETS, Preset, describe, preset_named
+
+
+def test_paper_preset_is_what_the_paper_states() -> None:
+    paper = preset_named("paper")
+    assert paper.size == 512
+    assert paper.subset == (765, 50, 50)
+    assert (paper.learning_rate("ce"), paper.learning_rate("balanced")) == (0.001, 0.0001)
+    assert (paper.epochs("one_step", "ce"), paper.epochs("one_step", "balanced")) == (50, 30)
+    assert (paper.epochs("liver", "ce"), paper.epochs("tumor", "ce")) == (300, 600)
+    assert paper.widths == (64, 128, 256, 512, 1024)
+    short = preset_named("paper-short")
+    assert {short.epochs(stage, "ce") for stage in ("one_step", "liver", "tumor")} == {50}
+    assert {short.epochs(stage, "balanced") for stage in ("one_step", "liver", "tumor")} == {30}
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_every_value_has_a_source_and_none_can_change(preset: Preset) -> None:
+    for entry in dataclasses.fields(preset)[1:]:
+        assert entry.metadata["source"].startswith(("paper ", "assumed: ")), entry.name
+        assert entry.name in describe(preset)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        preset.size = 1  # type: ignore[misc]
+    assert "Time" in (type(preset).__doc__ or "") or "minutes" in (type(preset).__doc__ or "")
+
+
+def test_sweep_has_at_least_five_weights() -> None:
+    assert all(preset.sweep_weights >= 5 for preset in PRESETS.values())
+
+
+def test_unknown_preset_is_one_line(run_module: Command) -> None:
+    with pytest.raises(InputError, match="--preset nope: unknown preset"):
+        preset_named("nope")
+    done = run_module("training.presets", "nope")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert run_module("training.presets", "paper", "--field", "subset").stdout == "765,50,50\n"
+    assert run_module("training.presets", "mini", "--field", "subset").stdout == "\n"

@@ -1,0 +1,274 @@
+"""Phases of training on a small store: what they write, resume, refuse, and how failure is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import training.stages
+from data.batches import SliceBatches, whole_slice_loader
+from data.command import InputError
+from data.masks import LiverMasks, finish_masks, write_mask
+from data.store import Store
+from evaluation.roc import ProbabilityHistogram
+from tests.conftest import Command
+from training.callbacks import Checkpoint, collapse_bound, read_log
+from training.liver import write_masks
+from training.run import Run, open_run
+from training.stages import judge, train_phase
+from training.tumor import choose_scaling, train_tumor
+
+TINY = (
+    "precision=float32",
+    "filters=4",
+    "poolings=2",
+    "liver_epochs=(4,2)",
+    "tumor_epochs=(2,1)",
+    "one_step_epochs=(2,1)",
+    "trial_epochs=1",
+    "dropout=0.2",
+    "batch_size=1",
+    "learning_rate_ce=0.02",
+    "momentum=0.9",
+)
+
+
+def open_tiny(path: Path, store: Store, *changes: str) -> Run:
+    return open_run(path, store.path, "smoke", 0, (*TINY, *changes))
+
+
+def train_liver(run: Run, phase: str = "ce", **options: Any) -> dict[str, Any]:
+    load = whole_slice_loader(run.store, "liver", run.preset.liver_window_hu)
+    return train_phase(run, "liver", phase, load, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with both liver phases and their masks."""
+    run = open_tiny(tmp_path_factory.mktemp("run") / "run", store)
+    for phase in ("ce", "balanced"):
+        record = train_liver(run, phase)
+        write_masks(run, phase, record["thresholds"]["liver"]["roc"])
+    return run
+
+
+def test_a_phase_learns_and_writes_what_it_says(finished: Run) -> None:
+    folder, record = finished.folder("liver", "ce"), finished.record("liver", "ce")
+    assert record["status"] == "ok"
+    assert record["validation"]["liver"]["best_iou"] > 0.5
+    log = read_log(folder / "log.csv")
+    assert [row["epoch"] for row in log] == [1, 2, 3, 4]
+    best = max(log, key=lambda row: row["val_iou"])
+    assert record["fit"]["best_epoch"] == best["epoch"]
+    assert record["fit"]["best_validation_iou"] == pytest.approx(best["val_iou"], rel=1e-5)
+    assert (folder / "curves.png").stat().st_size > 1000
+    assert list((folder / "tensorboard").rglob("events*"))
+    assert not (folder / "state.json").exists()
+    assert not list(folder.glob("last-*"))
+
+
+def test_the_kept_model_is_that_of_the_best_epoch(finished: Run) -> None:
+    model = keras.saving.load_model(finished.folder("liver", "ce") / "best.keras", compile=False)
+    load = whole_slice_loader(finished.store, "liver", finished.preset.liver_window_hu)
+    histogram = ProbabilityHistogram()
+    for chosen in finished.store.slices("validation"):
+        inputs, truth = load(chosen)
+        histogram.add(np.asarray(model(inputs[None, ..., None]))[0, ..., 0], truth == 1)
+    found = training.stages.iou(histogram.counts(0.5))
+    assert finished.record("liver", "ce")["validation"]["liver"]["iou_at_half"] == pytest.approx(found, abs=2e-3)
+
+
+def test_class_weights_come_from_the_training_set(finished: Run) -> None:
+    pixels = [0, 0, 0]
+    for case, row in finished.store.slices("train"):
+        for value in range(3):
+            pixels[value] += int(np.count_nonzero(finished.store.label(case)[row] == value))
+    ce, balanced = finished.record("liver", "ce"), finished.record("liver", "balanced")
+    assert list(ce["class_pixels"].values()) == pixels
+    assert ce["class_weights"] == [1, 1]
+    total, liver = sum(pixels), pixels[1] + pixels[2]
+    assert balanced["class_weights"] == pytest.approx([total / (2 * (total - liver)), total / (2 * liver)])
+    assert (ce["learning_rate"], balanced["learning_rate"]) == (finished.preset.learning_rate_ce, 0.0001)
+
+
+def test_balanced_phase_continues_from_the_cross_entropy_weights(store: Store, tmp_path: Path) -> None:
+    run = open_tiny(tmp_path / "run", store, "learning_rate_balanced=1e-12")
+    with pytest.raises(InputError, match=r"phase ce of liver is not finished"):
+        train_liver(run, "balanced")
+    train_liver(run, epochs=1)
+    train_liver(run, "balanced", epochs=1)
+    before, after = (
+        keras.saving.load_model(run.folder("liver", phase) / "best.keras", compile=False).get_weights()
+        for phase in ("ce", "balanced")
+    )
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_allclose(new, old, atol=1e-6)
+
+
+def test_an_interrupted_phase_resumes_to_the_same_weights(
+    finished: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_tiny(tmp_path / "run", store)
+    write_state = Checkpoint._write_state
+
+    def stop_after_two(checkpoint: Checkpoint) -> None:
+        write_state(checkpoint)
+        if checkpoint.epochs_done == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "_write_state", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        train_liver(run)
+    assert not run.is_done("liver", "ce")
+    monkeypatch.undo()
+    keras.utils.set_random_seed(99)  # what a new process would not share
+    record = train_liver(run)
+    expected = finished.record("liver", "ce")
+    assert record["fit"]["epochs"] == 4
+    assert record["thresholds"] == expected["thresholds"]
+    logs = [read_log(each.folder("liver", "ce") / "log.csv") for each in (run, finished)]
+    for resumed, straight in zip(*logs, strict=True):
+        assert resumed == pytest.approx(straight, rel=1e-4)
+
+
+def test_a_finished_phase_is_left_as_it_is(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.stages, "fit_phase", lambda *_: pytest.fail("trained again"))
+    assert train_liver(finished) == finished.record("liver", "ce")
+
+
+def test_second_network_trains_on_the_first_ones_mask(finished: Run) -> None:
+    record = train_tumor(finished, "ce", "ce", scaling="window")
+    masks = LiverMasks(finished.folder("liver", "ce") / "masks")
+    assert record["mask_s1"] == masks.s1 == finished.record("liver", "ce")["thresholds"]["liver"]["roc"]
+    # A wrong mask must change what the network sees; the reference mask plays no part.
+    loads = []
+    real = training.stages.SliceBatches
+
+    class Spy(SliceBatches):
+        def __init__(self, slices: Any, load: Any, *arguments: Any, **options: Any) -> None:
+            loads.append(load)
+            super().__init__(slices, load, *arguments, **options)
+
+    training.stages.SliceBatches = Spy  # type: ignore[misc]
+    try:
+        train_tumor(finished, "ce", "again", scaling="window", epochs=1)
+    finally:
+        training.stages.SliceBatches = real  # type: ignore[misc]
+    case, row = finished.store.slices("train")[0]
+    inputs, truth = loads[0]((case, row))
+    outside = np.asarray(masks.mask(case)[row]) == 0
+    assert np.all(inputs[outside] == 0)
+    hu = np.asarray(finished.store.image(case)[row], np.float32)
+    low, high = finished.preset.tumor_window_hu
+    np.testing.assert_allclose(inputs[~outside], np.clip((hu[~outside] - low) / (high - low), 0, 1), atol=1e-6)
+    np.testing.assert_array_equal(truth == 1, finished.store.label(case)[row] == 2)
+
+
+def test_scaling_is_chosen_by_validation_iou_once(finished: Run) -> None:
+    chosen = choose_scaling(finished)
+    content = json.loads((finished.path / "tumor" / "scaling.json").read_text())
+    assert content["validation_iou"][chosen] == max(content["validation_iou"].values())
+    for scaling, reached in content["validation_iou"].items():
+        record = finished.record("tumor", f"trial_{scaling}")
+        assert record["scaling"] == scaling
+        assert record["validation"]["tumor"]["best_iou"] == reached
+    assert choose_scaling(finished) == chosen
+
+
+def test_tumor_needs_the_liver_first(store: Store, tmp_path: Path) -> None:
+    run = open_tiny(tmp_path / "run", store)
+    with pytest.raises(InputError, match=r"training\.liver --phase ce"):
+        train_tumor(run, "ce", "ce", scaling="window")
+
+
+def test_masks_of_another_split_are_refused(tmp_path: Path) -> None:
+    write_mask(tmp_path, "volume-1", np.ones((2, 4, 4), bool))
+    with pytest.raises(InputError, match="no such file"):
+        LiverMasks(tmp_path)
+    finish_masks(tmp_path, 0.4, {"volume-1": 100.0})
+    assert LiverMasks(tmp_path).mask("volume-1").sum() == 32
+    with pytest.raises(InputError, match="volume-2"):
+        LiverMasks(tmp_path).mask("volume-2")
+
+
+def test_collapse_is_named_and_never_ok(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(100_000) < 0.01
+    cases = {
+        "everywhere 0": np.zeros(truth.shape),
+        "constant": np.full(truth.shape, 0.3),
+        "noise": rng.random(truth.shape),
+    }
+    for name, probability in cases.items():
+        histogram = ProbabilityHistogram()
+        histogram.add(probability, truth)
+        verdict = judge({"tumor": histogram}, finished, "liver", "ce")
+        assert verdict["status"] == "collapsed", name
+        assert "COLLAPSED, not a result: tumor" in capsys.readouterr().out
+    histogram = ProbabilityHistogram()
+    histogram.add(np.clip(0.1 + 0.8 * truth + rng.normal(0, 0.03, truth.shape), 0, 1), truth)
+    assert judge({"tumor": histogram}, finished, "liver", "ce")["status"] == "ok"
+
+
+def test_saturated_start_is_found_to_have_collapsed(store: Store, tmp_path: Path) -> None:
+    """A network that gives p = 0 everywhere, trained with a rate of nearly 0, stays there; the record says so."""
+    run = open_tiny(tmp_path / "run", store, "learning_rate_ce=1e-12", "liver_epochs=(1,1)")
+    build = training.stages.build_network
+
+    def saturated(run: Run, stage: str) -> keras.Model:
+        model = build(run, stage)
+        layer = model.get_layer("logits")
+        layer.set_weights([np.zeros_like(layer.kernel), np.full(layer.bias.shape, -40.0)])
+        return model
+
+    training.stages.build_network = saturated
+    try:
+        record = train_liver(run)
+    finally:
+        training.stages.build_network = build
+    assert record["status"] == "collapsed"
+
+
+def test_collapse_bound_by_hand() -> None:
+    assert collapse_bound(0.004) == pytest.approx(0.008)
+    assert collapse_bound(0.9) == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--preset", "nope"), "unknown preset"),
+        (("--store", "missing"), "no such store"),
+        (("--seed", "-1"), "must not be negative"),
+        (("--set", "depth=3"), "no field depth"),
+        (("--set", "filters='x'"), "must be of type int"),
+        (("--set", "poolings=6"), "needs a multiple of 64"),
+        (("--phase", "late"), "invalid choice"),
+    ],
+)
+def test_bad_flags_end_in_one_line(
+    store: Store, tmp_path: Path, run_module: Command, arguments: tuple[str, ...], words: str
+) -> None:
+    flags = {"--store": str(store.path), "--run": str(tmp_path / "run"), "--preset": "smoke"}
+    flags.update([arguments])
+    done = run_module("training.liver", *[part for pair in flags.items() for part in pair])
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_directory_of_another_preset_seed_or_folder_is_refused(finished: Run, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run directory of another preset: smoke"):
+        open_run(finished.path, store.path, "demo", 0)
+    with pytest.raises(InputError, match="run directory of another seed: 0, not 1"):
+        open_run(finished.path, store.path, "smoke", 1, TINY)
+    (tmp_path / "photo.txt").write_text("mine")
+    with pytest.raises(InputError, match="not a run directory, and not empty"):
+        open_run(tmp_path, store.path, "smoke", 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.txt"]
