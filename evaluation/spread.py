@@ -102,12 +102,12 @@ def caption(runs: Sequence[Results]) -> list[str]:
 
 
 def spread_csv(runs: Sequence[Results]) -> str:
-    """Return the spread in long form with all digits, below `#` lines that hold the caption."""
+    """Return the spread in long form with all digits; the column `data` names the cohort, synthetic or not."""
     text = io.StringIO()
-    text.writelines(f"# {line}\n" for line in caption(runs))
-    writer = csv.DictWriter(text, [*KEYS, "metric", *COLUMNS, "n_seeds"], lineterminator="\n")
+    writer = csv.DictWriter(text, ["data", *KEYS, "metric", *COLUMNS, "n_seeds"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(spread_rows(runs))
+    for row in spread_rows(runs):
+        writer.writerow({"data": runs[0].origin(row["cohort"]), **row})
     return text.getvalue()
 
 

@@ -176,9 +176,8 @@ def caption(results: Results) -> list[str]:
 
 
 def table1_csv(results: Results) -> str:
-    """Return Table 1 in long form with all digits, below `#` lines that hold the caption."""
+    """Return Table 1 in long form with all digits; the column `data` names the cohort, synthetic or not."""
     text = io.StringIO()
-    text.writelines(f"# {line}\n" for line in caption(results))
     columns = ["preset", "seed", "data", *KEYS, "threshold", "n_cases", "n_slices", *METRICS, "status", "why"]
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n", restval="")
     writer.writeheader()

@@ -1,0 +1,28 @@
+"""Models, losses, batches and the fit loop on Keras's other backends, where they are installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from data.store import Store
+from tests.conftest import Command
+
+SMALL = ("--preset", "smoke", "--set", "filters=4", "--set", "poolings=2", "--set", "liver_epochs=(2,1)")
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_smoke_training_runs_on_another_backend(
+    backend: str, store: Store, tmp_path: Path, run_module: Command
+) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed (it is no requirement)")
+    arguments = ("--store", store.path, "--run", tmp_path / "run", *SMALL, "--set", "tumor_epochs=(1,1)")
+    for stage in ("liver", "tumor"):
+        done = run_module(f"training.{stage}", *arguments, "--set", "trial_epochs=1", KERAS_BACKEND=backend)
+        assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "tumor" / "balanced" / "record.json").read_text())
+    assert record["fit"]["environment"]["keras_backend"] == backend

@@ -1,0 +1,175 @@
+"""The whole paper on files: `bash reproduce.sh --preset smoke`, and what it must leave behind."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, Command
+
+FIGURES = (
+    "fig_sequential_architecture",
+    "fig_one_step_workflow",
+    "fig_network_inputs",
+    "fig_overlays",
+    "fig_roc",
+    "fig_learning_curves",
+    "fig_class_weight",
+)
+SCORES = ("pixel_accuracy", "iou", "dice", "rand_index", "auc", "rauc")
+
+
+def reproduce(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = ["bash", str(ROOT / "reproduce.sh"), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("end to end")
+    # A relative --out, from another folder, with a space in its path.
+    done = reproduce("--preset", "smoke", "--out", "results", cwd=folder)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "# Table 1" in done.stdout
+    assert str(folder / "results" / "summary.json") in done.stdout
+    assert done.stderr == ""
+    return folder / "results"
+
+
+def test_summary_holds_every_row(out: Path) -> None:
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["schema"], summary["preset"], summary["seed"]) == (1, "smoke", 0)
+    assert summary["data"]["synthetic"] is True
+    assert summary["data"]["cohort"] == "phantom"
+    assert [entry["status"] for entry in summary["systems"]] == ["ok"] * 4
+    keys = ("cohort", "model", "loss", "target", "threshold_rule")
+    found = {tuple(row[key] for key in keys) for row in summary["rows"]}
+    cohorts, losses, targets = ("validation", "test", "external"), ("ce", "balanced"), ("liver", "tumor")
+    rules = [("one_step", rule) for rule in ("argmax", "0.5", "roc", "iou")]
+    rules += [("sequential", rule) for rule in ("0.5", "roc", "iou")]
+    wanted = {
+        (cohort, model, loss, target, rule)
+        for cohort, loss, target, (model, rule) in itertools.product(cohorts, losses, targets, rules)
+    }
+    assert found == wanted
+    assert len(summary["rows"]) == len(wanted) == 84
+    for row in summary["rows"]:
+        assert row["n_cases"] >= 2
+        assert row["n_slices"] >= 24
+        assert all(row[score] is None or 0 <= row[score] <= 1 for score in SCORES)
+
+
+def test_pooled_scores_follow_from_the_cases(out: Path) -> None:
+    """cases.csv and summary.json were made on different ways through the code; they must agree."""
+    with (out / "cases.csv").open(newline="") as file:
+        cases = list(csv.DictReader(file))
+    keys = ("cohort", "model", "loss", "target", "threshold_rule")
+    for row in json.loads((out / "summary.json").read_text())["rows"]:
+        mine = [case for case in cases if all(case[key] == row[key] for key in keys)]
+        tp, fp, fn, tn = (sum(int(case[cell]) for case in mine) for cell in ("tp", "fp", "fn", "tn"))
+        assert len(mine) == row["n_cases"]
+        assert row["iou"] == pytest.approx(tp / (tp + fp + fn))
+        assert row["dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+        assert row["pixel_accuracy"] == pytest.approx((tp + tn) / (tp + fp + fn + tn))
+        pixels = row["n_slices"] * 64 * 64
+        assert tp + fp + fn + tn == pixels
+
+
+def test_sets_share_no_patient(out: Path) -> None:
+    split = json.loads((out / "store" / "split.json").read_text())
+    sets = [set(patients) for patients in split["patients"].values()]
+    assert all(not (a & b) for a, b in itertools.combinations(sets, 2))
+    assert {name: sum(map(len, cases.values())) for name, cases in split["slices"].items()} == {
+        "train": 96,
+        "validation": 24,
+        "test": 24,
+    }
+
+
+def test_tables_and_figures_are_there_and_called_synthetic(out: Path) -> None:
+    for name in ("table1.csv", "table1.md", "table1.tex", "claims.md", "training.md"):
+        assert "SYNTHETIC" in (out / "tables" / name).read_text(), name
+    for name in FIGURES:
+        for suffix in (".png", ".pdf"):
+            assert (out / "figures" / (name + suffix)).stat().st_size > 5000, name + suffix
+
+
+def test_run_records_what_made_it(out: Path) -> None:
+    run = json.loads((out / "run" / "run.json").read_text())
+    assert run["split_sha256"] == json.loads((out / "store" / "split.json").read_text())["sha256"]
+    record = json.loads((out / "run" / "tumor" / "balanced" / "record.json").read_text())
+    environment = record["fit"]["environment"]
+    assert {"python", "packages", "git_commit", "processor"} <= environment.keys()
+    assert record["fit"]["train_s"] > 0
+    assert record["fit"]["peak_memory_mib"] > 0
+    sweep = json.loads((out / "run" / "tumor" / "sweep.json").read_text())
+    ratios = [point["ratio"] for point in sweep["points"]]
+    pixels = record["class_pixels"]
+    assert len(ratios) >= 5
+    assert ratios[0] == 1
+    assert ratios[-1] == pytest.approx((pixels["other"] + pixels["liver"]) / pixels["tumor"])
+
+
+def test_second_call_does_only_what_is_not_done(out: Path) -> None:
+    kept = [out / "summary.json", *(out / "run").rglob("*.keras"), *(out / "phantom").glob("*.gz")]
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    done = reproduce("--preset", "smoke", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "# Table 1" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
+def test_predict_segments_a_volume_of_the_cohort(out: Path, tmp_path: Path, run_module: Command) -> None:
+    volume = out / "phantom" / "volume-3.nii.gz"
+    labels = tmp_path / "labels.nii.gz"
+    for model in ("sequential", "one_step"):
+        arguments = ("--run", out / "run", "--input", volume, "--output", labels, "--model", model)
+        done = run_module("evaluation.predict", *arguments)
+        assert done.returncode == 0, done.stderr
+        found, given = nib.load(labels), nib.load(volume)
+        assert found.shape == given.shape
+        np.testing.assert_array_equal(found.affine, given.affine)
+        assert set(np.unique(np.asarray(found.dataobj))) <= {0, 1, 2}
+        reference = np.asarray(nib.load(out / "phantom" / "segmentation-3.nii.gz").dataobj) > 0
+        liver = np.asarray(found.dataobj) > 0
+        assert np.logical_and(liver, reference).sum() / np.logical_or(liver, reference).sum() > 0.2
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--preset", "nope"), "unknown preset"),
+        (("--data", "missing"), "--data missing: no such folder"),
+        (("--external", "missing"), "--external missing: no such folder"),
+        (("--seed", "x"), "must be a whole number"),
+        (("--epochs", "3"), "unknown flag"),
+        (("--preset",), "needs a value"),
+    ],
+)
+def test_bad_flags_are_one_line(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:
+    done = reproduce("--out", tmp_path / "out", *flags)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_refuses_what_does_not_belong_to_the_run(out: Path, tmp_path: Path, run_module: Command) -> None:
+    external = out / "store-external"
+    for arguments, words in (
+        (("--store", external), "not the split that"),
+        (("--store", out / "store", "--external", out / "store"), "not an external store"),
+        (("--store", tmp_path), "not a slice store"),
+    ):
+        done = run_module("evaluation.evaluate", "--run", out / "run", *arguments, "--out", tmp_path / "new")
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "new").exists()
