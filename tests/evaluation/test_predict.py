@@ -30,17 +30,15 @@ def threshold_network(scale: float, offset: float) -> keras.Model:
     return model
 
 
-@pytest.fixture(scope="module", params=["window", "liver_median"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose L answers HU > 0 and whose T answers HU < 50 (of a liver with median 100), inside M."""
-    path = tmp_path_factory.mktemp(request.param)
+def make_run(path: Path, scaling: str) -> Path:
+    """Make a run whose L answers HU > 0 and whose T answers HU < 50 (of a liver with median 100), inside M."""
     write_json(path / "run.json", {"schema": 1, "size": SIZE, "split_sha256": ""})
     # L sees (HU + 100) / 500: HU 0 is 0.2. T sees HU / 200 (50 is 0.25), or (HU - 100) / 40 (50 is -1.25).
     networks = {
         "liver": (threshold_network(100, -20), {"window_hu": [-100, 400]}),
         "tumor": (
-            threshold_network(-100, 25) if request.param == "window" else threshold_network(-10, -12.5),
-            {"window_hu": [0, 200], "scaling": request.param, "mask_s1": 0.5},
+            threshold_network(-100, 25) if scaling == "window" else threshold_network(-10, -12.5),
+            {"window_hu": [0, 200], "scaling": scaling, "mask_s1": 0.5},
         ),
     }
     for stage, (model, inputs) in networks.items():
@@ -52,6 +50,16 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return path
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run"), "liver_median")
+
+
+@pytest.fixture(scope="module", params=["window", "liver_median"])
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> System:
+    return load_system(make_run(tmp_path_factory.mktemp(request.param), request.param), "sequential", "ce")
+
+
 def scene(slices: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     """HU and expected labels (z, y, x): liver of 100 HU with a tumor of 20 HU, in blocks, nothing around."""
     hu = np.full((slices, rows, columns), -200, np.int16)
@@ -61,11 +69,6 @@ def scene(slices: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]
     hu[liver], label[liver] = 100, 1
     hu[tumor], label[tumor] = 20, 2
     return hu, label
-
-
-@pytest.fixture(scope="module")
-def system(run: Path) -> System:
-    return load_system(run, "sequential", "ce")
 
 
 def save(path: Path, hu: np.ndarray, axes: str, spacing: tuple[float, float, float] = (0.7, 0.8, 2.5)) -> None:

@@ -1,0 +1,171 @@
+"""Put recorded results into the README: nothing in its results tables is typed.
+
+    python -m evaluation.publish --name NAME OUT [OUT ...]
+
+Copies summary.json and claims.json of the folders OUT (one per seed) to evaluation/published/NAME/ and rewrites
+the block of that name in README.md from these copies. A test rewrites every block and finds it unchanged.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.command import InputError, Parser, run_command
+from data.files import read_json, write_json, write_text
+from evaluation.spread import check_comparable
+from evaluation.tables import (
+    COHORTS,
+    HOW_SCORED,
+    LOSSES,
+    MODELS,
+    NAMES,
+    SYNTHETIC,
+    TARGETS,
+    markdown_table,
+    read_results,
+    readable,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = Path(__file__).resolve().parent / "published"
+SHOWN = ("test", "external")
+AT_ROC = ("dice", "pixel_accuracy", "rand_index", "auc", "rauc")
+
+Record = dict[str, Any]
+
+
+def read_published(folder: Path) -> list[Record]:
+    """Return the published records of a name, by seed: {"summary", "claims"}."""
+    records = [
+        {"summary": read_json(path), "claims": read_json(path.with_name(path.name.replace("summary", "claims")))}
+        for path in folder.glob("summary-seed*.json")
+    ]
+    return sorted(records, key=lambda record: record["summary"]["seed"])
+
+
+def block(name: str, records: Sequence[Record]) -> str:
+    """Return the README's block of a name: what was run, the scores, the verdicts on the claims."""
+    lines = [f"<!-- results: {name} -->", "", *caption(records), "", score_table(records), "", claims_table(records)]
+    return "\n".join([*lines, f"<!-- end of results: {name} -->"])
+
+
+def caption(records: Sequence[Record]) -> list[str]:
+    """Return the sentences above the table: data, seeds, time, machine, commit."""
+    summary = records[0]["summary"]
+    data, environment = summary["data"], summary["environment"]
+    sets = [
+        f"{data[f'{name}_slices']} {name} slices of {data[f'{name}_cases']} cases" for name in ("train", *COHORTS[:2])
+    ]
+    external = data["external"]
+    if external:
+        sets.append(f"{external['slices']} external slices of {external['cases']} cases ({_origin(external)})")
+    minutes = [f"{sum(record['summary']['timing_s'].values()) / 60:.0f}" for record in records]
+    commits = sorted({str(record["summary"]["environment"]["git_commit"])[:10] for record in records})
+    seeds = ", ".join(str(record["summary"]["seed"]) for record in records)
+    spread = "; cells are mean ± SD over the seeds" if len(records) > 1 else ""
+    return [
+        f"Data: {_origin(data)}, {data['size']} px; {', '.join(sets)}. "
+        f"Preset `{summary['preset']}`, seed {seeds}{spread}. {HOW_SCORED} "
+        f"Training and evaluation took {', '.join(minutes)} minutes on {environment['cores']} cores "
+        f"({environment['processor']}; backend {environment['keras_backend']}; commit {', '.join(commits)})."
+    ]
+
+
+def score_table(records: Sequence[Record]) -> str:
+    """Return the scores of test and external data: IoU at every rule, the other scores at the rule `roc`."""
+    headings = ["cohort", "target", "loss", "model", "IoU, 0.5", "IoU, roc", "IoU, iou"]
+    headings += [f"{NAMES[metric]}{'' if 'auc' in metric else ', roc'}" for metric in AT_ROC]
+    rows = []
+    for cohort in SHOWN:
+        for target in TARGETS:
+            for loss in LOSSES:
+                for model in MODELS:
+                    cells = [_cell(records, cohort, target, loss, model, rule, "iou") for rule in ("0.5", "roc", "iou")]
+                    cells += [_cell(records, cohort, target, loss, model, "roc", metric) for metric in AT_ROC]
+                    if any(cells):
+                        names = [cohort, target, NAMES[loss], NAMES[model]]
+                        rows.append([*names, *(cell or "no result" for cell in cells)])
+    return markdown_table(headings, rows, left=4)
+
+
+def claims_table(records: Sequence[Record]) -> str:
+    """Return each claim of the paper with its verdict by cohort, and the test numbers of the first seed."""
+    rows = []
+    for index, claim in enumerate(records[0]["claims"]["claims"]):
+        verdicts = []
+        for cohort in claim["cohorts"]:
+            found = [record["claims"]["claims"][index]["cohorts"][cohort]["verdict"] for record in records]
+            if set(found) != {"not tested"}:
+                verdicts.append(f"{cohort}: {_counted(found)}")
+        shown = "test" if "test" in claim["cohorts"] else next(iter(claim["cohorts"]))
+        rows.append([claim["title"], "<br>".join(verdicts) or "not tested", claim["cohorts"][shown]["how_much"]])
+    seed = records[0]["summary"]["seed"]
+    return markdown_table(["claim of the paper", "verdict", f"how much (test, seed {seed})"], rows, left=3)
+
+
+def _counted(verdicts: Sequence[str]) -> str:
+    if len(verdicts) == 1:
+        return verdicts[0]
+    held, tested = verdicts.count("holds"), len(verdicts) - verdicts.count("not tested")
+    return f"holds in {held} of {tested} seeds"
+
+
+def _origin(data: Record) -> str:
+    return data["cohort"] + (f", {SYNTHETIC}" if data["synthetic"] else "")
+
+
+def _cell(records: Sequence[Record], cohort: str, target: str, loss: str, model: str, rule: str, metric: str) -> str:
+    wanted = {"cohort": cohort, "target": target, "loss": loss, "model": model, "threshold_rule": rule}
+    values = [
+        row[metric]
+        for record in records
+        for row in record["summary"]["rows"]
+        if all(row[key] == value for key, value in wanted.items()) and row[metric] is not None
+    ]
+    if len(values) < 2:
+        return readable(values[0]) if values else ""
+    return f"{readable(statistics.fmean(values))} ± {readable(statistics.stdev(values))}"
+
+
+def rewritten(readme: str, name: str, text: str) -> str:
+    """Return the README with the block of that name replaced.
+
+    Raises:
+        InputError: it has no such block.
+    """
+    start, end = f"<!-- results: {name} -->", f"<!-- end of results: {name} -->"
+    if start not in readme or end not in readme:
+        raise InputError(f"README.md: has no block {start} ... {end}")
+    return readme[: readme.index(start)] + text + readme[readme.index(end) + len(end) :]
+
+
+def publish(name: str, folders: Iterable[Path]) -> None:
+    """Copy the records of `folders` and rewrite the README's block of that name."""
+    runs = sorted((read_results(folder) for folder in folders), key=lambda run: run.summary["seed"])
+    check_comparable(runs)
+    readme = ROOT / "README.md"
+    rewritten(readme.read_text(encoding="utf-8"), name, "")
+    for run in runs:
+        seed = run.summary["seed"]
+        claims = read_json(run.path / "tables" / "claims.json")
+        write_json(PUBLISHED / name / f"summary-seed{seed}.json", run.summary)
+        write_json(PUBLISHED / name / f"claims-seed{seed}.json", claims)
+    text = block(name, read_published(PUBLISHED / name))
+    write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, text))
+    print(f"README.md: block {name} rewritten from {len(runs)} seeds")
+
+
+def main() -> None:
+    """Publish the results of one or several seeds."""
+    parser = Parser(prog="evaluation.publish", description="Put recorded results into the README.")
+    parser.add_argument("--name", required=True, help="which block of the README")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="OUT", help="folders that evaluation.tables finished")
+    arguments = parser.parse_args()
+    publish(arguments.name, arguments.runs)
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluation.publish")
