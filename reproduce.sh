@@ -6,7 +6,8 @@ set -euo pipefail
 usage() {
     cat <<'HELP'
 bash reproduce.sh [--preset smoke|demo|mini|paper|paper-short] [--data DIR] [--external DIR] [--out DIR] [--seed N]
-                  [--test N,N] [--validation N,N] [--same-patient N,N] [--setup]
+                  [--test N,N] [--validation N,N] [--same-patient N,N]
+                  [--ignore-label-affine] [--allow-non-hu] [--setup]
 
   --preset NAME     smoke (minutes), demo (default, a quarter of an hour on 2 cores), mini (real CT at
                     128 px, an hour), paper, paper-short (512 px, a GPU); python -m training.presets lists them
@@ -17,17 +18,20 @@ bash reproduce.sh [--preset smoke|demo|mini|paper|paper-short] [--data DIR] [--e
   --seed N          of the training (initialisation, order, dropout); data and split stay the same; default 0
   --test, --validation, --same-patient
                     volumes for these sets; volumes of one patient (data.prepare has the same flags)
+  --ignore-label-affine, --allow-non-hu
+                    take labels voxel for voxel; take values that do not look like HU (as data.prepare)
   --setup           only make the virtual environment
 HELP
 }
 
 fail() { echo "reproduce.sh: $1" >&2; exit 2; }
 
-preset=demo data="" external="" out="" seed=0 setup_only=false prepare_flags=()
+preset=demo data="" external="" out="" seed=0 setup_only=false split_flags=() check_flags=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --help|-h) usage; exit 0 ;;
         --setup) setup_only=true; shift; continue ;;
+        --ignore-label-affine|--allow-non-hu) check_flags+=("$1"); shift; continue ;;
     esac
     [ $# -ge 2 ] || fail "$1: needs a value, or is unknown"
     case "$1" in
@@ -36,7 +40,7 @@ while [ $# -gt 0 ]; do
         --external) external=$2 ;;
         --out) out=$2 ;;
         --seed) seed=$2 ;;
-        --test|--validation|--same-patient) prepare_flags+=("$1" "$2") ;;
+        --test|--validation|--same-patient) split_flags+=("$1" "$2") ;;
         *) fail "$1: unknown flag; --help lists them" ;;
     esac
     shift 2
@@ -53,15 +57,14 @@ out=${out:-$PWD/out/$preset}
 
 # The virtual environment, made once and again whenever requirements.txt changes.
 setup() {
-    local base=${PYTHON:-python3} stamp=.venv/requirements.sha256 sum
-    sum=$(cat requirements.txt tests/requirements.txt | sha256sum)
-    if [ ! -f $stamp ] || [ "$(cat $stamp)" != "$sum" ]; then
+    local base=${PYTHON:-python3} stamp=.venv/made-from.txt
+    if ! cat requirements.txt tests/requirements.txt | cmp -s - $stamp; then
         "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
             fail "${PYTHON:-python3}: needs Python 3.11 or newer (PYTHON=/path/to/python names another)"
         echo "making the virtual environment .venv (a few minutes)"
         "$base" -m venv --clear .venv || fail "$base -m venv: failed; Debian and Ubuntu need the package python3-venv"
         .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
-        echo "$sum" >$stamp
+        cat requirements.txt tests/requirements.txt >$stamp
     fi
 }
 setup
@@ -69,22 +72,26 @@ if $setup_only; then exit 0; fi
 
 python() { "$PWD/.venv/bin/python" "$@"; }
 field() { python -m training.presets "$preset" --field "$1"; }
-size=$(field size) subset=$(field subset) cases=$(field phantom_cases)
-mkdir -p "$out"
+size=$(field size)
+subset=$(field subset)
+cases=$(field phantom_cases)
+mkdir -p "$out" 2>/dev/null || fail "--out $out: cannot be made"
 
 if [ -z "$data" ]; then
     data=$out/phantom
-    prepare_flags+=(--stratify)  # so few cases would leave a set without tumor by chance
+    split_flags+=(--stratify)  # so few cases would leave a set without tumor by chance
     python -m data.phantom --out "$data" --cases "${cases%,*}" --size "$size"
     if [ -z "$external" ]; then
         external=$out/phantom-external
         python -m data.phantom --out "$external" --cases "${cases#*,}" --size "$size" --external
     fi
 fi
-python -m data.prepare --source "$data" --store "$out/store" --size "$size" ${subset:+--subset "$subset"} ${prepare_flags[@]+"${prepare_flags[@]}"}
+python -m data.prepare --source "$data" --store "$out/store" --size "$size" ${subset:+--subset "$subset"} \
+    ${split_flags[@]+"${split_flags[@]}"} ${check_flags[@]+"${check_flags[@]}"}
 external_store=()
 if [ -n "$external" ]; then
-    python -m data.prepare --source "$external" --store "$out/store-external" --size "$size" --external
+    python -m data.prepare --source "$external" --store "$out/store-external" --size "$size" --external \
+        ${check_flags[@]+"${check_flags[@]}"}
     external_store=(--external "$out/store-external")
 fi
 stage=(--store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed")

@@ -67,7 +67,7 @@ def describe_environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": package_versions(),
-        "keras_backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "keras_backend": sys.modules["keras"].backend.backend() if "keras" in sys.modules else None,
         "git_commit": git_commit(),
         "system": platform.system(),
         "processor": processor_name(),

@@ -48,10 +48,19 @@ class LiverMasks:
         return self._medians[case]
 
 
-def write_mask(folder: Path, case: str, mask: np.ndarray) -> None:
-    """Write one case's masks (slices, rows, columns), whole or not at all."""
+def write_masks(
+    folder: Path, case: str, n_slices: int, masked: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Write one case's masks, whole or not at all, and pass its (HU, mask) slices on as they come."""
     with replacing(folder / f"{case}.npy") as temporary:
-        np.save(temporary, mask.astype(np.uint8))
+        array = None
+        for row, (hu, mask) in enumerate(masked):
+            if array is None:
+                array = np.lib.format.open_memmap(temporary, "w+", np.uint8, (n_slices, *mask.shape))
+            array[row] = mask
+            yield hu, mask
+        if array is not None:
+            array.flush()
 
 
 def finish_masks(folder: Path, s1: float, median_hu: dict[str, float | None]) -> None:
@@ -59,24 +68,26 @@ def finish_masks(folder: Path, s1: float, median_hu: dict[str, float | None]) ->
     write_json(folder / "masks.json", {"schema": 1, "s1": s1, "median_hu": median_hu})
 
 
-def find_liver(
+def liver_masks(
     slices: Iterable[np.ndarray], predict: Predict, s1: float, window_hu: tuple[float, float]
-) -> tuple[np.ndarray, float | None]:
-    """Return M = [L(X) > s1] of a whole case, and the median HU inside it.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (HU, M = [L(X) > s1]) slice by slice: float32 and bool, each (rows, columns).
 
     Args:
-        slices: HU, each (rows, columns), all of the case; read as they are needed.
+        slices: HU, each (rows, columns); read as they are needed.
         predict: windowed slices -> liver probabilities (rows, columns, 1), one by one in order.
         s1: threshold of the first network.
         window_hu: window of the first network.
-
-    Returns:
-        uint8 (n_slices, rows, columns), and the median in HU (None where no liver was found).
     """
-    for_network, for_median = tee(slices)
+    for_network, for_output = tee(slices)
     inputs = (window(np.asarray(hu, np.float32), *window_hu) for hu in for_network)
-    masks, median = [], HuMedian()
-    for hu, probability in zip(for_median, predict(inputs), strict=True):
-        masks.append(probability[..., 0] > s1)
-        median.add(np.asarray(hu, np.float32), masks[-1])
-    return np.stack(masks).astype(np.uint8), median.value()
+    for hu, probability in zip(for_output, predict(inputs), strict=True):
+        yield np.asarray(hu, np.float32), probability[..., 0] > s1
+
+
+def median_of_liver(masked: Iterable[tuple[np.ndarray, np.ndarray]]) -> float | None:
+    """Return the median HU inside the masks of a case's (HU, mask) slices, None where they are all empty."""
+    median = HuMedian()
+    for hu, mask in masked:
+        median.add(hu, mask)
+    return median.value()

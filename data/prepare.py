@@ -154,16 +154,24 @@ def prepare(arguments: argparse.Namespace) -> Store:
     """
     source = arguments.source
     parameters = _parameters(arguments)
-    if store := finished_store(arguments.store, parameters):
+    made_from = None
+    if source.is_dir() or not arguments.store.exists():
+        pairs = find_pairs(source)
+        cohort, synthetic = read_cohort(source)
+        patient_of = _patients(pairs, cohort, arguments)
+        made_from = {pair.case: _made_from(pair, patient_of[pair.case], arguments) for pair in pairs}
+    if store := finished_store(arguments.store, parameters, made_from):
         print(f"{arguments.store}: already done")
         return store
-    pairs = find_pairs(source)
-    cohort, synthetic = read_cohort(source)
-    patient_of = _patients(pairs, cohort, arguments)
+    if made_from is None:
+        raise InputError(f"{source}: no such folder")
     outline = _check_geometry(pairs, arguments.ignore_label_affine)
     _split(outline, patient_of, arguments)  # a split that cannot work fails before the long conversion
     with StoreWriter(arguments.store) as writer:
-        cases = {pair.case: _case(writer, pair, patient_of[pair.case], arguments) for pair in pairs}
+        cases = {
+            pair.case: _case(writer, pair, patient_of[pair.case], made_from[pair.case], arguments) for pair in pairs
+        }
+        _check_copies(cases)
         info = {
             "schema": SCHEMA,
             "cohort": cohort,
@@ -172,15 +180,26 @@ def prepare(arguments: argparse.Namespace) -> Store:
             "size": arguments.size,
             "n_slices": sum(entry["n_slices"] for entry in cases.values()),
             "parameters": parameters,
+            "made_from": made_from,
             "cases": cases,
         }
         writer.finish(info, _split(cases, patient_of, arguments))
     return Store.open(arguments.store)
 
 
-def _case(writer: StoreWriter, pair: Pair, patient: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def _check_copies(cases: dict[str, dict[str, Any]]) -> None:
+    """Refuse a volume that is there twice under two patients: one could train and the other test."""
+    seen: dict[str, str] = {}
+    for case, entry in cases.items():
+        other = seen.setdefault(entry["sha256_image"], case)
+        if entry["patient"] != cases[other]["patient"]:
+            raise InputError(f"{case}: the same voxels as {other}, another patient (--same-patient says they are one)")
+
+
+def _case(
+    writer: StoreWriter, pair: Pair, patient: str, made_from: dict[str, Any], arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Write one case, or take it over from an earlier run; print its line."""
-    made_from = _made_from(pair, patient, arguments)
     entry, note = writer.kept(pair.case, made_from), " (kept)"
     if entry is None:
         fill = partial(
@@ -284,7 +303,11 @@ def _parser() -> Parser:
     add("--store", type=Path, required=True, help="folder to make")
     add("--size", type=int, default=512, help="pixels per side (default 512)")
     add("--subset", type=integers, help="slices for train,validation,test (paper: 765,50,50)")
-    add("--external", action="store_true", help="one set, external, that is only tested on")
+    add(
+        "--external",
+        action="store_true",
+        help="only tested on; none of its patients may have trained (LiTS 27 + k is 3D-IRCADb k)",
+    )
     add("--seed", type=int, default=0, help="draws the split and the subset (default 0)")
     add("--slices", choices=("liver", "all"), default="liver", help="slices with liver (default), or all")
     add("--test", type=integers, help="test volumes, as 11,16")

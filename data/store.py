@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data.command import InputError
-from data.files import read_json, write_json
+from data.files import read_json, sha256_of_json, write_json
 from data.splits import check_split
 
 SCHEMA = 1
@@ -67,13 +67,27 @@ class Store:
                     raise InputError(f"{path / 'cases' / case / name}: missing from the store")
         return cls(path, info, split)
 
+    @property
+    def sha256(self) -> str:
+        """Hash of what the store holds: the voxels of every case, the size of its slices, the split."""
+        voxels = {case: [entry["sha256_image"], entry["sha256_label"]] for case, entry in self.cases.items()}
+        return sha256_of_json({"size": self.size, "split": self.split["sha256"], "voxels": voxels})
+
     def image(self, case: str) -> np.ndarray:
         """Memory-mapped HU of a case: int16 (n_slices, size, size)."""
-        return np.load(self.path / "cases" / case / "image.npy", mmap_mode="r")
+        return self._array(case, "image.npy")
 
     def label(self, case: str) -> np.ndarray:
         """Memory-mapped labels of a case: uint8 (n_slices, size, size)."""
-        return np.load(self.path / "cases" / case / "label.npy", mmap_mode="r")
+        return self._array(case, "label.npy")
+
+    def _array(self, case: str, name: str) -> np.ndarray:
+        path = self.path / "cases" / case / name
+        try:
+            array: np.ndarray = np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{path}: damaged, prepare the store again ({error})") from None
+        return array
 
     def patient(self, case: str) -> str:
         """Return the patient of a case."""
@@ -180,8 +194,14 @@ class StoreWriter:
                 shutil.rmtree(folder)
 
 
-def finished_store(path: Path, parameters: dict[str, Any]) -> Store | None:
+def finished_store(path: Path, parameters: dict[str, Any], made_from: dict[str, Any] | None) -> Store | None:
     """Return the finished store at `path` if it was made with `parameters`; None when there is none yet.
+
+    Args:
+        path: the store.
+        parameters: as `store.json` records them.
+        made_from: files of each case with size and time, as `store.json` records them; None where the source is
+            gone, the store is then taken as it is.
 
     Raises:
         InputError: something else is at `path`, or the store was made with other parameters.
@@ -199,4 +219,6 @@ def finished_store(path: Path, parameters: dict[str, Any]) -> Store | None:
                 f"{path}: made with {name} {made_with.get(name)!r}, now asked for {value!r}; "
                 "choose another --store or remove this one"
             )
+    if made_from is not None and store.info.get("made_from") != made_from:
+        raise InputError(f"{path}: its source has changed since it was made; choose another --store or remove this one")
     return store

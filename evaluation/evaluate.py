@@ -34,8 +34,12 @@ from evaluation.scoring import (
     table_rows,
 )
 from evaluation.systems import LOSSES, MODELS, System, finished_systems, load_system, read_run
+from evaluation.tables import order
 
 Cohorts = dict[str, Store]
+
+SCORING_VERSION = 1  # raise it when a change of the code changes a score
+OUTPUTS = ("summary.json", "cases.csv", "slices.csv", "curves.json", "training.json")
 
 
 def main() -> None:
@@ -58,8 +62,8 @@ def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Coh
     """
     content = read_run(run)
     store = Store.open(store_path)
-    if store.split["sha256"] != content["split_sha256"]:
-        raise InputError(f"{store_path}: not the split that {run} was trained on; its test set may not be one")
+    if store.sha256 != content["store_sha256"]:
+        raise InputError(f"{store_path}: not the store that {run} was trained on; its test set may not be one")
     cohorts = {"validation": store, "test": store}
     if external_path is not None:
         external = Store.open(external_path)
@@ -67,8 +71,25 @@ def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Coh
             raise InputError(f"{external_path}: not an external store (see data.prepare --external)")
         if external.size != content["size"]:
             raise InputError(f"{external_path}: slices of {external.size} px, the run has {content['size']} px")
+        check_unseen(store, external)
         cohorts["external"] = external
     return cohorts
+
+
+def check_unseen(store: Store, external: Store) -> None:
+    """Check that no external volume is among those that trained the run or chose its thresholds.
+
+    Raises:
+        InputError: one has the voxels of such a volume.
+    """
+    seen = {
+        store.cases[case]["sha256_image"]: f"{case} of the {name} set"
+        for name in ("train", "validation")
+        for case in store.cases_of(name)
+    }
+    for case, entry in external.cases.items():
+        if entry["sha256_image"] in seen:
+            raise InputError(f"{external.path}: {case} is {seen[entry['sha256_image']]}, it cannot be external")
 
 
 def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
@@ -76,7 +97,7 @@ def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
     systems = finished_systems(run)
     key = fingerprint(run, cohorts, systems)
     summary_path = out / "summary.json"
-    if summary_path.is_file() and read_json(summary_path).get("fingerprint") == key:
+    if all((out / name).is_file() for name in OUTPUTS) and read_json(summary_path).get("fingerprint") == key:
         print("evaluation: already done")
         return
     started = time.perf_counter()
@@ -141,24 +162,18 @@ def summary(
         "seed": content["seed"],
         "data": described,
         "systems": tables["systems"],
-        "rows": sorted(tables["rows"], key=_row_order),
+        "rows": sorted(tables["rows"], key=order),
         "environment": describe_environment(),
         "timing_s": seconds,
     }
 
 
-def _row_order(row: dict[str, Any]) -> tuple[int, ...]:
-    orders = (("validation", "test", "external"), TARGETS, LOSSES, MODELS, ("argmax", "0.5", "roc", "iou"))
-    keys = ("cohort", "target", "loss", "model", "threshold_rule")
-    return tuple(order.index(row[key]) for order, key in zip(orders, keys, strict=True))
-
-
 def fingerprint(run: Path, cohorts: Cohorts, systems: Sequence[tuple[str, str]]) -> str:
-    """Return a hash of everything the scores depend on but the code: records of the run, splits, sweep."""
+    """Return a hash of everything the scores depend on: records of the run, stores, `SCORING_VERSION`."""
     files = sorted(run.glob("*/*/record.json")) + sorted(run.glob("tumor/*.json")) + [run / "run.json"]
     records = {str(path.relative_to(run)): sha256_of_file(path) for path in files}
-    splits = {name: store.split["sha256"] for name, store in cohorts.items()}
-    return sha256_of_json({"systems": systems, "records": records, "splits": splits})
+    stores = {name: store.sha256 for name, store in cohorts.items()}
+    return sha256_of_json({"version": SCORING_VERSION, "systems": systems, "records": records, "stores": stores})
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -26,6 +26,8 @@ def write_examples(run: Path, store: Store, slices: Sequence[Row], out: Path) ->
     after the last finished phase, among the test slices that hold tumor. Without such a slice, or without a
     model whose scores are a result, no file is written.
     """
+    for name in ("examples.json", "examples.npz"):  # of an earlier evaluation
+        (out / name).unlink(missing_ok=True)
     scored = {(row["model"], row["loss"]) for row in slices}
     loss = next((loss for loss in reversed(LOSSES) if any(loss == other for _, other in scored)), None)
     ranked = rank(slices, "sequential", loss) or rank(slices, "one_step", loss)

@@ -6,9 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from data.backend import keras
 from data.files import read_json, write_json
-from evaluation.systems import LOSSES, read_run
+from evaluation.systems import LOSSES, load_network, read_run
 
 STAGES = ("one_step", "liver", "tumor")
 
@@ -36,7 +35,7 @@ def write_training(run: Path, out: Path) -> None:
             "architectures": {
                 stage: describe_network(run / stage / "ce" / "best.keras")
                 for stage in STAGES
-                if (run / stage / "ce" / "record.json").is_file()
+                if (run / stage / "ce" / "record.json").is_file() and (run / stage / "ce" / "best.keras").is_file()
             },
         },
     )
@@ -64,7 +63,7 @@ def describe_phase(folder: Path) -> dict[str, Any]:
 
 def describe_network(path: Path) -> dict[str, Any]:
     """Return the parameters and layers of a saved model: name, kind, output shape, inputs, parameters."""
-    model = keras.saving.load_model(path, compile=False)
+    model = load_network(path)
     layers = []
     for layer in model.layers:
         sources = layer.input if isinstance(layer.input, list) else [layer.input]

@@ -2,8 +2,9 @@
 
     python -m evaluation.publish --name NAME OUT [OUT ...]
 
-Copies summary.json and claims.json of the folders OUT (one per seed) to evaluation/published/NAME/ and rewrites
-the block of that name in README.md from these copies. A test rewrites every block and finds it unchanged.
+Copies summary.json and the verdicts on the claims of the folders OUT (one per seed) to
+evaluation/published/NAME/ and rewrites the block of that name in README.md from these copies. A test rewrites
+every block and finds it unchanged.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
+from evaluation.claims import judge
 from evaluation.spread import check_comparable
 from evaluation.tables import (
     COHORTS,
@@ -48,11 +50,23 @@ def read_published(folder: Path) -> list[Record]:
 
 def block(name: str, records: Sequence[Record]) -> str:
     """Return the README's block of a name: what was run, the scores, the verdicts on the claims."""
-    lines = [f"<!-- results: {name} -->", "", *caption(records), "", score_table(records), "", claims_table(records)]
+    lines = [f"<!-- results: {name} -->", "", caption(records), *failures(records), "", score_table(records), ""]
+    lines.append(claims_table(records))
     return "\n".join([*lines, f"<!-- end of results: {name} -->"])
 
 
-def caption(records: Sequence[Record]) -> list[str]:
+def failures(records: Sequence[Record]) -> list[str]:
+    """Return a sentence for every system whose scores are no result, and so are not in the table."""
+    lines = []
+    for record in records:
+        for system in record["summary"]["systems"]:
+            if system["status"] != "ok":
+                name = f"{NAMES[system['model']]}, {NAMES[system['loss']]}"
+                lines.append(f"**Seed {record['summary']['seed']}: {name}: no result: {system['why']}.**")
+    return lines
+
+
+def caption(records: Sequence[Record]) -> str:
     """Return the sentences above the table: data, seeds, time, machine, commit."""
     summary = records[0]["summary"]
     data, environment = summary["data"], summary["environment"]
@@ -66,12 +80,12 @@ def caption(records: Sequence[Record]) -> list[str]:
     commits = sorted({str(record["summary"]["environment"]["git_commit"])[:10] for record in records})
     seeds = ", ".join(str(record["summary"]["seed"]) for record in records)
     spread = "; cells are mean ± SD over the seeds" if len(records) > 1 else ""
-    return [
+    return (
         f"Data: {_origin(data)}, {data['size']} px; {', '.join(sets)}. "
         f"Preset `{summary['preset']}`, seed {seeds}{spread}. {HOW_SCORED} "
         f"Training and evaluation took {', '.join(minutes)} minutes on {environment['cores']} cores "
         f"({environment['processor']}; backend {environment['keras_backend']}; commit {', '.join(commits)})."
-    ]
+    )
 
 
 def score_table(records: Sequence[Record]) -> str:
@@ -126,8 +140,10 @@ def _cell(records: Sequence[Record], cohort: str, target: str, loss: str, model:
         if all(row[key] == value for key, value in wanted.items()) and row[metric] is not None
     ]
     if len(values) < 2:
-        return readable(values[0]) if values else ""
-    return f"{readable(statistics.fmean(values))} ± {readable(statistics.stdev(values))}"
+        text = readable(values[0]) if values else ""
+    else:
+        text = f"{readable(statistics.fmean(values))} ± {readable(statistics.stdev(values))}"
+    return text if len(values) in (0, len(records)) else f"{text} (n = {len(values)} of {len(records)})"
 
 
 def rewritten(readme: str, name: str, text: str) -> str:
@@ -148,11 +164,12 @@ def publish(name: str, folders: Iterable[Path]) -> None:
     check_comparable(runs)
     readme = ROOT / "README.md"
     rewritten(readme.read_text(encoding="utf-8"), name, "")
+    for path in (PUBLISHED / name).glob("*.json"):  # seeds of an earlier publication
+        path.unlink()
     for run in runs:
         seed = run.summary["seed"]
-        claims = read_json(run.path / "tables" / "claims.json")
         write_json(PUBLISHED / name / f"summary-seed{seed}.json", run.summary)
-        write_json(PUBLISHED / name / f"claims-seed{seed}.json", claims)
+        write_json(PUBLISHED / name / f"claims-seed{seed}.json", {"claims": judge(run.evidence)})
     text = block(name, read_published(PUBLISHED / name))
     write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, text))
     print(f"README.md: block {name} rewritten from {len(runs)} seeds")

@@ -6,6 +6,7 @@ the run directory: weights, windows, scaling, and the thresholds chosen on valid
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ import numpy as np
 from data.backend import keras
 from data.command import InputError
 from data.files import read_json
-from data.masks import find_liver
+from data.masks import liver_masks, median_of_liver
 from data.scaling import tumor_input, window
 from models.inference import predict_slices
 from models.sequential import liver_mask, masked_tumor_probability, one_step_probabilities
@@ -90,7 +91,7 @@ class System:
             return None
         predict = partial(predict_slices, self.networks["liver"])
         s1, window_hu = self.records["tumor"]["mask_s1"], self.records["liver"]["window_hu"]
-        return find_liver(all_slices(), predict, s1, window_hu)[1]
+        return median_of_liver(liver_masks(all_slices(), predict, s1, window_hu))
 
     def _sequential(self, all_slices: Slices, wanted: Iterable[np.ndarray]) -> Probabilities:
         liver, tumor = self.records["liver"], self.records["tumor"]
@@ -121,8 +122,21 @@ def load_system(run: Path, model: str, loss: str) -> System:
         if not (folder / "record.json").is_file():
             raise InputError(f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})")
         records[stage] = read_json(folder / "record.json")
-        networks[stage] = keras.saving.load_model(folder / "best.keras", compile=False)
+        if records[stage]["status"] != "diverged":
+            networks[stage] = load_network(folder / "best.keras")
     return System(model, loss, records, networks)
+
+
+def load_network(path: Path) -> keras.Model:
+    """Load a saved network.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be loaded, missing or damaged ({str(error).splitlines()[0]})") from None
 
 
 def finished_systems(run: Path) -> list[tuple[str, str]]:

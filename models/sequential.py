@@ -24,13 +24,16 @@ def masked_tumor_probability(tumor_probability: Array, mask: Array) -> Array:
 
 
 def label_map(liver_probability: Array, tumor_probability: Array, s1: float, s2: float) -> Array:
-    """Return 2 where T > s2 inside M, else 1 where L > s1, else 0 (paper 2.3), unsigned 8-bit for ndarrays.
+    """Return 2 where T > s2, else 1 where L > s1, else 0 (paper 2.3), unsigned 8-bit, for ndarrays.
 
-    For the one-step model L is the probability of liver or tumor and T that of tumor.
+    Args:
+        liver_probability: L; for the one-step model the probability of liver or tumor.
+        tumor_probability: T inside M and zero outside (`masked_tumor_probability`); for the one-step model
+            the probability of tumor.
+        s1, s2: thresholds.
     """
-    mask = liver_mask(liver_probability, s1)
-    tumor = (tumor_probability > s2) & mask
-    return mask.astype("uint8") + tumor.astype("uint8")
+    tumor = tumor_probability > s2
+    return (tumor | liver_mask(liver_probability, s1)).astype("uint8") + tumor.astype("uint8")
 
 
 def one_step_probabilities(classes: Array) -> tuple[Array, Array]:

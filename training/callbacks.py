@@ -27,8 +27,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def epochs_done(self) -> int:
-        """Epochs whose end is on disk or in the log."""
+        """Epochs that have ended."""
         return len(self.rows)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the last epoch ended with a loss that is not finite."""
+        return bool(self.rows) and not math.isfinite(self.rows[-1]["loss"])
 
     def restore(self, model: keras.Model) -> None:
         """Load weights, optimizer and log of an unfinished fit into the compiled `model`, if there is one."""
@@ -52,7 +57,9 @@ class Checkpoint(keras.callbacks.Callback):
         if not math.isfinite(row["loss"]):
             print(f"epoch {epoch + 1}: the loss is not finite, training stops")
             self.model.stop_training = True
-        elif row["val_iou"] > self.best_iou:
+            self._write_log()
+            return  # weights that are not finite are no state to resume from
+        if row["val_iou"] > self.best_iou:
             self.best_iou, self.best_epoch = row["val_iou"], epoch + 1
             with replacing(self.folder / "best.keras") as temporary:
                 self.probability_model.save(temporary)
@@ -74,12 +81,6 @@ class Checkpoint(keras.callbacks.Callback):
         write_json(self.folder / "state.json", {**state, "seconds": self.seconds, "dropout_seeds": seeds})
         (self.folder / f"last-{self.epochs_done - 1}.weights.h5").unlink(missing_ok=True)
 
-    def discard_resume_files(self) -> None:
-        """Remove what only an unfinished fit needs."""
-        (self.folder / "state.json").unlink(missing_ok=True)
-        for path in self.folder.glob("last-*.weights.h5"):
-            path.unlink()
-
 
 def _dropout_seeds(model: keras.Model) -> list[Any]:
     return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
@@ -91,30 +92,34 @@ def validation_iou(row: dict[str, Any]) -> float:
     return sum(values) / len(values)
 
 
+def discard_resume_files(folder: Path) -> None:
+    """Remove what only an unfinished fit needs."""
+    (folder / "state.json").unlink(missing_ok=True)
+    for path in folder.glob("last-*.weights.h5"):
+        path.unlink()
+
+
 class CollapseWatch(keras.callbacks.Callback):
     """Say in the log when an epoch ends with a network that sees nothing.
 
-    A network that gives every pixel the same probability reaches, at the best threshold, an IoU equal to
-    the share of foreground pixels. Up to `collapse_bound` of that share counts as collapsed.
-
     Args:
-        prevalence: share of foreground pixels in the validation set, by target ("liver", "tumor").
+        blind_iou: by target, the IoU of a network that sees nothing (`training.stages.blind_ious`).
     """
 
-    def __init__(self, prevalence: dict[str, float]) -> None:
+    def __init__(self, blind_iou: dict[str, float]) -> None:
         super().__init__()
-        self.prevalence = prevalence
+        self.blind_iou = blind_iou
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        for target, share in self.prevalence.items():
-            iou = float((logs or {})[f"val_{target}_iou"])
-            if iou <= collapse_bound(share):
-                print(f"epoch {epoch + 1}: {target} has collapsed: validation IoU {iou:.4f}, {share:.4f} of the pixels")
+        for target, blind in self.blind_iou.items():
+            reached = float((logs or {})[f"val_{target}_iou"])
+            if reached <= collapse_bound(blind):
+                print(f"epoch {epoch + 1}: {target} has collapsed: validation IoU {reached:.4f}, blind {blind:.4f}")
 
 
-def collapse_bound(prevalence: float) -> float:
-    """IoU up to which a network counts as collapsed: twice the share of foreground, never beyond halfway to 1."""
-    return min(2 * prevalence, (1 + prevalence) / 2)
+def collapse_bound(blind_iou: float) -> float:
+    """Return the IoU up to which a network counts as collapsed: a tenth above that of one that sees nothing."""
+    return 1.1 * blind_iou
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

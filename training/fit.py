@@ -15,7 +15,6 @@ from typing import Any
 
 from data.backend import keras
 from data.batches import SliceBatches
-from data.command import InputError
 from data.environment import describe_environment, peak_memory_mib
 from models.unet import logits_model
 from training.callbacks import Checkpoint, CollapseWatch
@@ -32,7 +31,7 @@ class Recipe:
         loss: reads logits.
         learning_rate, momentum: of SGD (paper 2.4).
         epochs: in all, also after a resume.
-        prevalence: share of foreground in the validation set by target, for the watch on collapse.
+        blind_iou: validation IoU by target of a network that sees nothing, for the watch on collapse.
     """
 
     target: str
@@ -40,7 +39,7 @@ class Recipe:
     learning_rate: float
     momentum: float
     epochs: int
-    prevalence: dict[str, float]
+    blind_iou: dict[str, float]
 
 
 class Timer(keras.callbacks.Callback):
@@ -76,14 +75,12 @@ def fit_phase(
 ) -> dict[str, Any]:
     """Train `model` until `recipe.epochs`, from where an earlier call stopped, and return what was measured.
 
-    The model ends with the weights of its best epoch by validation IoU.
+    The model ends with the weights of its best epoch by validation IoU; if the loss is not finite, training
+    stops, and a first epoch that ends so leaves no best one (`best_epoch` -1).
 
     Returns:
-        {"epochs", "best_epoch", "best_validation_iou", "train_s", "train_slices", "validation_slices",
+        {"epochs", "diverged", "best_epoch", "best_validation_iou", "train_s", "train_slices", "validation_slices",
         "parameters", "peak_memory_mib", "environment"}.
-
-    Raises:
-        InputError: the loss was not finite in the first epoch.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = compile_for_training(model, recipe)
@@ -92,22 +89,22 @@ def fit_phase(
     if checkpoint.epochs_done:
         print(f"goes on after epoch {checkpoint.epochs_done} of {recipe.epochs}")
     train.go_to_epoch(checkpoint.epochs_done)
-    trained.fit(
-        train,
-        validation_data=validation,
-        initial_epoch=checkpoint.epochs_done,
-        epochs=recipe.epochs,
-        callbacks=[Timer(checkpoint), checkpoint, CollapseWatch(recipe.prevalence), *_tensorboard(folder)],
-        verbose=1 if sys.stdout.isatty() else 2,
-        shuffle=False,
-    )
-    if checkpoint.best_epoch < 1:
-        raise InputError(f"{folder}: the loss was not finite from the first epoch on; there is nothing to keep")
-    model.load_weights(folder / "best.keras")
+    if checkpoint.epochs_done < recipe.epochs:
+        trained.fit(
+            train,
+            validation_data=validation,
+            initial_epoch=checkpoint.epochs_done,
+            epochs=recipe.epochs,
+            callbacks=[Timer(checkpoint), checkpoint, CollapseWatch(recipe.blind_iou), *_tensorboard(folder)],
+            verbose=1 if sys.stdout.isatty() else 2,
+            shuffle=False,
+        )
+    if checkpoint.best_epoch > 0:
+        model.load_weights(folder / "best.keras")
     draw_curves(folder)
-    checkpoint.discard_resume_files()
     return {
         "epochs": checkpoint.epochs_done,
+        "diverged": checkpoint.diverged,
         "best_epoch": checkpoint.best_epoch,
         "best_validation_iou": checkpoint.best_iou,
         "train_s": round(checkpoint.seconds, 1),

@@ -12,8 +12,8 @@ from functools import partial
 
 from data.backend import keras
 from data.batches import whole_slice_loader
-from data.command import run_command
-from data.masks import find_liver, finish_masks, write_mask
+from data.command import InputError, run_command
+from data.masks import finish_masks, liver_masks, median_of_liver, write_masks
 from models.inference import predict_slices
 from training.run import Run, open_from_command_line
 from training.stages import train_phase
@@ -26,18 +26,23 @@ def main() -> None:
     for phase in phases:
         record = train_phase(run, "liver", phase, load, extra={"window_hu": list(run.preset.liver_window_hu)})
         if not (run.folder("liver", phase) / "masks" / "masks.json").is_file():
-            write_masks(run, phase, record["thresholds"]["liver"][run.preset.mask_threshold_rule])
+            if record["status"] == "diverged":
+                raise InputError(
+                    f"{run.folder('liver', phase)}: diverged, it has no mask to give to the second network"
+                )
+            find_livers(run, phase, record["thresholds"]["liver"][run.preset.mask_threshold_rule])
 
 
-def write_masks(run: Run, phase: str, s1: float) -> None:
+def find_livers(run: Run, phase: str, s1: float) -> None:
     """Write the masks [L(X) > s1] of every slice of the training and validation cases."""
     model = keras.saving.load_model(run.folder("liver", phase) / "best.keras", compile=False)
     predict = partial(predict_slices, model)
     folder = run.folder("liver", phase) / "masks"
     medians: dict[str, float | None] = {}
     for case in run.store.cases_of("train") + run.store.cases_of("validation"):
-        mask, medians[case] = find_liver(run.store.image(case), predict, s1, run.preset.liver_window_hu)
-        write_mask(folder, case, mask)
+        image = run.store.image(case)
+        masked = liver_masks(image, predict, s1, run.preset.liver_window_hu)
+        medians[case] = median_of_liver(write_masks(folder, case, len(image), masked))
     finish_masks(folder, s1, medians)
     print(f"liver {phase}: masks of {len(medians)} cases at s1 = {s1:.3f}")
 

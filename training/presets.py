@@ -55,6 +55,39 @@ class Preset:
     precision: str = assumed("float32", "the paper mentions none")
     phantom_cases: tuple[int, int] = assumed((40, 10), "cases of the synthetic cohorts, main and external")
 
+    def __post_init__(self) -> None:
+        """Refuse values that no training can use.
+
+        Raises:
+            ValueError: names the field, the rule and the value.
+        """
+        rules = {
+            "size": self.size > 0,
+            "filters": self.filters > 0,
+            "poolings": self.poolings > 0,
+            "dropout": 0 <= self.dropout < 1,
+            "momentum": 0 <= self.momentum < 1,
+            "batch_size": self.batch_size > 0,
+            "learning_rate_ce": self.learning_rate_ce > 0,
+            "learning_rate_balanced": self.learning_rate_balanced > 0,
+            "liver_window_hu": len(self.liver_window_hu) == 2 and self.liver_window_hu[0] < self.liver_window_hu[1],
+            "tumor_window_hu": len(self.tumor_window_hu) == 2 and self.tumor_window_hu[0] < self.tumor_window_hu[1],
+            "tumor_scaling": self.tumor_scaling in ("choose", "window", "liver_median"),
+            "trial_epochs": self.trial_epochs > 0,
+            "mask_threshold_rule": self.mask_threshold_rule in ("0.5", "roc", "iou"),
+            "balanced_ratio": self.balanced_ratio is None
+            or (isinstance(self.balanced_ratio, int | float) and self.balanced_ratio > 0),
+            "sweep_weights": self.sweep_weights > 1,
+            "sweep_epochs": self.sweep_epochs > 0,
+            "precision": self.precision in ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16"),
+        }
+        for stage in ("one_step", "liver", "tumor"):
+            epochs = getattr(self, f"{stage}_epochs")
+            rules[f"{stage}_epochs"] = len(epochs) == 2 and min(epochs) > 0
+        for name, holds in rules.items():
+            if not holds:
+                raise ValueError(f"{name} is out of its range: {getattr(self, name)!r}")
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Filters per level, from the finest to the bottom."""

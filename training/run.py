@@ -121,6 +121,7 @@ def describe_run(store: Store, preset: Preset, seed: int) -> dict[str, Any]:
         "cohort": store.cohort,
         "synthetic": store.synthetic,
         "split_sha256": store.split["sha256"],
+        "store_sha256": store.sha256,
         "settings_sha256": sha256_of_json(resolved(preset)),
     }
 
@@ -139,7 +140,10 @@ def changed(preset: Preset, changes: Sequence[str]) -> Preset:
         old = getattr(preset, key)
         if old is not None and not isinstance(value, type(old)):
             raise InputError(f"--set {change}: {key} must be of type {type(old).__name__}")
-        preset = dataclasses.replace(preset, **{key: value, "name": f"{preset.name}+{change}"})
+        try:
+            preset = dataclasses.replace(preset, **{key: value, "name": f"{preset.name}+{change}"})
+        except ValueError as error:
+            raise InputError(f"--set {change}: {error}") from None
     return preset
 
 
@@ -151,6 +155,6 @@ def _value(text: str) -> Any:
 
 
 def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for key in ("preset", "seed", "size", "split_sha256", "settings_sha256"):
+    for key in ("preset", "seed", "size", "split_sha256", "store_sha256", "settings_sha256"):
         if found.get(key) != wanted[key]:
             raise InputError(f"{path}: a run directory of another {key}: {found.get(key)}, not {wanted[key]}")

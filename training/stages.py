@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from evaluation.roc import ProbabilityHistogram, best_iou, choose_thresholds
 from models.inference import predict_slices
 from models.sequential import one_step_probabilities
 from models.unet import unet
-from training.callbacks import collapse_bound, read_log
+from training.callbacks import collapse_bound, discard_resume_files
 from training.fit import Recipe, fit_phase
 from training.losses import (
     BalancedBinaryCrossentropy,
@@ -105,7 +104,8 @@ def train_phase(
         return run.record(stage, name)
     model = build_network(run, stage)
     if phase == "balanced":
-        run.record(stage, "ce")
+        if run.record(stage, "ce")["fit"]["best_epoch"] < 1:
+            raise InputError(f"{run.folder(stage, 'ce')}: diverged, there are no weights to continue from")
         model.load_weights(run.folder(stage, "ce") / "best.keras")
     target = STAGE_TARGET[stage]
     train_slices, validation_slices = run.store.slices("train"), run.store.slices("validation")
@@ -117,7 +117,7 @@ def train_phase(
         learning_rate=run.preset.learning_rate(phase),
         momentum=run.preset.momentum,
         epochs=run.preset.epochs(stage, phase) if epochs is None else epochs,
-        prevalence=_prevalence(run, validation_slices, target),
+        blind_iou=blind_ious(class_pixels(run.store, validation_slices), target),
     )
     weights_text = ", ".join(f"{weight:.3g}" for weight in weights)
     print(f"{stage} {name}: {recipe.epochs} epochs of {len(train_slices)} slices, class weights {weights_text}")
@@ -129,13 +129,14 @@ def train_phase(
         recipe,
         run.folder(stage, name),
     )
-    histograms = probability_histograms(model, validation_slices, load, target, mask)
+    kept = fitted["best_epoch"] > 0
+    histograms = probability_histograms(model, validation_slices, load, target, mask) if kept else {}
     record = {
         "schema": 1,
         "stage": stage,
         "phase": phase,
         "target": target,
-        **judge(histograms, run, stage, name),
+        **judge(histograms, recipe.blind_iou, fitted["diverged"]),
         "thresholds": {key: choose_thresholds(histogram) for key, histogram in histograms.items()},
         "validation": {key: _validation_summary(histogram) for key, histogram in histograms.items()},
         "class_pixels": dict(zip(("other", "liver", "tumor"), pixels, strict=True)),
@@ -144,7 +145,10 @@ def train_phase(
         **(extra or {}),
         "fit": fitted,
     }
+    if record["status"] != "ok":
+        print(f"{stage} {name}: {record['status'].upper()}, not a result: {record['why']}")
     write_json(run.folder(stage, name) / "record.json", record)
+    discard_resume_files(run.folder(stage, name))
     return record
 
 
@@ -166,32 +170,32 @@ def probability_histograms(
     return histograms
 
 
-def judge(histograms: dict[str, ProbabilityHistogram], run: Run, stage: str, name: str) -> dict[str, Any]:
-    """Return {"status": "ok" | "collapsed" | "diverged", "why"}; anything but ok is printed, too.
+def blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
+    """Return, by target, the IoU of a network that sees nothing, from the pixels of (other, liver, tumor).
 
-    Collapsed: for some target no threshold separates foreground from background better than
-    `collapse_bound` on the validation set, or no probability exceeds 0.01. Diverged: the loss is not finite.
+    For the liver that is one that calls every pixel liver; for the tumor, one that calls the whole liver tumor:
+    the liver is easily found, or given by the first network's mask.
     """
-    verdict = {"status": "ok", "why": ""}
-    rows = read_log(run.folder(stage, name) / "log.csv")
-    if not math.isfinite(rows[-1]["loss"]):
-        verdict = {"status": "diverged", "why": f"the loss was not finite in epoch {len(rows)}"}
+    _, liver, tumor = pixels
+    everywhere = {"liver": (liver + tumor) / sum(pixels), "tumor": tumor / max(liver + tumor, 1)}
+    return everywhere if target == "classes" else {target: everywhere[target]}
+
+
+def judge(histograms: dict[str, ProbabilityHistogram], blind_iou: dict[str, float], diverged: bool) -> dict[str, str]:
+    """Return {"status": "ok" | "collapsed" | "diverged", "why"} from the validation set.
+
+    Collapsed: for some target no threshold does better than `collapse_bound` of a network that sees nothing,
+    or no foreground pixel has a probability above 0.01. Diverged: the loss became not finite.
+    """
+    reasons = ["the loss became not finite"] if diverged else []
     for target, histogram in histograms.items():
-        share = int(histogram.positive.sum()) / histogram.n_pixels
-        reached = best_iou(histogram)
-        if reached <= collapse_bound(share):
-            why = (
-                f"{target}: validation IoU {reached:.4f} at the best threshold, {share:.4f} of the pixels are {target}"
-            )
-            verdict = {"status": "collapsed", "why": why}
+        reached, blind = best_iou(histogram), blind_iou[target]
+        if reached <= collapse_bound(blind):
+            reasons.append(f"{target}: best validation IoU {reached:.4f}, a network that sees nothing has {blind:.4f}")
         elif histogram.counts(0.01).tp == 0:
-            verdict = {
-                "status": "collapsed",
-                "why": f"{target}: no probability above 0.01 on the validation set",
-            }
-    if verdict["status"] != "ok":
-        print(f"{stage} {name}: {verdict['status'].upper()}, not a result: {verdict['why']}")
-    return verdict
+            reasons.append(f"{target}: no {target} pixel of the validation set has a probability above 0.01")
+    status = "diverged" if diverged else "collapsed" if reasons else "ok"
+    return {"status": status, "why": "; ".join(reasons)}
 
 
 def _validation_summary(histogram: ProbabilityHistogram) -> dict[str, float | None]:
@@ -203,8 +207,3 @@ def _validation_summary(histogram: ProbabilityHistogram) -> dict[str, float | No
         "auc": histogram.auc(),
         "rauc": histogram.rauc(),
     }
-
-
-def _prevalence(run: Run, slices: Sequence[Slice], target: str) -> dict[str, float]:
-    pixels = class_pixels(run.store, slices)
-    return {key: count / sum(pixels) for key, count in foreground_pixels(pixels, target).items()}

@@ -47,8 +47,9 @@ def sweep_point(run: Run, ratio: float) -> dict[str, Any]:
         "ratio": ratio,
         "class_weights": record["class_weights"],
         "status": record["status"],
-        "thresholds": record["thresholds"]["tumor"],
-        **record["validation"]["tumor"],
+        "thresholds": record["thresholds"].get("tumor", dict.fromkeys(("0.5", "roc", "iou"))),
+        **dict.fromkeys(("best_iou", "iou_at_half", "iou_at_roc", "auc", "rauc")),
+        **record["validation"].get("tumor", {}),
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from data.batches import Load, Slice, masked_slice_loader
-from data.command import InputError, run_command
+from data.command import run_command
 from data.files import read_json, write_json
 from data.masks import LiverMasks
 from training.run import Run, open_from_command_line
@@ -26,8 +26,6 @@ SCALINGS = ("window", "liver_median")
 def main() -> None:
     """Choose the scaling of the input if the preset asks for it, then train the phases not finished yet."""
     run, phases = open_from_command_line("tumor", "Train the second network of the sequential model (paper 2.2).")
-    if run.preset.tumor_scaling not in (*SCALINGS, "choose"):
-        raise InputError(f"tumor_scaling={run.preset.tumor_scaling}: must be window, liver_median or choose")
     for phase in phases:
         train_tumor(run, phase, phase)
 
@@ -69,7 +67,7 @@ def choose_scaling(run: Run) -> str:
         reached = {}
         for scaling in SCALINGS:
             record = train_tumor(run, "ce", f"trial_{scaling}", scaling, run.preset.trial_epochs)
-            reached[scaling] = record["validation"]["tumor"]["best_iou"]
+            reached[scaling] = record["validation"].get("tumor", {"best_iou": 0.0})["best_iou"]
         best = max(SCALINGS, key=lambda scaling: reached[scaling])
         content = {"schema": 1, "epochs": run.preset.trial_epochs, "validation_iou": reached, "chosen": best}
         write_json(path, content)

@@ -44,7 +44,13 @@ def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     values = []
     for folder in folders:
         rows = json.loads((folder / "summary.json").read_text())["rows"]
-        wanted = {"cohort": "test", "target": "tumor", "loss": "balanced", "model": "sequential", "threshold_rule": "roc"}
+        wanted = {
+            "cohort": "test",
+            "target": "tumor",
+            "loss": "balanced",
+            "model": "sequential",
+            "threshold_rule": "roc",
+        }
         (row,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
         values.append(row["iou"])
     mean = sum(values) / 2

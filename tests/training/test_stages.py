@@ -13,14 +13,14 @@ import pytest
 import training.stages
 from data.batches import SliceBatches, whole_slice_loader
 from data.command import InputError
-from data.masks import LiverMasks, finish_masks, write_mask
+from data.masks import LiverMasks, finish_masks, median_of_liver, write_masks
 from data.store import Store
 from evaluation.roc import ProbabilityHistogram
 from tests.conftest import Command
 from training.callbacks import Checkpoint, collapse_bound, read_log
-from training.liver import write_masks
+from training.liver import find_livers
 from training.run import Run, open_run
-from training.stages import judge, train_phase
+from training.stages import blind_ious, judge, train_phase
 from training.tumor import choose_scaling, train_tumor
 
 TINY = (
@@ -53,7 +53,7 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = open_tiny(tmp_path_factory.mktemp("run") / "run", store)
     for phase in ("ce", "balanced"):
         record = train_liver(run, phase)
-        write_masks(run, phase, record["thresholds"]["liver"]["roc"])
+        find_livers(run, phase, record["thresholds"]["liver"]["roc"])
     return run
 
 
@@ -187,7 +187,8 @@ def test_tumor_needs_the_liver_first(store: Store, tmp_path: Path) -> None:
 
 
 def test_masks_of_another_split_are_refused(tmp_path: Path) -> None:
-    write_mask(tmp_path, "volume-1", np.ones((2, 4, 4), bool))
+    masked = [(np.full((4, 4), 90.0), np.ones((4, 4), bool)), (np.full((4, 4), 110.0), np.ones((4, 4), bool))]
+    assert median_of_liver(write_masks(tmp_path, "volume-1", 2, masked)) == 100.0
     with pytest.raises(InputError, match="no such file"):
         LiverMasks(tmp_path)
     finish_masks(tmp_path, 0.4, {"volume-1": 100.0})
@@ -196,23 +197,48 @@ def test_masks_of_another_split_are_refused(tmp_path: Path) -> None:
         LiverMasks(tmp_path).mask("volume-2")
 
 
-def test_collapse_is_named_and_never_ok(finished: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_collapse_is_found_and_never_ok() -> None:
     rng = np.random.default_rng(0)
-    truth = rng.random(100_000) < 0.01
-    cases = {
-        "everywhere 0": np.zeros(truth.shape),
-        "constant": np.full(truth.shape, 0.3),
-        "noise": rng.random(truth.shape),
+    pixels = [900_000, 96_000, 4_000]
+    liver = np.arange(1_000_000) >= pixels[0]
+    tumor = np.arange(1_000_000) >= pixels[0] + pixels[1]
+    blind = blind_ious(pixels, "tumor")
+    collapsed = {
+        "background everywhere": np.zeros(tumor.shape),
+        "the same everywhere": np.full(tumor.shape, 0.3),
+        "the same in the liver": 0.05 * liver,
+        "noise in the liver": rng.random(tumor.shape) * liver,
+        "right, but below 0.01": 0.002 * liver + 0.005 * tumor,
     }
-    for name, probability in cases.items():
+    for name, probability in collapsed.items():
         histogram = ProbabilityHistogram()
-        histogram.add(probability, truth)
-        verdict = judge({"tumor": histogram}, finished, "liver", "ce")
+        histogram.add(probability, tumor)
+        verdict = judge({"tumor": histogram}, blind, diverged=False)
         assert verdict["status"] == "collapsed", name
-        assert "COLLAPSED, not a result: tumor" in capsys.readouterr().out
+        assert verdict["why"].startswith("tumor: "), name
     histogram = ProbabilityHistogram()
-    histogram.add(np.clip(0.1 + 0.8 * truth + rng.normal(0, 0.03, truth.shape), 0, 1), truth)
-    assert judge({"tumor": histogram}, finished, "liver", "ce")["status"] == "ok"
+    histogram.add(np.clip((0.1 + 0.8 * tumor + rng.normal(0, 0.03, tumor.shape)) * liver, 0, 1), tumor)
+    assert judge({"tumor": histogram}, blind, diverged=False) == {"status": "ok", "why": ""}
+    assert judge({"tumor": histogram}, blind, diverged=True)["status"] == "diverged"
+
+
+def test_blind_networks_by_hand() -> None:
+    assert blind_ious([80, 15, 5], "classes") == {"liver": 0.2, "tumor": 0.25}
+    assert blind_ious([80, 15, 5], "tumor") == {"tumor": 0.25}
+    assert collapse_bound(0.2) == pytest.approx(0.22)
+
+
+def test_a_diverging_phase_is_recorded_and_gives_no_mask(store: Store, tmp_path: Path, run_module: Command) -> None:
+    sets = [part for change in (*TINY, "learning_rate_ce=1e30") for part in ("--set", change)]
+    flags = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", "--phase", "ce", *sets)
+    done = run_module("training.liver", *flags)
+    assert done.returncode == 2
+    assert "diverged" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "DIVERGED, not a result" in done.stdout
+    record = json.loads((tmp_path / "run" / "liver" / "ce" / "record.json").read_text())
+    assert record["status"] == "diverged"
+    assert record["thresholds"] == {}
 
 
 def test_saturated_start_is_found_to_have_collapsed(store: Store, tmp_path: Path) -> None:
@@ -234,11 +260,6 @@ def test_saturated_start_is_found_to_have_collapsed(store: Store, tmp_path: Path
     assert record["status"] == "collapsed"
 
 
-def test_collapse_bound_by_hand() -> None:
-    assert collapse_bound(0.004) == pytest.approx(0.008)
-    assert collapse_bound(0.9) == pytest.approx(0.95)
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -248,6 +269,10 @@ def test_collapse_bound_by_hand() -> None:
         (("--set", "depth=3"), "no field depth"),
         (("--set", "filters='x'"), "must be of type int"),
         (("--set", "poolings=6"), "needs a multiple of 64"),
+        (("--set", "dropout=2.0"), "dropout is out of its range"),
+        (("--set", "liver_epochs=(0,1)"), "liver_epochs is out of its range"),
+        (("--set", "precision=foo"), "precision is out of its range"),
+        (("--set", "mask_threshold_rule=foo"), "mask_threshold_rule is out of its range"),
         (("--phase", "late"), "invalid choice"),
     ],
 )
