@@ -1,5 +1,6 @@
-"""Keras, imported without the start-up notes of its backend: `from data.backend import keras`.
+"""Keras as the other rooms use it: the import, its precision on this machine, saved networks.
 
+Keras is imported without the start-up notes of its backend, by `from data.backend import keras`:
 TensorFlow writes half a dozen lines to standard error before any setting of its log takes effect. They would
 bury the one line that a command prints about bad input, so standard error is held back while Keras is
 imported, and shown only if that fails.
@@ -11,8 +12,13 @@ import logging
 import os
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from data.command import InputError
+from data.environment import processor_flags
 
 
 @contextmanager
@@ -38,4 +44,48 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on retraci
 with _held_back_stderr():
     import keras
 
-__all__ = ["keras"]
+__all__ = ["has_accelerator", "in_single_precision", "keras", "load_network", "usable_precision"]
+
+
+def has_accelerator() -> bool:
+    """Whether TensorFlow has more than the CPU to compute on; True on another backend, which is not asked."""
+    if keras.backend.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
+
+
+def usable_precision(wanted: str) -> str:
+    """Return the Keras dtype policy to use here: `wanted`, or float32 on a CPU that has no units for half precision.
+
+    Measured with oneDNN: without AMX, mixed_bfloat16 is twice as slow as float32, and on AVX2 it does not run.
+    """
+    if wanted == "float32" or has_accelerator() or "amx_bf16" in processor_flags():
+        return wanted
+    return "float32"
+
+
+def load_network(path: Path) -> keras.Model:
+    """Load a saved network, in single precision where the CPU has no units for the precision it was saved in.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be loaded, missing or damaged ({str(error).splitlines()[0]})") from None
+    policies = {layer.dtype_policy.name for layer in model.layers}
+    return model if all(usable_precision(name) == name for name in policies) else in_single_precision(model)
+
+
+def in_single_precision(model: keras.Model) -> keras.Model:
+    """Return a copy of the model, same weights, in which every layer computes in float32."""
+
+    def copied(layer: keras.Layer) -> keras.Layer:
+        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+
+    clone = keras.models.clone_model(model, clone_function=copied)
+    clone.set_weights(model.get_weights())
+    return clone

@@ -56,6 +56,15 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def processor_flags() -> set[str]:
+    """Return the processor's features as Linux lists them ("avx2", "amx_bf16", ...); elsewhere none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return {flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split()}
+
+
 def peak_memory_mib() -> float:
     """Return the largest resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

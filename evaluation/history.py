@@ -6,8 +6,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from data.backend import load_network
 from data.files import read_json, write_json
-from evaluation.systems import LOSSES, load_network, read_run
+from evaluation.systems import LOSSES, read_run
 
 STAGES = ("one_step", "liver", "tumor")
 

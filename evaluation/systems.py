@@ -6,7 +6,6 @@ the run directory: weights, windows, scaling, and the thresholds chosen on valid
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from data.backend import keras
+from data.backend import keras, load_network
 from data.command import InputError
 from data.files import read_json
 from data.masks import liver_masks, median_of_liver
@@ -125,18 +124,6 @@ def load_system(run: Path, model: str, loss: str) -> System:
         if records[stage]["status"] != "diverged":
             networks[stage] = load_network(folder / "best.keras")
     return System(model, loss, records, networks)
-
-
-def load_network(path: Path) -> keras.Model:
-    """Load a saved network.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be loaded, missing or damaged ({str(error).splitlines()[0]})") from None
 
 
 def finished_systems(run: Path) -> list[tuple[str, str]]:

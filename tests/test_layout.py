@@ -39,7 +39,7 @@ def test_imports_follow_the_table(path: Path) -> None:
         if room in OURS:
             assert room in allowed or name in allowed, f"{path} imports {name}"
         if room == "tensorflow":
-            assert path.name == "fit.py", "TensorFlow is meant only where devices are asked for"
+            assert path.name == "backend.py", "TensorFlow is meant only where devices are asked for"
         if room == "keras" and path.parent.name != "models":
             assert path.name == "backend.py", "Keras comes through data.backend, without its start-up notes"
     if path.parent.name == "models":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.backend import keras
+from data.backend import has_accelerator, keras
 from data.batches import SliceBatches
 from data.environment import describe_environment, peak_memory_mib
 from models.unet import logits_model
@@ -60,7 +60,7 @@ def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
     """Return the logits part of `model`, compiled with SGD and momentum, the loss and the IoU metrics."""
     trained = logits_model(model)
     # XLA is about 10 times slower than oneDNN for these networks on a CPU; elsewhere Keras decides.
-    on_cpu = keras.backend.backend() == "tensorflow" and not _has_accelerator()
+    on_cpu = keras.backend.backend() == "tensorflow" and not has_accelerator()
     trained.compile(
         optimizer=keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum),
         loss=recipe.loss,
@@ -121,9 +121,3 @@ def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
     if all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard")):
         return [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]
     return []
-
-
-def _has_accelerator() -> bool:
-    import tensorflow as tf
-
-    return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from data.backend import keras
+from data.backend import load_network
 from data.batches import whole_slice_loader
 from data.command import InputError, run_command
 from data.masks import finish_masks, liver_masks, median_of_liver, write_masks
@@ -35,7 +35,7 @@ def main() -> None:
 
 def find_livers(run: Run, phase: str, s1: float) -> None:
     """Write the masks [L(X) > s1] of every slice of the training and validation cases."""
-    model = keras.saving.load_model(run.folder("liver", phase) / "best.keras", compile=False)
+    model = load_network(run.folder("liver", phase) / "best.keras")
     predict = partial(predict_slices, model)
     folder = run.folder("liver", phase) / "masks"
     medians: dict[str, float | None] = {}

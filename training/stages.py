@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data.backend import keras
+from data.backend import keras, usable_precision
 from data.batches import Load, Slice, SliceBatches, class_pixels
 from data.command import InputError
 from data.files import write_json
@@ -31,9 +31,9 @@ Mask = Callable[[Slice], np.ndarray]
 
 
 def build_network(run: Run, stage: str) -> keras.Model:
-    """Build the stage's U-Net in the preset's precision, with weights drawn by the run's seed."""
+    """Build the stage's U-Net in the preset's precision, where the machine has it; the run's seed draws weights."""
     keras.utils.set_random_seed(run.seed)
-    keras.config.set_dtype_policy(run.preset.precision)
+    keras.config.set_dtype_policy(usable_precision(run.preset.precision))
     classes = 3 if STAGE_TARGET[stage] == "classes" else 1
     return unet(run.store.size, 1, classes, run.preset.widths, run.preset.dropout, name=stage)
 
@@ -142,6 +142,7 @@ def train_phase(
         "class_pixels": dict(zip(("other", "liver", "tumor"), pixels, strict=True)),
         "class_weights": weights,
         "learning_rate": recipe.learning_rate,
+        "precision": keras.config.dtype_policy().name,
         **(extra or {}),
         "fit": fitted,
     }
