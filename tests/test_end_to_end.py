@@ -162,11 +162,14 @@ def test_bad_flags_are_one_line(tmp_path: Path, flags: tuple[str, ...], words: s
 
 
 def test_evaluation_refuses_what_does_not_belong_to_the_run(out: Path, tmp_path: Path, run_module: Command) -> None:
-    external = out / "store-external"
+    external, trained = out / "store-external", tmp_path / "trained"
+    made = ("--source", out / "phantom", "--store", trained, "--size", 64, "--external")
+    assert run_module("data.prepare", *made).returncode == 0
     for arguments, words in (
-        (("--store", external), "not the split that"),
+        (("--store", external), "not the store that"),
         (("--store", out / "store", "--external", out / "store"), "not an external store"),
         (("--store", tmp_path), "not a slice store"),
+        (("--store", out / "store", "--external", trained), "it cannot be external"),
     ):
         done = run_module("evaluation.evaluate", "--run", out / "run", *arguments, "--out", tmp_path / "new")
         assert done.returncode == 2

@@ -382,3 +382,43 @@ def test_opening_refuses_what_is_no_store(tmp_path: Path, source: Path) -> None:
     (path / "store.json").write_text(json.dumps({**info, "schema": 2}))
     with pytest.raises(InputError, match="schema 2, this version reads 1"):
         Store.open(path)
+
+
+def test_another_source_of_the_same_name_is_not_taken_for_done(tmp_path: Path, source: Path) -> None:
+    store = run(source, tmp_path / "store")
+    (tmp_path / "other").mkdir()
+    other = make_source(tmp_path / "other" / "LITS", numbers=(3, 4, 5, 6))
+    with pytest.raises(InputError, match="its source has changed"):
+        run(other, tmp_path / "store")
+    hu, _ = canonical_case(99)
+    save_native(source / "volume-0.nii.gz", hu)
+    with pytest.raises(InputError, match="its source has changed"):
+        run(source, tmp_path / "store")
+    shutil.rmtree(source)
+    assert run(source, tmp_path / "store").sha256 == store.sha256  # the source may go once the store is made
+
+
+def test_hash_of_a_store_follows_the_voxels(tmp_path: Path, source: Path) -> None:
+    first = run(source, tmp_path / "first")
+    assert run(source, tmp_path / "second").sha256 == first.sha256
+    hu, _ = canonical_case(99)
+    save_native(source / "volume-0.nii.gz", hu)
+    changed = run(source, tmp_path / "third")
+    assert changed.split["sha256"] == first.split["sha256"]
+    assert changed.sha256 != first.sha256
+
+
+def test_a_copied_volume_cannot_be_two_patients(tmp_path: Path, source: Path) -> None:
+    shutil.copy(source / "volume-0.nii.gz", source / "volume-2.nii.gz")
+    with pytest.raises(InputError, match="volume-2: the same voxels as volume-0"):
+        run(source, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    assert run(source, tmp_path / "store", "--same-patient", "0,2").patient("volume-2") == "volume-0"
+
+
+def test_a_damaged_array_is_one_line(tmp_path: Path, source: Path) -> None:
+    store = run(source, tmp_path / "store")
+    path = tmp_path / "store" / "cases" / "volume-0" / "image.npy"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(InputError, match=r"image\.npy: damaged"):
+        store.image("volume-0")

@@ -13,7 +13,7 @@ from evaluation.publish import ROOT, block, publish, read_published, rewritten
 from evaluation.tables import main as make_tables
 from tests.evaluation.fake_out import write_out
 
-NAMES = sorted(path.name for path in published.PUBLISHED.iterdir())
+NAMES = sorted(path.name for path in published.PUBLISHED.glob("*"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,7 +29,7 @@ def test_no_block_of_the_readme_is_without_records() -> None:
 
 def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results: x -->\nold\n<!-- end of results: x -->\nafter\n")
+    readme.write_text("before\n<!-- results: x -->\nSTALE\n<!-- end of results: x -->\nafter\n")
     monkeypatch.setattr(published, "ROOT", tmp_path)
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
     folders = [write_out(tmp_path / f"seed{seed}", seed) for seed in (0, 1)]
@@ -40,7 +40,7 @@ def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     text = readme.read_text()
     assert text.startswith("before\n<!-- results: x -->\n")
     assert text.endswith("<!-- end of results: x -->\nafter\n")
-    assert "old" not in text
+    assert "STALE" not in text
     values = []
     for folder in folders:
         rows = json.loads((folder / "summary.json").read_text())["rows"]
