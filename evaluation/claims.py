@@ -11,21 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-COHORTS = ("validation", "test", "external")
-MODELS = ("one_step", "sequential")
-LOSSES = ("ce", "balanced")
-NAMES = {
-    "one_step": "one-step",
-    "sequential": "sequential",
-    "ce": "cross-entropy",
-    "balanced": "balanced",
-    "iou": "IoU",
-    "pixel_accuracy": "pixel accuracy",
-    "rand_index": "Rand index",
-    "dice": "Dice",
-    "auc": "AUC",
-    "rauc": "rAUC",
-}
+from evaluation.names import COHORTS, LOSSES, MODELS, NAMES
 
 HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
 

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Patch, Rectangle
 
-from evaluation.claims import NAMES
 from evaluation.draw_slices import Examples, label_image, read_examples, windowed
 from evaluation.draw_style import BLACK, GREY, LIVER, SMALL, TUMOR, WIDTH, footer, new_figure
 from evaluation.draw_unet import Frame, arrow, draw_unet, legend_entries
+from evaluation.names import NAMES
 from evaluation.tables import Results, readable_threshold
 
 SIDE = 1.0  # inches of an example image

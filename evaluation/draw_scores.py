@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-from evaluation.claims import LOSSES, MODELS, system
+from evaluation.claims import system
 from evaluation.draw_style import (
     BLACK,
     BLUE,
@@ -28,6 +28,7 @@ from evaluation.draw_style import (
     footer,
     new_figure,
 )
+from evaluation.names import LOSSES, MODELS
 from evaluation.tables import Results, readable
 
 BAR_COLOURS = {

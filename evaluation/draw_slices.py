@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from data.files import read_json
-from evaluation.claims import MODELS, NAMES
 from evaluation.draw_style import GREEN, LIVER, SMALL, TUMOR, footer, new_figure
+from evaluation.names import MODELS, NAMES
 from evaluation.tables import Results, readable
 
 NO_EXAMPLES = "no examples.json and examples.npz in this run"

@@ -23,17 +23,9 @@ from data.files import read_json, sha256_of_file, sha256_of_json, write_json, wr
 from data.store import Store
 from evaluation.examples import write_examples
 from evaluation.history import phase_seconds, write_training
-from evaluation.scoring import (
-    TARGETS,
-    CaseScores,
-    case_rows,
-    curve,
-    pooled_histogram,
-    score_cohort,
-    slice_rows,
-    table_rows,
-)
-from evaluation.systems import LOSSES, MODELS, System, finished_systems, load_system, read_run
+from evaluation.names import LOSSES, MODELS, TARGETS
+from evaluation.scoring import CaseScores, case_rows, curve, pooled_histogram, score_cohort, slice_rows, table_rows
+from evaluation.systems import System, finished_systems, load_system, read_run
 from evaluation.tables import order
 
 Cohorts = dict[str, Store]

@@ -11,8 +11,9 @@ import numpy as np
 from data.files import replacing, write_json
 from data.scaling import tumor_input, window
 from data.store import Store
+from evaluation.names import LOSSES, MODELS
 from evaluation.scoring import SLICE_RULE
-from evaluation.systems import LOSSES, MODELS, System, finished_systems, load_system, slices_of
+from evaluation.systems import System, finished_systems, load_system, slices_of
 from models.inference import predict_slices
 from models.sequential import label_map, liver_mask
 

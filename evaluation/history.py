@@ -8,7 +8,8 @@ from typing import Any
 
 from data.backend import load_network
 from data.files import read_json, write_json
-from evaluation.systems import LOSSES, read_run
+from evaluation.names import LOSSES
+from evaluation.systems import read_run
 
 STAGES = ("one_step", "liver", "tumor")
 

@@ -18,8 +18,9 @@ import numpy as np
 from data.command import InputError, Parser, run_command
 from data.resize import hu_for_network, probability_to_native
 from data.volumes import Volume, read_image, write_labels
-from evaluation.scoring import ARGMAX, TARGETS, most_probable
-from evaluation.systems import LOSSES, MODELS, System, finished_systems, load_system, read_run
+from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS
+from evaluation.scoring import most_probable
+from evaluation.systems import System, finished_systems, load_system, read_run
 from models.sequential import label_map
 
 MM3_PER_ML = 1000.0

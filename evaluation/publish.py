@@ -4,11 +4,13 @@
 
 Copies summary.json and the verdicts on the claims of the folders OUT (one per seed) to
 evaluation/published/NAME/ and rewrites the block of that name in README.md from these copies. A test rewrites
-every block and finds it unchanged.
+every block and finds it unchanged. Of a wholly synthetic run some figures are copied, too; a picture made from a
+patient's slices never is.
 """
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,24 +19,16 @@ from typing import Any
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.claims import judge
+from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, TARGETS
 from evaluation.spread import check_comparable
-from evaluation.tables import (
-    COHORTS,
-    HOW_SCORED,
-    LOSSES,
-    MODELS,
-    NAMES,
-    SYNTHETIC,
-    TARGETS,
-    markdown_table,
-    read_results,
-    readable,
-)
+from evaluation.tables import HOW_SCORED, SYNTHETIC, markdown_table, read_results, readable
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(__file__).resolve().parent / "published"
 SHOWN = ("test", "external")
 AT_ROC = ("dice", "pixel_accuracy", "rand_index", "auc", "rauc")
+
+FIGURES = ("fig_sequential_architecture", "fig_overlays", "fig_roc", "fig_class_weight")
 
 Record = dict[str, Any]
 
@@ -164,12 +158,16 @@ def publish(name: str, folders: Iterable[Path]) -> None:
     check_comparable(runs)
     readme = ROOT / "README.md"
     rewritten(readme.read_text(encoding="utf-8"), name, "")
-    for path in (PUBLISHED / name).glob("*.json"):  # seeds of an earlier publication
-        path.unlink()
+    for pattern in ("*.json", "*.png"):
+        for path in (PUBLISHED / name).glob(pattern):  # of an earlier publication
+            path.unlink()
     for run in runs:
         seed = run.summary["seed"]
         write_json(PUBLISHED / name / f"summary-seed{seed}.json", run.summary)
         write_json(PUBLISHED / name / f"claims-seed{seed}.json", {"claims": judge(run.evidence)})
+    if all(SYNTHETIC in runs[0].origin(cohort) for cohort in runs[0].cohorts):
+        for figure in FIGURES:
+            shutil.copyfile(runs[0].path / "figures" / f"{figure}.png", PUBLISHED / name / f"{figure}.png")
     text = block(name, read_published(PUBLISHED / name))
     write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, text))
     print(f"README.md: block {name} rewritten from {len(runs)} seeds")

@@ -11,11 +11,10 @@ import numpy as np
 from data.batches import target_of
 from data.store import Store
 from evaluation.metrics import Counts, scores
+from evaluation.names import ARGMAX, TARGETS
 from evaluation.roc import ProbabilityHistogram, reduce_curve
 from evaluation.systems import System, slices_of
 
-TARGETS = ("liver", "tumor")
-ARGMAX = "argmax"
 SLICE_RULE = "roc"
 
 

@@ -20,12 +20,9 @@ from data.command import InputError
 from data.files import read_json
 from data.masks import liver_masks, median_of_liver
 from data.scaling import tumor_input, window
+from evaluation.names import LOSSES, MODELS, STAGES
 from models.inference import predict_slices
 from models.sequential import liver_mask, masked_tumor_probability, one_step_probabilities
-
-MODELS = ("one_step", "sequential")
-LOSSES = ("ce", "balanced")
-STAGES = {"one_step": ("one_step",), "sequential": ("liver", "tumor")}
 
 Slices = Callable[[], Iterable[np.ndarray]]
 Probabilities = Iterator[tuple[np.ndarray, np.ndarray]]

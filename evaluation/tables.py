@@ -19,13 +19,11 @@ from typing import Any
 
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
-from evaluation.claims import COHORTS, LOSSES, MODELS, NAMES, Evidence, Row, judge, number, system
+from evaluation.claims import Evidence, Row, judge, number, system
+from evaluation.names import COHORTS, KEYS, LOSSES, MODELS, NAMES, RULES, TARGETS
 
 SCHEMA = 1
-TARGETS = ("liver", "tumor")
-RULES = ("argmax", "0.5", "roc", "iou")
 METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
-KEYS = ("cohort", "target", "loss", "model", "threshold_rule")
 SYNTHETIC = "SYNTHETIC PHANTOM"
 NO_PAPER_NUMBERS = "The paper's own Table 1 numbers are not available; none are shown."
 HOW_SCORED = "Scores pooled over all pixels of a cohort; thresholds chosen on validation data."

@@ -9,6 +9,7 @@ import pytest
 
 import evaluation.publish as published
 from data.command import InputError
+from evaluation.figures import main as make_figures
 from evaluation.publish import ROOT, block, publish, read_published, rewritten
 from evaluation.tables import main as make_tables
 from tests.evaluation.fake_out import write_out
@@ -35,12 +36,14 @@ def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     folders = [write_out(tmp_path / f"seed{seed}", seed) for seed in (0, 1)]
     for folder in folders:
         make_tables(["--out", str(folder)])
+        make_figures(["--out", str(folder)])
     publish("x", folders)
     capsys.readouterr()
     text = readme.read_text()
     assert text.startswith("before\n<!-- results: x -->\n")
     assert text.endswith("<!-- end of results: x -->\nafter\n")
     assert "STALE" not in text
+    assert {path.stem for path in (tmp_path / "published" / "x").glob("*.png")} == set(published.FIGURES)
     values = []
     for folder in folders:
         rows = json.loads((folder / "summary.json").read_text())["rows"]
@@ -62,3 +65,13 @@ def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_missing_block_is_refused() -> None:
     with pytest.raises(InputError, match="no block"):
         rewritten("nothing here", "x", "")
+
+
+def test_no_picture_of_a_real_cohort_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
+    monkeypatch.setattr(published, "ROOT", tmp_path)
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
+    folder = write_out(tmp_path / "real", synthetic=False)
+    make_figures(["--out", str(folder)])
+    publish("x", [folder])
+    assert [path.name for path in (tmp_path / "published" / "x").iterdir() if path.suffix != ".json"] == []

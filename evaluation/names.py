@@ -1,0 +1,27 @@
+"""The words of the results: which cohorts, targets, losses, models and threshold rules there are, in order."""
+
+from __future__ import annotations
+
+COHORTS = ("validation", "test", "external")
+TARGETS = ("liver", "tumor")
+LOSSES = ("ce", "balanced")
+MODELS = ("one_step", "sequential")
+STAGES = {"one_step": ("one_step",), "sequential": ("liver", "tumor")}
+ARGMAX = "argmax"
+RULES = (ARGMAX, "0.5", "roc", "iou")
+KEYS = ("cohort", "target", "loss", "model", "threshold_rule")
+"""What names a row of Table 1."""
+
+NAMES = {
+    "one_step": "one-step",
+    "sequential": "sequential",
+    "ce": "cross-entropy",
+    "balanced": "balanced",
+    "iou": "IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "rand_index": "Rand index",
+    "dice": "Dice",
+    "auc": "AUC",
+    "rauc": "rAUC",
+}
+"""How tables and figures spell them."""
