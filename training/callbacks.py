@@ -114,7 +114,7 @@ class CollapseWatch(keras.callbacks.Callback):
         for target, blind in self.blind_iou.items():
             reached = float((logs or {})[f"val_{target}_iou"])
             if reached <= collapse_bound(blind):
-                print(f"epoch {epoch + 1}: {target} has collapsed: validation IoU {reached:.4f}, blind {blind:.4f}")
+                print(f"epoch {epoch + 1}: {target} IoU {reached:.4f}, no better than a network that sees nothing")
 
 
 def collapse_bound(blind_iou: float) -> float:

@@ -128,10 +128,13 @@ class Demo(Preset):
     size: int = assumed(128, "small enough for 2 CPU cores")
     subset: tuple[int, int, int] | None = assumed((360, 60, 60), "small enough for 2 CPU cores")
     filters: int = assumed(16, "small enough for 2 CPU cores")
+    dropout: float = assumed(
+        0.2, "few filters learn slowly with 0.5: one-step tumor IoU 0.19 against 0.12 (validation)"
+    )
     batch_size: int = assumed(2, "1.6 times faster than 1 on 2 CPU cores, converges as well")
-    one_step_epochs: tuple[int, int] = assumed((14, 3), "minutes on 2 CPU cores")
-    liver_epochs: tuple[int, int] = assumed((14, 3), "minutes on 2 CPU cores")
-    tumor_epochs: tuple[int, int] = assumed((14, 3), "minutes on 2 CPU cores")
+    one_step_epochs: tuple[int, int] = assumed((16, 3), "minutes on 2 CPU cores")
+    liver_epochs: tuple[int, int] = assumed((10, 3), "minutes on 2 CPU cores")
+    tumor_epochs: tuple[int, int] = assumed((16, 3), "minutes on 2 CPU cores")
     trial_epochs: int = assumed(3, "minutes on 2 CPU cores")
     sweep_weights: int = assumed(5, "minutes on 2 CPU cores")
     sweep_epochs: int = assumed(1, "minutes on 2 CPU cores")
@@ -148,6 +151,7 @@ class Mini(Demo):
 
     name: str = "mini"
     subset: tuple[int, int, int] | None = assumed(None, "every slice that holds liver")
+    dropout: float = assumed(0.5, "as in the paper preset")
     liver_window_hu: tuple[float, float] = assumed((-40.0, 160.0), "these slices were stored in this window")
     one_step_epochs: tuple[int, int] = assumed((36, 6), "an hour on 2 CPU cores in all")
     liver_epochs: tuple[int, int] = assumed((30, 4), "an hour on 2 CPU cores in all")
@@ -168,7 +172,6 @@ class Smoke(Demo):
     subset: tuple[int, int, int] | None = assumed((96, 24, 24), "seconds on 2 CPU cores")
     filters: int = assumed(8, "seconds on 2 CPU cores")
     poolings: int = assumed(3, "seconds on 2 CPU cores")
-    dropout: float = assumed(0.2, "eight filters learn too slowly with 0.5")
     learning_rate_ce: float = assumed(0.01, "a thousand steps must lead away from the background")
     one_step_epochs: tuple[int, int] = assumed((20, 1), "seconds on 2 CPU cores")
     liver_epochs: tuple[int, int] = assumed((8, 1), "seconds on 2 CPU cores")
