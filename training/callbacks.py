@@ -113,13 +113,8 @@ class CollapseWatch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         for target, blind in self.blind_iou.items():
             reached = float((logs or {})[f"val_{target}_iou"])
-            if reached <= collapse_bound(blind):
+            if reached <= 1.1 * blind:
                 print(f"epoch {epoch + 1}: {target} IoU {reached:.4f}, no better than a network that sees nothing")
-
-
-def collapse_bound(blind_iou: float) -> float:
-    """Return the IoU up to which a network counts as collapsed: a tenth above that of one that sees nothing."""
-    return 1.1 * blind_iou
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.backend import keras, usable_precision
-from data.batches import Load, Slice, SliceBatches, class_pixels
+from data.batches import Load, Slice, SliceBatches, class_pixels, target_of
 from data.command import InputError
 from data.files import write_json
 from evaluation.metrics import iou
@@ -16,7 +16,7 @@ from evaluation.roc import ProbabilityHistogram, best_iou, choose_thresholds
 from models.inference import predict_slices
 from models.sequential import one_step_probabilities
 from models.unet import unet
-from training.callbacks import collapse_bound, discard_resume_files
+from training.callbacks import discard_resume_files
 from training.fit import Recipe, fit_phase
 from training.losses import (
     BalancedBinaryCrossentropy,
@@ -28,6 +28,8 @@ from training.run import Run
 
 STAGE_TARGET = {"one_step": "classes", "liver": "liver", "tumor": "tumor"}
 Mask = Callable[[Slice], np.ndarray]
+
+BLIND_AUC = 0.55  # assumed: chance is 0.5, and a validation set of few patients is uneven
 
 
 def build_network(run: Run, stage: str) -> keras.Model:
@@ -130,13 +132,13 @@ def train_phase(
         run.folder(stage, name),
     )
     kept = fitted["best_epoch"] > 0
-    histograms = probability_histograms(model, validation_slices, load, target, mask) if kept else {}
+    histograms, possible = validation_histograms(model, run, load, mask, target) if kept else ({}, {})
     record = {
         "schema": 1,
         "stage": stage,
         "phase": phase,
         "target": target,
-        **judge(histograms, recipe.blind_iou, fitted["diverged"]),
+        **judge(possible, fitted["diverged"]),
         "thresholds": {key: choose_thresholds(histogram) for key, histogram in histograms.items()},
         "validation": {key: _validation_summary(histogram) for key, histogram in histograms.items()},
         "class_pixels": dict(zip(("other", "liver", "tumor"), pixels, strict=True)),
@@ -153,22 +155,31 @@ def train_phase(
     return record
 
 
-def probability_histograms(
-    model: keras.Model, slices: Sequence[Slice], load: Load, target: str, mask: Mask | None = None
-) -> dict[str, ProbabilityHistogram]:
-    """Return the histogram of probabilities by target ("liver", "tumor") over the slices."""
-    histograms = {key: ProbabilityHistogram() for key in foreground_pixels((0, 0, 0), target)}
+def validation_histograms(
+    model: keras.Model, run: Run, load: Load, mask: Mask | None, target: str
+) -> tuple[dict[str, ProbabilityHistogram], dict[str, ProbabilityHistogram]]:
+    """Return two histograms of probabilities by target ("liver", "tumor") over the validation slices.
+
+    The first holds all pixels, as the scores do. The second holds those that could be of the target: all for
+    the liver, those of the reference liver for the tumor. It tells a network that finds tumors in the liver
+    from one that finds the liver only.
+    """
+    slices = run.store.slices("validation")
+    everywhere = {key: ProbabilityHistogram() for key in foreground_pixels((0, 0, 0), target)}
+    possible = {key: ProbabilityHistogram() for key in everywhere}
     predictions = predict_slices(model, (load(chosen)[0] for chosen in slices))
-    for chosen, probability in zip(slices, predictions, strict=True):
-        truth = load(chosen)[1]
+    for (case, row), output in zip(slices, predictions, strict=True):
+        label = np.asarray(run.store.label(case)[row])
         if target == "classes":
-            liver, tumor = one_step_probabilities(probability)
-            histograms["liver"].add(liver, truth >= 1)
-            histograms["tumor"].add(tumor, truth == 2)
+            found = dict(zip(("liver", "tumor"), one_step_probabilities(output), strict=True))
         else:
-            inside = 1 if mask is None else mask(chosen)
-            histograms[target].add(probability[..., 0] * inside, truth == 1)
-    return histograms
+            found = {target: output[..., 0] * (1 if mask is None else mask((case, row)))}
+        for key, probability in found.items():
+            truth = target_of(label, key) == 1
+            everywhere[key].add(probability, truth)
+            where = np.ones_like(truth) if key == "liver" else label >= 1
+            possible[key].add(probability[where], truth[where])
+    return everywhere, possible
 
 
 def blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
@@ -182,17 +193,18 @@ def blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
     return everywhere if target == "classes" else {target: everywhere[target]}
 
 
-def judge(histograms: dict[str, ProbabilityHistogram], blind_iou: dict[str, float], diverged: bool) -> dict[str, str]:
+def judge(possible: dict[str, ProbabilityHistogram], diverged: bool) -> dict[str, str]:
     """Return {"status": "ok" | "collapsed" | "diverged", "why"} from the validation set.
 
-    Collapsed: for some target no threshold does better than `collapse_bound` of a network that sees nothing,
-    or no foreground pixel has a probability above 0.01. Diverged: the loss became not finite.
+    Collapsed: for some target the network sees nothing. Over the pixels that could be of the target (the second
+    result of `validation_histograms`) its AUC is at most `BLIND_AUC`, or no pixel of the target has a probability
+    above 0.01. Diverged: the loss became not finite.
     """
     reasons = ["the loss became not finite"] if diverged else []
-    for target, histogram in histograms.items():
-        reached, blind = best_iou(histogram), blind_iou[target]
-        if reached <= collapse_bound(blind):
-            reasons.append(f"{target}: best validation IoU {reached:.4f}, a network that sees nothing has {blind:.4f}")
+    for target, histogram in possible.items():
+        auc = histogram.auc()
+        if auc is not None and auc <= BLIND_AUC:
+            reasons.append(f"{target}: AUC {auc:.3f} among the pixels that could be {target}, chance is 0.5")
         elif histogram.counts(0.01).tp == 0:
             reasons.append(f"{target}: no {target} pixel of the validation set has a probability above 0.01")
     status = "diverged" if diverged else "collapsed" if reasons else "ok"
