@@ -12,7 +12,7 @@ from data.batches import Load, Slice, SliceBatches, class_pixels, target_of
 from data.command import InputError
 from data.files import write_json
 from evaluation.metrics import iou
-from evaluation.roc import ProbabilityHistogram, best_iou, choose_thresholds
+from evaluation.roc import BIN_WIDTH, ProbabilityHistogram, best_iou, choose_thresholds
 from models.inference import predict_slices
 from models.sequential import one_step_probabilities
 from models.unet import unet
@@ -29,7 +29,8 @@ from training.run import Run
 STAGE_TARGET = {"one_step": "classes", "liver": "liver", "tumor": "tumor"}
 Mask = Callable[[Slice], np.ndarray]
 
-BLIND_AUC = 0.55  # assumed: chance is 0.5, and a validation set of few patients is uneven
+CHANCE_AUC = 0.55  # assumed: chance is 0.5, and a validation set of few patients is uneven
+SAME_LOGIT = 0.05  # assumed: probabilities that differ by about a hundredth of p (1 - p) at most
 
 
 def build_network(run: Run, stage: str) -> keras.Model:
@@ -150,6 +151,8 @@ def train_phase(
     }
     if record["status"] != "ok":
         print(f"{stage} {name}: {record['status'].upper()}, not a result: {record['why']}")
+    elif record["note"]:
+        print(f"{stage} {name}: no better than chance: {record['note']}")
     write_json(run.folder(stage, name) / "record.json", record)
     discard_resume_files(run.folder(stage, name))
     return record
@@ -194,21 +197,30 @@ def blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
 
 
 def judge(possible: dict[str, ProbabilityHistogram], diverged: bool) -> dict[str, str]:
-    """Return {"status": "ok" | "collapsed" | "diverged", "why"} from the validation set.
+    """Return {"status": "ok" | "collapsed" | "diverged", "why", "note"} from the validation set.
 
-    Collapsed: for some target the network sees nothing. Over the pixels that could be of the target (the second
-    result of `validation_histograms`) its AUC is at most `BLIND_AUC`, or no pixel of the target has a probability
-    above 0.01. Diverged: the loss became not finite.
+    Collapsed: for some target no pixel of it has a probability above 0.01 (all is background), or all pixels that
+    could be of it (the second result of `validation_histograms`) have about the same one. Diverged: the loss became
+    not finite. The note says where a network that has not collapsed ranks those pixels no better than chance.
     """
-    reasons = ["the loss became not finite"] if diverged else []
+    reasons, notes = ["the loss became not finite"] if diverged else [], []
     for target, histogram in possible.items():
         auc = histogram.auc()
-        if auc is not None and auc <= BLIND_AUC:
-            reasons.append(f"{target}: AUC {auc:.3f} among the pixels that could be {target}, chance is 0.5")
-        elif histogram.counts(0.01).tp == 0:
+        if histogram.counts(0.01).tp == 0:
             reasons.append(f"{target}: no {target} pixel of the validation set has a probability above 0.01")
+        elif logit_spread(histogram) < SAME_LOGIT:
+            reasons.append(f"{target}: the same probability for every pixel that could be {target}")
+        elif auc is not None and auc <= CHANCE_AUC:
+            notes.append(f"{target}: AUC {auc:.3f} among the pixels that could be {target}, chance is 0.5")
     status = "diverged" if diverged else "collapsed" if reasons else "ok"
-    return {"status": status, "why": "; ".join(reasons)}
+    return {"status": status, "why": "; ".join(reasons), "note": "; ".join(notes)}
+
+
+def logit_spread(histogram: ProbabilityHistogram) -> float:
+    """Return the distance in the logit between the 1 % and 99 % quantiles of the probabilities above 0."""
+    cumulative = np.cumsum((histogram.positive + histogram.negative)[1:])
+    low, high = np.searchsorted(cumulative, [0.01 * cumulative[-1], 0.99 * cumulative[-1]])
+    return float(high - low) * BIN_WIDTH
 
 
 def _validation_summary(histogram: ProbabilityHistogram) -> dict[str, float | None]:

@@ -200,23 +200,29 @@ def test_masks_of_another_split_are_refused(tmp_path: Path) -> None:
 def test_collapse_is_found_and_never_ok() -> None:
     rng = np.random.default_rng(0)
     tumor = rng.random(100_000) < 0.04  # the pixels of the reference liver
+    in_mask = rng.random(100_000) < 0.9
     collapsed = {
         "background everywhere": np.zeros(tumor.shape),
         "the same everywhere": np.full(tumor.shape, 0.3),
-        "noise": rng.random(tumor.shape),
+        "the same in the mask": 0.3 * in_mask,
         "right, but below 0.01": 0.002 + 0.005 * tumor,
-        "the wrong way round": 0.8 - 0.5 * tumor,
     }
     for name, probability in collapsed.items():
-        histogram = ProbabilityHistogram()
-        histogram.add(probability, tumor)
-        verdict = judge({"tumor": histogram}, diverged=False)
+        verdict = judge({"tumor": histogram_of(probability, tumor)}, diverged=False)
         assert verdict["status"] == "collapsed", name
         assert verdict["why"].startswith("tumor: "), name
+    good = histogram_of(np.clip(0.5 + 0.1 * tumor + rng.normal(0, 0.1, tumor.shape), 0, 1), tumor)
+    assert judge({"tumor": good}, diverged=False) == {"status": "ok", "why": "", "note": ""}
+    assert judge({"tumor": good}, diverged=True)["status"] == "diverged"
+    noise = judge({"tumor": histogram_of(rng.random(tumor.shape), tumor)}, diverged=False)
+    assert noise["status"] == "ok"
+    assert noise["note"].startswith("tumor: AUC 0.")
+
+
+def histogram_of(probability: np.ndarray, truth: np.ndarray) -> ProbabilityHistogram:
     histogram = ProbabilityHistogram()
-    histogram.add(np.clip(0.5 + 0.1 * tumor + rng.normal(0, 0.1, tumor.shape), 0, 1), tumor)
-    assert judge({"tumor": histogram}, diverged=False) == {"status": "ok", "why": ""}
-    assert judge({"tumor": histogram}, diverged=True)["status"] == "diverged"
+    histogram.add(probability, truth)
+    return histogram
 
 
 def test_blind_networks_by_hand() -> None:
