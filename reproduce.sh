@@ -55,12 +55,13 @@ data=$(absolute "$data") external=$(absolute "$external") out=$(absolute "$out")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 out=${out:-$PWD/out/$preset}
 
-# The virtual environment, made once and again whenever requirements.txt changes.
+# The virtual environment, made once and again whenever requirements.txt changes; the preset is checked before.
 setup() {
     local base=${PYTHON:-python3} stamp=.venv/made-from.txt
     if ! cat requirements.txt tests/requirements.txt | cmp -s - $stamp; then
         "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
             fail "${PYTHON:-python3}: needs Python 3.11 or newer (PYTHON=/path/to/python names another)"
+        "$base" -m training.presets "$preset" --field size >/dev/null  # it needs Python alone
         echo "making the virtual environment .venv (a few minutes)"
         "$base" -m venv --clear .venv || fail "$base -m venv: failed; Debian and Ubuntu need the package python3-venv"
         .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt

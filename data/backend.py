@@ -59,9 +59,10 @@ def has_accelerator() -> bool:
 def usable_precision(wanted: str) -> str:
     """Return the Keras dtype policy to use here: `wanted`, or float32 on a CPU that has no units for half precision.
 
-    Measured with oneDNN: without AMX, mixed_bfloat16 is twice as slow as float32, and on AVX2 it does not run.
+    Measured with oneDNN (`python -m training.benchmark`): on processors with AMX or AVX-512's bfloat16 instructions
+    mixed_bfloat16 is faster than float32; with AVX-512 alone it is twice as slow, and on AVX2 it does not run.
     """
-    if wanted == "float32" or has_accelerator() or "amx_bf16" in processor_flags():
+    if wanted == "float32" or has_accelerator() or processor_flags() & {"amx_bf16", "avx512_bf16"}:
         return wanted
     return "float32"
 

@@ -313,7 +313,10 @@ def training_markdown(results: Results) -> str:
     cost, chosen = [], []
     for phase in results.training["phases"]:
         where = [phase["stage"], NAMES[phase["phase"]]]
-        status = phase["status"] if phase["status"] == "ok" else f"**{phase['status']}: {phase['why']}: NOT A RESULT**"
+        if phase["status"] == "ok":
+            status = f"ok; no better than chance: {phase['note']}" if phase["note"] else "ok"
+        else:
+            status = f"**{phase['status']}: {phase['why']}: NOT A RESULT**"
         weights = ", ".join(f"{weight:.4g}" for weight in phase["class_weights"] or ()) or "-"
         counts = [_count(phase[key]) for key in ("parameters", "epochs", "best_epoch")]
         seconds = phase["train_s"] or 0.0

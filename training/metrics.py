@@ -38,7 +38,9 @@ class ThresholdedIoU(keras.metrics.Metric):
         foreground: the least truth that is foreground: 1 (liver, or the one channel's own) or 2 (tumor).
         threshold: a multiple of 1/200, or None for the best one.
 
-    The empty case: no foreground in truth or prediction gives 0.
+    The empty case: no foreground in truth or prediction gives 0. Counts are float32 (Keras keeps metrics in it):
+    exact to 2**24 pixels of a probability bin, then rounded; the final scores come from exact counts
+    (`evaluation.roc`).
     """
 
     def __init__(

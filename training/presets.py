@@ -138,7 +138,7 @@ class Demo(Preset):
     trial_epochs: int = assumed(3, "minutes on 2 CPU cores")
     sweep_weights: int = assumed(5, "minutes on 2 CPU cores")
     sweep_epochs: int = assumed(1, "minutes on 2 CPU cores")
-    precision: str = assumed("mixed_bfloat16", "1.7 to 2.9 times faster on CPUs with AMX")
+    precision: str = assumed("mixed_bfloat16", "1.2 to 2.9 times faster on CPUs with AMX or AVX512_BF16")
     phantom_cases: tuple[int, int] = assumed((30, 6), "seconds a case at 128 px")
 
 
@@ -151,11 +151,13 @@ class Mini(Demo):
 
     name: str = "mini"
     subset: tuple[int, int, int] | None = assumed(None, "every slice that holds liver")
-    dropout: float = assumed(0.5, "as in the paper preset")
+    dropout: float = assumed(
+        0.2, "on three validation patients, 10 epochs: liver IoU 0.853 against 0.778 with 0.5, at threshold 0.5"
+    )
     liver_window_hu: tuple[float, float] = assumed((-40.0, 160.0), "these slices were stored in this window")
-    one_step_epochs: tuple[int, int] = assumed((36, 6), "an hour on 2 CPU cores in all")
-    liver_epochs: tuple[int, int] = assumed((30, 4), "an hour on 2 CPU cores in all")
-    tumor_epochs: tuple[int, int] = assumed((26, 6), "an hour on 2 CPU cores in all")
+    one_step_epochs: tuple[int, int] = assumed((28, 4), "an hour on 2 CPU cores in all")
+    liver_epochs: tuple[int, int] = assumed((26, 3), "an hour on 2 CPU cores in all")
+    tumor_epochs: tuple[int, int] = assumed((22, 3), "an hour on 2 CPU cores in all")
     trial_epochs: int = assumed(4, "long enough for the scalings to part")
     sweep_epochs: int = assumed(2, "an hour on 2 CPU cores in all")
 

@@ -134,14 +134,15 @@ def train_phase(
     )
     kept = fitted["best_epoch"] > 0
     histograms, possible = validation_histograms(model, run, load, mask, target) if kept else ({}, {})
+    thresholds = {key: choose_thresholds(histogram) for key, histogram in histograms.items()}
     record = {
         "schema": 1,
         "stage": stage,
         "phase": phase,
         "target": target,
         **judge(possible, fitted["diverged"]),
-        "thresholds": {key: choose_thresholds(histogram) for key, histogram in histograms.items()},
-        "validation": {key: _validation_summary(histogram) for key, histogram in histograms.items()},
+        "thresholds": thresholds,
+        "validation": {key: _validation_summary(histograms[key], thresholds[key]) for key in histograms},
         "class_pixels": dict(zip(("other", "liver", "tumor"), pixels, strict=True)),
         "class_weights": weights,
         "learning_rate": recipe.learning_rate,
@@ -223,8 +224,7 @@ def logit_spread(histogram: ProbabilityHistogram) -> float:
     return float(high - low) * BIN_WIDTH
 
 
-def _validation_summary(histogram: ProbabilityHistogram) -> dict[str, float | None]:
-    thresholds = choose_thresholds(histogram)
+def _validation_summary(histogram: ProbabilityHistogram, thresholds: dict[str, float]) -> dict[str, float | None]:
     return {
         "best_iou": best_iou(histogram),
         "iou_at_half": iou(histogram.counts(thresholds["0.5"])),

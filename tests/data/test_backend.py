@@ -24,9 +24,15 @@ def half_network(tmp_path: Path) -> tuple[Path, keras.Model]:
     return tmp_path / "half.keras", model
 
 
-def test_precision_falls_back_without_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_falls_back_without_units_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data.backend, "has_accelerator", lambda: False)
-    for flags, expected in (({"avx2", "amx_bf16"}, "mixed_bfloat16"), ({"avx2"}, "float32"), (set(), "float32")):
+    half, single = "mixed_bfloat16", "float32"
+    for flags, expected in (
+        ({"avx2", "amx_bf16"}, half),
+        ({"avx512_bf16"}, half),
+        ({"avx512f"}, single),
+        (set(), single),
+    ):
         monkeypatch.setattr(data.backend, "processor_flags", lambda flags=flags: flags)
         assert usable_precision("mixed_bfloat16") == expected
         assert usable_precision("float32") == "float32"
@@ -34,7 +40,7 @@ def test_precision_falls_back_without_amx(monkeypatch: pytest.MonkeyPatch) -> No
     assert usable_precision("mixed_float16") == "mixed_float16"
 
 
-def test_half_network_is_loaded_in_single_precision_without_amx(
+def test_half_network_is_loaded_in_single_precision_without_units_for_half(
     half_network: tuple[Path, keras.Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, model = half_network
