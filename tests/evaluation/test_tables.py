@@ -20,6 +20,7 @@ from evaluation.tables import (
     table1_markdown,
     table1_tex,
     tex_escape,
+    training_markdown,
 )
 from tests.evaluation.fake_out import write_out
 
@@ -162,6 +163,16 @@ def test_missing_scores_read_na(tmp_path):
     results = read_results(out)
     assert table1_markdown(results).count("| n/a |") == len(summary["rows"])
     assert all(row["rauc"] == "" for row in csv_rows(table1_csv(results)))
+
+
+def test_training_table_says_where_a_network_is_no_better_than_chance(tmp_path):
+    out = write_out(tmp_path / "out")
+    training = json.loads((out / "training.json").read_text())
+    training["phases"][4]["note"] = "tumor: AUC 0.512"
+    (out / "training.json").write_text(json.dumps(training))
+    noted = [line for line in training_markdown(read_results(out)).splitlines() if "chance" in line]
+    assert len(noted) == 1
+    assert noted[0].startswith("| tumor | cross-entropy | ok; no better than chance: tumor: AUC 0.512 |")
 
 
 def test_training_table(out):
