@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
         --setup) setup_only=true; shift; continue ;;
         --ignore-label-affine|--allow-non-hu) check_flags+=("$1"); shift; continue ;;
     esac
-    [ $# -ge 2 ] || fail "$1: needs a value, or is unknown"
+    [ $# -ge 2 ] && [ -n "$2" ] || fail "$1: needs a value, or is unknown"
     case "$1" in
         --preset) preset=$2 ;;
         --data) data=$2 ;;
@@ -47,7 +47,8 @@ while [ $# -gt 0 ]; do
 done
 [ -z "$data" ] || [ -d "$data" ] || fail "--data $data: no such folder"
 [ -z "$external" ] || [ -d "$external" ] || fail "--external $external: no such folder"
-[[ "$seed" =~ ^[0-9]+$ ]] || fail "--seed $seed: must be a whole number, not negative"
+[[ "$seed" =~ ^[0-9]{1,10}$ ]] && [ "$seed" -lt 4294967296 ] ||
+    fail "--seed $seed: must be a whole number from 0 to 2**32 - 1"
 
 # Paths are the user's, relative to where the command was called; the project's modules lie beside this file.
 absolute() { case "$1" in ""|/*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
@@ -59,8 +60,8 @@ out=${out:-$PWD/out/$preset}
 setup() {
     local base=${PYTHON:-python3} stamp=.venv/made-from.txt
     if ! cat requirements.txt tests/requirements.txt | cmp -s - $stamp; then
-        "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-            fail "${PYTHON:-python3}: needs Python 3.11 or newer (PYTHON=/path/to/python names another)"
+        "$base" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null ||
+            fail "$base: needs Python 3.11, 3.12 or 3.13, as TensorFlow does (PYTHON=/path/to/python names another)"
         "$base" -m training.presets "$preset" --field size >/dev/null  # it needs Python alone
         echo "making the virtual environment .venv (a few minutes)"
         "$base" -m venv --clear .venv || fail "$base -m venv: failed; Debian and Ubuntu need the package python3-venv"

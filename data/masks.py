@@ -40,11 +40,21 @@ class LiverMasks:
             path = self.folder / f"{case}.npy"
             if not path.is_file():
                 raise InputError(f"{path}: no liver mask for {case}; the split may have changed since the liver stage")
-            self._open[case] = np.load(path, mmap_mode="r")
+            try:
+                self._open[case] = np.load(path, mmap_mode="r")
+            except (ValueError, EOFError):
+                raise InputError(f"{path}: damaged; remove {self.folder} and train the liver stage again") from None
         return self._open[case]
 
     def median_hu(self, case: str) -> float | None:
-        """Return the median HU of the liver found in the case, None where none was found."""
+        """Return the median HU of the liver found in the case, None where none was found.
+
+        Raises:
+            InputError: the folder holds no such case.
+        """
+        if case not in self._medians:
+            path = self.folder / "masks.json"
+            raise InputError(f"{path}: no {case}; the split may have changed since the liver stage")
         return self._medians[case]
 
 

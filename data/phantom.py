@@ -5,7 +5,8 @@
 
 Nothing in these files comes from a patient. They let every stage of the project run, and be tested, where no real
 data may be had; a score on them says nothing about real CT. Case k of a seed is the same whatever `--cases` is: its
-anatomy does not depend on `--size` either. The bytes are the same for the same versions of numpy, nibabel and zlib.
+anatomy does not depend on `--size` either. The bytes are the same for the same versions of numpy, scipy,
+nibabel and zlib on the same kind of processor; on another kind single voxels may differ by 1 HU.
 """
 
 from __future__ import annotations

@@ -314,7 +314,7 @@ def training_markdown(results: Results) -> str:
     for phase in results.training["phases"]:
         where = [phase["stage"], NAMES[phase["phase"]]]
         if phase["status"] == "ok":
-            status = f"ok; no better than chance: {phase['note']}" if phase["note"] else "ok"
+            status = f"ok; {phase['note']}" if phase["note"] else "ok"
         else:
             status = f"**{phase['status']}: {phase['why']}: NOT A RESULT**"
         weights = ", ".join(f"{weight:.4g}" for weight in phase["class_weights"] or ()) or "-"

@@ -11,7 +11,8 @@ import pytest
 from data.store import Store
 from tests.conftest import Command
 
-SMALL = ("--preset", "smoke", "--set", "filters=4", "--set", "poolings=2", "--set", "liver_epochs=(2,1)")
+CHANGES = ("size=32", "filters=4", "poolings=2", "liver_epochs=(2,1)")
+SMALL = ("--preset", "smoke", *(part for change in CHANGES for part in ("--set", change)))
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

@@ -151,6 +151,8 @@ def test_predict_segments_a_volume_of_the_cohort(out: Path, tmp_path: Path, run_
         (("--seed", "x"), "must be a whole number"),
         (("--epochs", "3"), "unknown flag"),
         (("--preset",), "needs a value"),
+        (("--data", ""), "--data: needs a value"),
+        (("--seed", "4294967296"), "must be a whole number from 0 to 2**32 - 1"),
     ],
 )
 def test_bad_flags_are_one_line(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:

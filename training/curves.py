@@ -11,8 +11,11 @@ from data.files import replacing
 from training.callbacks import read_log
 
 
-def draw_curves(folder: Path) -> None:
-    """Draw `folder/curves.png` from `folder/log.csv`: loss, and IoU at the best threshold, by epoch."""
+def draw_curves(folder: Path, data: str = "") -> None:
+    """Draw `folder/curves.png` from `folder/log.csv`: loss, and IoU at the best threshold, by epoch.
+
+    `data` names what it was trained on, in the title.
+    """
     rows = read_log(folder / "log.csv")
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(8, 3), layout="constrained")
@@ -28,6 +31,6 @@ def draw_curves(folder: Path) -> None:
     for axes in (loss_axes, iou_axes):
         axes.legend(fontsize="small")
         axes.grid(alpha=0.3)
-    figure.suptitle("/".join(folder.parts[-2:]))
+    figure.suptitle(" ".join(filter(None, ["/".join(folder.parts[-2:]), data])))
     with replacing(folder / "curves.png") as temporary:
         figure.savefig(temporary, dpi=150)

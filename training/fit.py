@@ -32,6 +32,7 @@ class Recipe:
         learning_rate, momentum: of SGD (paper 2.4).
         epochs: in all, also after a resume.
         blind_iou: validation IoU by target of a network that sees nothing, for the watch on collapse.
+        data: names what it is trained on, for the title of the curves.
     """
 
     target: str
@@ -40,6 +41,7 @@ class Recipe:
     momentum: float
     epochs: int
     blind_iou: dict[str, float]
+    data: str = ""
 
 
 class Timer(keras.callbacks.Callback):
@@ -101,7 +103,7 @@ def fit_phase(
         )
     if checkpoint.best_epoch > 0:
         model.load_weights(folder / "best.keras")
-    draw_curves(folder)
+    draw_curves(folder, recipe.data)
     return {
         "epochs": checkpoint.epochs_done,
         "diverged": checkpoint.diverged,

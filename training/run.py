@@ -24,6 +24,8 @@ from data.store import Store
 from training.presets import PRESETS, Preset, preset_named, resolved
 
 PHASES = ("ce", "balanced")
+MADE_BEFORE = {"subset": "data.prepare --subset", "phantom_cases": "data.phantom --cases"}
+"""Fields of a preset that decide what the store holds; `reproduce.sh` reads them."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +79,29 @@ def stage_parser(stage: str, description: str) -> Parser:
 def open_from_command_line(stage: str, description: str) -> tuple[Run, list[str]]:
     """Parse a stage script's flags and return the open run and the phases asked for."""
     arguments = stage_parser(stage, description).parse_args()
-    run = open_run(arguments.run, arguments.store, arguments.preset, arguments.seed, arguments.set)
+    run = open_run(arguments.run, arguments.store, arguments.preset, arguments.seed, arguments.set, stage)
     return run, [arguments.phase] if arguments.phase else list(PHASES)
 
 
-def open_run(path: Path, store_path: Path, preset_name: str, seed: int, changes: Sequence[str] = ()) -> Run:
+def open_run(
+    path: Path, store_path: Path, preset_name: str, seed: int, changes: Sequence[str] = (), stage: str = "liver"
+) -> Run:
     """Open a run directory, or make it.
 
     Raises:
-        InputError: no store, no such preset or field, a size the network cannot take, or the directory
+        InputError: no store, no such preset or field, a size that is not the preset's or that the network
+            cannot take, no tumor to train on or to choose by (all stages but "liver"), or the directory
             belongs to another preset, seed or split.
     """
     preset = changed(preset_named(preset_name), changes)
     store = Store.open(store_path)
-    if seed < 0:
-        raise InputError(f"--seed {seed}: must not be negative")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed {seed}: must be from 0 to 2**32 - 1")
+    if store.size != preset.size:
+        raise InputError(
+            f"{store_path}: its slices of {store.size} px are not those of preset {preset.name}, {preset.size} px "
+            f"(--set size={store.size} trains on them)"
+        )
     if store.size % 2**preset.poolings:
         raise InputError(
             f"{store_path}: its slices of {store.size} px do not suit preset {preset.name}, "
@@ -99,6 +109,8 @@ def open_run(path: Path, store_path: Path, preset_name: str, seed: int, changes:
         )
     if "train" not in store.split["slices"]:
         raise InputError(f"{store_path}: an external store, its split holds no training set")
+    if stage != "liver":
+        _check_tumor(store)
     description = describe_run(store, preset, seed)
     record_path = path / "run.json"
     if record_path.is_file():
@@ -108,6 +120,14 @@ def open_run(path: Path, store_path: Path, preset_name: str, seed: int, changes:
             raise InputError(f"{path}: not a run directory, and not empty")
         write_json(record_path, description)
     return Run(path, store, preset, seed)
+
+
+def _check_tumor(store: Store) -> None:
+    for name in ("train", "validation"):
+        if not any(row in store.cases[case]["tumor_rows"] for case, row in store.slices(name)):
+            raise InputError(
+                f"{store.path}: no {name} slice holds tumor; prepare another split (--test, --validation, --stratify)"
+            )
 
 
 def describe_run(store: Store, preset: Preset, seed: int) -> dict[str, Any]:
@@ -136,15 +156,32 @@ def changed(preset: Preset, changes: Sequence[str]) -> Preset:
         key, _, text = change.partition("=")
         if key == "name" or key not in {entry.name for entry in dataclasses.fields(preset)}:
             raise InputError(f"--set {change}: a preset has no field {key}")
+        if key in MADE_BEFORE:
+            raise InputError(f"--set {change}: training does not read {key}; {MADE_BEFORE[key]} decides it")
         value = _value(text)
         old = getattr(preset, key)
-        if old is not None and not isinstance(value, type(old)):
-            raise InputError(f"--set {change}: {key} must be of type {type(old).__name__}")
+        try:
+            value = value if old is None else _like(value, old)
+        except TypeError:
+            raise InputError(f"--set {change}: {key} must be of the kind of {old!r}") from None
         try:
             preset = dataclasses.replace(preset, **{key: value, "name": f"{preset.name}+{change}"})
         except ValueError as error:
             raise InputError(f"--set {change}: {error}") from None
     return preset
+
+
+def _like(value: Any, old: Any) -> Any:
+    """Return `value` if it is of the kind of `old`, a whole number also for a float; else raise TypeError."""
+    if isinstance(old, tuple):
+        if not isinstance(value, tuple) or len(value) != len(old):
+            raise TypeError
+        return tuple(_like(item, one) for item, one in zip(value, old, strict=True))
+    if isinstance(old, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(old):
+        raise TypeError
+    return value
 
 
 def _value(text: str) -> Any:

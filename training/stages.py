@@ -48,7 +48,9 @@ def foreground_pixels(pixels: Sequence[int], target: str) -> dict[str, int]:
 
 
 def class_weights(run: Run, target: str, phase: str, pixels: Sequence[int], ratio: float | None) -> list[float]:
-    """Return the loss's weight of each class: ones for `ce`, else by inverse frequency or by `ratio`.
+    """Return the loss's weight of each class: ones for `ce`, else by inverse frequency.
+
+    `ratio`, where given, replaces the inverse frequency for the second network (target "tumor") only.
 
     Raises:
         InputError: a class is missing from the training set.
@@ -121,6 +123,7 @@ def train_phase(
         momentum=run.preset.momentum,
         epochs=run.preset.epochs(stage, phase) if epochs is None else epochs,
         blind_iou=blind_ious(class_pixels(run.store, validation_slices), target),
+        data=f"{run.store.cohort}, SYNTHETIC" if run.store.synthetic else run.store.cohort,
     )
     weights_text = ", ".join(f"{weight:.3g}" for weight in weights)
     print(f"{stage} {name}: {recipe.epochs} epochs of {len(train_slices)} slices, class weights {weights_text}")
@@ -153,7 +156,7 @@ def train_phase(
     if record["status"] != "ok":
         print(f"{stage} {name}: {record['status'].upper()}, not a result: {record['why']}")
     elif record["note"]:
-        print(f"{stage} {name}: no better than chance: {record['note']}")
+        print(f"{stage} {name}: {record['note']}")
     write_json(run.folder(stage, name) / "record.json", record)
     discard_resume_files(run.folder(stage, name))
     return record
@@ -202,7 +205,8 @@ def judge(possible: dict[str, ProbabilityHistogram], diverged: bool) -> dict[str
 
     Collapsed: for some target no pixel of it has a probability above 0.01 (all is background), or all pixels that
     could be of it (the second result of `validation_histograms`) have about the same one. Diverged: the loss became
-    not finite. The note says where a network that has not collapsed ranks those pixels no better than chance.
+    not finite. The note says where a network that has not collapsed ranks those pixels no better than chance, or
+    finds nothing at a threshold of 0.5, although it ranks them.
     """
     reasons, notes = ["the loss became not finite"] if diverged else [], []
     for target, histogram in possible.items():
@@ -212,7 +216,9 @@ def judge(possible: dict[str, ProbabilityHistogram], diverged: bool) -> dict[str
         elif logit_spread(histogram) < SAME_LOGIT:
             reasons.append(f"{target}: the same probability for every pixel that could be {target}")
         elif auc is not None and auc <= CHANCE_AUC:
-            notes.append(f"{target}: AUC {auc:.3f} among the pixels that could be {target}, chance is 0.5")
+            notes.append(f"{target}: no better than chance, AUC {auc:.3f} among the pixels that could be {target}")
+        elif histogram.counts(0.5).tp + histogram.counts(0.5).fp == 0:
+            notes.append(f"{target}: background everywhere at a threshold of 0.5")
     status = "diverged" if diverged else "collapsed" if reasons else "ok"
     return {"status": status, "why": "; ".join(reasons), "note": "; ".join(notes)}
 

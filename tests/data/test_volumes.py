@@ -244,11 +244,25 @@ def test_pairs_must_share_shape_and_affine(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"segmentation-0\.nii: its shape"):
         check_pair(image, other)
     affine = image.affine.copy()
-    affine[0, 3] += 0.009
+    affine[0, 3] += 0.12  # of 0.5 mm
     check_pair(image, open_volume(save(tmp_path / "segmentation-1.nii", ct(), affine)))
     affine[0, 3] += 0.01
-    with pytest.raises(InputError, match=r"segmentation-2\.nii: its affine .* 0\.019 mm"):
+    with pytest.raises(InputError, match=r"segmentation-2\.nii: its affine .* 0\.13 mm apart"):
         check_pair(image, open_volume(save(tmp_path / "segmentation-2.nii", ct(), affine)))
+
+
+@pytest.mark.parametrize("origin", [0.0, -950.0])
+def test_a_label_shifted_by_a_slice_is_refused_wherever_the_origin_is(tmp_path: Path, origin: float) -> None:
+    affine = np.diag([-0.7, 0.7, 0.7, 1.0])
+    affine[:3, 3] = [200, -200, origin]
+    image = open_volume(save(tmp_path / "volume-0.nii", ct(), affine))
+    affine[2, 3] += 0.7
+    with pytest.raises(InputError, match=r"its affine .* 0\.7 mm apart"):
+        check_pair(image, open_volume(save(tmp_path / "segmentation-0.nii", ct(), affine)))
+    affine[2, 3] -= 0.7
+    affine[2, 2] *= 1.2  # the last of three slices lies 0.28 mm further
+    with pytest.raises(InputError, match=r"its affine .* 0\.28 mm apart"):
+        check_pair(image, open_volume(save(tmp_path / "segmentation-1.nii", ct(), affine)))
 
 
 def test_opening_reads_no_voxel(tmp_path: Path) -> None:

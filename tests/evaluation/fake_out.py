@@ -112,8 +112,14 @@ def phase(stage: str, name: str, seed: int = 0) -> dict[str, Any]:
         history.append(row)
     weights = [1.0] * (3 if stage == "one_step" else 2) if name == "ce" else [0.4, 3.1, 17.0][: 1 + len(targets) % 3]
     rules = {"0.5": 0.5, "roc": 0.137, "iou": 0.42}
-    record = {"stage": stage, "phase": name, "status": "ok", "why": "", "note": "", "epochs": epochs, "best_epoch": epochs - 1}
-    record |= {"train_s": 11.5 * epochs, "parameters": layers()["parameters"], "peak_memory_mib": 1234.5}
+    record = {"stage": stage, "phase": name, "status": "ok", "why": "", "note": ""}
+    record |= {
+        "epochs": epochs,
+        "best_epoch": epochs - 1,
+        "train_s": 11.5 * epochs,
+        "parameters": layers()["parameters"],
+        "peak_memory_mib": 1234.5,
+    }
     return record | {"class_weights": weights, "thresholds": {t: dict(rules) for t in targets}, "rows": history}
 
 

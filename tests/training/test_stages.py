@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import keras
+import nibabel as nib
 import numpy as np
 import pytest
 
 import training.stages
-from data.batches import SliceBatches, whole_slice_loader
+from data.batches import SliceBatches, masked_slice_loader, whole_slice_loader
 from data.command import InputError
 from data.masks import LiverMasks, finish_masks, median_of_liver, write_masks
 from data.store import Store
@@ -24,6 +26,7 @@ from training.stages import blind_ious, judge, train_phase, validation_histogram
 from training.tumor import choose_scaling, train_tumor
 
 TINY = (
+    "size=32",
     "precision=float32",
     "filters=4",
     "poolings=2",
@@ -163,10 +166,39 @@ def test_second_network_trains_on_the_first_ones_mask(finished: Run) -> None:
     inputs, truth = loads[0]((case, row))
     outside = np.asarray(masks.mask(case)[row]) == 0
     assert np.all(inputs[outside] == 0)
+    assert outside.any()
     hu = np.asarray(finished.store.image(case)[row], np.float32)
     low, high = finished.preset.tumor_window_hu
     np.testing.assert_allclose(inputs[~outside], np.clip((hu[~outside] - low) / (high - low), 0, 1), atol=1e-6)
     np.testing.assert_array_equal(truth == 1, finished.store.label(case)[row] == 2)
+
+
+def test_second_input_is_cut_by_the_mask_and_not_by_the_reference(finished: Run, tmp_path: Path) -> None:
+    """The mask is the left half of the image: liver right of it is unseen, and what lies left of the liver is seen."""
+    case, row = finished.store.slices("train")[0]
+    hu, label = np.asarray(finished.store.image(case)[row], np.float32), finished.store.label(case)[row]
+    half = np.zeros(finished.store.image(case).shape, np.uint8)
+    half[:, :, : half.shape[2] // 2] = 1
+    np.save(tmp_path / f"{case}.npy", half)
+    finish_masks(tmp_path, 0.5, {case: 100.0})
+    inputs, _ = masked_slice_loader(finished.store, LiverMasks(tmp_path), "window", (-200.0, 200.0))((case, row))
+    inside = half[row] == 1
+    np.testing.assert_allclose(inputs[inside], np.clip((hu[inside] + 200) / 400, 0, 1), atol=1e-6)
+    assert np.all(inputs[~inside] == 0)
+    assert (label[~inside] > 0).any()
+    assert inputs[inside & (label == 0)].min() > 0
+
+
+def test_masks_that_do_not_fit_are_named(finished: Run, tmp_path: Path) -> None:
+    (tmp_path / "volume-1.npy").write_bytes(b"\x93NUMPY cut")
+    finish_masks(tmp_path, 0.5, {})
+    masks = LiverMasks(tmp_path)
+    with pytest.raises(InputError, match=r"volume-1\.npy: damaged"):
+        masks.mask("volume-1")
+    with pytest.raises(InputError, match=r"volume-2\.npy: no liver mask"):
+        masks.mask("volume-2")
+    with pytest.raises(InputError, match=r"masks\.json: no volume-2"):
+        masks.median_hu("volume-2")
 
 
 def test_scaling_is_chosen_by_validation_iou_once(finished: Run) -> None:
@@ -216,7 +248,9 @@ def test_collapse_is_found_and_never_ok() -> None:
     assert judge({"tumor": good}, diverged=True)["status"] == "diverged"
     noise = judge({"tumor": histogram_of(rng.random(tumor.shape), tumor)}, diverged=False)
     assert noise["status"] == "ok"
-    assert noise["note"].startswith("tumor: AUC 0.")
+    assert noise["note"].startswith("tumor: no better than chance, AUC 0.")
+    timid = judge({"tumor": histogram_of(0.1 + 0.3 * tumor * rng.random(tumor.shape), tumor)}, diverged=False)
+    assert timid == {"status": "ok", "why": "", "note": "tumor: background everywhere at a threshold of 0.5"}
 
 
 def histogram_of(probability: np.ndarray, truth: np.ndarray) -> ProbabilityHistogram:
@@ -283,9 +317,15 @@ def test_saturated_start_is_found_to_have_collapsed(store: Store, tmp_path: Path
     [
         (("--preset", "nope"), "unknown preset"),
         (("--store", "missing"), "no such store"),
-        (("--seed", "-1"), "must not be negative"),
+        (("--seed", "-1"), "must be from 0 to 2**32 - 1"),
         (("--set", "depth=3"), "no field depth"),
-        (("--set", "filters='x'"), "must be of type int"),
+        (("--set", "filters='x'"), "filters must be of the kind of 8"),
+        (("--set", "filters=True"), "filters must be of the kind of 8"),
+        (("--set", "liver_epochs=(2.5,1)"), "liver_epochs must be of the kind of (8, 1)"),
+        (("--set", "liver_window_hu=(0,)"), "liver_window_hu must be of the kind of (-100.0, 400.0)"),
+        (("--set", "subset=(1,2,3)"), "data.prepare --subset decides it"),
+        (("--set", "size=64"), "its slices of 32 px are not those of preset smoke+size=32+size=64, 64 px"),
+        (("--seed", str(2**32)), "must be from 0 to 2**32 - 1"),
         (("--set", "poolings=6"), "needs a multiple of 64"),
         (("--set", "dropout=2.0"), "dropout is out of its range"),
         (("--set", "liver_epochs=(0,1)"), "liver_epochs is out of its range"),
@@ -298,20 +338,46 @@ def test_bad_flags_end_in_one_line(
     store: Store, tmp_path: Path, run_module: Command, arguments: tuple[str, ...], words: str
 ) -> None:
     flags = {"--store": str(store.path), "--run": str(tmp_path / "run"), "--preset": "smoke"}
-    flags.update([arguments])
-    done = run_module("training.liver", *[part for pair in flags.items() for part in pair])
+    sets = ("--set", "size=32")
+    if arguments[0] == "--set":
+        sets += arguments
+    else:
+        flags.update([arguments])
+    done = run_module("training.liver", *[part for pair in flags.items() for part in pair], *sets)
     assert done.returncode == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
+def test_whole_numbers_are_taken_where_a_preset_holds_fractions(store: Store, tmp_path: Path) -> None:
+    run = open_tiny(tmp_path / "run", store, "dropout=0", "liver_window_hu=(-50,200)")
+    assert (run.preset.dropout, run.preset.liver_window_hu) == (0.0, (-50.0, 200.0))
+
+
+def test_a_split_without_tumor_is_refused_before_the_run_exists(
+    cohort: Path, store: Store, tmp_path: Path, run_module: Command
+) -> None:
+    healthy = tmp_path / "healthy"
+    shutil.copytree(cohort, healthy)
+    path = healthy / "segmentation-104.nii.gz"
+    label = nib.load(path)
+    nib.save(nib.Nifti1Image(np.minimum(np.asarray(label.dataobj), 1), label.affine), path)
+    flags = ("--source", healthy, "--store", tmp_path / "store", "--size", 32, "--test", 105, "--validation", 104)
+    assert run_module("data.prepare", *flags).returncode == 0
+    for stage in ("one_step", "tumor", "sweep"):
+        with pytest.raises(InputError, match="no validation slice holds tumor"):
+            open_run(tmp_path / "run", tmp_path / "store", "smoke", 0, TINY, stage)
+    assert not (tmp_path / "run").exists()
+    assert open_run(tmp_path / "run", tmp_path / "store", "smoke", 0, TINY, "liver").seed == 0
+
+
 def test_run_directory_of_another_preset_seed_or_folder_is_refused(finished: Run, store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run directory of another preset: smoke"):
-        open_run(finished.path, store.path, "demo", 0)
+        open_run(finished.path, store.path, "demo", 0, ["size=32"])
     with pytest.raises(InputError, match="run directory of another seed: 0, not 1"):
         open_run(finished.path, store.path, "smoke", 1, TINY)
     (tmp_path / "photo.txt").write_text("mine")
     with pytest.raises(InputError, match="not a run directory, and not empty"):
-        open_run(tmp_path, store.path, "smoke", 0)
+        open_run(tmp_path, store.path, "smoke", 0, TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["photo.txt"]
