@@ -65,8 +65,10 @@ def find_pairs(source: Path) -> list[Pair]:
     return [Pair(n, found["volume"][n], found["segmentation"][n]) for n in sorted(found["volume"])]
 
 
-def read_cohort(source: Path) -> tuple[str, bool]:
-    """Return (cohort, synthetic) from SOURCE/cohort.json; ("lits", False) without one.
+def read_cohort(source: Path, external: bool = False) -> tuple[str, bool]:
+    """Return (cohort, synthetic) from SOURCE/cohort.json.
+
+    Without one the cohort is "lits", an external one has the name of its folder; neither is synthetic.
 
     Raises:
         InputError: cohort.json lacks them, or the source is a phantom that is not finished.
@@ -75,7 +77,7 @@ def read_cohort(source: Path) -> tuple[str, bool]:
     if (source / ".cohort-unfinished.json").exists():  # would pass for LiTS
         raise InputError(f"{source}: a phantom cohort that is not finished; run data.phantom again")
     if not path.exists():
-        return "lits", False
+        return source.resolve().name if external else "lits", False
     content = read_json(path)
     name = content.get("cohort") if isinstance(content, dict) else None
     if not isinstance(name, str) or not isinstance(content.get("synthetic"), bool):
@@ -157,7 +159,7 @@ def prepare(arguments: argparse.Namespace) -> Store:
     made_from = None
     if source.is_dir() or not arguments.store.exists():
         pairs = find_pairs(source)
-        cohort, synthetic = read_cohort(source)
+        cohort, synthetic = read_cohort(source, arguments.external)
         patient_of = _patients(pairs, cohort, arguments)
         made_from = {pair.case: _made_from(pair, patient_of[pair.case], arguments) for pair in pairs}
     if store := finished_store(arguments.store, parameters, made_from):

@@ -17,7 +17,7 @@ HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
 
 # Our readings of the paper's words; no number stands in its text.
 CLOSE_TO_ONE = 0.9
-MOST_PIXELS = 0.95
+MOST_PIXELS = 0.5
 SMALL_WEIGHTS = 2
 FEW_CASES = 10
 
@@ -36,6 +36,7 @@ class Evidence:
         training: content of `training.json`.
         cohorts: the cohorts that were scored.
         failures: why a system has no rows, by (model, loss).
+        blind_tumor_iou: by cohort, the tumor IoU of marking the whole reference liver as tumor.
     """
 
     rows: Sequence[Row]
@@ -44,6 +45,7 @@ class Evidence:
     training: dict[str, Any] = field(default_factory=dict)
     cohorts: Sequence[str] = COHORTS
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    blind_tumor_iou: dict[str, float] = field(default_factory=dict)
 
     def value(self, metric: str, cohort: str, model: str, loss: str, target: str, rule: str = "roc") -> float | None:
         """Return one score, or None where it is missing or undefined."""
@@ -58,6 +60,16 @@ class Evidence:
         """Say why a score of that system is missing."""
         why = self.failures.get((model, loss))
         return f"{system(model, loss)}: " + (f"no result ({why})" if why else "no score")
+
+    def against_blind(self, cohort: str) -> str:
+        """Say what marking the whole liver as tumor would score, and which model, balanced, is not above it."""
+        blind = self.blind_tumor_iou.get(cohort)
+        if blind is None:
+            return ""
+        sides = {model: self.value("iou", cohort, model, "balanced", "tumor") for model in MODELS}
+        below = [NAMES[model] for model, side in sides.items() if side is not None and side <= blind]
+        text = f"; marking the whole liver as tumor would give IoU {number(blind)}"
+        return text + (f", {' and '.join(below)} is not above that" if below else "")
 
     def sample(self, cohort: str) -> str:
         """Say how many cases and slices a cohort's scores stand on."""
@@ -114,7 +126,9 @@ def liver_close_to_one(evidence: Evidence) -> dict[str, Any]:
                     yield (None, evidence.absent(model, loss))
                 else:
                     close = all(score >= CLOSE_TO_ONE for score in known)
-                    yield close, f"{system(model, loss)}: " + " / ".join(map(number, known))
+                    named = zip(metrics, known, strict=True)
+                    text = ", ".join(f"{NAMES[metric]} {number(score)}" for metric, score in named)
+                    yield close, f"{system(model, loss)}: {text}"
 
     return {
         "id": "liver_close_to_one",
@@ -122,7 +136,7 @@ def liver_close_to_one(evidence: Evidence) -> dict[str, Any]:
         "claim": "Section 3.2.2: the liver's pixel accuracy, IoU and Rand index 'have values very close to' a "
         "number lost from the text, taken as 1, for both models.",
         "measure": f"Liver pixel accuracy / IoU / Rand index, threshold rule roc, both models and both losses: each "
-        f"at least {CLOSE_TO_ONE} (our reading of 'very close').",
+        f"at least {CLOSE_TO_ONE} (our reading of 'very close'); one of the four below it refutes.",
         "cohorts": _per_cohort(evidence, parts),
     }
 
@@ -141,7 +155,8 @@ def sequential_better_on_tumors(evidence: Evidence) -> dict[str, Any]:
             first, second = sides["one_step"] or 0.0, sides["sequential"] or 0.0
             gains[target] = second - first
             texts.append(f"{target} IoU sequential {number(second)} - one-step {number(first)} = {second - first:+.3f}")
-        yield gains["tumor"] > max(0.0, gains["liver"]), "; ".join(texts)
+        outcome = gains["tumor"] > max(0.0, gains["liver"])
+        yield outcome, "; ".join(texts) + evidence.against_blind(cohort)
 
     return {
         "id": "sequential_better_on_tumors",
@@ -176,6 +191,40 @@ def balanced_loss_best(evidence: Evidence) -> dict[str, Any]:
         "application of balanced loss [...] achieves the best results'; section 2.4 says so for both models.",
         "measure": "Rule roc: tumor IoU and tumor Rand index after the balanced phase are above those after "
         "cross-entropy, for each model. The balanced phase follows the cross-entropy phase, as in the paper.",
+        "cohorts": _per_cohort(evidence, parts),
+    }
+
+
+def balanced_loss_detects(evidence: Evidence) -> dict[str, Any]:
+    """The balanced loss helps to detect the lesion."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for case in evidence.cases:
+        if case["target"] == "tumor" and case["threshold_rule"] == "roc":
+            counts = found.setdefault((case["cohort"], case["model"], case["loss"]), [0, 0, 0])
+            for index, name in enumerate(("tp", "fn", "fp")):
+                counts[index] += int(case[name])
+
+    def parts(cohort: str) -> Iterable[Part]:
+        for model in MODELS:
+            sides = {loss: found.get((cohort, model, loss)) for loss in LOSSES}
+            missing = [loss for loss, side in sides.items() if side is None or side[0] + side[1] == 0]
+            if missing:
+                yield None, evidence.absent(model, missing[0])
+                continue
+            recall = {loss: side[0] / (side[0] + side[1]) for loss, side in sides.items() if side}
+            wrong = {loss: side[2] for loss, side in sides.items() if side}
+            text = f"{NAMES[model]} sensitivity balanced {number(recall['balanced'])}, "
+            text += (
+                f"cross-entropy {number(recall['ce'])}; false positive pixels {wrong['balanced']:,}, {wrong['ce']:,}"
+            )
+            yield recall["balanced"] > recall["ce"], text
+
+    return {
+        "id": "balanced_loss_detects",
+        "title": "Balanced loss detects the lesion",
+        "claim": "Section 2.4: the balanced loss 'proved very useful in detecting the lesion for both methods'.",
+        "measure": "Rule roc: the share of tumor pixels found (sensitivity, all cases pooled) after the balanced phase "
+        "is above that after cross-entropy, for each model. False positive pixels beside it.",
         "cohorts": _per_cohort(evidence, parts),
     }
 
@@ -218,14 +267,14 @@ def most_pixels_decided(evidence: Evidence) -> dict[str, Any]:
                     yield (None, evidence.absent(model, loss))
                     continue
                 share = 1 - (curve["n_restricted_positive"] + curve["n_restricted_negative"]) / total
-                yield share >= MOST_PIXELS, f"{system(model, loss)}: {share:.2%} of {total:,} pixels"
+                yield share > MOST_PIXELS, f"{system(model, loss)}: {share:.2%} of {total:,} pixels"
 
     return {
         "id": "most_pixels_decided",
         "title": "Most pixels close to 0 or 1",
         "claim": "Section 3.2.1: 'Due to the very low rate of false classified pixels (most of them has probability "
         "close to one or close to zero)' the ROC curve is restricted to (0.01, 0.99).",
-        "measure": f"Share of pixels whose tumor probability lies outside (0.01, 0.99): at least {MOST_PIXELS:.0%} for "
+        "measure": f"Share of pixels whose tumor probability lies outside (0.01, 0.99): above {MOST_PIXELS:.0%} for "
         "each model and loss (our reading of 'most').",
         "cohorts": _per_cohort(evidence, parts),
     }
@@ -244,8 +293,12 @@ def small_weight_best_rauc(evidence: Evidence) -> dict[str, Any]:
         best = max(scored, key=lambda point: point["rauc"])
         listed = ", ".join(f"{p['ratio']:.3g}: {number(p['rauc'])}" for p in scored)
         failed = len(points) - len(scored)
-        text = f"best at ratio {best['ratio']:.3g} (rAUC by ratio: {listed})" + (f"; {failed} failed" if failed else "")
-        part = best["ratio"] <= points[SMALL_WEIGHTS - 1]["ratio"], text
+        small = [point["rauc"] for point in scored if point["ratio"] <= points[SMALL_WEIGHTS - 1]["ratio"]]
+        text = f"best at ratio {best['ratio']:.3g} (rAUC by ratio: {listed})"
+        if best["rauc"] not in small and small:
+            text += f", {best['rauc'] - max(small):.4f} above the best small one"
+        text += f"; {failed} failed" if failed else ""
+        part = best["rauc"] in small, text
     return {
         "id": "small_weight_best_rauc",
         "title": "Best rAUC at a very small weight",
@@ -282,7 +335,7 @@ def one_step_misclassifies(evidence: Evidence) -> dict[str, Any]:
         if all((model, "liver") in found for model in MODELS):
             liver = [sum(found[model, "liver"][:2]) for model in MODELS]
             texts.append(f"liver {liver[0]:,} against {liver[1]:,}")
-        yield outcome, "; ".join(texts)
+        yield outcome, "; ".join(texts) + evidence.against_blind(cohort)
 
     return {
         "id": "one_step_misclassifies",
@@ -331,6 +384,7 @@ CLAIMS: tuple[Callable[[Evidence], dict[str, Any]], ...] = (
     liver_close_to_one,
     sequential_better_on_tumors,
     balanced_loss_best,
+    balanced_loss_detects,
     roc_threshold_improves,
     most_pixels_decided,
     small_weight_best_rauc,

@@ -29,6 +29,7 @@ from evaluation.draw_style import (
     new_figure,
 )
 from evaluation.names import LOSSES, MODELS
+from evaluation.roc import LOWEST_DRAWN_FPR
 from evaluation.tables import Results, readable
 
 BAR_COLOURS = {
@@ -37,7 +38,6 @@ BAR_COLOURS = {
     ("sequential", "ce"): "#9CCBE8",
     ("sequential", "balanced"): BLUE,
 }
-LOWEST_FPR = 1e-5
 
 
 def _numbers(values: Iterable[Any]) -> list[float]:
@@ -98,7 +98,7 @@ def roc_of(results: Results, target: str) -> Figure | str:
 def _roc_panel(axes: Axes, curves: Sequence[dict[str, Any]], which: str) -> None:
     """Draw one cohort's curves, "full" or "restricted", with the chosen threshold and the area of each."""
     full = which == "full"
-    chance = [10**exponent for exponent in _steps(math.log10(LOWEST_FPR), 0, 60)] if full else [0.0, 1.0]
+    chance = [10**exponent for exponent in _steps(math.log10(LOWEST_DRAWN_FPR), 0, 60)] if full else [0.0, 1.0]
     axes.plot(chance, chance, color=GREY, linewidth=0.7, linestyle=":")
     handles = []
     for curve in curves:
@@ -115,15 +115,15 @@ def _roc_panel(axes: Axes, curves: Sequence[dict[str, Any]], which: str) -> None
         prefix = "" if full else "restricted_"
         x, y = point.get(f"{prefix}fpr"), point.get(f"{prefix}tpr")
         if x is not None and y is not None:
-            x = max(x, LOWEST_FPR) if full else x
+            x = max(x, LOWEST_DRAWN_FPR) if full else x
             axes.plot([x], [y], "o", color=colour, markersize=4.5, markerfacecolor="white", zorder=4, clip_on=False)
     if full:
         axes.set_xscale("log")
         axes.set_xticks([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1], minor=False)
         axes.tick_params(axis="x", which="minor", length=0)
-    axes.set(xlim=(LOWEST_FPR if full else 0, 1), ylim=(0, 1.01), xlabel="false positive rate")
+    axes.set(xlim=(LOWEST_DRAWN_FPR if full else 0, 1), ylim=(0, 1.01), xlabel="false positive rate")
     title = "AUC" if full else "rAUC"
-    box = axes.legend(handles=handles, title=title, loc="best", title_fontsize=SMALL, labelspacing=0.25)
+    box = axes.legend(handles=handles, title=title, loc="lower right", title_fontsize=SMALL, labelspacing=0.25)
     box.set_frame_on(True)
     box.get_frame().set(linewidth=0, alpha=0.8)
 
@@ -133,8 +133,8 @@ def _steps(low: float, high: float, count: int) -> list[float]:
 
 
 def _visible(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Return a curve for a logarithmic axis: what lies left of it is drawn on its border."""
-    return [max(x, LOWEST_FPR) for x in xs], list(ys)
+    """Return a curve for a logarithmic axis: what lies left of it is drawn on its border, as a vertical line."""
+    return [max(x, LOWEST_DRAWN_FPR) for x in xs], list(ys)
 
 
 def learning_curves(results: Results) -> Figure | str:

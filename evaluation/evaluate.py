@@ -22,7 +22,7 @@ from data.environment import describe_environment
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
 from data.store import Store
 from evaluation.examples import write_examples
-from evaluation.history import phase_seconds, write_training
+from evaluation.history import phase_seconds, training_environments, write_training
 from evaluation.names import LOSSES, MODELS, TARGETS
 from evaluation.scoring import CaseScores, case_rows, curve, pooled_histogram, score_cohort, slice_rows, table_rows
 from evaluation.systems import System, finished_systems, load_system, read_run
@@ -30,7 +30,7 @@ from evaluation.tables import order
 
 Cohorts = dict[str, Store]
 
-SCORING_VERSION = 1  # raise it when a change of the code changes a score
+SCORING_VERSION = 2  # raise it when a change of the code changes a score
 OUTPUTS = ("summary.json", "cases.csv", "slices.csv", "curves.json", "training.json")
 
 
@@ -148,6 +148,7 @@ def summary(
         "cases": len(external.cases_of("external")),
     }
     described.update(split_sha256=store.split["sha256"], split_rule=store.split["rule"])
+    described["blind_tumor_iou"] = blind_tumor_iou(tables["cases"])
     return {
         "schema": 1,
         "preset": content["preset"],
@@ -156,8 +157,23 @@ def summary(
         "systems": tables["systems"],
         "rows": sorted(tables["rows"], key=order),
         "environment": describe_environment(),
+        "trained_on": training_environments(run),
         "timing_s": seconds,
     }
+
+
+def blind_tumor_iou(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return, by cohort, the tumor IoU of marking the whole reference liver as tumor: what sees nothing gets.
+
+    Args:
+        cases: rows of `cases.csv`; a cohort without a liver pixel is left out.
+    """
+    pixels: dict[tuple[str, str, str], dict[str, int]] = {}
+    for row in cases:
+        if row["threshold_rule"] == "0.5":
+            reference = pixels.setdefault((row["cohort"], row["model"], row["loss"]), dict.fromkeys(TARGETS, 0))
+            reference[row["target"]] += row["tp"] + row["fn"]
+    return {cohort: found["tumor"] / found["liver"] for (cohort, _, _), found in pixels.items() if found["liver"]}
 
 
 def fingerprint(run: Path, cohorts: Cohorts, systems: Sequence[tuple[str, str]]) -> str:

@@ -53,6 +53,17 @@ def phase_seconds(run: Path) -> dict[str, float]:
     return seconds
 
 
+def training_environments(run: Path) -> list[dict[str, Any]]:
+    """Return on what the phases were trained: each {"git_commit", "processor", "cores", "keras_backend"} once."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(run.glob("*/*/record.json")):
+        environment = read_json(path)["fit"]["environment"]
+        entry = {name: environment[name] for name in ("git_commit", "processor", "cores", "keras_backend")}
+        if entry not in found:
+            found.append(entry)
+    return found
+
+
 def describe_phase(folder: Path) -> dict[str, Any]:
     """Return a finished phase's record without its environment, with its log."""
     record = read_json(folder / "record.json")

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from data.command import InputError, Parser, run_command
+from data.files import read_json
 from data.resize import hu_for_network, probability_to_native
 from data.volumes import Volume, read_image, write_labels
-from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS
+from evaluation.names import ARGMAX, LOSSES, MODELS, STAGES, TARGETS
 from evaluation.scoring import most_probable
 from evaluation.systems import System, finished_systems, load_system, read_run
 from models.sequential import label_map
@@ -36,6 +37,8 @@ def main() -> None:
     ml = float(np.prod(volume.spacing_mm)) / MM3_PER_ML
     liver, tumor = np.count_nonzero(labels), np.count_nonzero(labels == 2)
     print(f"{arguments.output}: liver {liver * ml:.1f} ml, of it tumor {tumor * ml:.1f} ml ({system.name})")
+    if read_run(arguments.run)["synthetic"]:
+        print("the model was trained on the SYNTHETIC phantom and has never seen a patient")
 
 
 def parse() -> argparse.Namespace:
@@ -49,7 +52,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--input", type=Path, required=True, metavar="FILE", help="CT volume in HU, .nii or .nii.gz")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="label volume to write")
     parser.add_argument("--model", choices=MODELS, default="sequential", help="default sequential")
-    parser.add_argument("--loss", choices=LOSSES, help="default: balanced where it is trained, else ce")
+    parser.add_argument("--loss", choices=LOSSES, help="default: the one with the better tumors on validation data")
     parser.add_argument(
         "--threshold-rule", choices=("roc", "0.5", "iou", ARGMAX), default="roc", help="default roc; argmax: one_step"
     )
@@ -65,16 +68,26 @@ def parse() -> argparse.Namespace:
 
 
 def choose_system(run: Path, model: str, loss: str | None) -> System:
-    """Load the model after the phase asked for, or after the last one that is finished.
+    """Load the model after the phase asked for; by default the phase of the higher validation tumor IoU (rule roc).
 
     Raises:
         InputError: it is not trained, or its training failed.
     """
-    finished = [found for found_model, found in finished_systems(run) if found_model == model]
-    system = load_system(run, model, loss or (finished[-1] if finished else LOSSES[0]))
+    if loss is None:
+        finished = [found for found_model, found in finished_systems(run) if found_model == model]
+        loss = max(finished, key=lambda found: validation_tumor_iou(run, model, found), default=LOSSES[0])
+    system = load_system(run, model, loss)
     if system.failure:
         raise InputError(f"{run}: {system.name} is not usable: {system.failure}")
     return system
+
+
+def validation_tumor_iou(run: Path, model: str, loss: str) -> float:
+    """Return what the record of the phase says of its tumors on validation data; -1 where it is no result."""
+    records = [read_json(run / stage / loss / "record.json") for stage in STAGES[model]]
+    if any(record["status"] != "ok" for record in records):
+        return -1.0
+    return float(records[-1]["validation"]["tumor"]["iou_at_roc"])
 
 
 def segment(system: System, volume: Volume, size: int, rule: str = "roc") -> np.ndarray:

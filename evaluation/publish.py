@@ -2,7 +2,7 @@
 
     python -m evaluation.publish --name NAME OUT [OUT ...]
 
-Copies summary.json and the verdicts on the claims of the folders OUT (one per seed) to
+Copies summary.json, training.json and the verdicts on the claims of the folders OUT (one per seed) to
 evaluation/published/NAME/ and rewrites the block of that name in README.md from these copies. A test rewrites
 every block and finds it unchanged. Of a wholly synthetic run some figures are copied, too; a picture made from a
 patient's slices never is.
@@ -21,22 +21,31 @@ from data.files import read_json, write_json, write_text
 from evaluation.claims import judge
 from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, TARGETS
 from evaluation.spread import check_comparable
-from evaluation.tables import HOW_SCORED, SYNTHETIC, markdown_table, read_results, readable
+from evaluation.tables import (
+    HOW_SCORED,
+    SYNTHETIC,
+    blind_line,
+    markdown_table,
+    read_results,
+    readable,
+    scaling_line,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(__file__).resolve().parent / "published"
 SHOWN = ("test", "external")
 AT_ROC = ("dice", "pixel_accuracy", "rand_index", "auc", "rauc")
 
+KINDS = ("summary", "claims", "training")
 FIGURES = ("fig_sequential_architecture", "fig_overlays", "fig_roc", "fig_class_weight")
 
 Record = dict[str, Any]
 
 
 def read_published(folder: Path) -> list[Record]:
-    """Return the published records of a name, by seed: {"summary", "claims"}."""
+    """Return the published records of a name, by seed: {"summary", "claims", "training"}."""
     records = [
-        {"summary": read_json(path), "claims": read_json(path.with_name(path.name.replace("summary", "claims")))}
+        {kind: read_json(path.with_name(path.name.replace("summary", kind))) for kind in KINDS}
         for path in folder.glob("summary-seed*.json")
     ]
     return sorted(records, key=lambda record: record["summary"]["seed"])
@@ -63,7 +72,7 @@ def failures(records: Sequence[Record]) -> list[str]:
 def caption(records: Sequence[Record]) -> str:
     """Return the sentences above the table: data, seeds, time, machine, commit."""
     summary = records[0]["summary"]
-    data, environment = summary["data"], summary["environment"]
+    data = summary["data"]
     sets = [
         f"{data[f'{name}_slices']} {name} slices of {data[f'{name}_cases']} cases" for name in ("train", *COHORTS[:2])
     ]
@@ -71,14 +80,23 @@ def caption(records: Sequence[Record]) -> str:
     if external:
         sets.append(f"{external['slices']} external slices of {external['cases']} cases ({_origin(external)})")
     minutes = [f"{sum(record['summary']['timing_s'].values()) / 60:.0f}" for record in records]
-    commits = sorted({str(record["summary"]["environment"]["git_commit"])[:10] for record in records})
+    trained = [entry for record in records for entry in record["summary"]["trained_on"]]
+    machines = sorted({f"{entry['cores']} cores of {entry['processor']}" for entry in trained})
+    commits = sorted({str(entry["git_commit"])[:10] for entry in trained})
+    backends = sorted({entry["keras_backend"] for entry in trained})
     seeds = ", ".join(str(record["summary"]["seed"]) for record in records)
     spread = "; cells are mean ± SD over the seeds" if len(records) > 1 else ""
     return (
         f"Data: {_origin(data)}, {data['size']} px; {', '.join(sets)}. "
         f"Preset `{summary['preset']}`, seed {seeds}{spread}. {HOW_SCORED} "
-        f"Training and evaluation took {', '.join(minutes)} minutes on {environment['cores']} cores "
-        f"({environment['processor']}; backend {environment['keras_backend']}; commit {', '.join(commits)})."
+        f"Training and evaluation took {', '.join(minutes)} minutes on {' and '.join(machines)} "
+        f"(backend {', '.join(backends)}; trained at commit {', '.join(commits)}).\n\n"
+        + blind_line(data, SHOWN)
+        + " ".join(
+            f"Seed {record['summary']['seed']}: {scaling_line(record['training']['scaling'])}"
+            for record in records
+            if record["training"]["scaling"]
+        )
     )
 
 
@@ -100,7 +118,10 @@ def score_table(records: Sequence[Record]) -> str:
 
 
 def claims_table(records: Sequence[Record]) -> str:
-    """Return each claim of the paper with its verdict by cohort, and the test numbers of the first seed."""
+    """Return each claim of the paper with its measure, its verdict by cohort, and the numbers of the first seed.
+
+    The numbers are those of the test cohort, where the claim has one.
+    """
     rows = []
     for index, claim in enumerate(records[0]["claims"]["claims"]):
         verdicts = []
@@ -109,9 +130,11 @@ def claims_table(records: Sequence[Record]) -> str:
             if set(found) != {"not tested"}:
                 verdicts.append(f"{cohort}: {_counted(found)}")
         shown = "test" if "test" in claim["cohorts"] else next(iter(claim["cohorts"]))
-        rows.append([claim["title"], "<br>".join(verdicts) or "not tested", claim["cohorts"][shown]["how_much"]])
+        verdict = "<br>".join(verdicts) or "not tested"
+        how_much = f"{shown}: {claim['cohorts'][shown]['how_much']}"
+        rows.append([f"**{claim['title']}**<br>{claim['measure']}", verdict, how_much])
     seed = records[0]["summary"]["seed"]
-    return markdown_table(["claim of the paper", "verdict", f"how much (test, seed {seed})"], rows, left=3)
+    return markdown_table(["claim of the paper, and how it is judged", "verdict", f"seed {seed}"], rows, left=3)
 
 
 def _counted(verdicts: Sequence[str]) -> str:
@@ -158,6 +181,11 @@ def publish(name: str, folders: Iterable[Path]) -> None:
     check_comparable(runs)
     readme = ROOT / "README.md"
     rewritten(readme.read_text(encoding="utf-8"), name, "")
+    synthetic = all(SYNTHETIC in runs[0].origin(cohort) for cohort in runs[0].cohorts)
+    figures = [runs[0].path / "figures" / f"{figure}.png" for figure in FIGURES] if synthetic else []
+    for figure in figures:
+        if not figure.is_file():
+            raise InputError(f"{figure}: no such figure; run python -m evaluation.figures first")
     for pattern in ("*.json", "*.png"):
         for path in (PUBLISHED / name).glob(pattern):  # of an earlier publication
             path.unlink()
@@ -165,19 +193,26 @@ def publish(name: str, folders: Iterable[Path]) -> None:
         seed = run.summary["seed"]
         write_json(PUBLISHED / name / f"summary-seed{seed}.json", run.summary)
         write_json(PUBLISHED / name / f"claims-seed{seed}.json", {"claims": judge(run.evidence)})
-    if all(SYNTHETIC in runs[0].origin(cohort) for cohort in runs[0].cohorts):
-        for figure in FIGURES:
-            shutil.copyfile(runs[0].path / "figures" / f"{figure}.png", PUBLISHED / name / f"{figure}.png")
+        write_json(PUBLISHED / name / f"training-seed{seed}.json", without_architectures(run.training))
+    for figure in figures:
+        shutil.copyfile(figure, PUBLISHED / name / figure.name)
     text = block(name, read_published(PUBLISHED / name))
     write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, text))
     print(f"README.md: block {name} rewritten from {len(runs)} seeds")
+
+
+def without_architectures(training: Record) -> Record:
+    """Return the content of training.json without the networks' layers, which the code gives."""
+    return {key: value for key, value in training.items() if key != "architectures"}
 
 
 def main() -> None:
     """Publish the results of one or several seeds."""
     parser = Parser(prog="evaluation.publish", description="Put recorded results into the README.")
     parser.add_argument("--name", required=True, help="which block of the README")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="OUT", help="folders that evaluation.tables finished")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="OUT", help="folders that reproduce.sh finished, one a seed"
+    )
     arguments = parser.parse_args()
     publish(arguments.name, arguments.runs)
 

@@ -26,6 +26,7 @@ N_BINS = 65_536
 CENTRE = N_BINS // 2  # the edge at p = 0.5
 BINS_TO_99 = 9_411
 BIN_WIDTH = math.log(99.0) / BINS_TO_99  # logit(0.99) = ln 99
+LOWEST_DRAWN_FPR = 1e-5  # left border of a ROC curve on a logarithmic axis
 CHUNK = 1 << 18  # pixels; keeps the temporary arrays of `add` in a few MiB
 
 
@@ -274,7 +275,9 @@ def _nearest_half(edges: np.ndarray) -> float:
 
 
 def youden_threshold(histogram: ProbabilityHistogram, low: float = 0.01, high: float = 0.99) -> float | None:
-    """Threshold that maximises Youden's ``J = TPR - FPR`` on the restricted ROC curve (paper, ROC analysis).
+    """Threshold that maximises Youden's ``J = TPR - FPR`` on the restricted ROC curve.
+
+    The paper (3.2.1) finds its threshold by ROC analysis on that curve; that it is Youden's J is assumed.
 
     To be called with validation data only. All edges in [low, high] compete, compared in exact integers; of
     those with the maximal J the one nearest to 0.5 wins, of two equally near the lower.
@@ -340,8 +343,10 @@ def _farthest(x: np.ndarray, y: np.ndarray, first: int, last: int) -> tuple[floa
     return -float(distance[worst]), first + 1 + worst, first, last
 
 
-def reduce_curve(roc: Roc, n: int = 400) -> Roc:
+def reduce_curve(roc: Roc, n: int = 400, lowest_fpr: float | None = None) -> Roc:
     """Thin a curve for drawing to at most n of its own points, the ends among them.
+
+    With `lowest_fpr` it is thinned as it looks on a logarithmic axis of FPR that begins there.
 
     Start from the chord between the ends and add, again and again, the point farthest from the line so far
     (Ramer, Douglas and Peucker's rule with a fixed number of points). Points on the line are never needed.
@@ -352,6 +357,8 @@ def reduce_curve(roc: Roc, n: int = 400) -> Roc:
     if n < 2:
         raise ValueError(f"`n` must be at least 2. Received: n={n}")
     x, y = roc.false_positive_rate, roc.true_positive_rate
+    if lowest_fpr is not None:
+        x = np.log10(np.maximum(x, lowest_fpr))
     kept = [0, x.size - 1]
     pieces = [_farthest(x, y, 0, x.size - 1)]
     while len(kept) < n and pieces:
@@ -362,4 +369,4 @@ def reduce_curve(roc: Roc, n: int = 400) -> Roc:
         heapq.heappush(pieces, _farthest(x, y, first, point))
         heapq.heappush(pieces, _farthest(x, y, point, last))
     kept.sort()
-    return Roc(x[kept], y[kept], roc.threshold[kept])
+    return Roc(roc.false_positive_rate[kept], y[kept], roc.threshold[kept])

@@ -12,7 +12,7 @@ from data.batches import target_of
 from data.store import Store
 from evaluation.metrics import Counts, scores
 from evaluation.names import ARGMAX, TARGETS
-from evaluation.roc import ProbabilityHistogram, reduce_curve
+from evaluation.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
 from evaluation.systems import System, slices_of
 
 SLICE_RULE = "roc"
@@ -149,11 +149,12 @@ def slice_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list
 def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistogram) -> dict[str, Any]:
     """Return the ROC curves of a cohort, full and restricted to (0.01, 0.99), with the frozen thresholds on them.
 
-    Both are thinned for drawing; `auc` and `rauc` are not.
+    Both are thinned for drawing; `auc` and `rauc` are not. A curve is None where the cohort, or the range, has no
+    pixel inside or none outside the reference.
     """
     inside = histogram.inside(0.01, 0.99)
     restricted = None if histogram.rauc() is None else reduce_curve(histogram.roc(0.01, 0.99))
-    full = reduce_curve(histogram.roc())
+    full = None if histogram.auc() is None else reduce_curve(histogram.roc(), lowest_fpr=LOWEST_DRAWN_FPR)
     return {
         "cohort": cohort,
         "model": system.model,
@@ -165,7 +166,7 @@ def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistog
         "n_negative": int(histogram.negative.sum()),
         "n_restricted_positive": int(inside.positive.sum()),
         "n_restricted_negative": int(inside.negative.sum()),
-        "full": {"fpr": _list(full.false_positive_rate), "tpr": _list(full.true_positive_rate)},
+        "full": full and {"fpr": _list(full.false_positive_rate), "tpr": _list(full.true_positive_rate)},
         "restricted": restricted
         and {
             "fpr": _list(restricted.false_positive_rate),

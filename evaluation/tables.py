@@ -84,7 +84,8 @@ class Results:
     @property
     def evidence(self) -> Evidence:
         """What the claims are judged on."""
-        return Evidence(self.rows, self.cases, self.curves, self.training, self.cohorts, self.failures)
+        blind = self.summary["data"].get("blind_tumor_iou", {})
+        return Evidence(self.rows, self.cases, self.curves, self.training, self.cohorts, self.failures, blind)
 
 
 def order(row: Row) -> tuple[int, ...]:
@@ -225,8 +226,9 @@ def markdown_table(headings: Iterable[str], lines: Iterable[Iterable[str]], left
 def table1_markdown(results: Results) -> str:
     """Return Table 1 as Markdown, a block per cohort, the best value per target and score in bold."""
     text = "# Table 1\n\n" + "  \n".join(caption(results)) + "\n"
-    for _, heading, rows in _blocks(results):
+    for cohort, heading, rows in _blocks(results):
         text += f"\n## {heading}\n\n"
+        text += blind_line(results.summary["data"], [cohort])
         if rows:
             text += markdown_table(HEADINGS, _lines(rows, str, "**%s**"), left=4)
         else:
@@ -242,6 +244,13 @@ def table1_markdown(results: Results) -> str:
     )
 
 
+def blind_line(data: dict[str, Any], cohorts: Iterable[str]) -> str:
+    """Return the sentence on what marking the whole liver as tumor would score, by cohort ("": not recorded)."""
+    blind = data.get("blind_tumor_iou", {})
+    known = [f"{cohort} {readable(blind[cohort])}" for cohort in cohorts if cohort in blind]
+    return f"Tumor IoU of marking the whole reference liver as tumor: {', '.join(known)}.\n\n" if known else ""
+
+
 def tex_escape(text: str) -> str:
     """Return `text` with the characters that LaTeX reads as commands escaped."""
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -255,7 +264,8 @@ def table1_tex(results: Results) -> str:
     run = f"Preset {results.summary['preset']}, seed {results.summary['seed']}"
     text = "% Needs \\usepackage{booktabs}. " + " ".join(caption(results)) + "\n"
     for cohort, heading, rows in _blocks(results):
-        words = tex_escape(f"{heading}. {run}. {HOW_SCORED} {NO_PAPER_NUMBERS}")
+        blind = blind_line(results.summary["data"], [cohort]).strip()
+        words = tex_escape(" ".join(filter(None, [f"{heading}. {run}. {HOW_SCORED}", blind, NO_PAPER_NUMBERS])))
         columns = " & ".join(tex_escape(heading) for heading in HEADINGS)
         text += f"\\begin{{table}}[p]\n\\centering\\scriptsize\n\\caption{{{words}}}\n\\label{{tab:{cohort}}}\n"
         text += f"\\begin{{tabular}}{{llll{'r' * (len(HEADINGS) - 4)}}}\n\\toprule\n{columns} \\\\\n\\midrule\n"
@@ -338,11 +348,9 @@ def _count(value: int | None) -> str:
 
 
 def _trials(results: Results) -> str:
-    text, scaling, sweep = "", results.training["scaling"], results.training["sweep"]
-    if scaling:
-        tried = ", ".join(f"{name} {readable(iou)}" for name, iou in scaling["validation_iou"].items())
-        text += f"\nScaling of the second network's input, by validation IoU after {scaling['epochs']} epochs: "
-        text += f"{tried}; chosen: {scaling['chosen']}.\n"
+    text, sweep = "", results.training["sweep"]
+    if results.training["scaling"]:
+        text += f"\n{scaling_line(results.training['scaling'])}\n"
     if sweep:
         text += f"\n## Class weights swept (tumor network, validation data, epochs each: {sweep['epochs']})\n\n"
         names = ("rauc", "auc", "best_iou", "iou_at_half", "iou_at_roc")
@@ -354,6 +362,15 @@ def _trials(results: Results) -> str:
         headings = ("tumor to rest", "status", "rAUC", "AUC", "best IoU", "IoU at 0.5", "IoU at roc")
         text += markdown_table(headings, lines, left=2)
     return text
+
+
+def scaling_line(scaling: dict[str, Any]) -> str:
+    """Return the sentence on the trial that chose the scaling of the second input."""
+    tried = ", ".join(f"{name} {readable(iou)}" for name, iou in scaling["validation_iou"].items())
+    return (
+        f"Scaling of the second network's input, by validation IoU after {scaling['epochs']} epochs: "
+        f"{tried}; chosen: {scaling['chosen']}."
+    )
 
 
 def _machine(results: Results) -> str:

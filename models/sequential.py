@@ -26,6 +26,10 @@ def masked_tumor_probability(tumor_probability: Array, mask: Array) -> Array:
 def label_map(liver_probability: Array, tumor_probability: Array, s1: float, s2: float) -> Array:
     """Return 2 where T > s2, else 1 where L > s1, else 0 (paper 2.3), unsigned 8-bit, for ndarrays.
 
+    The map and Table 1 agree but for pixels with T > s2 and L <= s1: tumor here, so liver too, while the table's
+    liver is L > s1 alone. The sequential model has none of them where s1 is the threshold M was made with (rule
+    `roc`, by default).
+
     Args:
         liver_probability: L; for the one-step model the probability of liver or tumor.
         tumor_probability: T inside M and zero outside (`masked_tumor_probability`); for the one-step model

@@ -67,7 +67,7 @@ def test_summary_holds_every_row(out: Path) -> None:
 
 
 def test_pooled_scores_follow_from_the_cases(out: Path) -> None:
-    """cases.csv and summary.json were made on different ways through the code; they must agree."""
+    """The pooled rows are the sums of cases.csv."""
     with (out / "cases.csv").open(newline="") as file:
         cases = list(csv.DictReader(file))
     keys = ("cohort", "model", "loss", "target", "threshold_rule")
@@ -80,6 +80,25 @@ def test_pooled_scores_follow_from_the_cases(out: Path) -> None:
         assert row["pixel_accuracy"] == pytest.approx((tp + tn) / (tp + fp + fn + tn))
         pixels = row["n_slices"] * 64 * 64
         assert tp + fp + fn + tn == pixels
+
+
+def test_slices_counted_one_by_one_give_the_pooled_scores(out: Path) -> None:
+    """slices.csv counts thresholded masks, summary.json comes from histograms of probabilities."""
+    with (out / "slices.csv").open(newline="") as file:
+        slices = list(csv.DictReader(file))
+    rows = [row for row in json.loads((out / "summary.json").read_text())["rows"] if row["threshold_rule"] == "roc"]
+    keys = ("cohort", "model", "loss", "target")
+    checked = 0
+    for row in rows:
+        mine = [one for one in slices if all(one[key] == row[key] for key in keys)]
+        if row["cohort"] == "validation":
+            assert not mine
+            continue
+        tp, fp, fn = (sum(int(one[cell]) for one in mine) for cell in ("tp", "fp", "fn"))
+        assert len(mine) == row["n_slices"]
+        assert row["iou"] == pytest.approx(tp / (tp + fp + fn), rel=1e-4)
+        checked += 1
+    assert checked == 16  # test and external, two models, two losses, two targets
 
 
 def test_sets_share_no_patient(out: Path) -> None:

@@ -128,6 +128,7 @@ def test_flags_reach_the_split(tmp_path: Path, source: Path) -> None:
     assert store.patient("volume-10") == "volume-0"
     store = run(source, tmp_path / "d", "--external")
     assert len(store.slices("external")) == 16
+    assert store.cohort == source.name  # not "lits"
     with pytest.raises(InputError, match="no set 'train'"):
         store.slices("train")
     store = run(source, tmp_path / "e", "--fractions", "0.25,0.5,0.25")

@@ -234,6 +234,7 @@ def write_out(
     data: dict[str, Any] = {"cohort": "phantom" if synthetic else "LiTS", "synthetic": synthetic, "size": size}
     for name, (slices, cases) in [("train", (360, 20)), *list(COHORTS.items())[:2]]:
         data |= {f"{name}_slices": slices, f"{name}_cases": cases}
+    data["blind_tumor_iou"] = {"validation": 0.05, "test": 0.06} | ({"external": 0.07} if external else {})
     data |= {"external": external_data, "split_sha256": "ab" * 32, "split_rule": "by patient"}
     systems = [
         {"model": model, "loss": loss, "status": "failed" if (model, loss) in failures else "ok"}
@@ -253,7 +254,9 @@ def write_out(
     }
     environment |= {"system": "Linux", "processor": "made up", "cores": 2}
     summary = {"schema": 1, "preset": "demo", "seed": seed, "data": data, "systems": systems, "rows": kept(rows(seed))}
-    write(out / "summary.json", {**summary, "environment": environment, "timing_s": {"evaluate": 12.0}})
+    trained_on = {"git_commit": "1" * 40, "processor": "made up", "cores": 2, "keras_backend": "tensorflow"}
+    summary |= {"environment": environment, "trained_on": [trained_on], "timing_s": {"evaluate": 12.0}}
+    write(out / "summary.json", summary)
     write(out / "curves.json", {"schema": 1, "curves": kept(curves(seed))})
     stages = [(stage, name) for stage in ("one_step", "liver", "tumor") for name in ("ce", "balanced")]
     training = {"schema": 1, "preset": "demo", "seed": seed, "synthetic": synthetic, "settings": {"dropout": 0.5}}

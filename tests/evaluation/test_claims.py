@@ -32,7 +32,9 @@ def test_liver_close_to_one():
     rows = [row(model, loss, "liver", iou=0.9) for model, loss in SYSTEMS]
     found = claims.liver_close_to_one(evidence(rows))
     assert verdict(found) == HOLDS
-    assert "one-step, balanced: 0.950 / 0.900 / 0.950" in found["cohorts"]["test"]["how_much"]
+    assert (
+        "one-step, balanced: pixel accuracy 0.950, IoU 0.900, Rand index 0.950" in found["cohorts"]["test"]["how_much"]
+    )
     assert "n = 3 cases, 20 slices; few cases" in found["cohorts"]["test"]["how_much"]
     assert found["cohorts"]["external"] == {"verdict": UNTESTED, "how_much": "no such cohort in this run"}
     rows[2]["iou"] = 0.899
@@ -53,6 +55,32 @@ def test_sequential_better_on_tumors(tumor, liver, outcome):
     assert verdict(found) == outcome
     text = found["cohorts"]["test"]["how_much"]
     assert f"tumor IoU sequential {tumor[1]:.3f} - one-step {tumor[0]:.3f} = {tumor[1] - tumor[0]:+.3f}" in text
+
+
+def test_what_marking_the_whole_liver_would_score_is_named():
+    rows = [row(model, "balanced", "tumor", iou=v) for model, v in (("one_step", 0.05), ("sequential", 0.3))]
+    rows += [row(model, "balanced", "liver") for model in ("one_step", "sequential")]
+    for blind, words in ((0.05, "IoU 0.050, one-step is not above that"), (0.04, "IoU 0.040 (")):
+        found = claims.sequential_better_on_tumors(evidence(rows, blind_tumor_iou={"test": blind}))
+        assert words in found["cohorts"]["test"]["how_much"]
+
+
+@pytest.mark.parametrize(("balanced", "outcome"), [(7, HOLDS), (6, FAILS), (5, FAILS)])
+def test_balanced_loss_detects(balanced, outcome):
+    cases = [
+        {"cohort": "test", "model": model, "loss": loss, "target": "tumor", "threshold_rule": "roc"}
+        | {"tp": str(tp), "fn": str(10 - tp), "fp": "3"}
+        for model in ("one_step", "sequential")
+        for loss, tp in (("ce", 6), ("balanced", balanced))
+        for _ in range(2)  # two cases, pooled
+    ]
+    found = claims.balanced_loss_detects(evidence([], cases=cases))
+    assert verdict(found) == outcome
+    text = f"one-step sensitivity balanced 0.{balanced}00, cross-entropy 0.600; false positive pixels 6, 6"
+    assert text in found["cohorts"]["test"]["how_much"]
+    assert verdict(claims.balanced_loss_detects(evidence([], cases=cases[2:]))) in (UNTESTED, FAILS)
+    healthy = [{**case, "tp": "0", "fn": "0"} for case in cases]
+    assert verdict(claims.balanced_loss_detects(evidence([], cases=healthy))) == UNTESTED
 
 
 def test_missing_side_is_not_tested_and_says_why():
@@ -89,7 +117,7 @@ def test_roc_threshold_improves():
     assert verdict(claims.roc_threshold_improves(evidence(half + roc[1:]))) == UNTESTED
 
 
-@pytest.mark.parametrize(("inside", "outcome"), [(50, HOLDS), (51, FAILS)])
+@pytest.mark.parametrize(("inside", "outcome"), [(499, HOLDS), (500, FAILS)])
 def test_most_pixels_decided(inside, outcome):
     counts = {"n_positive": 100, "n_negative": 900, "n_restricted_positive": 20, "n_restricted_negative": inside - 20}
     curves = [{"cohort": "test", "model": m, "loss": loss, "target": "tumor", **counts} for m, loss in SYSTEMS]
@@ -106,7 +134,9 @@ def test_small_weight_best_rauc():
     assert found["cohorts"]["validation"]["how_much"].startswith("best at ratio 1 (rAUC by ratio: 1: 0.900, 3.3: 0.870")
     assert found["cohorts"]["validation"]["how_much"].endswith("1 failed")
     made["points"][2]["rauc"] = 0.95
-    assert verdict(claims.small_weight_best_rauc(evidence([], training={"sweep": made})), "validation") == FAILS
+    refuted = claims.small_weight_best_rauc(evidence([], training={"sweep": made}))
+    assert verdict(refuted, "validation") == FAILS
+    assert "0.0500 above the best small one" in refuted["cohorts"]["validation"]["how_much"]
     for nothing in ({}, {"sweep": None}, {"sweep": {"epochs": 1, "points": made["points"][:2]}}):
         assert verdict(claims.small_weight_best_rauc(evidence([], training=nothing)), "validation") == UNTESTED
 
@@ -156,7 +186,7 @@ def test_number_never_rounds_to_one():
 def test_judge_names_claim_and_measure(tmp_path):
     results = read_results(write_out(tmp_path / "out"))
     found = judge(results.evidence)
-    assert len(found) == len({claim["id"] for claim in found}) == 8
+    assert len(found) == len({claim["id"] for claim in found}) == 9
     for claim in found:
         assert claim["claim"].startswith("Section ")
         assert claim["measure"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 from nibabel import orientations
 
-from data.files import write_json
+from data.files import read_json, write_json
 from data.volumes import read_image
-from evaluation.predict import segment
+from evaluation.predict import choose_system, segment
 from evaluation.systems import System, load_system
 from tests.conftest import Command
 
@@ -32,7 +33,7 @@ def threshold_network(scale: float, offset: float) -> keras.Model:
 
 def make_run(path: Path, scaling: str) -> Path:
     """Make a run whose L answers HU > 0 and whose T answers HU < 50 (of a liver with median 100), inside M."""
-    write_json(path / "run.json", {"schema": 1, "size": SIZE, "split_sha256": ""})
+    write_json(path / "run.json", {"schema": 1, "size": SIZE, "split_sha256": "", "synthetic": True})
     # L sees (HU + 100) / 500: HU 0 is 0.2. T sees HU / 200 (50 is 0.25), or (HU - 100) / 40 (50 is -1.25).
     networks = {
         "liver": (threshold_network(100, -20), {"window_hu": [-100, 400]}),
@@ -44,10 +45,28 @@ def make_run(path: Path, scaling: str) -> Path:
     for stage, (model, inputs) in networks.items():
         thresholds = {stage: {"0.5": 0.5, "roc": 0.5, "iou": 0.5}}
         record = {"status": "ok", "why": "", "thresholds": thresholds, **inputs}
+        record["validation"] = {stage: {"iou_at_roc": 0.5}}
         (path / stage / "ce").mkdir(parents=True)
         model.save(path / stage / "ce" / "best.keras")
         write_json(path / stage / "ce" / "record.json", record)
     return path
+
+
+def test_the_phase_with_the_better_validation_tumors_is_taken(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", "window")
+    for stage in ("liver", "tumor"):
+        shutil.copytree(path / stage / "ce", path / stage / "balanced")
+    record_path = path / "tumor" / "balanced" / "record.json"
+    record = read_json(record_path)
+    for change, expected in (
+        ({}, "ce"),  # a tie
+        ({"validation": {"tumor": {"iou_at_roc": 0.6}}}, "balanced"),
+        ({"validation": {"tumor": {"iou_at_roc": 0.6}}, "status": "collapsed"}, "ce"),
+    ):
+        write_json(record_path, {**record, **change})
+        assert choose_system(path, "sequential", None).loss == expected
+    write_json(record_path, record)
+    assert choose_system(path, "sequential", "balanced").loss == "balanced"
 
 
 @pytest.fixture(scope="module")

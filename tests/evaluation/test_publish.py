@@ -62,6 +62,18 @@ def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert f"{mean:.3f} ± {sd:.3f}" in line.split("|")[6]
 
 
+def test_nothing_is_lost_where_a_figure_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "README.md").write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
+    monkeypatch.setattr(published, "ROOT", tmp_path)
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
+    old = tmp_path / "published" / "x" / "summary-seed7.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    with pytest.raises(InputError, match=r"fig_.*\.png: no such figure"):
+        publish("x", [write_out(tmp_path / "run")])
+    assert [path.name for path in old.parent.iterdir()] == [old.name]
+
+
 def test_missing_block_is_refused() -> None:
     with pytest.raises(InputError, match="no block"):
         rewritten("nothing here", "x", "")

@@ -379,6 +379,25 @@ def test_reduced_curve_keeps_ends_and_shape():
     assert thin.area() == pytest.approx(curve.area(), abs=1e-3)
 
 
+def test_reduced_curve_keeps_its_shape_on_a_logarithmic_axis():
+    rng = np.random.default_rng(3)
+    reference = rng.random(400_000) < 0.02
+    curve = histogram_of(expit(rng.normal(np.where(reference, 1.0, -5.0), 2.0)), reference).roc()
+    lowest = 1e-4
+    thin = reduce_curve(curve, 200, lowest)
+    # The left end of what is drawn: everything up to the lowest FPR lies on the border.
+    left = curve.true_positive_rate[curve.false_positive_rate <= lowest][-1]
+    assert left > 0.05
+    assert left in thin.true_positive_rate
+    at = np.geomspace(lowest, 1, 500)
+    drawn = np.interp(np.log(at), np.log(np.maximum(thin.false_positive_rate, lowest)), thin.true_positive_rate)
+    true = np.interp(at, curve.false_positive_rate, curve.true_positive_rate)
+    assert np.max(np.abs(drawn - true)) < 0.01
+    linear = reduce_curve(curve, 200)
+    ramp = np.interp(np.log(at), np.log(np.maximum(linear.false_positive_rate, lowest)), linear.true_positive_rate)
+    assert np.max(np.abs(ramp - true)) > 0.02  # why the axis must be known
+
+
 def test_reduced_curve_leaves_out_only_points_on_the_line():
     corner = Roc(np.array([0, 0, 0, 0.5, 1.0]), np.array([0, 0.25, 1.0, 1.0, 1.0]), np.array([1, 0.8, 0.6, 0.4, 0.2]))
     thin = reduce_curve(corner)

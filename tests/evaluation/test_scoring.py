@@ -1,0 +1,57 @@
+"""What becomes of probabilities: the argmax rule, curves, the blind score, the choice of slices to show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation.evaluate import blind_tumor_iou
+from evaluation.examples import rank
+from evaluation.roc import ProbabilityHistogram
+from evaluation.scoring import curve, most_probable
+from evaluation.systems import System
+
+THRESHOLDS = {"0.5": 0.5, "roc": 0.3, "iou": 0.6}
+
+
+def test_most_probable_class_by_hand() -> None:
+    classes = np.array([[0.5, 0.3, 0.2], [0.3, 0.4, 0.3], [0.2, 0.3, 0.5], [0.4, 0.3, 0.3], [0.375, 0.25, 0.375]])
+    liver, tumor = 1 - classes[:, 0], classes[:, 2]
+    # The last is a tie of other and tumor: the first class wins, as np.argmax does.
+    np.testing.assert_array_equal(most_probable(liver, tumor), [0, 1, 2, 0, 0])
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_a_cohort_of_one_class_has_no_curve_and_no_area(positive: bool) -> None:
+    histogram = ProbabilityHistogram()
+    histogram.add(np.array([0.1, 0.4, 0.9]), np.full(3, positive))
+    system = System("one_step", "ce", {"one_step": {"thresholds": {"tumor": THRESHOLDS}}}, {})
+    made = curve(system, "external", "tumor", histogram)
+    assert (made["full"], made["restricted"], made["auc"], made["rauc"]) == (None, None, None, None)
+    assert made["points"]["roc"]["tpr"] == (pytest.approx(2 / 3) if positive else None)
+
+
+def case(cohort: str, target: str, tp: int, fn: int, model: str = "one_step", rule: str = "0.5") -> dict[str, Any]:
+    key = {"cohort": cohort, "model": model, "loss": "ce", "target": target, "threshold_rule": rule}
+    return {**key, "tp": tp, "fn": fn}
+
+
+def test_blind_tumor_iou_by_hand() -> None:
+    rows = [case("test", "liver", 60, 20), case("test", "tumor", 1, 3), case("test", "liver", 20, 0)]
+    rows += [case("test", "tumor", 0, 1), case("external", "liver", 0, 0), case("external", "tumor", 0, 0)]
+    other = [{**row, "model": "sequential"} for row in rows] + [{**row, "threshold_rule": "roc"} for row in rows]
+    assert blind_tumor_iou([*rows, *other]) == {"test": 5 / 100}
+
+
+def test_slices_are_ranked_by_tumor_iou_among_those_that_hold_tumor() -> None:
+    def one(row: int, iou: float, tp: int, fn: int, **change: Any) -> dict[str, Any]:
+        key = {"cohort": "test", "target": "tumor", "model": "sequential", "loss": "ce", "case": "volume-1"}
+        return {**key, "row": row, "iou": iou, "tp": tp, "fn": fn, **change}
+
+    slices = [one(0, 0.2, 1, 4), one(1, 0.9, 9, 1), one(2, 1.0, 0, 0), one(3, 0.0, 0, 5), one(4, 0.5, 3, 1)]
+    slices += [one(5, 0.95, 9, 1, **change) for change in ({"target": "liver"}, {"cohort": "external"}, {"loss": "x"})]
+    slices += [one(6, 0.99, 9, 1, model="one_step")]
+    assert [row["row"] for row in rank(slices, "sequential", "ce")] == [1, 4, 0, 3]
+    assert rank(slices, "one_step", "balanced") == []
