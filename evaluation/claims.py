@@ -56,6 +56,14 @@ class Evidence:
                 return found
         return None
 
+    def pixels(self, cohort: str, model: str, loss: str, target: str) -> dict[str, int]:
+        """Return {"tp", "fp", "fn"} over all cases of a cohort, rule roc; all 0 where there is none."""
+        key, total = (cohort, model, loss, target, "roc"), dict.fromkeys(("tp", "fp", "fn"), 0)
+        for case in self.cases:
+            if key == tuple(case[name] for name in ("cohort", "model", "loss", "target", "threshold_rule")):
+                total = {name: count + int(case[name]) for name, count in total.items()}
+        return total
+
     def absent(self, model: str, loss: str) -> str:
         """Say why a score of that system is missing."""
         why = self.failures.get((model, loss))
@@ -197,27 +205,16 @@ def balanced_loss_best(evidence: Evidence) -> dict[str, Any]:
 
 def balanced_loss_detects(evidence: Evidence) -> dict[str, Any]:
     """The balanced loss helps to detect the lesion."""
-    found: dict[tuple[str, str, str], list[int]] = {}
-    for case in evidence.cases:
-        if case["target"] == "tumor" and case["threshold_rule"] == "roc":
-            counts = found.setdefault((case["cohort"], case["model"], case["loss"]), [0, 0, 0])
-            for index, name in enumerate(("tp", "fn", "fp")):
-                counts[index] += int(case[name])
 
     def parts(cohort: str) -> Iterable[Part]:
         for model in MODELS:
-            sides = {loss: found.get((cohort, model, loss)) for loss in LOSSES}
-            missing = [loss for loss, side in sides.items() if side is None or side[0] + side[1] == 0]
-            if missing:
-                yield None, evidence.absent(model, missing[0])
+            ce, balanced = (evidence.pixels(cohort, model, loss, "tumor") for loss in LOSSES)
+            if not (ce["tp"] + ce["fn"] and balanced["tp"] + balanced["fn"]):
+                yield None, evidence.absent(model, "balanced" if ce["tp"] + ce["fn"] else "ce")
                 continue
-            recall = {loss: side[0] / (side[0] + side[1]) for loss, side in sides.items() if side}
-            wrong = {loss: side[2] for loss, side in sides.items() if side}
-            text = f"{NAMES[model]} sensitivity balanced {number(recall['balanced'])}, "
-            text += (
-                f"cross-entropy {number(recall['ce'])}; false positive pixels {wrong['balanced']:,}, {wrong['ce']:,}"
-            )
-            yield recall["balanced"] > recall["ce"], text
+            before, after = (side["tp"] / (side["tp"] + side["fn"]) for side in (ce, balanced))
+            text = f"{NAMES[model]} sensitivity balanced {number(after)}, cross-entropy {number(before)}; "
+            yield after > before, text + f"false positive pixels {balanced['fp']:,}, {ce['fp']:,}"
 
     return {
         "id": "balanced_loss_detects",
@@ -312,30 +309,23 @@ def small_weight_best_rauc(evidence: Evidence) -> dict[str, Any]:
 
 def one_step_misclassifies(evidence: Evidence) -> dict[str, Any]:
     """The one-step model is prone to misclassification, especially in tumors."""
-    wrong: dict[tuple[str, str, str], list[int]] = {}
-    for case in evidence.cases:
-        if case["loss"] == "balanced" and case["threshold_rule"] == "roc":
-            errors = wrong.setdefault((case["cohort"], case["model"], case["target"]), [0, 0, 0])
-            for index, name in enumerate(("fp", "fn", "tp")):
-                errors[index] += int(case[name])
 
     def parts(cohort: str) -> Iterable[Part]:
-        found = {key[1:]: errors for key, errors in wrong.items() if key[0] == cohort}
-        missing = [model for model in MODELS if (model, "tumor") not in found]
+        tumor = {model: evidence.pixels(cohort, model, "balanced", "tumor") for model in MODELS}
+        missing = [model for model, found in tumor.items() if not any(found.values())]
         if missing:
             yield None, "; ".join(evidence.absent(model, "balanced") for model in missing)
             return
-        sums = [sum(found[model, "tumor"][:2]) for model in MODELS]
+        wrong = {model: found["fp"] + found["fn"] for model, found in tumor.items()}
         texts = [
-            f"{NAMES[model]} {total:,} wrong tumor pixels ({found[model, 'tumor'][0]:,} false positive, "
-            f"{found[model, 'tumor'][1]:,} false negative)"
-            for model, total in zip(MODELS, sums, strict=True)
+            f"{NAMES[model]} {wrong[model]:,} wrong tumor pixels ({tumor[model]['fp']:,} false positive, "
+            f"{tumor[model]['fn']:,} false negative)"
+            for model in MODELS
         ]
-        outcome = sums[0] > sums[1]
-        if all((model, "liver") in found for model in MODELS):
-            liver = [sum(found[model, "liver"][:2]) for model in MODELS]
-            texts.append(f"liver {liver[0]:,} against {liver[1]:,}")
-        yield outcome, "; ".join(texts) + evidence.against_blind(cohort)
+        livers = [evidence.pixels(cohort, model, "balanced", "liver") for model in MODELS]
+        if all(any(found.values()) for found in livers):
+            texts.append("liver " + " against ".join(f"{found['fp'] + found['fn']:,}" for found in livers))
+        yield wrong["one_step"] > wrong["sequential"], "; ".join(texts) + evidence.against_blind(cohort)
 
     return {
         "id": "one_step_misclassifies",
