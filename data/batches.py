@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from data.augment import augmented
 from data.backend import keras
 from data.masks import LiverMasks
 from data.scaling import tumor_input, window
@@ -24,18 +25,24 @@ class SliceBatches(keras.utils.PyDataset):
         load: (case, row) -> input (rows, columns) float32 and target (rows, columns) uint8.
         batch_size: slices a batch; the last one may be smaller.
         seed: order of the slices, another one each epoch; None keeps the order as given.
+        augment: change each slice at random (`data.augment`), another way each epoch; needs a seed.
 
     Each item is input (batch, rows, columns, 1) float32 and target of the same shape.
 
     Raises:
-        ValueError: `slices` is empty.
+        ValueError: `slices` is empty, or `augment` comes without a seed.
     """
 
-    def __init__(self, slices: Sequence[Slice], load: Load, batch_size: int, seed: int | None = None) -> None:
+    def __init__(
+        self, slices: Sequence[Slice], load: Load, batch_size: int, seed: int | None = None, augment: bool = False
+    ) -> None:
         super().__init__()
         if not slices:
             raise ValueError("slices must hold at least one slice, got none")
+        if augment and seed is None:
+            raise ValueError("augment needs a seed")
         self.slices, self.load, self.batch_size, self.seed = list(slices), load, batch_size, seed
+        self.augment = augment
         self.go_to_epoch(0)
 
     def __len__(self) -> int:
@@ -43,10 +50,16 @@ class SliceBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        pairs = [self.load(self.slices[position]) for position in chosen]
+        pairs = [self._pair(position) for position in chosen]
         inputs = np.stack([pair[0] for pair in pairs])[..., np.newaxis]
         targets = np.stack([pair[1] for pair in pairs])[..., np.newaxis]
         return inputs, targets.astype(np.float32)
+
+    def _pair(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        inputs, target = self.load(self.slices[position])
+        if self.augment:
+            return augmented(inputs, target, np.random.default_rng([self.seed or 0, self._epoch, position]))
+        return inputs, target
 
     def go_to_epoch(self, epoch: int) -> None:
         """Take the order of that epoch (from 0), so that a resumed run sees what it would have seen."""

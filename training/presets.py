@@ -44,6 +44,7 @@ class Preset:
     one_step_epochs: tuple[int, int] = stated((50, 30), "2.4: cross-entropy, then balanced")
     liver_epochs: tuple[int, int] = assumed((300, 30), "2.4 states 300; the balanced phase as in one-step")
     tumor_epochs: tuple[int, int] = assumed((600, 30), "2.4 states 600; the balanced phase as in one-step")
+    augment: bool = assumed(False, "the paper mentions none; True: data.augment")
     liver_window_hu: tuple[float, float] = assumed((-100.0, 400.0), "3.1: 'intensity values between' is cut off")
     tumor_window_hu: tuple[float, float] = assumed((0.0, 200.0), "2.3 windows pointwise; a liver window")
     tumor_scaling: str = assumed("choose", "the scaling is lost: window or liver_median, by validation IoU")

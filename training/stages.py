@@ -130,7 +130,7 @@ def train_phase(
     batch = run.preset.batch_size
     fitted = fit_phase(
         model,
-        SliceBatches(train_slices, load, batch, seed=run.seed),
+        SliceBatches(train_slices, load, batch, seed=run.seed, augment=run.preset.augment),
         SliceBatches(validation_slices, load, batch),
         recipe,
         run.folder(stage, name),
