@@ -238,7 +238,7 @@ def class_weight(results: Results) -> Figure | str:
         axes.set(ylabel=label, xlabel="class weight, tumor to rest")
         _mark_failed(axes, failed)
         axes.set_xscale("log")
-    panels[2].set_ylim(0, 1)
+    panels[2].set_ylim(0, 1.04)
     best = max((p for p in fine if p["rauc"] is not None), key=lambda p: p["rauc"], default=None)
     if best:
         panels[0].plot([best["ratio"]], [best["rauc"]], "o", color=BLUE, markersize=9, markerfacecolor="none")
