@@ -123,9 +123,10 @@ def _roc_panel(axes: Axes, curves: Sequence[dict[str, Any]], which: str) -> None
         axes.tick_params(axis="x", which="minor", length=0)
     axes.set(xlim=(LOWEST_DRAWN_FPR if full else 0, 1), ylim=(0, 1.01), xlabel="false positive rate")
     title = "AUC" if full else "rAUC"
-    box = axes.legend(handles=handles, title=title, loc="lower right", title_fontsize=SMALL, labelspacing=0.25)
-    box.set_frame_on(True)
-    box.get_frame().set(linewidth=0, alpha=0.8)
+    # On the logarithmic axis few curves reach the upper left; where one does, it is drawn over the box.
+    place = "upper left" if full else "lower right"
+    box = axes.legend(handles=handles, title=title, loc=place, title_fontsize=SMALL, labelspacing=0.25)
+    box.set_zorder(1)
 
 
 def _steps(low: float, high: float, count: int) -> list[float]:
