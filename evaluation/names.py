@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 COHORTS = ("validation", "test", "external")
 TARGETS = ("liver", "tumor")
 LOSSES = ("ce", "balanced")
@@ -25,3 +27,10 @@ NAMES = {
     "rauc": "rAUC",
 }
 """How tables and figures spell them."""
+
+SYNTHETIC = "SYNTHETIC PHANTOM"
+
+
+def origin(source: dict[str, Any]) -> str:
+    """Name the data of a cohort from its entry in `summary.json`: `phantom, SYNTHETIC PHANTOM` or `lits`."""
+    return source["cohort"] + (f", {SYNTHETIC}" if source["synthetic"] else "")

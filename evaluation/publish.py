@@ -19,11 +19,10 @@ from typing import Any
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.claims import judge
-from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, TARGETS
+from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, origin
 from evaluation.spread import check_comparable
 from evaluation.tables import (
     HOW_SCORED,
-    SYNTHETIC,
     blind_line,
     markdown_table,
     read_results,
@@ -78,7 +77,7 @@ def caption(records: Sequence[Record]) -> str:
     ]
     external = data["external"]
     if external:
-        sets.append(f"{external['slices']} external slices of {external['cases']} cases ({_origin(external)})")
+        sets.append(f"{external['slices']} external slices of {external['cases']} cases ({origin(external)})")
     minutes = [f"{sum(record['summary']['timing_s'].values()) / 60:.0f}" for record in records]
     trained = [entry for record in records for entry in record["summary"]["trained_on"]]
     machines = sorted({f"{entry['cores']} cores of {entry['processor']}" for entry in trained})
@@ -87,7 +86,7 @@ def caption(records: Sequence[Record]) -> str:
     seeds = ", ".join(str(record["summary"]["seed"]) for record in records)
     spread = "; cells are mean ± SD over the seeds" if len(records) > 1 else ""
     return (
-        f"Data: {_origin(data)}, {data['size']} px; {', '.join(sets)}. "
+        f"Data: {origin(data)}, {data['size']} px; {', '.join(sets)}. "
         f"Preset `{summary['preset']}`, seed {seeds}{spread}. {HOW_SCORED} "
         f"Training and evaluation took {', '.join(minutes)} minutes on {' and '.join(machines)} "
         f"(backend {', '.join(backends)}; trained at commit {', '.join(commits)}).\n\n"
@@ -142,10 +141,6 @@ def _counted(verdicts: Sequence[str]) -> str:
         return verdicts[0]
     held, tested = verdicts.count("holds"), len(verdicts) - verdicts.count("not tested")
     return f"holds in {held} of {tested} seeds"
-
-
-def _origin(data: Record) -> str:
-    return data["cohort"] + (f", {SYNTHETIC}" if data["synthetic"] else "")
 
 
 def _cell(records: Sequence[Record], cohort: str, target: str, loss: str, model: str, rule: str, metric: str) -> str:

@@ -18,11 +18,10 @@ from typing import Any
 from data.command import InputError, Parser, run_command
 from data.files import write_text
 from evaluation.claims import FAILS, HOLDS, UNTESTED, judge
-from evaluation.names import KEYS, NAMES
+from evaluation.names import KEYS, NAMES, SYNTHETIC
 from evaluation.tables import (
     HOW_SCORED,
     NO_PAPER_NUMBERS,
-    SYNTHETIC,
     Results,
     markdown_table,
     order,

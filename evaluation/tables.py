@@ -20,11 +20,10 @@ from typing import Any
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.claims import Evidence, Row, judge, number, system
-from evaluation.names import COHORTS, KEYS, LOSSES, MODELS, NAMES, RULES, TARGETS
+from evaluation.names import COHORTS, KEYS, LOSSES, MODELS, NAMES, RULES, SYNTHETIC, TARGETS, origin
 
 SCHEMA = 1
 METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
-SYNTHETIC = "SYNTHETIC PHANTOM"
 NO_PAPER_NUMBERS = "The paper's own Table 1 numbers are not available; none are shown."
 HOW_SCORED = "Scores pooled over all pixels of a cohort; thresholds chosen on validation data."
 
@@ -62,8 +61,7 @@ class Results:
     def origin(self, cohort: str) -> str:
         """Name the data of a cohort: `phantom, SYNTHETIC PHANTOM` or `LiTS`."""
         data = self.summary["data"]
-        source = data["external"] if cohort == "external" else data
-        return source["cohort"] + (f", {SYNTHETIC}" if source["synthetic"] else "")
+        return origin(data["external"] if cohort == "external" else data)
 
     def sample(self, cohort: str) -> tuple[int, int]:
         """Return (slices, cases) of a cohort."""

@@ -210,14 +210,14 @@ def judge(possible: dict[str, ProbabilityHistogram], diverged: bool) -> dict[str
     """
     reasons, notes = ["the loss became not finite"] if diverged else [], []
     for target, histogram in possible.items():
-        auc = histogram.auc()
+        auc, at_half = histogram.auc(), histogram.counts(0.5)
         if histogram.counts(0.01).tp == 0:
             reasons.append(f"{target}: no {target} pixel of the validation set has a probability above 0.01")
         elif logit_spread(histogram) < SAME_LOGIT:
             reasons.append(f"{target}: the same probability for every pixel that could be {target}")
         elif auc is not None and auc <= CHANCE_AUC:
             notes.append(f"{target}: no better than chance, AUC {auc:.3f} among the pixels that could be {target}")
-        elif histogram.counts(0.5).tp + histogram.counts(0.5).fp == 0:
+        elif at_half.tp + at_half.fp == 0:
             notes.append(f"{target}: background everywhere at a threshold of 0.5")
     status = "diverged" if diverged else "collapsed" if reasons else "ok"
     return {"status": status, "why": "; ".join(reasons), "note": "; ".join(notes)}

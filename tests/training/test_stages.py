@@ -21,6 +21,7 @@ from evaluation.roc import ProbabilityHistogram
 from tests.conftest import Command
 from training.callbacks import Checkpoint, read_log
 from training.liver import find_livers
+from training.presets import PRESETS
 from training.run import Run, open_run
 from training.stages import blind_ious, judge, train_phase, validation_histograms
 from training.tumor import choose_scaling, train_tumor
@@ -321,7 +322,7 @@ def test_saturated_start_is_found_to_have_collapsed(store: Store, tmp_path: Path
         (("--set", "depth=3"), "no field depth"),
         (("--set", "filters='x'"), "filters must be of the kind of 8"),
         (("--set", "filters=True"), "filters must be of the kind of 8"),
-        (("--set", "liver_epochs=(2.5,1)"), "liver_epochs must be of the kind of ("),
+        (("--set", "liver_epochs=(2.5,1)"), f"liver_epochs must be of the kind of {PRESETS['smoke'].liver_epochs}"),
         (("--set", "liver_window_hu=(0,)"), "liver_window_hu must be of the kind of (-100.0, 400.0)"),
         (("--set", "subset=(1,2,3)"), "data.prepare --subset decides it"),
         (("--set", "size=64"), "its slices of 32 px are not those of preset smoke+size=32+size=64, 64 px"),
