@@ -41,7 +41,6 @@ class Checkpoint(keras.callbacks.Callback):
         if not state_path.is_file():
             return
         state = read_json(state_path)
-        model.optimizer.build(model.trainable_variables)
         model.load_weights(self.folder / f"last-{state['epochs_done']}.weights.h5")
         for variable, seed in zip(_dropout_seeds(model), state["dropout_seeds"], strict=True):
             variable.assign(seed)

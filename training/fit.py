@@ -69,6 +69,8 @@ def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
         metrics=iou_metrics(recipe.target),
         jit_compile=False if on_cpu else "auto",
     )
+    # Variables that come up in the first step make TensorFlow trace it twice, a second or more a phase.
+    trained.optimizer.build(trained.trainable_variables)
     return trained
 
 

@@ -84,7 +84,7 @@ def open_from_command_line(stage: str, description: str) -> tuple[Run, list[str]
 
 
 def open_run(
-    path: Path, store_path: Path, preset_name: str, seed: int, changes: Sequence[str] = (), stage: str = "liver"
+    path: Path, store_path: Path, preset_name: str, seed: int, changes: Sequence[str], stage: str
 ) -> Run:
     """Open a run directory, or make it.
 

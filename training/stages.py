@@ -13,7 +13,7 @@ from data.command import InputError
 from data.files import write_json
 from evaluation.metrics import iou
 from evaluation.roc import BIN_WIDTH, ProbabilityHistogram, best_iou, choose_thresholds
-from models.inference import predict_slices
+from models.inference import BATCH_SIZE, predict_slices
 from models.sequential import one_step_probabilities
 from models.unet import unet
 from training.callbacks import discard_resume_files
@@ -127,11 +127,10 @@ def train_phase(
     )
     weights_text = ", ".join(f"{weight:.3g}" for weight in weights)
     print(f"{stage} {name}: {recipe.epochs} epochs of {len(train_slices)} slices, class weights {weights_text}")
-    batch = run.preset.batch_size
     fitted = fit_phase(
         model,
-        SliceBatches(train_slices, load, batch, seed=run.seed, augment=run.preset.augment),
-        SliceBatches(validation_slices, load, batch),
+        SliceBatches(train_slices, load, run.preset.batch_size, seed=run.seed, augment=run.preset.augment),
+        SliceBatches(validation_slices, load, BATCH_SIZE),
         recipe,
         run.folder(stage, name),
     )

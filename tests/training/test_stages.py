@@ -43,7 +43,7 @@ TINY = (
 
 
 def open_tiny(path: Path, store: Store, *changes: str) -> Run:
-    return open_run(path, store.path, "smoke", 0, (*TINY, *changes))
+    return open_run(path, store.path, "smoke", 0, (*TINY, *changes), "liver")
 
 
 def train_liver(run: Run, phase: str = "ce", **options: Any) -> dict[str, Any]:
@@ -375,10 +375,10 @@ def test_a_split_without_tumor_is_refused_before_the_run_exists(
 
 def test_run_directory_of_another_preset_seed_or_folder_is_refused(finished: Run, store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run directory of another preset: smoke"):
-        open_run(finished.path, store.path, "demo", 0, ["size=32"])
+        open_run(finished.path, store.path, "demo", 0, ["size=32"], "liver")
     with pytest.raises(InputError, match="run directory of another seed: 0, not 1"):
-        open_run(finished.path, store.path, "smoke", 1, TINY)
+        open_run(finished.path, store.path, "smoke", 1, TINY, "liver")
     (tmp_path / "photo.txt").write_text("mine")
     with pytest.raises(InputError, match="not a run directory, and not empty"):
-        open_run(tmp_path, store.path, "smoke", 0, TINY)
+        open_run(tmp_path, store.path, "smoke", 0, TINY, "liver")
     assert [path.name for path in tmp_path.iterdir()] == ["photo.txt"]
