@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage() {
     cat <<'HELP'
-bash reproduce.sh [--preset smoke|demo|mini|paper|paper-short] [--data DIR] [--external DIR] [--out DIR] [--seed N]
+bash reproduce.sh [--preset smoke|demo|mini|mini-augmented|paper|paper-short] [--data DIR] [--external DIR] [--out DIR] [--seed N]
                   [--test N,N] [--validation N,N] [--same-patient N,N]
                   [--ignore-label-affine] [--allow-non-hu] [--setup]
 
@@ -96,11 +96,8 @@ if [ -n "$external" ]; then
         ${check_flags[@]+"${check_flags[@]}"}
     external_store=(--external "$out/store-external")
 fi
-stage=(--store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed")
-python -m training.one_step "${stage[@]}"
-python -m training.liver "${stage[@]}"
-python -m training.tumor "${stage[@]}"
-python -m training.sweep "${stage[@]}"
+# One-step, liver, tumor, sweep; each has its own command too (training.one_step and so on).
+python -m training.all_stages --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
 python -m evaluation.evaluate --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
 python -m evaluation.figures --out "$out"
 python -m evaluation.tables --out "$out"

@@ -6,10 +6,10 @@ import numpy as np
 from skimage.transform import AffineTransform, warp
 
 # Assumed, about what patients and scanners differ by.
-ROTATION_DEG = 10.0
-SCALE = 1.15  # from 1 / SCALE to SCALE
-SHIFT = 0.08  # of the side
-GAIN = 0.1  # of the input's values: contrast
+ROTATION_DEG = 15.0
+SCALE = 1.3  # from 1 / SCALE to SCALE; the field of view of LiTS volumes differs by 1.6
+SHIFT = 0.1  # of the side
+GAIN = 0.2  # of the input's values: contrast
 
 
 def augmented(inputs: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -336,6 +336,7 @@ def training_markdown(results: Results) -> str:
     text = "# Training\n\n" + "  \n".join(caption(results)) + "\n\n"
     headings = ("stage", "phase", "status", "class weights", "parameters", "epochs", "best epoch", "seconds")
     text += markdown_table([*headings, "s / epoch", "peak memory (MiB)"], cost, left=4)
+    text += "\nPeak memory is that of the training process up to the end of the phase.\n"
     text += "\n## Thresholds (chosen on validation data)\n\n"
     text += markdown_table(("stage", "phase", "target", *RULES[1:]), chosen, left=3)
     return text + _trials(results) + _machine(results)

@@ -11,7 +11,9 @@ import numpy as np
 BATCH_SIZE = 8  # slices a network predicts at once; more are no faster on a CPU
 
 
-def predict_slices(model: keras.Model, inputs: Iterable[np.ndarray], batch_size: int = BATCH_SIZE) -> Iterator[np.ndarray]:
+def predict_slices(
+    model: keras.Model, inputs: Iterable[np.ndarray], batch_size: int = BATCH_SIZE
+) -> Iterator[np.ndarray]:
     """Yield the probabilities of one slice after another.
 
     The last batch is filled up with zeros, so that the backend compiles one shape only.

@@ -145,6 +145,23 @@ def test_second_call_does_only_what_is_not_done(out: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in kept} == before
 
 
+def test_each_stage_has_its_own_command(out: Path, tmp_path: Path, run_module: Command) -> None:
+    flags = ("--store", out / "store", "--preset", "smoke")
+    for stage in ("one_step", "liver", "tumor", "sweep"):
+        done = run_module(f"training.{stage}", "--run", out / "run", *flags)
+        assert done.returncode == 0, done.stderr
+        assert set(done.stdout.split("\n")) <= {
+            f"{stage} ce: already done",
+            f"{stage} balanced: already done",
+            "sweep: already done",
+            "",
+        }
+    own = ("--run", tmp_path / "run", *flags, "--set", "one_step_epochs=(1,1)")
+    assert run_module("training.one_step", *own, "--phase", "ce").returncode == 0
+    assert json.loads((tmp_path / "run" / "one_step" / "ce" / "record.json").read_text())["fit"]["epochs"] == 1
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.is_dir()] == ["one_step"]
+
+
 def test_predict_segments_a_volume_of_the_cohort(out: Path, tmp_path: Path, run_module: Command) -> None:
     volume = out / "phantom" / "volume-3.nii.gz"
     labels = tmp_path / "labels.nii.gz"

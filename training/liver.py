@@ -8,6 +8,7 @@ second network trains on (paper 2.3), and the median HU inside each case's mask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from data.backend import load_network
@@ -21,7 +22,15 @@ from training.stages import train_phase
 
 def main() -> None:
     """Train the phases that are not finished yet, and write their masks."""
-    run, phases = open_from_command_line("liver", "Train the first network of the sequential model (paper 2.2).")
+    train(*open_from_command_line("liver", "Train the first network of the sequential model (paper 2.2)."))
+
+
+def train(run: Run, phases: Sequence[str]) -> None:
+    """Train those of the phases that are not finished yet, and write their masks.
+
+    Raises:
+        InputError: a phase diverged.
+    """
     load = whole_slice_loader(run.store, "liver", run.preset.liver_window_hu)
     for phase in phases:
         record = train_phase(run, "liver", phase, load, extra={"window_hu": list(run.preset.liver_window_hu)})

@@ -83,9 +83,7 @@ def open_from_command_line(stage: str, description: str) -> tuple[Run, list[str]
     return run, [arguments.phase] if arguments.phase else list(PHASES)
 
 
-def open_run(
-    path: Path, store_path: Path, preset_name: str, seed: int, changes: Sequence[str], stage: str
-) -> Run:
+def open_run(path: Path, store_path: Path, preset_name: str, seed: int, changes: Sequence[str], stage: str) -> Run:
     """Open a run directory, or make it.
 
     Raises:

@@ -35,6 +35,7 @@ SAME_LOGIT = 0.05  # assumed: probabilities that differ by about a hundredth of 
 
 def build_network(run: Run, stage: str) -> keras.Model:
     """Build the stage's U-Net in the preset's precision, where the machine has it; the run's seed draws weights."""
+    keras.backend.clear_session()  # what the phase before holds
     keras.utils.set_random_seed(run.seed)
     keras.config.set_dtype_policy(usable_precision(run.preset.precision))
     classes = 3 if STAGE_TARGET[stage] == "classes" else 1

@@ -22,6 +22,11 @@ from training.tumor import train_tumor
 def main() -> None:
     """Train every weight that is not finished yet, and write the result."""
     run, _ = open_from_command_line("sweep", "Sweep the class weight of the balanced loss (second network).")
+    sweep(run)
+
+
+def sweep(run: Run) -> None:
+    """Train every weight that is not finished yet, and write RUN/tumor/sweep.json."""
     path = run.path / "tumor" / "sweep.json"
     if path.is_file():
         print("sweep: already done")

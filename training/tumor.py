@@ -8,6 +8,7 @@ uses the masks of the same phase of `training.liver`, which must be finished.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ SCALINGS = ("window", "liver_median")
 
 def main() -> None:
     """Choose the scaling of the input if the preset asks for it, then train the phases not finished yet."""
-    run, phases = open_from_command_line("tumor", "Train the second network of the sequential model (paper 2.2).")
+    train(*open_from_command_line("tumor", "Train the second network of the sequential model (paper 2.2)."))
+
+
+def train(run: Run, phases: Sequence[str]) -> None:
+    """Train those of the phases that are not finished yet."""
     for phase in phases:
         train_tumor(run, phase, phase)
 
