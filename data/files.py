@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,18 +39,26 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, needs: Iterable[str] = ()) -> Any:
     """Read a JSON file of the project.
 
+    Args:
+        path: the file.
+        needs: keys that it must hold.
+
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, is not JSON, or lacks a key.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a JSON file ({error})") from None
+    missing = [key for key in needs if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise InputError(f"{path}: damaged, it lacks {', '.join(map(repr, missing))}")
+    return content
 
 
 def sha256_of_file(path: Path) -> str:

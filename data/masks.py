@@ -29,7 +29,7 @@ class LiverMasks:
             InputError: `masks.json` is missing.
         """
         self.folder = folder
-        content = read_json(folder / "masks.json")
+        content = read_json(folder / "masks.json", ("s1", "median_hu"))
         self.s1: float = content["s1"]
         self._medians: dict[str, float | None] = content["median_hu"]
         self._open: dict[str, np.ndarray] = {}

@@ -160,7 +160,7 @@ class StoreWriter:
         file = self._cases / case / "case.json"
         if not file.is_file():
             return None
-        record = read_json(file)
+        record = read_json(file, ("made_from", "entry"))
         return record["entry"] if record["made_from"] == made_from else None
 
     def write_case(

@@ -7,6 +7,7 @@ words the file's axes are turned to ('L', 'P', 'S') and then reversed.
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
@@ -27,6 +28,7 @@ from data.files import replacing
 
 CHUNK_SLICES = 16
 NO_TISSUE_HU = -200.0
+LEAST_RANGE_HU = 50.0  # water and liver differ by as much; a standardised picture spans less
 SAME_PLACE = 0.25  # of the smallest voxel edge; headers written with few digits stay below it
 LABEL_ATOL = 1e-3  # float label files carry rounding of their scale factor
 
@@ -70,7 +72,7 @@ class Volume:
     def _voxels(self) -> np.ndarray:
         """The unscaled voxels, a canonical view (n_slices, rows, columns) of what the file holds."""
         try:
-            raw = self._image.dataobj.get_unscaled()
+            raw = _unscaled(self.path, self._image.dataobj)
         except MemoryError:
             raise InputError(f"{self.path}: its header announces more voxels than memory holds") from None
         except _READ_ERRORS as error:
@@ -123,6 +125,23 @@ class Volume:
     def header_copy(self) -> Any:
         """Return a copy of the NIfTI header (geometry, units, form codes) for writing on the same grid."""
         return self._image.header.copy()
+
+
+def _unscaled(path: Path, voxels: Any) -> np.ndarray:
+    """Read the voxels as stored; a .gz to its very end, where its checksum stands (nibabel stops before it)."""
+    if path.suffix != ".gz":
+        return np.asarray(voxels.get_unscaled())
+    with gzip.open(path) as file:
+        file.read(voxels.offset)
+        raw = np.empty(voxels.shape, voxels.dtype, order="F")
+        unread = raw.reshape(-1, order="F").view(np.uint8).data
+        while unread and (n_bytes := file.readinto(unread)):
+            unread = unread[n_bytes:]
+        if unread:
+            raise EOFError(f"{len(unread):,} bytes of its voxels are missing")
+        while file.read(2**20):
+            pass
+    return raw
 
 
 def open_volume(path: Path, on: Volume | None = None) -> Volume:
@@ -194,8 +213,9 @@ def check_hu(volume: Volume, allow_non_hu: bool = False) -> None:
     """Check that the values of a CT volume can be Hounsfield units.
 
     Raises:
-        InputError: NaN or infinity; no value above -200 HU (no tissue); all values within 0..1 or 0..255
-            (a rescaled picture), unless `allow_non_hu`.
+        InputError: NaN or infinity; no value above -200 HU (no tissue); unless `allow_non_hu`, all values within 0..1
+            or 0..255 (a rescaled picture), none below 0 (no rescale intercept), or all within 50 of another
+            (standardised).
     """
     low, high = volume.value_range
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -205,6 +225,17 @@ def check_hu(volume: Volume, allow_non_hu: bool = False) -> None:
     for top in (1, 255):
         if low >= 0 and high <= top and not allow_non_hu:
             raise InputError(f"{volume.path}: all values lie within 0..{top}, so not HU (--allow-non-hu takes them)")
+    if allow_non_hu:
+        return
+    if low >= 0:
+        raise InputError(
+            f"{volume.path}: no value below 0, so not HU: is the rescale intercept missing? (--allow-non-hu takes them)"
+        )
+    if high - low < LEAST_RANGE_HU:
+        raise InputError(
+            f"{volume.path}: values from {low:g} to {high:g}, so not HU: a standardised picture? "
+            "(--allow-non-hu takes them)"
+        )
 
 
 def check_label(volume: Volume) -> None:

@@ -2,15 +2,17 @@
 
 A claim is a small function of an `Evidence`; it gives a verdict per cohort with the numbers of both sides.
 Where a system collapsed or a score is missing the verdict is "not tested", unless what there is contradicts
-the claim already. The paper's own numbers (its Table 1) are not available: the claims are its words.
+the claim already. So it is where a claim would hold only because a network finds tumors no better than marking
+the whole liver (`evidence.BLIND_MARGIN`). The paper's own numbers (its Table 1) are not available: the claims
+are its words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from evaluation.evidence import Evidence, Part, number, system
 from evaluation.names import COHORTS, LOSSES, MODELS, NAMES
 
 HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
@@ -19,87 +21,6 @@ HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
 CLOSE_TO_ONE = 0.9
 MOST_PIXELS = 0.5
 SMALL_WEIGHTS = 2
-FEW_CASES = 10
-
-Row = dict[str, Any]
-Part = tuple[bool | None, str]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the claims are judged on.
-
-    Attributes:
-        rows: scores of `summary.json`; a failed system has none.
-        cases: rows of `cases.csv` (values may be text).
-        curves: entries of `curves.json`.
-        training: content of `training.json`.
-        cohorts: the cohorts that were scored.
-        failures: why a system has no rows, by (model, loss).
-        blind_tumor_iou: by cohort, the tumor IoU of marking the whole reference liver as tumor.
-    """
-
-    rows: Sequence[Row]
-    cases: Sequence[Row] = ()
-    curves: Sequence[Row] = ()
-    training: dict[str, Any] = field(default_factory=dict)
-    cohorts: Sequence[str] = COHORTS
-    failures: dict[tuple[str, str], str] = field(default_factory=dict)
-    blind_tumor_iou: dict[str, float] = field(default_factory=dict)
-
-    def value(self, metric: str, cohort: str, model: str, loss: str, target: str, rule: str = "roc") -> float | None:
-        """Return one score, or None where it is missing or undefined."""
-        key = (cohort, model, loss, target, rule)
-        for row in self.rows:
-            if key == tuple(row[name] for name in ("cohort", "model", "loss", "target", "threshold_rule")):
-                found: float | None = row[metric]
-                return found
-        return None
-
-    def pixels(self, cohort: str, model: str, loss: str, target: str) -> dict[str, int]:
-        """Return {"tp", "fp", "fn"} over all cases of a cohort, rule roc; all 0 where there is none."""
-        key, total = (cohort, model, loss, target, "roc"), dict.fromkeys(("tp", "fp", "fn"), 0)
-        for case in self.cases:
-            if key == tuple(case[name] for name in ("cohort", "model", "loss", "target", "threshold_rule")):
-                total = {name: count + int(case[name]) for name, count in total.items()}
-        return total
-
-    def absent(self, model: str, loss: str) -> str:
-        """Say why a score of that system is missing."""
-        why = self.failures.get((model, loss))
-        return f"{system(model, loss)}: " + (f"no result ({why})" if why else "no score")
-
-    def against_blind(self, cohort: str) -> str:
-        """Say what marking the whole liver as tumor would score, and which model, balanced, is not above it."""
-        blind = self.blind_tumor_iou.get(cohort)
-        if blind is None:
-            return ""
-        sides = {model: self.value("iou", cohort, model, "balanced", "tumor") for model in MODELS}
-        below = [NAMES[model] for model, side in sides.items() if side is not None and side <= blind]
-        text = f"; marking the whole liver as tumor would give IoU {number(blind)}"
-        return text + (f", {' and '.join(below)} is not above that" if below else "")
-
-    def sample(self, cohort: str) -> str:
-        """Say how many cases and slices a cohort's scores stand on."""
-        for row in self.rows:
-            if row["cohort"] == cohort:
-                few = "; few cases" if row["n_cases"] < FEW_CASES else ""
-                return f"n = {row['n_cases']} cases, {row['n_slices']} slices{few}"
-        return "n unknown"
-
-
-def system(model: str, loss: str) -> str:
-    """Name a system for readers: `one-step, balanced`."""
-    return f"{NAMES[model]}, {NAMES[loss]}"
-
-
-def number(value: float) -> str:
-    """Write a score with three decimals, four near 1, and never 1.000 for less than 1."""
-    if 0.9995 <= value < 1:
-        return f"{value:.4f}" if value < 0.99995 else ">0.9999"
-    if 0 < value < 0.0005:
-        return "<0.001"
-    return f"{value:.3f}"
 
 
 def combined(parts: Iterable[Part]) -> dict[str, str]:
@@ -164,7 +85,8 @@ def sequential_better_on_tumors(evidence: Evidence) -> dict[str, Any]:
             gains[target] = second - first
             texts.append(f"{target} IoU sequential {number(second)} - one-step {number(first)} = {second - first:+.3f}")
         outcome = gains["tumor"] > max(0.0, gains["liver"])
-        yield outcome, "; ".join(texts) + evidence.against_blind(cohort)
+        text = "; ".join(texts) + evidence.against_blind(cohort)
+        yield evidence.unless_blind(outcome, text, cohort, "one_step", "balanced")
 
     return {
         "id": "sequential_better_on_tumors",
@@ -183,14 +105,14 @@ def balanced_loss_best(evidence: Evidence) -> dict[str, Any]:
         for model in MODELS:
             for metric in ("iou", "rand_index"):
                 sides = {loss: evidence.value(metric, cohort, model, loss, "tumor") for loss in LOSSES}
-                yield gain(NAMES[model] + " " + NAMES[metric], model, sides)
+                yield gain(cohort, NAMES[model] + " " + NAMES[metric], model, sides)
 
-    def gain(what: str, model: str, sides: dict[str, float | None]) -> Part:
+    def gain(cohort: str, what: str, model: str, sides: dict[str, float | None]) -> Part:
         ce, balanced = sides["ce"], sides["balanced"]
         if ce is None or balanced is None:
             return None, evidence.absent(model, "ce" if ce is None else "balanced")
         text = f"{what} balanced {number(balanced)}, cross-entropy {number(ce)} ({balanced - ce:+.4f})"
-        return balanced > ce, text
+        return evidence.unless_blind(balanced > ce, text, cohort, model, "balanced")
 
     return {
         "id": "balanced_loss_best",
@@ -214,7 +136,8 @@ def balanced_loss_detects(evidence: Evidence) -> dict[str, Any]:
                 continue
             before, after = (side["tp"] / (side["tp"] + side["fn"]) for side in (ce, balanced))
             text = f"{NAMES[model]} sensitivity balanced {number(after)}, cross-entropy {number(before)}; "
-            yield after > before, text + f"false positive pixels {balanced['fp']:,}, {ce['fp']:,}"
+            text += f"false positive pixels {balanced['fp']:,}, {ce['fp']:,}"
+            yield evidence.unless_blind(after > before, text, cohort, model, "balanced")
 
     return {
         "id": "balanced_loss_detects",
@@ -238,7 +161,7 @@ def roc_threshold_improves(evidence: Evidence) -> dict[str, Any]:
                     yield (None, evidence.absent(model, loss))
                 else:
                     text = f"{system(model, loss)}: {number(roc)} against {number(half)} at 0.5 ({roc - half:+.3f})"
-                    yield roc > half, text
+                    yield evidence.unless_blind(roc > half, text, cohort, model, loss)
 
     return {
         "id": "roc_threshold_improves",
@@ -325,7 +248,8 @@ def one_step_misclassifies(evidence: Evidence) -> dict[str, Any]:
         livers = [evidence.pixels(cohort, model, "balanced", "liver") for model in MODELS]
         if all(any(found.values()) for found in livers):
             texts.append("liver " + " against ".join(f"{found['fp'] + found['fn']:,}" for found in livers))
-        yield wrong["one_step"] > wrong["sequential"], "; ".join(texts) + evidence.against_blind(cohort)
+        text = "; ".join(texts) + evidence.against_blind(cohort)
+        yield evidence.unless_blind(wrong["one_step"] > wrong["sequential"], text, cohort, "one_step", "balanced")
 
     return {
         "id": "one_step_misclassifies",

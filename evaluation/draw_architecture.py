@@ -14,7 +14,8 @@ from evaluation.draw_slices import Examples, label_image, read_examples, windowe
 from evaluation.draw_style import BLACK, GREY, LIVER, SMALL, TUMOR, WIDTH, footer, new_figure
 from evaluation.draw_unet import Frame, arrow, draw_unet, legend_entries
 from evaluation.names import NAMES
-from evaluation.tables import Results, readable_threshold
+from evaluation.results import Results
+from evaluation.tables import readable_threshold
 
 SIDE = 1.0  # inches of an example image
 Point = tuple[float, float]

@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-from evaluation.claims import system
 from evaluation.draw_style import (
     BLACK,
     BLUE,
@@ -28,9 +27,11 @@ from evaluation.draw_style import (
     footer,
     new_figure,
 )
+from evaluation.evidence import system
 from evaluation.names import LOSSES, MODELS
+from evaluation.results import Results
 from evaluation.roc import LOWEST_DRAWN_FPR
-from evaluation.tables import Results, readable
+from evaluation.tables import readable
 
 BAR_COLOURS = {
     ("one_step", "ce"): "#F2B58A",

@@ -15,7 +15,8 @@ from matplotlib.patches import Patch, Rectangle
 from data.files import read_json
 from evaluation.draw_style import GREEN, LIVER, SMALL, TUMOR, footer, new_figure
 from evaluation.names import MODELS, NAMES
-from evaluation.tables import Results, readable
+from evaluation.results import Results
+from evaluation.tables import readable
 
 NO_EXAMPLES = "no examples.json and examples.npz in this run"
 ARRAYS = ("hu", "label", *MODELS)

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data.files import replacing
-from evaluation.tables import Results
+from evaluation.results import Results
 
 WIDTH = 7.2  # inches: two columns of a journal
 DPI = 200

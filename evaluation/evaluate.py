@@ -24,9 +24,9 @@ from data.store import Store
 from evaluation.examples import write_examples
 from evaluation.history import phase_seconds, training_environments, write_training
 from evaluation.names import LOSSES, MODELS, TARGETS
+from evaluation.results import order
 from evaluation.scoring import CaseScores, case_rows, curve, pooled_histogram, score_cohort, slice_rows, table_rows
 from evaluation.systems import System, finished_systems, load_system, read_run
-from evaluation.tables import order
 
 Cohorts = dict[str, Store]
 

@@ -18,7 +18,7 @@ from evaluation.draw_architecture import one_step_workflow, sequential_architect
 from evaluation.draw_scores import class_weight, learning_curves, roc, roc_liver, table1_bars
 from evaluation.draw_slices import network_inputs, overlays
 from evaluation.draw_style import save, style
-from evaluation.tables import Results, read_results
+from evaluation.results import Results, read_results
 
 # Each returns the figure, or why this run has none.
 FIGURES: dict[str, Callable[[Results], Figure | str]] = {

@@ -11,6 +11,7 @@ MODELS = ("one_step", "sequential")
 STAGES = {"one_step": ("one_step",), "sequential": ("liver", "tumor")}
 ARGMAX = "argmax"
 RULES = (ARGMAX, "0.5", "roc", "iou")
+METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
 KEYS = ("cohort", "target", "loss", "model", "threshold_rule")
 """What names a row of Table 1."""
 

@@ -84,7 +84,7 @@ def choose_system(run: Path, model: str, loss: str | None) -> System:
 
 def validation_tumor_iou(run: Path, model: str, loss: str) -> float:
     """Return what the record of the phase says of its tumors on validation data; -1 where it is no result."""
-    records = [read_json(run / stage / loss / "record.json") for stage in STAGES[model]]
+    records = [read_json(run / stage / loss / "record.json", ("status", "validation")) for stage in STAGES[model]]
     if any(record["status"] != "ok" for record in records):
         return -1.0
     return float(records[-1]["validation"]["tumor"]["iou_at_roc"])

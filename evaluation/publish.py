@@ -20,15 +20,9 @@ from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.claims import judge
 from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, origin
+from evaluation.results import notes_lines, read_results
 from evaluation.spread import check_comparable
-from evaluation.tables import (
-    HOW_SCORED,
-    blind_line,
-    markdown_table,
-    read_results,
-    readable,
-    scaling_line,
-)
+from evaluation.tables import HOW_SCORED, blind_line, markdown_table, readable, scaling_line
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(__file__).resolve().parent / "published"
@@ -58,14 +52,15 @@ def block(name: str, records: Sequence[Record]) -> str:
 
 
 def failures(records: Sequence[Record]) -> list[str]:
-    """Return a sentence for every system whose scores are no result, and so are not in the table."""
+    """Return a sentence for every system whose scores are no result (not in the table), or that sees little."""
     lines = []
     for record in records:
         for system in record["summary"]["systems"]:
             if system["status"] != "ok":
                 name = f"{NAMES[system['model']]}, {NAMES[system['loss']]}"
                 lines.append(f"**Seed {record['summary']['seed']}: {name}: no result: {system['why']}.**")
-    return lines
+        lines += [f"Seed {record['summary']['seed']}: {line}" for line in notes_lines(record["training"])]
+    return [" ".join(lines)] if lines else []
 
 
 def caption(records: Sequence[Record]) -> str:

@@ -19,15 +19,8 @@ from data.command import InputError, Parser, run_command
 from data.files import write_text
 from evaluation.claims import FAILS, HOLDS, UNTESTED, judge
 from evaluation.names import KEYS, NAMES, SYNTHETIC
-from evaluation.tables import (
-    HOW_SCORED,
-    NO_PAPER_NUMBERS,
-    Results,
-    markdown_table,
-    order,
-    read_results,
-    readable,
-)
+from evaluation.results import Results, order, read_results
+from evaluation.tables import HOW_SCORED, NO_PAPER_NUMBERS, markdown_table, readable
 
 METRICS = ("iou", "dice", "rauc")
 COLUMNS = ("mean", "sd", "min", "max")

@@ -117,7 +117,7 @@ def load_system(run: Path, model: str, loss: str) -> System:
         folder = run / stage / loss
         if not (folder / "record.json").is_file():
             raise InputError(f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})")
-        records[stage] = read_json(folder / "record.json")
+        records[stage] = read_json(folder / "record.json", ("status", "why", "thresholds", "validation", "window_hu"))
         if records[stage]["status"] != "diverged":
             networks[stage] = load_network(folder / "best.keras")
     return System(model, loss, records, networks)
@@ -149,7 +149,7 @@ def read_run(run: Path) -> dict[str, Any]:
     """
     if not (run / "run.json").is_file():
         raise InputError(f"{run}: not a run directory (no run.json in it)")
-    content: dict[str, Any] = read_json(run / "run.json")
+    content: dict[str, Any] = read_json(run / "run.json", ("size", "synthetic"))
     return content
 
 

@@ -13,126 +13,18 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.command import InputError, Parser, run_command
-from data.files import read_json, write_json, write_text
-from evaluation.claims import Evidence, Row, judge, number, system
-from evaluation.names import COHORTS, KEYS, LOSSES, MODELS, NAMES, RULES, SYNTHETIC, TARGETS, origin
+from data.command import Parser, run_command
+from data.files import write_json, write_text
+from evaluation.claims import judge
+from evaluation.evidence import Row, number, system
+from evaluation.names import KEYS, METRICS, NAMES, RULES, SYNTHETIC
+from evaluation.results import SCHEMA, Results, notes_lines, read_results
 
-SCHEMA = 1
-METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
 NO_PAPER_NUMBERS = "The paper's own Table 1 numbers are not available; none are shown."
 HOW_SCORED = "Scores pooled over all pixels of a cohort; thresholds chosen on validation data."
-
-
-@dataclass(frozen=True)
-class Results:
-    """What `evaluation.evaluate` recorded in one folder; scores of failed systems are left out.
-
-    Attributes:
-        path: the folder OUT.
-        summary, training: content of the files of that name.
-        rows: scores, sorted by cohort, target, loss, model and rule.
-        curves, cases: entries of `curves.json` and `cases.csv`.
-    """
-
-    path: Path
-    summary: dict[str, Any]
-    training: dict[str, Any]
-    rows: list[Row]
-    curves: list[Row]
-    cases: list[Row]
-
-    @property
-    def failures(self) -> dict[tuple[str, str], str]:
-        """Why a system's scores are no result, by (model, loss): `collapsed: why`."""
-        failed = (entry for entry in self.summary["systems"] if entry["status"] != "ok")
-        return {(e["model"], e["loss"]): f"{e['status']}: {e['why']}".rstrip(": ") for e in failed}
-
-    @property
-    def cohorts(self) -> list[str]:
-        """The cohorts of the run, in the order of the tables."""
-        external = self.summary["data"]["external"]
-        return [cohort for cohort in COHORTS if cohort != "external" or external is not None]
-
-    def origin(self, cohort: str) -> str:
-        """Name the data of a cohort: `phantom, SYNTHETIC PHANTOM` or `LiTS`."""
-        data = self.summary["data"]
-        return origin(data["external"] if cohort == "external" else data)
-
-    def sample(self, cohort: str) -> tuple[int, int]:
-        """Return (slices, cases) of a cohort."""
-        data = self.summary["data"]
-        if cohort == "external":
-            return data["external"]["slices"], data["external"]["cases"]
-        return data[f"{cohort}_slices"], data[f"{cohort}_cases"]
-
-    @property
-    def label(self) -> str:
-        """Name the run in one line: data of every cohort, preset, seed."""
-        origins: dict[str, list[str]] = {}
-        for cohort in self.cohorts:
-            origins.setdefault(self.origin(cohort), []).append(cohort)
-        data = "; ".join(f"{origin} ({' and '.join(cohorts)})" for origin, cohorts in origins.items())
-        return f"{data}; preset {self.summary['preset']}, seed {self.summary['seed']}"
-
-    @property
-    def evidence(self) -> Evidence:
-        """What the claims are judged on."""
-        blind = self.summary["data"].get("blind_tumor_iou", {})
-        return Evidence(self.rows, self.cases, self.curves, self.training, self.cohorts, self.failures, blind)
-
-
-def order(row: Row) -> tuple[int, ...]:
-    """Sort key of a row: cohort, target, loss, model, rule, each in the order of the tables."""
-    orders = (COHORTS, TARGETS, LOSSES, MODELS, RULES)
-    return tuple(
-        choices.index(row[key]) if row[key] in choices else len(choices)
-        for key, choices in zip(KEYS, orders, strict=True)
-    )
-
-
-def _read(path: Path, needed: Iterable[str]) -> Any:
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"{path}: expected schema {SCHEMA}, got {found!r}")
-    for key in needed:
-        if key not in content:
-            raise InputError(f"{path}: has no {key!r}; run python -m evaluation.evaluate again")
-    return content
-
-
-def read_results(path: Path) -> Results:
-    """Read what `evaluation.evaluate` wrote into `path`.
-
-    Raises:
-        InputError: a file is missing, is not what it should be, or has another schema.
-    """
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder; it is written by python -m evaluation.evaluate")
-    summary = _read(path / "summary.json", ("preset", "seed", "data", "systems", "rows"))
-    training = _read(path / "training.json", ("phases", "sweep", "scaling", "architectures"))
-    curves = _read(path / "curves.json", ("curves",))["curves"]
-    try:
-        with (path / "cases.csv").open(encoding="utf-8", newline="") as file:
-            cases = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise InputError(f"{path / 'cases.csv'}: no such file") from None
-    wanted = {*KEYS, *METRICS, "threshold", "n_cases", "n_slices"}
-    for row in summary["rows"]:
-        if not wanted <= row.keys():
-            raise InputError(f"{path / 'summary.json'}: a row has no {min(wanted - row.keys())!r}")
-    failed = {(entry["model"], entry["loss"]) for entry in summary["systems"] if entry["status"] != "ok"}
-    # The writer leaves them out already; a score of a collapsed network must not slip through.
-    rows, curves, cases = (
-        [row for row in entries if (row["model"], row["loss"]) not in failed]
-        for entries in (summary["rows"], curves, cases)
-    )
-    return Results(path, summary, training, sorted(rows, key=order), curves, cases)
 
 
 def readable(value: float | None) -> str:
@@ -233,6 +125,7 @@ def table1_markdown(results: Results) -> str:
             text += "No scores.\n"
         for (model, loss), why in results.failures.items():
             text += f"\n**{system(model, loss)}: {why}: NOT A RESULT, no scores.**\n"
+    text += "".join(f"\n{line}\n" for line in notes_lines(results.training))
     if "external" not in results.cohorts:
         text += "\n## External\n\nThis run has no external cohort.\n"
     rules = "argmax: most probable class; 0.5; roc: Youden's J on the restricted ROC curve; iou: best validation IoU"
@@ -365,7 +258,11 @@ def _trials(results: Results) -> str:
 
 def scaling_line(scaling: dict[str, Any]) -> str:
     """Return the sentence on the trial that chose the scaling of the second input."""
-    tried = ", ".join(f"{name} {readable(iou)}" for name, iou in scaling["validation_iou"].items())
+    status = scaling.get("status", {})
+    failed = {name: f" ({found}, no result)" for name, found in status.items() if found != "ok"}
+    tried = ", ".join(
+        f"{name} {readable(iou)}{failed.get(name, '')}" for name, iou in scaling["validation_iou"].items()
+    )
     return (
         f"Scaling of the second network's input, by validation IoU after {scaling['epochs']} epochs: "
         f"{tried}; chosen: {scaling['chosen']}."

@@ -54,7 +54,7 @@ class Run:
         if not self.is_done(stage, phase):
             command = f"python -m training.{stage} --phase {phase}"
             raise InputError(f"{self.path}: phase {phase} of {stage} is not finished; run {command} first")
-        content: dict[str, Any] = read_json(self.folder(stage, phase) / "record.json")
+        content: dict[str, Any] = read_json(self.folder(stage, phase) / "record.json", ("status", "fit", "thresholds"))
         return content
 
 

@@ -69,12 +69,15 @@ def choose_scaling(run: Run) -> str:
         return run.preset.tumor_scaling
     path: Path = run.path / "tumor" / "scaling.json"
     if not path.is_file():
-        reached = {}
+        reached, status = {}, {}
         for scaling in SCALINGS:
             record = train_tumor(run, "ce", f"trial_{scaling}", scaling, run.preset.trial_epochs)
             reached[scaling] = record["validation"].get("tumor", {"best_iou": 0.0})["best_iou"]
-        best = max(SCALINGS, key=lambda scaling: reached[scaling])
-        content = {"schema": 1, "epochs": run.preset.trial_epochs, "validation_iou": reached, "chosen": best}
+            status[scaling] = record["status"]
+        # A trial that collapsed or diverged wins only over another one that did.
+        best = max(SCALINGS, key=lambda scaling: (status[scaling] == "ok", reached[scaling]))
+        content = {"schema": 1, "epochs": run.preset.trial_epochs, "validation_iou": reached}
+        content |= {"status": status, "chosen": best}
         write_json(path, content)
         print(f"tumor: scaling {best} chosen, validation IoU {reached}")
     return str(read_json(path)["chosen"])

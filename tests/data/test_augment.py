@@ -22,7 +22,7 @@ def test_input_and_target_move_together_and_differ_from_before() -> None:
         assert (image.dtype, target.dtype, image.shape) == (np.float32, np.uint8, label.shape)
         assert set(np.unique(target)) == {0, 2}
         gain = image.max()
-        assert 0.9 - 1e-6 <= gain <= 1.1 + 1e-6
+        assert abs(gain - 1) <= data.augment.GAIN + 1e-6
         # Half of the blob's height is its border, up to the rounding of the nearest pixel. Its perimeter is about 60
         # pixels: a target moved otherwise by one pixel would differ in some 40.
         assert np.count_nonzero((image > gain / 2) != (target == 2)) < 20

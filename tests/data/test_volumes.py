@@ -184,6 +184,8 @@ IMAGE_FAULTS = {
     "beyond float32": (lambda path: save(path, ct().astype(float) * 1e300), "infinity"),
     "0..1": (lambda path: save(path, (ct() > 0).astype(np.float32) / 2), "0..1"),
     "0..255": (lambda path: save(path, (ct() > 0).astype(np.uint8) * 200), "0..255"),
+    "no intercept": (lambda path: save(path, (ct() - ct().min()).astype(np.uint16) + 300), "no value below 0"),
+    "standardised": (lambda path: save(path, (ct() / 500).astype(np.float32)), "standardised"),
     "no tissue": (lambda path: save(path, np.full((4, 5, 3), -200, np.int16)), "no tissue"),
 }
 
@@ -204,6 +206,17 @@ def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
     _truncated_gzip(tmp_path / "volume-0.nii")
     with pytest.raises(InputError, match=r"volume-0\.nii\.gz: the voxels cannot be read"):
         read_image(tmp_path / "volume-0.nii.gz")
+
+
+def test_a_gzip_whose_checksum_does_not_match_is_refused(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(-999, 999, (30, 20, 9), dtype=np.int16)
+    path = save(tmp_path / "volume-0.nii.gz", voxels)
+    np.testing.assert_array_equal(read_image(path).to_native(read_image(path).slices(0, 9)), voxels)
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # of the CRC-32: the voxels themselves are whole
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"volume-0\.nii\.gz: the voxels cannot be read.*CRC"):
+        read_image(path)
 
 
 def test_a_gzip_name_without_gzip_content_is_refused(tmp_path: Path) -> None:

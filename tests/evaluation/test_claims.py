@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from evaluation import claims
-from evaluation.claims import FAILS, HOLDS, UNTESTED, Evidence, combined, judge, number
-from evaluation.tables import read_results
+from evaluation.claims import FAILS, HOLDS, UNTESTED, combined, judge
+from evaluation.evidence import Evidence, number
+from evaluation.results import read_results
 from tests.evaluation.fake_out import sweep, write_out
 
 SYSTEMS = [(model, loss) for model in ("one_step", "sequential") for loss in ("ce", "balanced")]
@@ -60,9 +61,29 @@ def test_sequential_better_on_tumors(tumor, liver, outcome):
 def test_what_marking_the_whole_liver_would_score_is_named():
     rows = [row(model, "balanced", "tumor", iou=v) for model, v in (("one_step", 0.05), ("sequential", 0.3))]
     rows += [row(model, "balanced", "liver") for model in ("one_step", "sequential")]
-    for blind, words in ((0.05, "IoU 0.050, one-step is not above that"), (0.04, "IoU 0.040 (")):
+    for blind, words, outcome in (
+        (0.05, "IoU 0.050, one-step is not above that", UNTESTED),  # a win over a network that sees nothing
+        (0.04, "IoU 0.040 (", HOLDS),
+        (0.046, "[one-step, balanced sees nothing: tumor IoU 0.050, whole liver 0.046]", UNTESTED),  # less than 1.1
+    ):
         found = claims.sequential_better_on_tumors(evidence(rows, blind_tumor_iou={"test": blind}))
         assert words in found["cohorts"]["test"]["how_much"]
+        assert verdict(found) == outcome
+
+
+def test_a_gain_of_a_network_that_sees_nothing_counts_for_nothing_a_loss_does():
+    def judged(claim, half):
+        rows = [
+            row(model, loss, "tumor", rule, iou=iou, rand_index=iou)
+            for model in ("one_step", "sequential")
+            for loss, iou_roc in (("ce", 0.03), ("balanced", 0.05))
+            for rule, iou in (("roc", iou_roc), ("0.5", half))
+        ]
+        return verdict(claim(evidence(rows, blind_tumor_iou={"test": 0.05})))
+
+    assert judged(claims.roc_threshold_improves, 0.01) == UNTESTED
+    assert judged(claims.roc_threshold_improves, 0.06) == FAILS
+    assert judged(claims.balanced_loss_best, 0.01) == UNTESTED
 
 
 @pytest.mark.parametrize(("balanced", "outcome"), [(7, HOLDS), (6, FAILS), (5, FAILS)])

@@ -15,7 +15,7 @@ from evaluation.draw_architecture import sequential_architecture, sequential_ima
 from evaluation.draw_style import style
 from evaluation.draw_unet import blocks_of, kernel
 from evaluation.figures import FIGURES, draw_all, main
-from evaluation.tables import read_results
+from evaluation.results import read_results
 from tests.evaluation.fake_out import layers, write_out
 
 FAILURES = {("sequential", "balanced"): "all background"}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data.command import InputError
+from evaluation.results import read_results
 from evaluation.spread import claim_counts, main, spread
-from evaluation.tables import read_results
 from tests.evaluation.fake_out import write_out
 
 KEYS = ("cohort", "target", "loss", "model", "threshold_rule")

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from data.command import InputError
+from evaluation.results import read_results
 from evaluation.tables import (
     main,
-    read_results,
     readable,
     readable_threshold,
+    scaling_line,
     table1_csv,
     table1_markdown,
     table1_tex,
@@ -173,6 +174,15 @@ def test_training_table_shows_the_note_of_a_phase(tmp_path):
     noted = [line for line in training_markdown(read_results(out)).splitlines() if "chance" in line]
     assert len(noted) == 1
     assert noted[0].startswith("| tumor | cross-entropy | ok; tumor: no better than chance |")
+    noted = [line for line in table1_markdown(read_results(out)).splitlines() if "chance" in line]
+    assert noted == ["On validation data, sequential, cross-entropy: tumor: no better than chance."]
+
+
+def test_a_scaling_that_failed_its_trial_is_called_so():
+    scaling = {"epochs": 2, "validation_iou": {"window": 0.4, "liver_median": 0.1}, "chosen": "liver_median"}
+    status = {"window": "collapsed", "liver_median": "ok"}
+    assert "window 0.400 (collapsed, no result), liver_median 0.100;" in scaling_line({**scaling, "status": status})
+    assert "window 0.400, liver_median 0.100;" in scaling_line(scaling)
 
 
 def test_training_table(out):

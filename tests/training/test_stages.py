@@ -210,7 +210,26 @@ def test_scaling_is_chosen_by_validation_iou_once(finished: Run) -> None:
         record = finished.record("tumor", f"trial_{scaling}")
         assert record["scaling"] == scaling
         assert record["validation"]["tumor"]["best_iou"] == reached
+    assert content["status"] == {"window": "ok", "liver_median": "ok"}
     assert choose_scaling(finished) == chosen
+
+
+def test_a_scaling_whose_trial_collapsed_does_not_win(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trial(run: Run, phase: str, name: str, scaling: str, epochs: int) -> dict[str, Any]:
+        found = {"window": (0.4, "collapsed"), "liver_median": (0.1, "ok")}[scaling]
+        return {"validation": {"tumor": {"best_iou": found[0]}}, "status": found[1]}
+
+    monkeypatch.setattr("training.tumor.train_tumor", trial)
+    path = finished.path / "tumor" / "scaling.json"
+    kept = path.read_text() if path.exists() else None
+    path.unlink(missing_ok=True)
+    try:
+        assert choose_scaling(finished) == "liver_median"
+        assert json.loads(path.read_text())["status"] == {"window": "collapsed", "liver_median": "ok"}
+    finally:
+        path.unlink()
+        if kept is not None:
+            path.write_text(kept)
 
 
 def test_tumor_needs_the_liver_first(store: Store, tmp_path: Path) -> None:
