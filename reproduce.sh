@@ -5,12 +5,13 @@ set -euo pipefail
 
 usage() {
     cat <<'HELP'
-bash reproduce.sh [--preset smoke|demo|mini|mini-augmented|paper|paper-short] [--data DIR] [--external DIR] [--out DIR] [--seed N]
+bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--seed N]
                   [--test N,N] [--validation N,N] [--same-patient N,N]
                   [--ignore-label-affine] [--allow-non-hu] [--setup]
 
   --preset NAME     smoke (minutes), demo (default, a quarter of an hour on 2 cores), mini (real CT at
-                    128 px, an hour), paper, paper-short (512 px, a GPU); python -m training.presets lists them
+                    128 px, an hour), mini-augmented, paper, paper-short (512 px, a GPU); python -m training.presets
+                    lists them all
   --data DIR        volume-N.nii[.gz] with segmentation-N.nii[.gz]; default: the synthetic phantom
   --external DIR    a second cohort of the same layout, only tested on; default: the external phantom, where
                     the cohort is the phantom, else none
@@ -102,6 +103,7 @@ python -m evaluation.evaluate --run "$out/run" --store "$out/store" ${external_s
 python -m evaluation.figures --out "$out"
 python -m evaluation.tables --out "$out"
 echo
+echo "time      $((SECONDS / 60)) min $((SECONDS % 60)) s, this call"
 echo "scores    $out/summary.json, cases.csv, slices.csv"
 echo "tables    $out/tables/"
 echo "figures   $out/figures/"

@@ -11,7 +11,7 @@ import pytest
 from data.store import Store
 from tests.conftest import Command
 
-CHANGES = ("size=32", "filters=4", "poolings=2", "liver_epochs=(2,1)")
+CHANGES = ("size=32", "filters=4", "poolings=2", "liver_epochs=(2,1)", "one_step_epochs=(1,1)")
 SMALL = ("--preset", "smoke", *(part for change in CHANGES for part in ("--set", change)))
 
 
@@ -22,7 +22,7 @@ def test_smoke_training_runs_on_another_backend(
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed (it is no requirement)")
     arguments = ("--store", store.path, "--run", tmp_path / "run", *SMALL, "--set", "tumor_epochs=(1,1)")
-    for stage in ("liver", "tumor"):
+    for stage in ("one_step", "liver", "tumor"):
         done = run_module(f"training.{stage}", *arguments, "--set", "trial_epochs=1", KERAS_BACKEND=backend)
         assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "tumor" / "balanced" / "record.json").read_text())

@@ -168,7 +168,7 @@ class Mini(Demo):
 class MiniAugmented(Mini):
     """`mini` with augmented training slices, which the paper does not mention, and more epochs for the liver.
 
-    Command: README, "Results on real CT". Time: about 60 minutes on 2 CPU cores. Expected numbers: there.
+    Command: README, "Results on real CT". Time: over an hour on 2 CPU cores. Expected numbers: not measured yet.
     """
 
     name: str = "mini-augmented"
