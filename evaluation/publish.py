@@ -60,7 +60,7 @@ def failures(records: Sequence[Record]) -> list[str]:
                 name = f"{NAMES[system['model']]}, {NAMES[system['loss']]}"
                 lines.append(f"**Seed {record['summary']['seed']}: {name}: no result: {system['why']}.**")
         lines += [f"Seed {record['summary']['seed']}: {line}" for line in notes_lines(record["training"])]
-    return [" ".join(lines)] if lines else []
+    return ["", " ".join(lines)] if lines else []
 
 
 def caption(records: Sequence[Record]) -> str:
