@@ -198,7 +198,7 @@ class Smoke(Demo):
     trial_epochs: int = assumed(2, "seconds on 2 CPU cores")
     sweep_epochs: int = assumed(1, "seconds on 2 CPU cores")
     precision: str = assumed("float32", "as fast where the networks are so small")
-    phantom_cases: tuple[int, int] = assumed((16, 2), "seconds on 2 CPU cores")
+    phantom_cases: tuple[int, int] = assumed((10, 2), "seconds on 2 CPU cores")
 
 
 PRESETS: dict[str, Preset] = {
