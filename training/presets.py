@@ -180,7 +180,7 @@ class MiniAugmented(Mini):
 
 @dataclass(frozen=True)
 class Smoke(Demo):
-    """Every row, table and figure in under 2 minutes on 2 CPU cores: 64 px, 8 filters, few steps.
+    """Every row, table and figure in about 2 minutes on 2 CPU cores: 64 px, 8 filters, few steps.
 
     Command: `bash reproduce.sh --preset smoke`. It shows that everything runs; its scores mean nothing.
     """
