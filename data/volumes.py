@@ -222,11 +222,11 @@ def check_hu(volume: Volume, allow_non_hu: bool = False) -> None:
         raise InputError(f"{volume.path}: voxels must be finite, it holds NaN or infinity")
     if high <= NO_TISSUE_HU:
         raise InputError(f"{volume.path}: no value above {NO_TISSUE_HU:g} HU, so no tissue in it")
-    for top in (1, 255):
-        if low >= 0 and high <= top and not allow_non_hu:
-            raise InputError(f"{volume.path}: all values lie within 0..{top}, so not HU (--allow-non-hu takes them)")
     if allow_non_hu:
         return
+    for top in (1, 255):
+        if low >= 0 and high <= top:
+            raise InputError(f"{volume.path}: all values lie within 0..{top}, so not HU (--allow-non-hu takes them)")
     if low >= 0:
         raise InputError(
             f"{volume.path}: no value below 0, so not HU: is the rescale intercept missing? (--allow-non-hu takes them)"

@@ -10,8 +10,8 @@ from typing import Any
 
 from data.command import InputError
 from data.files import read_json
-from evaluation.evidence import Evidence, Row
-from evaluation.names import COHORTS, KEYS, LOSSES, METRICS, MODELS, NAMES, RULES, STAGES, TARGETS, origin
+from evaluation.evidence import Evidence, Row, system
+from evaluation.names import COHORTS, KEYS, LOSSES, METRICS, MODELS, RULES, STAGES, TARGETS, origin
 
 SCHEMA = 1
 
@@ -84,7 +84,7 @@ def system_notes(training: dict[str, Any]) -> dict[str, str]:
     for phase in training["phases"]:
         for model, stages in STAGES.items():
             if phase["stage"] in stages and phase["phase"] in LOSSES and phase["status"] == "ok" and phase["note"]:
-                name = f"{NAMES[model]}, {NAMES[phase['phase']]}"
+                name = system(model, phase["phase"])
                 notes[name] = "; ".join(filter(None, [notes.get(name), phase["note"]]))
     return notes
 
