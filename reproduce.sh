@@ -6,17 +6,25 @@ set -euo pipefail
 usage() {
     cat <<'HELP'
 bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--seed N]
-                  [--test N,N] [--validation N,N] [--same-patient N,N]
+                  [--cohort NAME] [--external-cohort NAME] [--split FILE] [--shared-patients refuse|drop|allow]
+                  [--test N,N] [--validation N,N] [--same-patient N,N] [--jobs N]
                   [--ignore-label-affine] [--allow-non-hu] [--setup]
 
   --preset NAME     smoke (minutes), demo (default, a quarter of an hour on 2 cores), mini (real CT at
                     128 px, an hour), mini-augmented, paper, paper-short (512 px, a GPU); python -m training.presets
                     lists them all
-  --data DIR        volume-N.nii[.gz] with segmentation-N.nii[.gz]; default: the synthetic phantom
-  --external DIR    a second cohort of the same layout, only tested on; default: the external phantom, where
-                    the cohort is the phantom, else none
+  --data DIR        a cohort: LiTS, Task03_Liver, 3D-IRCADb-01, HCC-TACE-Seg or a folder of pairs; default: the
+                    synthetic phantom
+  --external DIR    a second cohort, only tested on; default: the external phantom, where the cohort is the
+                    phantom, else none
   --out DIR         where everything goes; default out/PRESET
   --seed N          of the training (initialisation, order, dropout); data and split stay the same; default 0
+  --cohort, --external-cohort
+                    their layouts, where they are not recognised; python -m data.prepare --help lists them
+  --split FILE      use this split.json, cases and slices, instead of drawing one
+  --shared-patients what happens to patients that are in both cohorts: refuse (default), drop them from training,
+                    or allow them, and the tables say so
+  --jobs N          cases to prepare at once
   --test, --validation, --same-patient
                     volumes for these sets; volumes of one patient (data.prepare has the same flags)
   --ignore-label-affine, --allow-non-hu
@@ -27,7 +35,8 @@ HELP
 
 fail() { echo "reproduce.sh: $1" >&2; exit 2; }
 
-preset=demo data="" external="" out="" seed=0 setup_only=false split_flags=() check_flags=()
+preset=demo data="" external="" out="" seed=0 setup_only=false
+split_flags=() check_flags=() cohort_flags=() external_flags=() shared_flags=() split=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --help|-h) usage; exit 0 ;;
@@ -41,6 +50,11 @@ while [ $# -gt 0 ]; do
         --external) external=$2 ;;
         --out) out=$2 ;;
         --seed) seed=$2 ;;
+        --cohort) cohort_flags+=("$1" "$2") ;;
+        --external-cohort) external_flags+=(--cohort "$2") ;;
+        --split) split=$2 ;;
+        --shared-patients) shared_flags+=("$1" "$2") ;;
+        --jobs) check_flags+=("$1" "$2") ;;
         --test|--validation|--same-patient) split_flags+=("$1" "$2") ;;
         *) fail "$1: unknown flag; --help lists them" ;;
     esac
@@ -53,7 +67,8 @@ done
 
 # Paths are the user's, relative to where the command was called; the project's modules lie beside this file.
 absolute() { case "$1" in ""|/*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
-data=$(absolute "$data") external=$(absolute "$external") out=$(absolute "$out")
+[ -z "$split" ] || [ -f "$split" ] || fail "--split $split: no such file"
+data=$(absolute "$data") split=$(absolute "$split") external=$(absolute "$external") out=$(absolute "$out")
 cd "$(dirname "${BASH_SOURCE[0]}")"
 out=${out:-$PWD/out/$preset}
 
@@ -89,14 +104,17 @@ if [ -z "$data" ]; then
         python -m data.phantom --out "$external" --cases "${cases#*,}" --size "$size" --external
     fi
 fi
-python -m data.prepare --source "$data" --store "$out/store" --size "$size" ${subset:+--subset "$subset"} \
-    ${split_flags[@]+"${split_flags[@]}"} ${check_flags[@]+"${check_flags[@]}"}
 external_store=()
 if [ -n "$external" ]; then
     python -m data.prepare --source "$external" --store "$out/store-external" --size "$size" --external \
-        ${check_flags[@]+"${check_flags[@]}"}
+        ${external_flags[@]+"${external_flags[@]}"} ${check_flags[@]+"${check_flags[@]}"}
     external_store=(--external "$out/store-external")
+    shared_flags+=(--external-store "$out/store-external")
 fi
+if [ -n "$split" ]; then split_flags+=(--split "$split"); elif [ -n "$subset" ]; then split_flags+=(--subset "$subset"); fi
+python -m data.prepare --source "$data" --store "$out/store" --size "$size" \
+    ${cohort_flags[@]+"${cohort_flags[@]}"} ${split_flags[@]+"${split_flags[@]}"} \
+    ${shared_flags[@]+"${shared_flags[@]}"} ${check_flags[@]+"${check_flags[@]}"}
 # One-step, liver, tumor, sweep; each has its own command too (training.one_step and so on).
 python -m training.all_stages --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
 python -m evaluation.evaluate --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"

@@ -1,74 +1,44 @@
 """From a folder of CT volumes with labels to a slice store.
 
-    python -m data.prepare --source DIR --store DIR [--size 512] [--subset 765,50,50] [--seed 0]
+    python -m data.prepare --source DIR --store DIR [--cohort auto] [--size 512] [--subset 765,50,50] [--seed 0]
 
-DIR holds the LiTS layout: volume-N.nii[.gz] with segmentation-N.nii[.gz]. A cohort.json there,
-{"cohort": name, "synthetic": true|false}, names another cohort. HU are clipped to [-1024, 3071].
+DIR holds a cohort that `data.cohorts` knows: LiTS (volume-N.nii[.gz] with segmentation-N.nii[.gz]), Task03_Liver,
+3D-IRCADb-01, HCC-TACE-Seg, or pairs by pattern. A cohort.json beside LiTS' files, {"cohort": name, "synthetic":
+true|false}, names another cohort of that layout. HU are clipped to [-1024, 3071].
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from data.command import InputError, Parser, integers, run_command
+from data.cohorts import Case, Options, choose, lits, nifti
+from data.cohorts.patients import patient_of, shared_patients
+from data.command import InputError, run_command
+from data.convert import Conversion, described, fill_case
 from data.files import read_json, sha256_of_file
-from data.resize import hu_for_network, label_to_size
-from data.splits import FRACTIONS, LITS_SAME_PATIENT, external_split, group_patients, make_split
+from data.folders import signature
+from data.parallel import Failures, each_case
+from data.prepare_flags import parse
+from data.splits import check_split, external_split, group_patients, make_split
 from data.store import SCHEMA, Store, StoreWriter, finished_store
-from data.volumes import Volume, check_pair, open_volume, read_image, read_label
 
-_FILE = re.compile(r"(volume|segmentation)-(\d+)\.nii(?:\.gz)?")
+Entries = dict[str, dict[str, Any]]
 
-
-class Pair(NamedTuple):
-    """A CT volume and its labels: `volume-N` and `segmentation-N`."""
-
-    number: int
-    image: Path
-    label: Path
-
-    @property
-    def case(self) -> str:
-        """The case's name in the store."""
-        return f"volume-{self.number}"
+DECIDES_NOTHING = ("store", "jobs", "backend", "skip_bad")  # flags that leave the content of a store as it is
 
 
-def find_pairs(source: Path) -> list[Pair]:
-    """List the pairs of a folder in the LiTS layout, in numeric order.
+def read_cohort(source: Path, layout: str, external: bool = False, said: bool = False) -> tuple[str, bool]:
+    """Return (cohort, synthetic): the cohort's name in tables, and whether it is a phantom.
 
-    Raises:
-        InputError: no such folder, no pair, a volume without labels or labels without a volume, a number
-            twice.
-    """
-    if not source.is_dir():
-        raise InputError(f"{source}: no such folder")
-    found: dict[str, dict[int, Path]] = {"volume": {}, "segmentation": {}}
-    for path in sorted(source.iterdir()):
-        if match := _FILE.fullmatch(path.name):
-            number = int(match[2])
-            if number in found[match[1]]:
-                raise InputError(f"{path}: {found[match[1]][number].name} is there too; keep one of them")
-            found[match[1]][number] = path
-    for kind, other in (("volume", "segmentation"), ("segmentation", "volume")):
-        for number, path in sorted(found[kind].items()):
-            if number not in found[other]:
-                raise InputError(f"{path}: no {other}-{number}.nii[.gz] beside it")
-    if not found["volume"]:
-        raise InputError(f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it")
-    return [Pair(n, found["volume"][n], found["segmentation"][n]) for n in sorted(found["volume"])]
-
-
-def read_cohort(source: Path, external: bool = False) -> tuple[str, bool]:
-    """Return (cohort, synthetic) from SOURCE/cohort.json.
-
-    Without one the cohort is "lits", an external one has the name of its folder; neither is synthetic.
+    Args:
+        source: its folder. A cohort.json there names a cohort in the layout of LiTS.
+        layout: name in `data.cohorts.COHORTS`.
+        external: an external folder in the layout of LiTS goes by its own name,
+        said: unless the user said that it is LiTS.
 
     Raises:
         InputError: cohort.json lacks them, or the source is a phantom that is not finished.
@@ -76,76 +46,94 @@ def read_cohort(source: Path, external: bool = False) -> tuple[str, bool]:
     path = source / "cohort.json"
     if (source / ".cohort-unfinished.json").exists():  # would pass for LiTS
         raise InputError(f"{source}: a phantom cohort that is not finished; run data.phantom again")
-    if not path.exists():
-        return source.resolve().name if external else "lits", False
-    content = read_json(path)
-    name = content.get("cohort") if isinstance(content, dict) else None
-    if not isinstance(name, str) or not isinstance(content.get("synthetic"), bool):
-        raise InputError(f'{path}: needs "cohort" (a name) and "synthetic" (true or false)')
-    return name, content["synthetic"]
+    if layout == lits.NAME and path.exists():
+        content = read_json(path)
+        name = content.get("cohort") if isinstance(content, dict) else None
+        if not isinstance(name, str) or not isinstance(content.get("synthetic"), bool):
+            raise InputError(f'{path}: needs "cohort" (a name) and "synthetic" (true or false)')
+        return name, content["synthetic"]
+    if layout == nifti.NAME or (layout == lits.NAME and external and not said):
+        return source.resolve().name, False
+    return layout, False
 
 
-def fill_case(
-    folder: Path, pair: Pair, patient: str, size: int, allow_non_hu: bool = False, ignore_affine: bool = False
-) -> dict[str, Any]:
-    """Check one pair's voxels and write image.npy and label.npy into `folder`, a few slices at a time.
+class Source:
+    """The cases of a folder with their patients, as the flags ask for them.
 
-    Returns:
-        The case's entry in store.json.
-
-    Raises:
-        InputError: what `read_image`, `read_label` and `check_pair` refuse.
+    Attributes:
+        layout: name in `data.cohorts.COHORTS`.
+        cohort, synthetic: what tables call it.
+        cases: by name, those that stay.
+        patient_of: patient of each case.
+        shared: patient of each case that the external store shows too: dropped, or allowed.
     """
-    image = read_image(pair.image, allow_non_hu)
-    label = read_label(pair.label, on=image if ignore_affine else None)
-    check_pair(image, label)
-    _check_whole_numbers(image)
-    shape = (image.n_slices, size, size)
-    hu = np.lib.format.open_memmap(folder / "image.npy", mode="w+", dtype=np.int16, shape=shape)
-    labels = np.lib.format.open_memmap(folder / "label.npy", mode="w+", dtype=np.uint8, shape=shape)
-    for start, chunk in image.chunks():
-        rows = slice(start, start + len(chunk))
-        hu[rows] = hu_for_network(chunk, size)
-        labels[rows] = label_to_size(np.rint(label.slices(rows.start, rows.stop)), size)
-    hu.flush()
-    labels.flush()
-    return {
-        "patient": patient,
-        "n_slices": image.n_slices,
-        "liver_rows": _rows_with(labels, 1),
-        "tumor_rows": _rows_with(labels, 2),
-        "spacing_mm": list(image.spacing_mm),
-        "native_shape": [image.rows, image.columns],
-        "orientation": image.orientation,
-        "liver_on_left": _liver_on_left(labels),
-        "sha256_image": sha256_of_file(folder / "image.npy"),
-        "sha256_label": sha256_of_file(folder / "label.npy"),
-    }
 
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        """Find the cases.
 
-def _check_whole_numbers(image: Volume) -> None:
-    low, high = image.value_range
-    if high - low <= 1:
-        raise InputError(f"{image.path}: values from {low:g} to {high:g} would be lost, a store holds whole HU")
+        Raises:
+            InputError: what the cohort refuses; an unknown case in a flag; a patient of the external store.
+        """
+        self.folder: Path = arguments.source
+        chosen = choose(arguments.cohort, self.folder)
+        self.layout = chosen.name
+        self.cohort, self.synthetic = read_cohort(
+            self.folder, self.layout, arguments.external, said=arguments.cohort != "auto"
+        )
+        options = Options(arguments.lesions, arguments.images, arguments.labels)
+        self.cases = {case.name: case for case in chosen.find_cases(self.folder, options)}
+        groups = [self.named(group, "--same-patient") for group in arguments.same_patient]
+        known = {name: patient_of(self.cohort, name) for name in self.cases}
+        self.patient_of = group_patients(known, groups)
+        self.shared = self._shared(arguments)
+        if arguments.shared_patients == "drop":
+            self.cases = {name: case for name, case in self.cases.items() if name not in self.shared}
+        self.how = Conversion(
+            self.layout,
+            arguments.size,
+            options,
+            arguments.allow_non_hu,
+            arguments.ignore_label_affine,
+            arguments.orient,
+        )
 
+    def named(self, given: Sequence[int | str], flag: str) -> list[str]:
+        """Return the cases that a flag names, by name or by the number at its end.
 
-def _liver_on_left(labels: np.ndarray) -> bool:
-    """Whether the liver's centre lies in the patient's left half: rarely anatomy, mostly a wrong affine."""
-    columns = np.zeros(labels.shape[2])
-    for one in labels:
-        columns += np.count_nonzero(one, axis=0)
-    return bool(columns @ np.arange(len(columns)) > columns.sum() * (len(columns) - 1) / 2)
+        Raises:
+            InputError: there is no such case, or more than one.
+        """
+        names = []
+        for one in given:
+            found = [name for name, case in self.cases.items() if one in (name, case.number)]
+            if len(found) != 1:
+                what = f"no case {one}" if not found else f"{one} is {' and '.join(found)}"
+                raise InputError(f"{flag}: {what} in {self.folder}")
+            names += found
+        return names
 
+    def _shared(self, arguments: argparse.Namespace) -> dict[str, str]:
+        if arguments.external_store is None:
+            return {}
+        external = Store.open(arguments.external_store)
+        others = {entry["patient"] for entry in external.cases.values()}
+        shared = shared_patients(self.patient_of, others, external.layout)
+        if shared and arguments.shared_patients == "refuse":
+            raise InputError(
+                f"{self.folder}: {', '.join(shared)} show, or may show, patients of the external cohort "
+                f"{external.cohort}, which must not train (--shared-patients drop leaves them out)"
+            )
+        return shared
 
-def _described(entry: dict[str, Any]) -> str:
-    text = f"{entry['n_slices']} slices, {len(entry['liver_rows'])} with liver, {len(entry['tumor_rows'])} with tumor"
-    if entry["liver_on_left"]:
-        text += "; the liver is on the patient's left: is the affine right?"
-    return text
-
-
-def _rows_with(labels: np.ndarray, at_least: int) -> list[int]:
-    return [row for row in range(len(labels)) if labels[row].max() >= at_least]
+    def made_from(self, case: Case) -> dict[str, Any]:
+        """Return what a finished case depends on; a case made from anything else is made again."""
+        flags = {name: getattr(self.how, name) for name in ("size", "allow_non_hu", "ignore_label_affine", "orient")}
+        return {
+            "image": signature(case.image),
+            "labels": [signature(path) for path in case.labels],
+            **flags,
+            "patient": self.patient_of[case.name],
+        }
 
 
 def prepare(arguments: argparse.Namespace) -> Store:
@@ -154,42 +142,81 @@ def prepare(arguments: argparse.Namespace) -> Store:
     Raises:
         InputError: a file, a flag or an existing store that does not fit.
     """
-    source = arguments.source
+    source, made_from = None, None
+    if arguments.source.is_dir() or not arguments.store.exists():
+        source = Source(arguments)
+        made_from = {name: source.made_from(case) for name, case in source.cases.items()}
     parameters = _parameters(arguments)
-    made_from = None
-    if source.is_dir() or not arguments.store.exists():
-        pairs = find_pairs(source)
-        cohort, synthetic = read_cohort(source, arguments.external)
-        patient_of = _patients(pairs, cohort, arguments)
-        made_from = {pair.case: _made_from(pair, patient_of[pair.case], arguments) for pair in pairs}
     if store := finished_store(arguments.store, parameters, made_from):
         print(f"{arguments.store}: already done")
         return store
-    if made_from is None:
-        raise InputError(f"{source}: no such folder")
-    outline = _check_geometry(pairs, arguments.ignore_label_affine)
-    _split(outline, patient_of, arguments)  # a split that cannot work fails before the long conversion
+    if source is None or made_from is None:
+        raise InputError(f"{arguments.source}: no such folder")
+    failures = Failures(arguments.skip_bad)
+    outline = _outline(source, arguments, failures)
+    _split(outline, source, arguments)  # a split that cannot work fails before the long conversion
     with StoreWriter(arguments.store) as writer:
-        cases = {
-            pair.case: _case(writer, pair, patient_of[pair.case], made_from[pair.case], arguments) for pair in pairs
-        }
-        _check_copies(cases)
+        entries = _convert(writer, source, outline, made_from, arguments, failures)
+        _check_copies(entries)
         info = {
             "schema": SCHEMA,
-            "cohort": cohort,
-            "synthetic": synthetic,
+            "cohort": source.cohort,
+            "layout": source.layout,
+            "synthetic": source.synthetic,
             "source": parameters["source"],
             "size": arguments.size,
-            "n_slices": sum(entry["n_slices"] for entry in cases.values()),
+            "n_slices": sum(entry["n_slices"] for entry in entries.values()),
             "parameters": parameters,
             "made_from": made_from,
-            "cases": cases,
+            "skipped": failures.by_case,
+            "shared_patients": {"external": source.shared, "policy": arguments.shared_patients},
+            "cases": entries,
         }
-        writer.finish(info, _split(cases, patient_of, arguments))
+        writer.finish(info, _split(entries, source, arguments))
     return Store.open(arguments.store)
 
 
-def _check_copies(cases: dict[str, dict[str, Any]]) -> None:
+def _outline(source: Source, arguments: argparse.Namespace, failures: Failures) -> Entries:
+    """Check every case's headers; return the largest number of slices each can give to a split."""
+    work = {name: partial(_n_slices, case, source.how) for name, case in source.cases.items()}
+    found = dict(each_case(work, arguments.jobs, arguments.backend, failures))
+    failures.stop()
+    return {
+        name: {"n_slices": found[name], "liver_rows": range(found[name]), "patient": source.patient_of[name]}
+        for name in source.cases
+        if name in found
+    }
+
+
+def _n_slices(case: Case, how: Conversion) -> int:
+    return how.open(case)[0].n_slices
+
+
+def _convert(
+    writer: StoreWriter,
+    source: Source,
+    names: Iterable[str],
+    made_from: Mapping[str, dict[str, Any]],
+    arguments: argparse.Namespace,
+    failures: Failures,
+) -> Entries:
+    """Write every case that an earlier run did not finish, in parallel; print a line for each."""
+    entries = {name: entry for name in names if (entry := writer.kept(name, made_from[name]))}
+    for name, entry in entries.items():
+        print(f"{name}: {described(entry)} (kept)", flush=True)
+    work: dict[str, Callable[[], dict[str, Any]]] = {}
+    for name in names:
+        if name not in entries:
+            fill = partial(fill_case, case=source.cases[name], patient=source.patient_of[name], how=source.how)
+            work[name] = partial(writer.write_case, name, made_from[name], fill)
+    for name, entry in each_case(work, arguments.jobs, arguments.backend, failures):
+        entries[name] = entry
+        print(f"{name}: {described(entry)}", flush=True)
+    failures.stop()
+    return {name: entries[name] for name in names if name in entries}
+
+
+def _check_copies(cases: Entries) -> None:
     """Refuse a volume that is there twice under two patients: one could train and the other test."""
     seen: dict[str, str] = {}
     for case, entry in cases.items():
@@ -198,152 +225,56 @@ def _check_copies(cases: dict[str, dict[str, Any]]) -> None:
             raise InputError(f"{case}: the same voxels as {other}, another patient (--same-patient says they are one)")
 
 
-def _case(
-    writer: StoreWriter, pair: Pair, patient: str, made_from: dict[str, Any], arguments: argparse.Namespace
-) -> dict[str, Any]:
-    """Write one case, or take it over from an earlier run; print its line."""
-    entry, note = writer.kept(pair.case, made_from), " (kept)"
-    if entry is None:
-        fill = partial(
-            fill_case,
-            pair=pair,
-            patient=patient,
-            size=arguments.size,
-            allow_non_hu=arguments.allow_non_hu,
-            ignore_affine=arguments.ignore_label_affine,
-        )
-        entry, note = writer.write_case(pair.case, made_from, fill), ""
-    print(f"{pair.case}: {_described(entry)}{note}", flush=True)
-    return entry
-
-
 def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
     """The flags that decide what a store holds, as store.json records them."""
+    given = vars(arguments)
+    as_given = {name: value for name, value in given.items() if name not in DECIDES_NOTHING}
     return {
+        **as_given,
         "source": arguments.source.resolve().name,
-        "size": arguments.size,
-        "subset": arguments.subset,
-        "external": arguments.external,
-        "seed": arguments.seed,
-        "slices": arguments.slices,
-        "test": arguments.test,
-        "validation": arguments.validation,
-        "fractions": arguments.fractions,
-        "same_patient": arguments.same_patient,
-        "stratify": arguments.stratify,
-        "allow_non_hu": arguments.allow_non_hu,
-        "ignore_label_affine": arguments.ignore_label_affine,
+        "lesions": list(arguments.lesions),
+        "split": arguments.split and sha256_of_file(arguments.split),
+        "external_store": arguments.external_store and arguments.external_store.resolve().name,
     }
 
 
-def _patients(pairs: Sequence[Pair], cohort: str, arguments: argparse.Namespace) -> dict[str, str]:
-    numbers = [pair.number for pair in pairs]
-    for group in arguments.same_patient:
-        if missing := [number for number in group if number not in numbers]:
-            raise InputError(f"--same-patient: no volume-{missing[0]} in {arguments.source}")
-    # the numbers of another cohort say nothing about LiTS patients
-    known = LITS_SAME_PATIENT if cohort == "lits" else ()
-    return group_patients(numbers, [*known, *arguments.same_patient])
-
-
-def _check_geometry(pairs: Sequence[Pair], ignore_affine: bool) -> dict[str, dict[str, Any]]:
-    """Check every pair's headers; return the largest number of slices each case can give to a split."""
-    outline = {}
-    for pair in pairs:
-        image = open_volume(pair.image)
-        check_pair(image, open_volume(pair.label, on=image if ignore_affine else None))
-        outline[pair.case] = {"n_slices": image.n_slices, "liver_rows": range(image.n_slices)}
-    return outline
-
-
-def _split(
-    cases: dict[str, dict[str, Any]], patient_of: dict[str, str], arguments: argparse.Namespace
-) -> dict[str, Any]:
-    source = str(arguments.source)
+def _split(cases: Entries, source: Source, arguments: argparse.Namespace) -> dict[str, Any]:
+    where = str(arguments.source)
+    patients = {case: source.patient_of[case] for case in cases}
     if arguments.external:
-        return external_split(cases, patient_of, which=arguments.slices, source=source)
+        return external_split(cases, patients, which=arguments.slices, source=where)
+    if arguments.split:
+        given: dict[str, Any] = read_json(arguments.split)
+        check_split(given, cases, str(arguments.split))
+        return given
 
-    def names(numbers: list[int] | None) -> list[str] | None:
-        return None if numbers is None else [f"volume-{number}" for number in numbers]
+    def names(flag: str) -> list[str] | None:
+        given = getattr(arguments, flag)
+        return None if given is None else source.named(given, f"--{flag}")
 
     return make_split(
         cases,
-        patient_of,
+        patients,
         seed=arguments.seed,
         fractions=arguments.fractions,
-        test=names(arguments.test),
-        validation=names(arguments.validation),
+        test=names("test"),
+        validation=names("validation"),
         subset=arguments.subset,
         which=arguments.slices,
         stratify=arguments.stratify,
-        source=source,
+        source=where,
     )
-
-
-def _made_from(pair: Pair, patient: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a finished case depends on; a case made from anything else is made again."""
-    files = {}
-    for name in ("image", "label"):
-        path: Path = getattr(pair, name)
-        status = path.stat()
-        files[name] = [path.name, status.st_size, status.st_mtime_ns]
-    flags = {name: getattr(arguments, name) for name in ("size", "allow_non_hu", "ignore_label_affine")}
-    return {**files, **flags, "patient": patient}
-
-
-def _fractions(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers separated by commas, got {text!r}") from None
-
-
-def _parser() -> Parser:
-    parser = Parser(prog="python -m data.prepare", description="CT volumes with labels -> slice store")
-    add = parser.add_argument
-    add("--source", type=Path, required=True, help="folder with volume-N.nii[.gz], segmentation-N.nii[.gz]")
-    add("--store", type=Path, required=True, help="folder to make")
-    add("--size", type=int, default=512, help="pixels per side (default 512)")
-    add("--subset", type=integers, help="slices for train,validation,test (paper: 765,50,50)")
-    add(
-        "--external",
-        action="store_true",
-        help="only tested on; none of its patients may have trained (LiTS 27 + k is 3D-IRCADb k)",
-    )
-    add("--seed", type=int, default=0, help="draws the split and the subset (default 0)")
-    add("--slices", choices=("liver", "all"), default="liver", help="slices with liver (default), or all")
-    add("--test", type=integers, help="test volumes, as 11,16")
-    add("--validation", type=integers, help="validation volumes, as 22")
-    add("--fractions", type=_fractions, default=list(FRACTIONS), help="of patients (default 0.7,0.15,0.15)")
-    add(
-        "--same-patient",
-        type=integers,
-        action="append",
-        default=[],
-        help="volumes of one patient; repeatable",
-    )
-    add("--stratify", action="store_true", help="sets with alike shares of slices with tumor; for small cohorts")
-    add("--allow-non-hu", action="store_true", help="take values that are not HU")
-    add("--ignore-label-affine", action="store_true", help="lay labels on their volume voxel for voxel")
-    return parser
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command `python -m data.prepare`."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    if given.size < 1:
-        parser.error(f"--size: must be at least 1, got {given.size}")
-    if given.seed < 0:
-        parser.error(f"--seed: must not be negative, got {given.seed}")
-    for flag in ("subset", "test", "validation"):
-        if given.external and getattr(given, flag) is not None:
-            parser.error(f"--{flag}: not together with --external")
-    store = prepare(given)
+    store = prepare(parse(arguments))
     patients = {store.patient(case) for case in store.cases}
     sets = ", ".join(f"{name} {len(store.slices(name))}" for name in store.split["slices"])
     print(f"{store.path}: {len(store.cases)} cases, {len(patients)} patients; slices: {sets}")
     print(f"split {store.split['sha256']}")
+    if skipped := store.info.get("skipped"):
+        print(f"left out as they cannot be used: {', '.join(skipped)}")
 
 
 if __name__ == "__main__":

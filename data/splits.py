@@ -11,29 +11,27 @@ from data.command import InputError
 from data.files import sha256_of_json
 
 SETS = ("train", "validation", "test")
-LITS_SAME_PATIENT = ((7, 8, 9, 10), (14, 15))  # assumed: these LiTS volumes look like one patient each
 FRACTIONS = (0.7, 0.15, 0.15)
 
 Rows = dict[str, list[int]]
 
 
-def group_patients(numbers: Sequence[int], groups: Sequence[Sequence[int]]) -> dict[str, str]:
-    """Name the patient of each case: the first case of its group, or the case itself.
+def group_patients(patient_of: Mapping[str, str], groups: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Make the cases of each group one patient, with everybody who shares a patient with one of them.
 
     Args:
-        numbers: case numbers N of `volume-N`.
-        groups: numbers that are one patient; groups that share a number are joined, absent numbers ignored.
+        patient_of: patient of each case.
+        groups: cases that are one patient; groups that share a patient are joined.
 
     Returns:
-        {"volume-8": "volume-7", ...}, in the order of `numbers`.
+        {case: patient}: a joined patient has the name of its first case's.
     """
-    first = {number: number for number in numbers}
+    patients = dict(patient_of)
     for group in groups:
-        present = {first[number] for number in group if number in first}
-        for number, patient in first.items():
-            if patient in present:
-                first[number] = min(present)
-    return {f"volume-{number}": f"volume-{patient}" for number, patient in first.items()}
+        joined = {patients[case] for case in group}
+        first = next(patient for patient in patients.values() if patient in joined)
+        patients = {case: first if patient in joined else patient for case, patient in patients.items()}
+    return patients
 
 
 def make_split(

@@ -30,10 +30,12 @@ class Store:
         path: its folder.
         size: pixels per side.
         cohort: name of the cohort, "lits" unless its source says otherwise.
+        layout: how its folder was read, a name in `data.cohorts.COHORTS`.
         synthetic: True for a phantom.
         cases: per case (in numeric order) {"patient", "n_slices", "liver_rows", "tumor_rows", "spacing_mm",
-            "native_shape", "orientation", "liver_on_left", "sha256_image", "sha256_label"}. Rows are slice indices;
-            spacing_mm is (slice, row, column) of the source volume and native_shape its (rows, columns).
+            "native_shape", "orientation", "notes", "sha256_image", "sha256_label"}. Rows are slice indices;
+            spacing_mm is (slice, row, column) of the source volume and native_shape its (rows, columns); notes are
+            what was found odd or set right; "clinical" where the cohort's spreadsheet has it.
         split: the content of split.json.
     """
 
@@ -43,6 +45,7 @@ class Store:
         self.split = split
         self.size: int = info["size"]
         self.cohort: str = info["cohort"]
+        self.layout: str = info["layout"]
         self.synthetic: bool = info["synthetic"]
         self.cases: dict[str, dict[str, Any]] = info["cases"]
 
@@ -123,7 +126,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(f"{path}: not a slice store (no store.json in it)")
     info = read_json(file)
-    needed = {"schema", "cohort", "synthetic", "size", "cases"}
+    needed = {"schema", "cohort", "layout", "synthetic", "size", "cases"}
     if not isinstance(info, dict) or "schema" not in info:
         raise InputError(f"{file}: not the description of a slice store")
     if info["schema"] != SCHEMA:

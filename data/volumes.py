@@ -1,4 +1,4 @@
-"""CT volumes and their labels in NIfTI files: read, checked, shown in one orientation, written back.
+"""CT volumes and their labels: read from NIfTI files, checked, shown in one orientation, written back.
 
 Every volume is presented as (slices, rows, columns): slices axial from feet to head, rows from anterior to
 posterior, columns from the patient's right to the patient's left, as a radiologist sees them. In nibabel's
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -19,12 +19,14 @@ import nibabel as nib
 import numpy as np
 from nibabel import orientations
 from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from data.command import InputError
 from data.files import replacing
+from data.folders import Folder
 
 CHUNK_SLICES = 16
 NO_TISSUE_HU = -200.0
@@ -43,25 +45,35 @@ class Volume:
     Scale slope and intercept are applied per call of `slices`, so that memory stays at the raw voxels.
 
     Attributes:
-        path: the file.
+        path: the file, or the folder of a DICOM series.
         affine: ndarray of shape (4, 4), float64, from voxel of the file's own axes to mm (RAS+).
         orientation: the file's own axis codes, as "LAS".
         native_shape: shape in the file's own axis order.
         n_slices, rows, columns: canonical shape.
-        spacing_mm: (slice, row, column) spacing from the header's pixdim, canonical order.
+        spacing_mm: (slice, row, column) spacing, canonical order: the header's pixdim, or that of another affine.
+        file_axis: which axis of the file holds the "slices", "rows" and "columns".
+        notes: what a user should know of its header.
+        orientation_is_false: whether the affine's directions are known to say nothing.
     """
 
-    def __init__(self, path: Path, image: nib.Nifti1Image, affine: np.ndarray | None = None) -> None:
+    def __init__(self, path: Folder, image: nib.Nifti1Image, affine: np.ndarray | None = None) -> None:
         self.path = path
         self.affine = np.asarray(image.affine if affine is None else affine, dtype=np.float64)
         self.native_shape: tuple[int, int, int] = tuple(int(n) for n in image.shape)  # type: ignore[assignment]
         self.orientation = "".join(nib.aff2axcodes(self.affine))
+        self.notes: list[str] = []
+        self.orientation_is_false = False
         self._image = image
         self._native = orientations.io_orientation(self.affine)
         axes = [int(np.flatnonzero(self._native[:, 0] == axis)[0]) for axis in (2, 1, 0)]
+        self.file_axis = dict(zip(("slices", "rows", "columns"), axes, strict=True))
         self.n_slices, self.rows, self.columns = (self.native_shape[axis] for axis in axes)
-        zooms = image.header.get_zooms()
+        zooms = image.header.get_zooms() if affine is None else voxel_sizes(self.affine)
         self.spacing_mm: tuple[float, float, float] = tuple(float(zooms[axis]) for axis in axes)  # type: ignore[assignment]
+
+    def under(self, affine: np.ndarray) -> Volume:
+        """Return the same voxels under another affine, for a header that is known to be wrong."""
+        return Volume(self.path, self._image, affine)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -127,11 +139,24 @@ class Volume:
         return self._image.header.copy()
 
 
-def _unscaled(path: Path, voxels: Any) -> np.ndarray:
+class LazyVoxels:
+    """Voxels that are made when they are first asked for, as nibabel takes them: no scaling, file axes."""
+
+    slope, inter = 1.0, 0.0
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype, make: Callable[[], np.ndarray]) -> None:
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+        self.get_unscaled = make
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.get_unscaled(), dtype)
+
+
+def _unscaled(path: Folder, voxels: Any) -> np.ndarray:
     """Read the voxels as stored; a .gz to its very end, where its checksum stands (nibabel stops before it)."""
-    if path.suffix != ".gz":
+    if not isinstance(voxels, ArrayProxy) or not path.name.endswith(".gz"):
         return np.asarray(voxels.get_unscaled())
-    with gzip.open(path) as file:
+    with gzip.open(str(path)) as file:
         file.read(voxels.offset)
         raw = np.empty(voxels.shape, voxels.dtype, order="F")
         unread = raw.reshape(-1, order="F").view(np.uint8).data
@@ -166,12 +191,12 @@ def open_volume(path: Path, on: Volume | None = None) -> Volume:
         raise InputError(f"{path}: not a readable NIfTI file ({error})") from None
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path}: not a single-file NIfTI (.nii or .nii.gz)")
-    affine = np.asarray(image.affine if on is None else on.affine)
-    if not np.isfinite(affine).all():
+    affine = np.asarray(image.affine)
+    if on is None and not np.isfinite(affine).all():
         raise InputError(f"{path}: the affine must be finite")
-    if np.linalg.matrix_rank(affine[:3, :3]) < 3:
+    if on is None and np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise InputError(f"{path}: the affine must be invertible, it is singular")
-    return Volume(path, image, affine)
+    return Volume(path, image, None if on is None else on.affine)
 
 
 def _raw_header(path: Path) -> Any:
@@ -279,18 +304,10 @@ def check_pair(image: Volume, label: Volume) -> None:
         )
 
 
-def read_image(path: Path, allow_non_hu: bool = False) -> Volume:
-    """Read and check a CT volume in HU; see `open_volume` and `check_hu` for what is refused."""
-    volume = open_volume(path)
-    check_hu(volume, allow_non_hu)
-    return volume
-
-
-def read_label(path: Path, on: Volume | None = None) -> Volume:
-    """Read and check a label volume; see `open_volume` (also for `on`) and `check_label` for the refusals."""
-    volume = open_volume(path, on)
-    check_label(volume)
-    return volume
+def labels_on(image: Volume, path: Folder, make: Callable[[], np.ndarray]) -> Volume:
+    """Return labels that `make` gives on the grid of `image`: uint8 of its native shape. `path` names them."""
+    voxels = LazyVoxels(image.native_shape, np.dtype(np.uint8), make)
+    return Volume(path, nib.Nifti1Image(voxels, image.affine), image.affine)
 
 
 def write_labels(path: Path, labels: np.ndarray, like: Volume) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data.backend import keras
+from data.cohorts.patients import shared_patients
 from data.command import InputError, Parser, run_command
 from data.environment import describe_environment
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
@@ -68,12 +69,25 @@ def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Coh
     return cohorts
 
 
-def check_unseen(store: Store, external: Store) -> None:
-    """Check that no external volume is among those that trained the run or chose its thresholds.
+def check_unseen(store: Store, external: Store) -> list[str]:
+    """Check that no external patient is among those that trained the run or chose its thresholds.
+
+    Returns:
+        The cases of shared patients, where the store was prepared with `--shared-patients allow`.
 
     Raises:
-        InputError: one has the voxels of such a volume.
+        InputError: one has the voxels of such a volume, or shows such a patient.
     """
+    trained = {case: store.patient(case) for name in ("train", "validation") for case in store.cases_of(name)}
+    patients = [entry["patient"] for entry in external.cases.values()]
+    shared = list(shared_patients(trained, patients, external.layout))
+    if store.info["shared_patients"]["policy"] == "allow":
+        return shared
+    if shared:
+        raise InputError(
+            f"{external.path}: its patients trained the run, or may have: {', '.join(shared)} "
+            "(data.prepare --external-store with --shared-patients drop leaves them out)"
+        )
     seen = {
         store.cases[case]["sha256_image"]: f"{case} of the {name} set"
         for name in ("train", "validation")
@@ -82,6 +96,7 @@ def check_unseen(store: Store, external: Store) -> None:
     for case, entry in external.cases.items():
         if entry["sha256_image"] in seen:
             raise InputError(f"{external.path}: {case} is {seen[entry['sha256_image']]}, it cannot be external")
+    return []
 
 
 def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
@@ -146,6 +161,7 @@ def summary(
         "synthetic": external.synthetic,
         "slices": len(external.slices("external")),
         "cases": len(external.cases_of("external")),
+        "trained_on": check_unseen(store, external),
     }
     described.update(split_sha256=store.split["sha256"], split_rule=store.split["rule"])
     described["blind_tumor_iou"] = blind_tumor_iou(tables["cases"])

@@ -33,5 +33,10 @@ SYNTHETIC = "SYNTHETIC PHANTOM"
 
 
 def origin(source: dict[str, Any]) -> str:
-    """Name the data of a cohort from its entry in `summary.json`: `phantom, SYNTHETIC PHANTOM` or `lits`."""
-    return source["cohort"] + (f", {SYNTHETIC}" if source["synthetic"] else "")
+    """Name the data of a cohort from its entry in `summary.json`: `phantom, SYNTHETIC PHANTOM` or `lits`.
+
+    An external cohort whose patients trained the run says so.
+    """
+    name = source["cohort"] + (f", {SYNTHETIC}" if source["synthetic"] else "")
+    shared = source.get("trained_on")
+    return f"{name}, {len(shared)} VOLUMES OF ITS PATIENTS TRAINED THE MODEL" if shared else name

@@ -3,9 +3,9 @@
     python -m evaluation.publish --name NAME OUT [OUT ...]
 
 Copies summary.json, training.json and the verdicts on the claims of the folders OUT (one per seed) to
-evaluation/published/NAME/ and rewrites the block of that name in README.md from these copies. A test rewrites
-every block and finds it unchanged. Of a wholly synthetic run some figures are copied, too; a picture made from a
-patient's slices never is.
+evaluation/published/NAME/, with the split (a list for `data.prepare --split`), and rewrites the block of that name in
+README.md from these copies. A test rewrites every block and finds it unchanged. Of a wholly synthetic run some figures
+are copied, too; a picture made from a patient's slices never is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.claims import judge
 from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, origin
-from evaluation.results import notes_lines, read_results
+from evaluation.results import Results, notes_lines, read_results
 from evaluation.spread import check_comparable
 from evaluation.tables import HOW_SCORED, blind_line, markdown_table, readable, scaling_line
 
@@ -171,6 +171,7 @@ def publish(name: str, folders: Iterable[Path]) -> None:
     check_comparable(runs)
     readme = ROOT / "README.md"
     rewritten(readme.read_text(encoding="utf-8"), name, "")
+    split = split_of(runs[0])
     synthetic = all(SYNTHETIC in runs[0].origin(cohort) for cohort in runs[0].cohorts)
     figures = [runs[0].path / "figures" / f"{figure}.png" for figure in FIGURES] if synthetic else []
     for figure in figures:
@@ -179,6 +180,7 @@ def publish(name: str, folders: Iterable[Path]) -> None:
     for pattern in ("*.json", "*.png"):
         for path in (PUBLISHED / name).glob(pattern):  # of an earlier publication
             path.unlink()
+    write_json(PUBLISHED / name / "split.json", split)
     for run in runs:
         seed = run.summary["seed"]
         write_json(PUBLISHED / name / f"summary-seed{seed}.json", run.summary)
@@ -189,6 +191,19 @@ def publish(name: str, folders: Iterable[Path]) -> None:
     text = block(name, read_published(PUBLISHED / name))
     write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, text))
     print(f"README.md: block {name} rewritten from {len(runs)} seeds")
+
+
+def split_of(run: Results) -> Record:
+    """Return the split that a run was trained and scored on.
+
+    Raises:
+        InputError: the store is not there, or holds another split.
+    """
+    path = run.path / "store" / "split.json"
+    split: Record = read_json(path, ("sha256", "slices"))
+    if split["sha256"] != run.summary["data"]["split_sha256"]:
+        raise InputError(f"{path}: not the split of {run.path / 'summary.json'}")
+    return split
 
 
 def without_architectures(training: Record) -> Record:

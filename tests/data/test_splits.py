@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from data.command import InputError
-from data.splits import LITS_SAME_PATIENT, check_split, external_split, group_patients, make_split
+from data.splits import check_split, external_split, group_patients, make_split
 
 N_CASES = 20
+GROUPS = (("volume-7", "volume-8", "volume-9", "volume-10"), ("volume-14", "volume-15"))
 
 
 def cohort(n: int = N_CASES) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """`n` cases of 10 slices with liver on 6 of them; LiTS's groups apply."""
-    patient_of = group_patients(range(n), LITS_SAME_PATIENT)
+    """`n` cases of 10 slices with liver on 6 of them; two groups are one patient each."""
+    names = [f"volume-{number}" for number in range(n)]
+    patient_of = group_patients({name: name for name in names}, [group for group in GROUPS if group[-1] in names])
     cases = {
         name: {"n_slices": 10, "liver_rows": list(range(2, 8)), "patient": patient}
         for name, patient in patient_of.items()
@@ -30,7 +32,11 @@ def split_of(n: int = N_CASES, **options: Any) -> dict[str, Any]:
 
 
 def test_groups_take_the_name_of_their_first_case() -> None:
-    patient_of = group_patients([3, 7, 9, 14, 15, 20, 21], [*LITS_SAME_PATIENT, (21, 20), (15, 3)])
+    names = [f"volume-{number}" for number in (3, 7, 9, 14, 15, 20, 21)]
+    groups = [(7, 9), (14, 15), (21, 20), (15, 3)]
+    patient_of = group_patients(
+        {name: name for name in names}, [[f"volume-{number}" for number in group] for group in groups]
+    )
     assert patient_of == {
         "volume-3": "volume-3",
         "volume-7": "volume-7",
@@ -40,7 +46,9 @@ def test_groups_take_the_name_of_their_first_case() -> None:
         "volume-20": "volume-20",
         "volume-21": "volume-20",
     }
-    assert list(patient_of) == [f"volume-{n}" for n in (3, 7, 9, 14, 15, 20, 21)]
+    assert list(patient_of) == names
+    # a case that shares its patient with one of the group comes along
+    assert group_patients({"a": "x", "b": "y", "c": "x"}, [("b", "c")]) == dict.fromkeys("abc", "x")
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from data import prepare as prepare_module
+from data.cohorts import Case
 from data.command import InputError
 from data.prepare import main
 from data.store import Store
@@ -84,7 +85,8 @@ def test_a_store_holds_what_the_volumes_hold(tmp_path: Path, source: Path, capsy
     assert train == [(case, row) for case in store.cases_of("train") for row in (1, 2, 3, 4)]
     assert len(train) == 8
     assert len(store.slices("validation")) == len(store.slices("test")) == 4
-    assert store.patient("volume-10") == "volume-10"
+    assert store.patient("volume-2") == "lits:volume-2"
+    assert store.patient("volume-10") == "lits:volume-7"  # by the list of patients with several volumes
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "volume-0: 6 slices, 4 with liver, 1 with tumor"
     assert out[4] == f"{tmp_path / 'store'}: 4 cases, 4 patients; slices: train 8, validation 4, test 4"
@@ -125,7 +127,7 @@ def test_flags_reach_the_split(tmp_path: Path, source: Path) -> None:
     assert [len(store.slices(name)) for name in ("train", "validation", "test")] == [5, 2, 3]
     assert store.split["seed"] == 7
     store = run(source, tmp_path / "c", "--same-patient", "0,10")
-    assert store.patient("volume-10") == "volume-0"
+    assert store.patient("volume-10") == "lits:volume-0"
     store = run(source, tmp_path / "d", "--external")
     assert len(store.slices("external")) == 16
     assert store.cohort == source.name  # not "lits"
@@ -150,8 +152,13 @@ def test_a_mirrored_volume_is_remarked(tmp_path: Path, source: Path, capsys: pyt
     save_native(source / "volume-1.nii.gz", hu[..., ::-1])
     save_native(source / "segmentation-1.nii.gz", label[..., ::-1])
     store = run(source, tmp_path / "store")
-    assert [entry["liver_on_left"] for entry in store.cases.values()] == [False, True, False, False]
-    assert "volume-1: 6 slices, 4 with liver, 1 with tumor; the liver is on" in capsys.readouterr().out
+    remark = "the liver is on the patient's left: is the affine right? (--orient anatomy mirrors it)"
+    assert [entry["notes"] for entry in store.cases.values()] == [[], [remark], [], []]
+    assert f"volume-1: 6 slices, 4 with liver, 1 with tumor; {remark}\n" in capsys.readouterr().out
+    store = run(source, tmp_path / "mirrored", "--orient", "anatomy")
+    np.testing.assert_array_equal(store.image("volume-1"), hu)
+    np.testing.assert_array_equal(store.label("volume-1"), label)
+    assert store.cases["volume-1"]["notes"] == ["mirrored along columns: the liver is on the patient's left"]
 
 
 def test_labels_under_another_affine_are_laid_on_their_volume_on_request(tmp_path: Path, source: Path) -> None:
@@ -168,15 +175,15 @@ def test_a_run_goes_on_after_an_interruption(
     made: list[str] = []
     fill_case = prepare_module.fill_case
 
-    def interrupted(folder: Path, pair: prepare_module.Pair, **rest: object) -> dict:
-        if pair.number == 2:
+    def interrupted(folder: Path, case: Case, **rest: object) -> dict:
+        if case.number == 2:
             (folder / "image.npy").write_bytes(b"half")
             raise KeyboardInterrupt
-        return counted(folder, pair, **rest)
+        return counted(folder, case, **rest)
 
-    def counted(folder: Path, pair: prepare_module.Pair, **rest: object) -> dict:
-        made.append(pair.case)
-        return fill_case(folder, pair, **rest)  # type: ignore[arg-type]
+    def counted(folder: Path, case: Case, **rest: object) -> dict:
+        made.append(case.name)
+        return fill_case(folder, case, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(prepare_module, "fill_case", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -302,8 +309,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None] | None, list[str], str]] = {
     "cohort.json": (_cohort, [], "cohort.json: needs"),
     "unfinished phantom": (_unfinished, [], "LITS: a phantom cohort that is not finished"),
     "subset": (None, ["--subset", "765,50,50"], "LITS: --subset wants 765 slices for train"),
-    "unknown test": (None, ["--test", "3"], "--test: no case volume-3"),
-    "unknown group": (None, ["--same-patient", "0,3"], "--same-patient: no volume-3"),
+    "unknown test": (None, ["--test", "3"], "--test: no case 3 in"),
+    "unknown group": (None, ["--same-patient", "0,3"], "--same-patient: no case 3 in"),
     "too few": (None, ["--same-patient", "0,1,2"], "LITS: a split needs at least 3 patients"),
 }
 
@@ -317,14 +324,17 @@ def test_refusals_leave_nothing(tmp_path: Path, source: Path, fault: str) -> Non
         run(source, tmp_path / "store", *flags)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.glob("store*"))
+    assert not (tmp_path / "store").exists()
+    left = tmp_path / "store.partial" / "cases"  # the other cases are not lost
+    assert not left.exists() or {path.name for path in left.iterdir()} == {"volume-1", "volume-2", "volume-10"}
 
 
 def test_a_fault_in_a_later_case_keeps_the_finished_ones(tmp_path: Path, source: Path) -> None:
     save_native(source / "segmentation-1.nii.gz", canonical_case(1)[1] * 0)
     with pytest.raises(InputError, match="no liver"):
         run(source, tmp_path / "store")
-    assert [path.name for path in (tmp_path / "store.partial" / "cases").iterdir()] == ["volume-0"]
+    kept = {path.name for path in (tmp_path / "store.partial" / "cases").iterdir()}
+    assert kept == {"volume-0", "volume-2", "volume-10"}
     assert not (tmp_path / "store").exists()
 
 
@@ -353,9 +363,9 @@ def test_the_command_exits_with_2_and_one_line(tmp_path: Path, source: Path) -> 
     command = [sys.executable, "-m", "data.prepare", "--source", str(source), "--store", str(tmp_path / "store")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "store").exists()
     assert "volume-0.nii.gz" in done.stderr
-    assert not list(tmp_path.glob("store*"))
+    assert not (tmp_path / "store").exists()
 
 
 def test_opening_refuses_what_is_no_store(tmp_path: Path, source: Path) -> None:
@@ -414,7 +424,7 @@ def test_a_copied_volume_cannot_be_two_patients(tmp_path: Path, source: Path) ->
     with pytest.raises(InputError, match="volume-2: the same voxels as volume-0"):
         run(source, tmp_path / "store")
     assert not (tmp_path / "store").exists()
-    assert run(source, tmp_path / "store", "--same-patient", "0,2").patient("volume-2") == "volume-0"
+    assert run(source, tmp_path / "store", "--same-patient", "0,2").patient("volume-2") == "lits:volume-0"
 
 
 def test_a_damaged_array_is_one_line(tmp_path: Path, source: Path) -> None:

@@ -257,6 +257,8 @@ def write_out(
     trained_on = {"git_commit": "1" * 40, "processor": "made up", "cores": 2, "keras_backend": "tensorflow"}
     summary |= {"environment": environment, "trained_on": [trained_on], "timing_s": {"evaluate": 12.0}}
     write(out / "summary.json", summary)
+    (out / "store").mkdir()
+    write(out / "store" / "split.json", {"schema": 1, "slices": {}, "sha256": data["split_sha256"]})
     write(out / "curves.json", {"schema": 1, "curves": kept(curves(seed))})
     stages = [(stage, name) for stage in ("one_step", "liver", "tumor") for name in ("ce", "balanced")]
     training = {"schema": 1, "preset": "demo", "seed": seed, "synthetic": synthetic, "settings": {"dropout": 0.5}}

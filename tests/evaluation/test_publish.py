@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def test_readme_shows_the_published_records(name: str) -> None:
 def test_no_block_of_the_readme_is_without_records() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert sorted(line[14:-4] for line in readme.splitlines() if line.startswith("<!-- results: ")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_published_list_of_slices_is_that_of_the_records(name: str) -> None:
+    split = json.loads((published.PUBLISHED / name / "split.json").read_text())
+    canonical = json.dumps(split["slices"], sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(canonical.encode()).hexdigest() == split["sha256"]
+    for record in read_published(published.PUBLISHED / name):
+        assert record["summary"]["data"]["split_sha256"] == split["sha256"]
 
 
 def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,93 @@
+"""Does a volume lie as its header says? Spine, liver and lungs tell, where a header is known or feared to be wrong.
+
+Headers of public cohorts are not all true: some volumes of LiTS are mirrored or turned against their affine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+AIR_HU, BODY_HU, BONE_HU = -500, -200, 150  # 150: an 8-bit window may end at 160
+LEAST_BONE = 200  # pixels; fewer tell nothing
+AWAY = 0.03  # of the picture's side: how far the spine's side must be clear
+LUNG_SHARE = 0.1  # of the body's box: air in the chest, not gas in the bowel
+STEP = 4  # every fourth pixel and slice will do
+
+FLIPS = {
+    "columns": "the liver is on the patient's left",
+    "rows": "the spine lies in front",
+    "slices": "the lungs lie below",
+}
+
+
+def doubts(hu: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Return the axes along which a volume seems mirrored: "columns", "rows", "slices" (keys of `FLIPS`).
+
+    Args:
+        hu: ndarray of shape (n_slices, size, size), canonical order (head up, front first, right first), HU.
+        labels: of the same shape, 0 other, 1 liver, 2 tumor.
+    """
+    found = []
+    if liver_on_left(labels):
+        found.append("columns")
+    with_liver = np.flatnonzero([labels[row].any() for row in range(len(labels))])
+    if _spine_in_front(hu, with_liver):
+        found.append("rows")
+    if _lungs_below(hu):
+        found.append("slices")
+    return found
+
+
+def liver_on_left(labels: np.ndarray) -> bool:
+    """Whether the liver's centre lies in the patient's left half: rarely anatomy, mostly a wrong affine."""
+    columns = np.zeros(labels.shape[2])
+    for one in labels:
+        columns += np.count_nonzero(one, axis=0)
+    return bool(columns @ np.arange(len(columns)) > columns.sum() * (len(columns) - 1) / 2)
+
+
+def _spine_in_front(hu: np.ndarray, slices: np.ndarray) -> bool:
+    """Whether bone lies clearly in front of the body's middle, in the slices that hold liver."""
+    bone, body = np.zeros(hu.shape[1]), np.zeros(hu.shape[1])
+    for row in slices[::STEP]:
+        bone += np.count_nonzero(hu[row] >= BONE_HU, axis=1)
+        body += np.count_nonzero(hu[row] > BODY_HU, axis=1)
+    if bone.sum() < LEAST_BONE or not body.any():
+        return False
+    places = np.arange(len(bone))
+    return bool(bone @ places / bone.sum() < body @ places / body.sum() - AWAY * len(bone))
+
+
+def _lungs_below(hu: np.ndarray) -> bool:
+    """Whether the lowest quarter of the slices holds much air inside the body, and the highest far less."""
+    quarter = max(1, len(hu) // 4)
+    below, above = (_air_inside(part) for part in (hu[:quarter], hu[-quarter:]))
+    return below > LUNG_SHARE and below > 2 * above
+
+
+def _air_inside(hu: np.ndarray) -> float:
+    """Share of air in the box that holds nine tenths of the body."""
+    small = hu[:: max(1, len(hu) // STEP), ::STEP, ::STEP]
+    body = small > BODY_HU
+    box = [_nine_tenths(np.count_nonzero(body, axis=axes)) for axes in ((0, 2), (0, 1))]
+    inside = small[:, box[0], box[1]]
+    return float(np.mean(inside < AIR_HU)) if inside.size else 0.0
+
+
+def _nine_tenths(counts: np.ndarray) -> slice:
+    share = np.cumsum(counts) / max(1, counts.sum())
+    return slice(int(np.searchsorted(share, 0.05)), int(np.searchsorted(share, 0.95)) + 1)
+
+
+def mirrored(affine: np.ndarray, shape: tuple[int, ...], file_axes: list[int]) -> np.ndarray:
+    """Return the affine that presents a volume mirrored along some axes of its file, (4, 4).
+
+    Args:
+        affine: of the volume.
+        shape: of the file.
+        file_axes: the axes to mirror, 0 to 2.
+    """
+    flip = np.eye(4)
+    for axis in file_axes:
+        flip[axis, axis], flip[axis, 3] = -1, shape[axis] - 1
+    return affine @ flip

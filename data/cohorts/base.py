@@ -1,0 +1,94 @@
+"""What a cohort is: a folder turned into cases, each a CT with the labels 0 other, 1 liver, 2 tumor on its grid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.command import InputError
+from data.images import open_image
+from data.volumes import Volume, open_volume
+
+
+@dataclass(frozen=True)
+class Case:
+    """One CT with its labels.
+
+    Attributes:
+        name: the case's name in its cohort and in the store, as "volume-3".
+        image: NIfTI file, or the patient's folder.
+        labels: the files or folders that its labels are made from.
+        clinical: what a spreadsheet of the cohort says of the patient.
+    """
+
+    name: str
+    image: Path
+    labels: tuple[Path, ...]
+    clinical: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int | None:
+        """The number at the end of the name, or None."""
+        match = re.search(r"(\d+)$", self.name)
+        return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Options:
+    """The choices of a user that some cohorts have.
+
+    Attributes:
+        lesions: which lesions count as tumor ("tumors", "cysts", "metastases"); 3D-IRCADb.
+        images, label_files: patterns with {case}, as "images/{case}.nii.gz"; generic folders.
+    """
+
+    lesions: tuple[str, ...] = ("tumors",)
+    images: str = "images/{case}.nii.gz"
+    label_files: str = "labels/{case}.nii.gz"
+
+
+def open_case_image(case: Case) -> Volume:
+    """Open the CT of a case; no voxel is read."""
+    return open_image(case.image)
+
+
+def open_nifti_label(case: Case, image: Volume, ignore_affine: bool, options: Options) -> Volume:
+    """Open the one NIfTI label file of a case."""
+    return open_volume(case.labels[0], on=image if ignore_affine else None)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """How one cohort's folder is read.
+
+    Attributes:
+        name: as in `--cohort`.
+        recognise: whether a folder looks like this cohort.
+        find_cases: the cases of a folder, in order; raises InputError where it is not whole.
+        open_image: the CT of a case, with what is known to be wrong in its header set right.
+        open_label: (case, image, ignore_affine, options) -> labels 0/1/2 on the grid of `image`.
+    """
+
+    name: str
+    recognise: Callable[[Path], bool]
+    find_cases: Callable[[Path, Options], list[Case]]
+    open_image: Callable[[Case], Volume] = open_case_image
+    open_label: Callable[[Case, Volume, bool, Options], Volume] = open_nifti_label
+
+
+def check_folder(source: Path) -> None:
+    """Check that a source exists.
+
+    Raises:
+        InputError: no such folder.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder")
+
+
+def in_numeric_order(name: str) -> list[int | str]:
+    """Sort key: "liver_2" before "liver_10"."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

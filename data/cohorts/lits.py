@@ -1,0 +1,110 @@
+"""LiTS: `volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, loose or in the folders of its archives.
+
+Volumes 28 to 47 are the 20 patients of 3D-IRCADb-01. Their headers say 1 x 1 x 1 mm under an identity affine, which is
+false (https://github.com/PatrickChrist/LITS-CHALLENGE/issues/14): spacing comes from 3D-IRCADb-01's own table.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from data.cohorts.base import Case, Cohort, Options, check_folder, open_nifti_label
+from data.command import InputError
+from data.images import open_image
+from data.volumes import Volume
+
+NAME = "lits"
+DEEPEST = 3  # folders below the source
+_FILE = re.compile(r"(volume|segmentation)-(\d+)\.nii(?:\.gz)?")
+
+# 3D-IRCADb-01 patient 1 to 20: (column, row, slice) spacing in mm, number of slices. The numbers of slices are those of
+# the files; the spacings are those of the database's page, which rounds to 0.01 mm (assumed: not checked on the files).
+IRCAD_SPACING = (
+    ((0.57, 0.57, 1.6), 129), ((0.78, 0.78, 1.6), 172), ((0.62, 0.62, 1.25), 200), ((0.74, 0.74, 2.0), 91),
+    ((0.78, 0.78, 1.6), 139), ((0.78, 0.78, 1.6), 135), ((0.78, 0.78, 1.6), 151), ((0.56, 0.56, 1.6), 124),
+    ((0.87, 0.87, 2.0), 111), ((0.73, 0.73, 1.6), 122), ((0.72, 0.72, 1.6), 132), ((0.68, 0.68, 1.0), 260),
+    ((0.67, 0.67, 1.6), 122), ((0.72, 0.72, 1.6), 113), ((0.78, 0.78, 1.6), 125), ((0.70, 0.70, 1.6), 155),
+    ((0.74, 0.74, 1.6), 119), ((0.74, 0.74, 2.5), 74), ((0.70, 0.70, 4.0), 124), ((0.81, 0.81, 2.0), 225),
+)  # fmt: skip
+FIRST_IRCAD = 28
+
+
+def find_cases(source: Path, options: Options) -> list[Case]:
+    """List the pairs of a folder in the LiTS layout, in numeric order.
+
+    Raises:
+        InputError: no such folder, no pair, a volume without labels or labels without a volume, a number
+            twice.
+    """
+    check_folder(source)
+    found: dict[str, dict[int, Path]] = {"volume": {}, "segmentation": {}}
+    for path in _files(source):
+        match = _FILE.fullmatch(path.name)
+        assert match
+        number = int(match[2])
+        if number in found[match[1]]:
+            other = found[match[1]][number].relative_to(source)
+            raise InputError(f"{path}: {other} is there too; keep one of them")
+        found[match[1]][number] = path
+    for kind, other_kind in (("volume", "segmentation"), ("segmentation", "volume")):
+        for number, path in sorted(found[kind].items()):
+            if number not in found[other_kind]:
+                raise InputError(f"{path}: no {other_kind}-{number}.nii[.gz] beside it")
+    if not found["volume"]:
+        raise InputError(f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it")
+    return [Case(f"volume-{n}", found["volume"][n], (found["segmentation"][n],)) for n in sorted(found["volume"])]
+
+
+def _files(source: Path) -> list[Path]:
+    found: list[Path] = []
+    for pattern in ("*.nii", "*.nii.gz"):
+        for depth in range(DEEPEST + 1):
+            found += source.glob("*/" * depth + pattern)
+    return sorted(path for path in found if _FILE.fullmatch(path.name))
+
+
+def recognise(source: Path) -> bool:
+    """Whether there is a volume-N.nii[.gz] in the folder or up to three folders below."""
+    return any(path.name.startswith("volume") for path in _files(source))
+
+
+def open_lits_image(case: Case) -> Volume:
+    """Open a volume; one of 3D-IRCADb's under the false identity gets the true spacing."""
+    image = open_image(case.image)
+    if not has_false_spacing(image):
+        return image
+    spacing = true_spacing(case.number, image.native_shape[2])
+    if spacing is None:
+        image.notes.append("its header says 1 x 1 x 1 mm, hardly true: volumes in ml and distances in mm are wrong")
+        return image
+    corrected = image.under(image.affine @ np.diag([*spacing, 1.0]))
+    corrected.notes.append(f"false spacing of 1 mm replaced by {' x '.join(f'{mm:g}' for mm in spacing)} mm")
+    corrected.orientation_is_false = True
+    return corrected
+
+
+def open_lits_label(case: Case, image: Volume, ignore_affine: bool, options: Options) -> Volume:
+    """Open the labels of a volume, under its true spacing where both headers are false."""
+    return open_nifti_label(case, image, ignore_affine or image.orientation_is_false, options)
+
+
+def has_false_spacing(image: Volume) -> bool:
+    """Whether the header says 1 x 1 x 1 mm."""
+    return image.spacing_mm == (1.0, 1.0, 1.0)
+
+
+def true_spacing(number: int | None, n_slices: int) -> tuple[float, float, float] | None:
+    """Return the spacing in mm (column, row, slice) of a volume that came from 3D-IRCADb-01.
+
+    None for other volumes, and where the number of slices is not that of the patient it should be.
+    """
+    if number is None or not 0 <= number - FIRST_IRCAD < len(IRCAD_SPACING):
+        return None
+    spacing, slices = IRCAD_SPACING[number - FIRST_IRCAD]
+    return spacing if slices == n_slices else None
+
+
+COHORT = Cohort(NAME, recognise, find_cases, open_image=open_lits_image, open_label=open_lits_label)

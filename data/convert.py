@@ -1,0 +1,117 @@
+"""One case of a cohort into the store: its voxels checked, brought to square slices, a few at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.anatomy import FLIPS, doubts, mirrored
+from data.cohorts import COHORTS, Case, Options
+from data.command import InputError
+from data.files import sha256_of_file
+from data.resize import hu_for_network, label_to_size
+from data.volumes import Volume, check_hu, check_label, check_pair
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How cases are converted: the cohort they come from and the user's choices.
+
+    Attributes:
+        cohort: its name in `data.cohorts.COHORTS`.
+        size: pixels per side.
+        options: what the cohort itself can be told.
+        allow_non_hu: take values that are not HU.
+        ignore_label_affine: lay labels on their volume voxel for voxel.
+        orient: "affine" believes the header; "anatomy" mirrors a volume whose anatomy contradicts it.
+    """
+
+    cohort: str
+    size: int
+    options: Options
+    allow_non_hu: bool = False
+    ignore_label_affine: bool = False
+    orient: str = "affine"
+
+    def open(self, case: Case) -> tuple[Volume, Volume]:
+        """Open the image and the labels of a case and check their geometry; no voxel is read.
+
+        Raises:
+            InputError: what opening them refuses, or two grids.
+        """
+        cohort = COHORTS[self.cohort]
+        image = cohort.open_image(case)
+        label = cohort.open_label(case, image, self.ignore_label_affine, self.options)
+        check_pair(image, label)
+        return image, label
+
+
+def fill_case(folder: Path, case: Case, patient: str, how: Conversion) -> dict[str, Any]:
+    """Check one case's voxels and write image.npy and label.npy into `folder`.
+
+    Returns:
+        The case's entry in store.json.
+
+    Raises:
+        InputError: what `Conversion.open`, `check_hu` and `check_label` refuse.
+    """
+    image, label = how.open(case)
+    check_hu(image, how.allow_non_hu)
+    check_label(label)
+    _check_whole_numbers(image)
+    hu, labels = _write(folder, image, label, how.size)
+    notes = list(image.notes)
+    found = doubts(hu, labels)
+    if found and (image.orientation_is_false or how.orient == "anatomy"):
+        affine = mirrored(image.affine, image.native_shape, [image.file_axis[axis] for axis in found])
+        hu, labels = _write(folder, image.under(affine), label.under(affine), how.size)
+        notes.append(f"mirrored along {', '.join(found)}: {', '.join(FLIPS[axis] for axis in found)}")
+    elif found:
+        notes.append(
+            f"{' and '.join(FLIPS[axis] for axis in found)}: is the affine right? (--orient anatomy mirrors it)"
+        )
+    return {
+        "patient": patient,
+        "n_slices": image.n_slices,
+        "liver_rows": _rows_with(labels, 1),
+        "tumor_rows": _rows_with(labels, 2),
+        "spacing_mm": list(image.spacing_mm),
+        "native_shape": [image.rows, image.columns],
+        "orientation": image.orientation,
+        "notes": notes,
+        **({"clinical": case.clinical} if case.clinical else {}),
+        "sha256_image": sha256_of_file(folder / "image.npy"),
+        "sha256_label": sha256_of_file(folder / "label.npy"),
+    }
+
+
+def _write(folder: Path, image: Volume, label: Volume, size: int) -> tuple[np.ndarray, np.ndarray]:
+    shape = (image.n_slices, size, size)
+    hu = np.lib.format.open_memmap(folder / "image.npy", mode="w+", dtype=np.int16, shape=shape)
+    labels = np.lib.format.open_memmap(folder / "label.npy", mode="w+", dtype=np.uint8, shape=shape)
+    for start, chunk in image.chunks():
+        rows = slice(start, start + len(chunk))
+        hu[rows] = hu_for_network(chunk, size)
+        labels[rows] = label_to_size(np.rint(label.slices(rows.start, rows.stop)), size)
+    hu.flush()
+    labels.flush()
+    return hu, labels
+
+
+def _check_whole_numbers(image: Volume) -> None:
+    low, high = image.value_range
+    if high - low <= 1:
+        raise InputError(f"{image.path}: values from {low:g} to {high:g} would be lost, a store holds whole HU")
+
+
+def _rows_with(labels: np.ndarray, at_least: int) -> list[int]:
+    return [row for row in range(len(labels)) if labels[row].max() >= at_least]
+
+
+def described(entry: dict[str, Any]) -> str:
+    """Return what is said of a finished case."""
+    text = f"{entry['n_slices']} slices, {len(entry['liver_rows'])} with liver, {len(entry['tumor_rows'])} with tumor"
+    return "; ".join([text, *entry["notes"]])

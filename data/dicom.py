@@ -1,0 +1,289 @@
+"""DICOM CT series: a folder of single-slice files becomes a volume, its geometry checked slice by slice.
+
+Positions and directions are DICOM's (PS3.3 C.7.6.2: mm, x to the patient's left, y to the back, z to the head); the
+affine of the volume is nibabel's (RAS+). The voxels are HU: rescale slope and intercept are applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import nibabel as nib
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from data.command import InputError
+from data.folders import Folder, children, open_folder
+from data.volumes import LazyVoxels, Volume
+
+NOT_DICOM = (".txt", ".xml", ".csv", ".json", ".html", ".pdf", ".md", ".xlsx", ".zip", ".nii", ".nii.gz")
+"""Endings of files that may lie beside the slices; `DICOMDIR`, `LICENSE` and hidden files are passed over, too."""
+
+SAME_DIRECTION = 1e-3  # of a unit vector, and of a pixel spacing in mm
+SAME_GAP = 0.1  # of the distance between slices
+STRAIGHT = 0.5  # of a pixel, over the whole stack: what remains is gantry tilt
+TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's x and y point the other way
+
+_GEOMETRY = ("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_READ_ERRORS = (EOFError, ValueError, KeyError, AttributeError, NotImplementedError, TypeError)
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """What a volume needs of one slice.
+
+    Attributes:
+        path: the file, on disk or in a zip.
+        series_uid, sop_uid: its series and itself.
+        modality: "CT", or what a mask is written as.
+        shape: (rows, columns).
+        position: of the first pixel's centre, mm, ndarray of shape (3,).
+        directions: unit vectors along a row (columns grow) and along a column (rows grow), shape (2, 3).
+        pixel_spacing_mm: between rows, between columns.
+        rescale: (slope, intercept) to HU; (1, 0) where the file has neither.
+    """
+
+    path: Folder
+    series_uid: str
+    sop_uid: str
+    modality: str
+    shape: tuple[int, int]
+    position: np.ndarray
+    directions: np.ndarray
+    pixel_spacing_mm: tuple[float, float]
+    rescale: tuple[float, float]
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Unit vector of the stack's direction."""
+        return np.cross(self.directions[0], self.directions[1])
+
+
+class Series(Volume):
+    """A DICOM series as a volume, axes (columns, rows, slices); `headers` are its slices in that order."""
+
+    def __init__(self, folder: Folder, slices: Sequence[SliceHeader]) -> None:
+        self.headers = tuple(slices)
+        rows, columns = slices[0].shape
+        whole = all(float(number).is_integer() for one in slices for number in one.rescale)
+        dtype = np.dtype(np.int16 if whole else np.float32)
+        shape = (columns, rows, len(slices))
+        image = nib.Nifti1Image(LazyVoxels(shape, dtype, partial(read_stack, slices, dtype)), affine_of(slices))
+        image.header.set_xyzt_units("mm")
+        image.set_sform(image.affine, code=1)  # scanner coordinates
+        image.set_qform(image.affine, code=1)
+        super().__init__(folder, image)
+
+    @property
+    def uid(self) -> str:
+        """The Series Instance UID."""
+        return self.headers[0].series_uid
+
+
+def open_series(folder: Folder, modality: str | None = "CT") -> Series:
+    """Open the one series of a folder and check its headers; no pixel is read.
+
+    Args:
+        folder: of single-slice files, or of one folder that holds them; may lie in a zip.
+        modality: the only one taken; None takes any, for masks.
+
+    Raises:
+        InputError: no DICOM file, a file that is none, another modality, two series, slices of different size, spacing
+            or direction, two at one place, one missing, a stack that is not straight (gantry tilt).
+    """
+    folder = _where_the_files_are(open_folder(folder))
+    paths = dicom_files(folder)
+    if not paths:
+        raise InputError(f"{folder}: no DICOM file in it")
+    slices = [read_header(path) for path in paths]
+    for one in slices:
+        if modality is not None and one.modality != modality:
+            raise InputError(f"{one.path}: its modality is {one.modality}, not {modality}")
+    _check_one_series(folder, slices)
+    return Series(folder, in_order(folder, slices))
+
+
+def _where_the_files_are(folder: Folder) -> Folder:
+    while not dicom_files(folder):
+        inner = [entry for entry in children(folder) if entry.is_dir()]
+        if len(inner) != 1:
+            break
+        folder = inner[0]
+    return folder
+
+
+def dicom_files(folder: Folder) -> list[Folder]:
+    """List the files of a folder that should be DICOM, by name."""
+    return [
+        entry
+        for entry in children(folder)
+        if entry.is_file() and entry.name not in ("DICOMDIR", "LICENSE") and not entry.name.lower().endswith(NOT_DICOM)
+    ]
+
+
+def read_dataset(path: Folder, pixels: bool = False) -> pydicom.Dataset:
+    """Read a DICOM file, by default without its pixels.
+
+    Raises:
+        InputError: not DICOM, or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return pydicom.dcmread(file, stop_before_pixels=not pixels)
+    except InvalidDicomError:
+        raise InputError(f"{path}: not a DICOM file") from None
+    except _READ_ERRORS as error:
+        raise InputError(f"{path}: a damaged DICOM file ({error})") from None
+
+
+def read_header(path: Folder) -> SliceHeader:
+    """Read what a volume needs of one slice.
+
+    Raises:
+        InputError: not DICOM, more than one frame or sample, an attribute missing or not a number.
+    """
+    dataset = read_dataset(path)
+    if int(dataset.get("NumberOfFrames") or 1) != 1:
+        raise InputError(f"{path}: holds {dataset.NumberOfFrames} frames; a series of single slices is needed")
+    photometric = dataset.get("PhotometricInterpretation", "none")
+    if int(dataset.get("SamplesPerPixel") or 1) != 1 or photometric != "MONOCHROME2":
+        raise InputError(f"{path}: its pixels must be grey values (MONOCHROME2), they are {photometric}")
+    for name in ("SeriesInstanceUID", "SOPInstanceUID", *_GEOMETRY):
+        if dataset.get(name) is None:
+            raise InputError(f"{path}: has no {name}")
+    if ("RescaleSlope" in dataset) != ("RescaleIntercept" in dataset):
+        raise InputError(f"{path}: has only one of RescaleSlope and RescaleIntercept")
+    try:
+        header = _header(path, dataset)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: an attribute of its geometry is no number ({error})") from None
+    _check_header(header)
+    return header
+
+
+def _header(path: Folder, dataset: pydicom.Dataset) -> SliceHeader:
+    rows_mm, columns_mm = (float(mm) for mm in dataset.PixelSpacing)
+    return SliceHeader(
+        path=path,
+        series_uid=str(dataset.SeriesInstanceUID),
+        sop_uid=str(dataset.SOPInstanceUID),
+        modality=str(dataset.get("Modality", "none")),
+        shape=(int(dataset.Rows), int(dataset.Columns)),
+        position=np.array([float(mm) for mm in dataset.ImagePositionPatient]),
+        directions=np.array([float(part) for part in dataset.ImageOrientationPatient]).reshape(2, 3),
+        pixel_spacing_mm=(rows_mm, columns_mm),
+        rescale=(float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))),
+    )
+
+
+def _check_header(one: SliceHeader) -> None:
+    numbers = [*one.position, *one.directions.ravel(), *one.pixel_spacing_mm, *one.rescale]
+    if len(one.position) != 3 or not np.isfinite(numbers).all():
+        raise InputError(f"{one.path}: position, orientation, spacing and rescale must be finite numbers")
+    if min(one.pixel_spacing_mm) <= 0:
+        raise InputError(f"{one.path}: pixel spacing must be positive, it is {one.pixel_spacing_mm} mm")
+    if not np.allclose(one.directions @ one.directions.T, np.eye(2), atol=SAME_DIRECTION):
+        raise InputError(f"{one.path}: its directions must be unit vectors at a right angle: {one.directions.tolist()}")
+
+
+def _check_one_series(folder: Folder, slices: Sequence[SliceHeader]) -> None:
+    first = slices[0]
+    for one in slices[1:]:
+        if one.series_uid != first.series_uid:
+            n = len({other.series_uid for other in slices})
+            raise InputError(
+                f"{folder}: {n} series in it, {first.path.name} is of one and {one.path.name} of another; "
+                "give each its own folder"
+            )
+        same = {
+            "size": one.shape == first.shape,
+            "pixel spacing": np.allclose(one.pixel_spacing_mm, first.pixel_spacing_mm, atol=SAME_DIRECTION, rtol=0),
+            "orientation": np.allclose(one.directions, first.directions, atol=SAME_DIRECTION),
+        }
+        for what, holds in same.items():
+            if not holds:
+                raise InputError(f"{one.path}: its {what} is not that of {first.path.name}")
+
+
+def in_order(folder: Folder, slices: Sequence[SliceHeader]) -> list[SliceHeader]:
+    """Return the slices by their place along the stack, checked to be one straight, even stack.
+
+    Raises:
+        InputError: fewer than two, two at one place, one missing, or a stack that is not straight.
+    """
+    if len(slices) < 2:
+        raise InputError(f"{folder}: a volume needs at least 2 slices, it holds {len(slices)}")
+    normal = slices[0].normal
+    ordered = sorted(slices, key=lambda one: float(one.position @ normal))
+    gaps = np.diff([one.position @ normal for one in ordered])
+    gap = float(np.median(gaps))
+    for before, after, found in zip(ordered, ordered[1:], gaps, strict=False):
+        if found <= SAME_GAP * gap or found == 0:
+            raise InputError(f"{after.path}: lies at the same place as {before.path.name}; a duplicate slice?")
+        if abs(found - gap) > SAME_GAP * gap:
+            what = "a slice is missing" if found > gap else "the slices are not evenly spaced"
+            raise InputError(
+                f"{folder}: {found:.4g} mm from {before.path.name} to {after.path.name}, elsewhere {gap:.4g} mm: {what}"
+            )
+    _check_straight(folder, ordered, normal)
+    return ordered
+
+
+def _check_straight(folder: Folder, ordered: Sequence[SliceHeader], normal: np.ndarray) -> None:
+    moved = np.array([one.position for one in ordered]) - ordered[0].position
+    aside = moved - np.outer(moved @ normal, normal)
+    worst = float(np.linalg.norm(aside, axis=1).max())
+    if worst > STRAIGHT * min(ordered[0].pixel_spacing_mm):
+        degrees = np.degrees(np.arctan2(np.linalg.norm(aside[-1]), moved[-1] @ normal))
+        raise InputError(
+            f"{folder}: its slices move sideways by {worst:.4g} mm over the stack, "
+            f"a gantry tilt of {degrees:.1f} degrees; resample it to a straight stack first"
+        )
+
+
+def affine_of(slices: Sequence[SliceHeader]) -> np.ndarray:
+    """Return the affine from (column, row, slice) to RAS+ mm of an ordered stack, shape (4, 4)."""
+    first, last = slices[0], slices[-1]
+    rows_mm, columns_mm = first.pixel_spacing_mm
+    affine = np.eye(4)
+    affine[:3, 0] = first.directions[0] * columns_mm
+    affine[:3, 1] = first.directions[1] * rows_mm
+    affine[:3, 2] = (last.position - first.position) / (len(slices) - 1)
+    affine[:3, 3] = first.position
+    return TO_RAS @ affine
+
+
+def read_stack(slices: Sequence[SliceHeader], dtype: np.dtype) -> np.ndarray:
+    """Read the slices, rescaled: HU of shape (columns, rows, slices), clipped where `dtype` is int16."""
+    rows, columns = slices[0].shape
+    voxels = np.empty((columns, rows, len(slices)), dtype, order="F")
+    for index, one in enumerate(slices):
+        slope, intercept = one.rescale
+        hu = read_pixels(one) * slope + intercept
+        voxels[:, :, index] = (np.clip(hu, -32768, 32767) if dtype == np.int16 else hu).T
+    return voxels
+
+
+def read_pixels(one: SliceHeader) -> np.ndarray:
+    """Read the stored pixels of a slice: ndarray of shape (rows, columns), int32, without rescale.
+
+    Raises:
+        InputError: compressed without a decoder at hand, damaged, or of another shape.
+    """
+    dataset = read_dataset(one.path, pixels=True)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        pixels = dataset.pixel_array
+    except (RuntimeError, ImportError, *_READ_ERRORS) as error:
+        if syntax.is_compressed and not isinstance(error, (ValueError, EOFError)):
+            raise InputError(
+                f"{one.path}: compressed as {syntax.name}, and no decoder for that is installed "
+                "(pip install pylibjpeg[all], or decompress the series first)"
+            ) from None
+        raise InputError(f"{one.path}: its pixels cannot be read; truncated? ({error})") from None
+    if pixels.shape != one.shape:
+        raise InputError(f"{one.path}: pixels of shape {pixels.shape}, its header says {one.shape}")
+    return pixels.astype(np.int32)

@@ -1,0 +1,84 @@
+"""Folders to read from, on disk or inside zip files, nested ones too: cohorts come in both forms.
+
+A place inside a zip is written as a path through it: `3Dircadb1.zip/3Dircadb1.1/PATIENT_DICOM.zip/PATIENT_DICOM`.
+Nothing is extracted; an inner zip is held in memory while it is read.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+from data.command import InputError
+
+Folder = Path | zipfile.Path
+LARGEST_INNER_ZIP = 2**32  # bytes, unpacked into memory
+
+
+def open_folder(place: Folder) -> Folder:
+    """Return the folder at `place`; where the path leads to or through a zip file, the folder in it.
+
+    Raises:
+        InputError: no such folder, a damaged zip, an inner zip of more than 4 GiB.
+    """
+    if isinstance(place, zipfile.Path):
+        found: Folder = _entered(place)
+    else:
+        found = _walked(Path(place))
+    if not found.is_dir():
+        raise InputError(f"{place}: no such folder")
+    return found
+
+
+def _walked(path: Path) -> Folder:
+    on_disk = next((parent for parent in (path, *path.parents) if parent.exists()), path)
+    found: Folder = _entered(on_disk)
+    for part in path.relative_to(on_disk).parts:
+        found = _entered(found / part)
+    return found
+
+
+def _entered(entry: Folder) -> Folder:
+    """Return the root of a zip file, anything else as it is."""
+    if not (entry.name.lower().endswith(".zip") and entry.is_file()):
+        return entry
+    try:
+        if isinstance(entry, Path):
+            return zipfile.Path(zipfile.ZipFile(entry))
+        with entry.open("rb") as file:
+            inner = file.read(LARGEST_INNER_ZIP + 1)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise InputError(f"{entry}: not a readable zip file ({error})") from None
+    if len(inner) > LARGEST_INNER_ZIP:
+        raise InputError(f"{entry}: an inner zip must be smaller than 4 GiB; extract it")
+    return _root(BytesIO(inner), str(entry))
+
+
+def _root(content: BytesIO, name: str) -> zipfile.Path:
+    try:
+        archive = zipfile.ZipFile(content)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{name}: not a readable zip file ({error})") from None
+    archive.filename = name  # what its members are called in messages
+    return zipfile.Path(archive)
+
+
+def children(folder: Folder) -> list[Folder]:
+    """List what a folder holds, by name; hidden entries and the Mac's `__MACOSX` are left out."""
+    return sorted(
+        (entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))),
+        key=lambda entry: entry.name,
+    )
+
+
+def signature(place: Path) -> list[str | int]:
+    """Return [name, bytes, latest change in ns] of a file, of all files of a folder, or of the zip that holds it."""
+    on_disk = next((parent for parent in (place, *place.parents) if parent.exists()), place)
+    files = sorted(on_disk.rglob("*")) if on_disk.is_dir() else [on_disk]
+    statuses = [file.stat() for file in files if file.is_file()]
+    return [
+        place.name,
+        sum(status.st_size for status in statuses),
+        max((status.st_mtime_ns for status in statuses), default=0),
+    ]

@@ -1,0 +1,82 @@
+"""Work on many cases at once, where no bad case stops the others: joblib, in processes or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from joblib import Parallel, delayed, parallel_config
+
+from data.command import InputError
+
+STREAMING = ("loky", "threading", "multiprocessing")  # backends that give results as they come
+
+
+class Failures:
+    """The cases that cannot be used.
+
+    Attributes:
+        by_case: what is wrong with each, in the order of their coming.
+    """
+
+    def __init__(self, skip: bool) -> None:
+        self.skip = skip
+        self.by_case: dict[str, str] = {}
+
+    def add(self, case: str, why: str) -> None:
+        """Note a case and say so."""
+        self.by_case[case] = why
+        print(f"{case}: cannot be used: {why}", flush=True)
+
+    def stop(self) -> None:
+        """End the command, unless the bad cases are to be skipped.
+
+        Raises:
+            InputError: a case cannot be used.
+        """
+        if self.by_case and not self.skip:
+            others = len(self.by_case) - 1
+            more = f" (and {others} more of its cases, named above; --skip-bad goes on without them)" if others else ""
+            raise InputError(next(iter(self.by_case.values())) + more)
+
+
+def each_case(
+    work: Mapping[str, Callable[[], Any]], jobs: int, backend: str, failures: Failures
+) -> Iterator[tuple[str, Any]]:
+    """Yield (case, result) of each work that succeeds, as they finish; the others go to `failures`.
+
+    Args:
+        work: by case, what to call; for processes it must be picklable.
+        jobs: how many at once; 1 runs them here, -1 takes every core.
+        backend: joblib's name of it.
+        failures: takes what fails by InputError or OSError.
+
+    Raises:
+        InputError: joblib does not know the backend.
+    """
+    one_by_one = jobs == 1 and backend == "loky"
+    attempts = (_attempt(case, call) for case, call in work.items())
+    for case, result, why in attempts if one_by_one else _parallel(work, jobs, backend):
+        if why:
+            failures.add(case, why)
+        else:
+            yield case, result
+
+
+def _parallel(work: Mapping[str, Callable[[], Any]], jobs: int, backend: str) -> Iterator[tuple[str, Any, str]]:
+    try:
+        with parallel_config(backend=backend, n_jobs=jobs):
+            parallel = Parallel(return_as="generator_unordered" if backend in STREAMING else "list")
+            yield from parallel(delayed(_attempt)(case, call) for case, call in work.items())
+    except (ValueError, ImportError) as error:
+        raise InputError(f"--backend {backend}: {error}") from None
+
+
+def _attempt(case: str, call: Callable[[], Any]) -> tuple[str, Any, str]:
+    try:
+        return case, call(), ""
+    except InputError as error:
+        return case, None, str(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return case, None, f"{where}{error.strerror or error}"

@@ -1,0 +1,56 @@
+"""Mirrored volumes are found by their spine, liver and lungs, on the phantom in all eight ways."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.anatomy import FLIPS, doubts
+from data.phantom import main as make_phantom
+from data.prepare import main as prepare
+from data.store import Store
+
+AXES = ("slices", "rows", "columns")
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("anatomy")
+    make_phantom(["--out", str(folder / "phantom"), "--cases", "3", "--size", "64"])
+    prepare(["--source", str(folder / "phantom"), "--store", str(folder / "store"), "--size", "64"])
+    return Store.open(folder / "store")
+
+
+@pytest.mark.parametrize("flipped", [f for n in range(4) for f in itertools.combinations(range(3), n)])
+def test_what_is_mirrored_is_named(phantom: Store, flipped: tuple[int, ...]) -> None:
+    for case in phantom.cases:
+        hu, labels = (np.flip(array(case), flipped) for array in (phantom.image, phantom.label))
+        assert set(doubts(hu, labels)) == {AXES[axis] for axis in flipped}
+
+
+def test_a_volume_that_tells_nothing_raises_no_doubt() -> None:
+    labels = np.zeros((4, 32, 32), np.uint8)
+    labels[1:3, 10:20, 4:10] = 1
+    assert doubts(np.full(labels.shape, -1000, np.int16), labels) == []
+    assert set(FLIPS) == set(AXES)
+
+
+def test_mirrored_files_are_set_right_on_request(phantom: Store, tmp_path: Path) -> None:
+    import nibabel as nib
+
+    (tmp_path / "source").mkdir()
+    for number, case in enumerate(phantom.cases):
+        for kind, array in (("volume", phantom.image(case)), ("segmentation", phantom.label(case))):
+            turned = np.asarray(array)[::-1, ::-1]  # upside down and prone
+            image = nib.Nifti1Image(turned.T, np.diag([-1.5, -1.5, 3.0, 1.0]))
+            nib.save(image, tmp_path / "source" / f"{kind}-{number}.nii")
+    flags = ["--source", str(tmp_path / "source"), "--store", str(tmp_path / "store"), "--size", "64"]
+    prepare([*flags, "--orient", "anatomy"])
+    store = Store.open(tmp_path / "store")
+    for number, case in enumerate(phantom.cases):
+        np.testing.assert_array_equal(store.image(f"volume-{number}"), phantom.image(case))
+        np.testing.assert_array_equal(store.label(f"volume-{number}"), phantom.label(case))
+        assert store.cases[f"volume-{number}"]["notes"][0].startswith("mirrored along rows, slices: ")
