@@ -95,7 +95,7 @@ def _write(folder: Path, image: Volume, label: Volume, size: int) -> tuple[np.nd
     for start, chunk in image.chunks():
         rows = slice(start, start + len(chunk))
         hu[rows] = hu_for_network(chunk, size)
-        labels[rows] = label_to_size(np.rint(label.slices(rows.start, rows.stop)), size)
+        labels[rows] = label_to_size(label.labels(rows.start, rows.stop), size)
     hu.flush()
     labels.flush()
     return hu, labels

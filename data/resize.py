@@ -60,6 +60,8 @@ def label_to_size(slices: np.ndarray, size: int) -> np.ndarray:
         ValueError: as `image_to_size`.
     """
     square = _pad_to_square(slices, 0)
+    if square.shape[1] == size:
+        return square.astype(np.uint8)
     liver = _resample(square > 0, size) >= _HALF
     tumor = _resample(square == 2, size) >= _HALF
     return np.where(tumor, 2, liver).astype(np.uint8)

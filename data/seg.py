@@ -6,18 +6,30 @@ because most commands never see DICOM.
 
 from __future__ import annotations
 
+import struct
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from data.command import InputError
 from data.dicom import TO_RAS, Series, read_dataset
 from data.files import replacing
 from data.folders import Folder
+from data.volumes import SAME_PLACE
 
-SAME_PLACE_MM = 0.01  # TCIA writes positions with few digits
+_READ_ERRORS = (
+    *(AttributeError, EOFError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError),
+    struct.error,
+)
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("StudyID", "AccessionNumber", "StudyDate", "StudyTime"),
+)
+"""What a series may leave empty (DICOM's type 2), and highdicom wants to copy: anonymised series lack some of them."""
 
 
 class Segments:
@@ -40,12 +52,15 @@ class Segments:
         header = read_dataset(path)
         if header.get("Modality") != "SEG":
             raise InputError(f"{path}: not a DICOM SEG, its modality is {header.get('Modality', 'none')}")
-        referenced = [str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", [])]
+        try:
+            referenced = [str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", [])]
+            self.study_date = str(header.get("StudyDate", "") or "")
+            self.names = {int(one.SegmentNumber): str(one.SegmentLabel).lower() for one in header.SegmentSequence}
+        except _READ_ERRORS as error:
+            raise InputError(f"{path}: a damaged DICOM SEG ({error})") from None
         if len(referenced) != 1:
             raise InputError(f"{path}: must reference one series, it references {len(referenced)}")
         self.series_uid = referenced[0]
-        self.study_date = str(header.get("StudyDate", "") or "")
-        self.names = {int(one.SegmentNumber): str(one.SegmentLabel).lower() for one in header.SegmentSequence}
         self._read: Any = None
 
     def mask(self, names: Sequence[str], series: Series) -> np.ndarray:
@@ -69,20 +84,51 @@ class Segments:
         return found
 
     def _segment(self, number: int, series: Series) -> np.ndarray:
-        import highdicom as hd
-
         try:
             if self._read is None:
-                with self.path.open("rb") as file:
-                    self._read = hd.seg.segread(cast(BinaryIO, file))
+                self._read = self._whole(series)
             volume = self._read.get_volume(segment_numbers=[number], dtype=np.uint8)
-        except (RuntimeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
+        except InputError:
+            raise
+        except _READ_ERRORS as error:
             raise InputError(f"{self.path}: its frames cannot be read ({error})") from None
-        try:
-            on_grid = volume.match_geometry(_geometry(series), tol=SAME_PLACE_MM)
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"{self.path}: not on the grid of {series.path} ({error})") from None
-        return np.asarray(on_grid.array)[..., 0].transpose(2, 1, 0)
+        return _on_grid(self.path, volume, series).transpose(2, 1, 0)
+
+    def _whole(self, series: Series) -> Any:
+        """Read the file to its end; one without a distance between slices takes that of its series."""
+        import highdicom as hd
+
+        dataset = read_dataset(self.path, pixels=True)
+        n_bits = int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns * dataset.BitsAllocated
+        if not dataset.file_meta.TransferSyntaxUID.is_compressed and 8 * len(dataset.PixelData) < n_bits:
+            raise InputError(f"{self.path}: cut short, it holds {len(dataset.PixelData):,} bytes of {-(-n_bits // 8):,}")
+        for shared in dataset.get("SharedFunctionalGroupsSequence", []):
+            for measures in shared.get("PixelMeasuresSequence", []):
+                if "SpacingBetweenSlices" not in measures:
+                    measures.SpacingBetweenSlices = float(np.linalg.norm(series.affine[:3, 2]))
+        return hd.seg.Segmentation.from_dataset(dataset, copy=False)
+
+
+def _on_grid(path: Folder, volume: Any, series: Series) -> np.ndarray:
+    """Bring a segment to the grid of a series, (slices, rows, columns); no voxel is resampled and none is lost."""
+    target = _geometry(series)
+    try:
+        turned = volume.match_geometry(target, tol=SAME_PLACE)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: not on the grid of {series.path} ({error})") from None
+    # match_geometry takes directions for the same that differ by some degrees, a voxel out of two from a finer grid,
+    # and cuts off what is marked outside.
+    n_slices, rows, columns = target.spatial_shape
+    array = np.asarray(turned.array)[:n_slices, :rows, :columns, 0]
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(target.spatial_shape) - 1)
+    apart = np.linalg.norm(apply_affine(turned.affine, corners) - apply_affine(target.affine, corners), axis=1).max()
+    of_one_size = np.allclose(sorted(volume.spacing), sorted(target.spacing), rtol=SAME_PLACE)
+    if array.shape != tuple(target.spatial_shape) or not of_one_size or apart > SAME_PLACE * min(target.spacing):
+        raise InputError(f"{path}: not on the grid of {series.path}, voxels lie up to {apart:.3g} mm apart")
+    lost = np.count_nonzero(volume.array) - np.count_nonzero(array)
+    if lost:
+        raise InputError(f"{path}: marks {lost:,} voxels outside of {series.path}")
+    return array
 
 
 def _geometry(series: Series) -> Any:
@@ -105,32 +151,49 @@ def write_seg(path: Path, labels: np.ndarray, series: Series, algorithm: str, ve
     Raises:
         InputError: nothing was found, so there is no segment to write; the series lacks what a SEG needs.
     """
-    import highdicom as hd
-
     native = series.to_native(labels).transpose(2, 1, 0)  # (slices, rows, columns) in the series' own order
-    masks = np.stack([native >= 1, native == 2], axis=-1)
-    if not masks.any():
+    if not native.any():
         raise InputError(f"{path}: no liver was found, and a DICOM SEG cannot be empty; it is not written")
     try:
-        segmentation = hd.seg.Segmentation(
-            source_images=[read_dataset(one.path) for one in series.headers],
-            pixel_array=masks,
-            segmentation_type="BINARY",
-            segment_descriptions=_descriptions(algorithm, version),
-            series_instance_uid=hd.UID(),
-            series_number=100,
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=algorithm,
-            manufacturer_model_name=algorithm,
-            software_versions=version,
-            device_serial_number="1",
-            content_label="LIVER_TUMOR",
-        )
+        with warnings.catch_warnings():
+            # A patient's name of one part is common in anonymised data.
+            warnings.filterwarnings("ignore", "The string .* since it contains only a single component", UserWarning)
+            segmentation = _segmentation(native, series, algorithm, version)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the series lacks what a DICOM SEG needs ({error})") from None
     with replacing(path) as temporary:
         segmentation.save_as(temporary)
+
+
+def _segmentation(native: np.ndarray, series: Series, algorithm: str, version: str) -> Any:
+    import highdicom as hd
+
+    return hd.seg.Segmentation(
+        source_images=[_source(one.path, float(np.linalg.norm(series.affine[:3, 2]))) for one in series.headers],
+        pixel_array=np.stack([native >= 1, native == 2], axis=-1),
+        segmentation_type="BINARY",
+        segment_descriptions=_descriptions(algorithm, version),
+        series_instance_uid=hd.UID(),
+        series_number=100,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=algorithm,
+        manufacturer_model_name=algorithm,
+        software_versions=version,
+        device_serial_number="1",
+        content_label="LIVER_TUMOR",
+    )
+
+
+def _source(path: Folder, gap_mm: float) -> Any:
+    """Read the header of a slice for the SEG to copy; a missing thickness is the distance between slices."""
+    dataset = read_dataset(path)
+    for name in _MAY_BE_EMPTY:
+        if name not in dataset:
+            setattr(dataset, name, "")
+    if dataset.get("SliceThickness") is None:
+        dataset.SliceThickness = gap_mm
+    return dataset
 
 
 def _descriptions(algorithm: str, version: str) -> list[Any]:

@@ -105,14 +105,27 @@ class Volume:
                 return raw.astype(np.float32)
             return (raw.astype(np.float64) * slope + inter).astype(np.float32)
 
+    def labels(self, start: int, stop: int) -> np.ndarray:
+        """Return slices [start, stop) of a checked label volume: ndarray of shape (n, rows, columns), uint8."""
+        whole = self._voxels[start:stop] if self.holds_integers else np.rint(self.slices(start, stop))
+        return whole.astype(np.uint8)
+
     def chunks(self, size: int = CHUNK_SLICES) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first slice, float32 slices) over the whole volume, `size` slices at a time."""
         for start in range(0, self.n_slices, size):
             yield start, self.slices(start, min(start + size, self.n_slices))
 
+    @property
+    def holds_integers(self) -> bool:
+        """Whether the stored voxels are whole numbers that no scale factor changes."""
+        stored = self._image.dataobj
+        return bool((stored.slope, stored.inter) == (1, 0) and np.issubdtype(stored.dtype, np.integer))
+
     @cached_property
     def value_range(self) -> tuple[float, float]:
         """Smallest and largest scaled value; NaN when a voxel is NaN."""
+        if self.holds_integers:
+            return float(self._voxels.min()), float(self._voxels.max())
         with np.errstate(invalid="ignore"):
             ranges = np.array([(chunk.min(), chunk.max()) for _, chunk in self.chunks()])
             return float(ranges[:, 0].min()), float(ranges[:, 1].max())
@@ -271,6 +284,18 @@ def check_label(volume: Volume) -> None:
     Raises:
         InputError: another value (NaN included), or no liver at all.
     """
+    if not (_has_whole_labels(volume) if volume.holds_integers else _has_near_labels(volume)):
+        raise InputError(f"{volume.path}: no liver in it (no label 1 or 2)")
+
+
+def _has_whole_labels(volume: Volume) -> bool:
+    low, high = volume.value_range
+    if low < 0 or high > 2:
+        raise InputError(f"{volume.path}: labels must be 0, 1 or 2, it holds {low if low < 0 else high:g}")
+    return high > 0
+
+
+def _has_near_labels(volume: Volume) -> bool:
     liver = False
     for _, chunk in volume.chunks():
         nearest = np.rint(chunk)
@@ -278,8 +303,7 @@ def check_label(volume: Volume) -> None:
         if wrong.any():
             raise InputError(f"{volume.path}: labels must be 0, 1 or 2, it holds {chunk[wrong][0]:g}")
         liver = liver or bool(nearest.any())
-    if not liver:
-        raise InputError(f"{volume.path}: no liver in it (no label 1 or 2)")
+    return liver
 
 
 def check_pair(image: Volume, label: Volume) -> None:
