@@ -48,7 +48,7 @@ def each_case(
     Args:
         work: by case, what to call; for processes it must be picklable.
         jobs: how many at once; 1 runs them here, -1 takes every core.
-        backend: joblib's name of it.
+        backend: joblib's name of it; "dask:tcp://HOST:PORT" is the scheduler of a Dask cluster.
         failures: takes what fails by InputError or OSError.
 
     Raises:
@@ -64,9 +64,10 @@ def each_case(
 
 
 def _parallel(work: Mapping[str, Callable[[], Any]], jobs: int, backend: str) -> Iterator[tuple[str, Any, str]]:
+    name, _, scheduler = backend.partition(":")
     try:
-        with parallel_config(backend=backend, n_jobs=jobs):
-            parallel = Parallel(return_as="generator_unordered" if backend in STREAMING else "list")
+        with parallel_config(backend=name, n_jobs=jobs, **({"scheduler_host": scheduler} if scheduler else {})):
+            parallel = Parallel(return_as="generator_unordered" if name in STREAMING else "list")
             yield from parallel(delayed(_attempt)(case, call) for case, call in work.items())
     except (ValueError, ImportError) as error:
         raise InputError(f"--backend {backend}: {error}") from None

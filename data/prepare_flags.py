@@ -62,7 +62,7 @@ def _parser() -> Parser:
     add(
         "--jobs", type=int, default=1, help="cases at once, -1: one per core (default 1); each holds a volume in memory"
     )
-    add("--backend", default="loky", help="joblib's: loky (processes, default), threading, dask, ...")
+    add("--backend", default="loky", help="joblib's: loky (default), threading, dask:tcp://HOST:PORT")
     add("--skip-bad", action="store_true", help="go on without the cases that cannot be used")
     _add_split_flags(parser)
     _add_cohort_flags(parser)
