@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-AIR_HU, BODY_HU, BONE_HU = -500, -200, 150  # 150: an 8-bit window may end at 160
+AIR_HU, BODY_HU, BONE_HU = -500, -200, 250
+LEAST_BONE_HU = 150  # in an 8-bit rendering that ends below BONE_HU; vessels and kidneys are as bright
 LEAST_BONE = 200  # pixels; fewer tell nothing
-AWAY = 0.03  # of the picture's side: how far the spine's side must be clear
+AWAY = 0.05  # of the picture's side: how clearly the spine must lie there
 LUNG_SHARE = 0.1  # of the body's box: air in the chest, not gas in the bowel
 STEP = 4  # every fourth pixel and slice will do
 
@@ -30,8 +31,7 @@ def doubts(hu: np.ndarray, labels: np.ndarray) -> list[str]:
     found = []
     if liver_on_left(labels):
         found.append("columns")
-    with_liver = np.flatnonzero([labels[row].any() for row in range(len(labels))])
-    if _spine_in_front(hu, with_liver):
+    if _spine(hu, _rows_with_liver(labels))[0] < -AWAY:
         found.append("rows")
     if _lungs_below(hu):
         found.append("slices")
@@ -46,16 +46,31 @@ def liver_on_left(labels: np.ndarray) -> bool:
     return bool(columns @ np.arange(len(columns)) > columns.sum() * (len(columns) - 1) / 2)
 
 
-def _spine_in_front(hu: np.ndarray, slices: np.ndarray) -> bool:
-    """Whether bone lies clearly in front of the body's middle, in the slices that hold liver."""
-    bone, body = np.zeros(hu.shape[1]), np.zeros(hu.shape[1])
-    for row in slices[::STEP]:
-        bone += np.count_nonzero(hu[row] >= BONE_HU, axis=1)
-        body += np.count_nonzero(hu[row] > BODY_HU, axis=1)
-    if bone.sum() < LEAST_BONE or not body.any():
-        return False
-    places = np.arange(len(bone))
-    return bool(bone @ places / bone.sum() < body @ places / body.sum() - AWAY * len(bone))
+def _spine(hu: np.ndarray, with_liver: np.ndarray) -> tuple[float, float]:
+    """How far the bone's centre lies behind and to the left of the body's, as shares of the picture's side.
+
+    In the slices that hold liver; (0, 0) where there is too little bone to tell.
+    """
+    bone, body = np.zeros(hu.shape[1:]), np.zeros(hu.shape[1:])
+    bone_hu = BONE_HU if hu.max() >= BONE_HU else LEAST_BONE_HU
+    for row in with_liver[::STEP]:
+        bone += hu[row] >= bone_hu
+        body += hu[row] > BODY_HU
+    if bone.sum() < LEAST_BONE:
+        return 0.0, 0.0
+    places = np.arange(len(bone)) / len(bone)
+    behind, left = ((bone.sum(axis) @ places) / bone.sum() - (body.sum(axis) @ places) / body.sum() for axis in (1, 0))
+    return float(behind), float(left)
+
+
+def seems_turned(hu: np.ndarray, labels: np.ndarray) -> bool:
+    """Whether the spine lies to one side: a quarter turn about the body's axis, which no mirroring sets right."""
+    behind, left = _spine(hu, _rows_with_liver(labels))
+    return abs(left) > AWAY and abs(left) > 2 * abs(behind)
+
+
+def _rows_with_liver(labels: np.ndarray) -> np.ndarray:
+    return np.flatnonzero([labels[row].any() for row in range(len(labels))])
 
 
 def _lungs_below(hu: np.ndarray) -> bool:

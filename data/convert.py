@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data.anatomy import FLIPS, doubts, mirrored
+from data.anatomy import FLIPS, doubts, mirrored, seems_turned
 from data.cohorts import COHORTS, Case, Options
 from data.command import InputError
 from data.files import sha256_of_file
@@ -73,6 +73,8 @@ def fill_case(folder: Path, case: Case, patient: str, how: Conversion) -> dict[s
         notes.append(
             f"{' and '.join(FLIPS[axis] for axis in found)}: is the affine right? (--orient anatomy mirrors it)"
         )
+    if seems_turned(hu, labels):
+        notes.append("the spine lies to one side, a quarter turn: is the affine right?")
     return {
         "patient": patient,
         "n_slices": image.n_slices,

@@ -218,6 +218,8 @@ def _raw_header(path: Path) -> Any:
     try:
         with ImageOpener(path) as file:
             start = file.read(540)
+    except PermissionError:
+        raise InputError(f"{path}: may not be read, permission denied") from None
     except _READ_ERRORS as error:
         raise InputError(f"{path}: not a NIfTI file ({error})") from None
     sizes = {int.from_bytes(start[:4], order) for order in _ORDERS} & kinds.keys()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.anatomy import FLIPS, doubts
+from data.anatomy import FLIPS, doubts, seems_turned
 from data.phantom import main as make_phantom
 from data.prepare import main as prepare
 from data.store import Store
@@ -29,6 +29,17 @@ def test_what_is_mirrored_is_named(phantom: Store, flipped: tuple[int, ...]) -> 
     for case in phantom.cases:
         hu, labels = (np.flip(array(case), flipped) for array in (phantom.image, phantom.label))
         assert set(doubts(hu, labels)) == {AXES[axis] for axis in flipped}
+
+
+def test_a_quarter_turn_is_named(phantom: Store) -> None:
+    for case in phantom.cases:
+        hu, labels = np.asarray(phantom.image(case)), np.asarray(phantom.label(case))
+        assert [seems_turned(np.rot90(hu, k, (1, 2)), np.rot90(labels, k, (1, 2))) for k in range(4)] == [
+            False,
+            True,
+            False,
+            True,
+        ]
 
 
 def test_a_volume_that_tells_nothing_raises_no_doubt() -> None:

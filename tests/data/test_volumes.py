@@ -197,6 +197,16 @@ def test_refused_images(tmp_path: Path, fault: str) -> None:
     assert message.startswith(str(path))
 
 
+def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = save(tmp_path / "volume-0.nii", ct())
+    monkeypatch.setattr("data.volumes.ImageOpener", denied)  # root may read everything
+    with pytest.raises(InputError, match=r"volume-0\.nii: may not be read, permission denied"):
+        read_image(path)
+
+
 def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
     _truncated_gzip(tmp_path / "volume-0.nii")
     with pytest.raises(InputError, match=r"volume-0\.nii\.gz: the voxels cannot be read"):
