@@ -10,7 +10,8 @@ import numpy as np
 AIR_HU, BODY_HU, BONE_HU = -500, -200, 250
 LEAST_BONE_HU = 150  # in an 8-bit rendering that ends below BONE_HU; vessels and kidneys are as bright
 LEAST_BONE = 200  # pixels; fewer tell nothing
-AWAY = 0.05  # of the picture's side: how clearly the spine must lie there
+AWAY = 0.05  # of the picture's side: how clearly the spine must lie in front
+ASIDE = 0.08  # and how clearly to one side; a full stomach weighs less
 LUNG_SHARE = 0.1  # of the body's box: air in the chest, not gas in the bowel
 STEP = 4  # every fourth pixel and slice will do
 
@@ -66,7 +67,7 @@ def _spine(hu: np.ndarray, with_liver: np.ndarray) -> tuple[float, float]:
 def seems_turned(hu: np.ndarray, labels: np.ndarray) -> bool:
     """Whether the spine lies to one side: a quarter turn about the body's axis, which no mirroring sets right."""
     behind, left = _spine(hu, _rows_with_liver(labels))
-    return abs(left) > AWAY and abs(left) > 2 * abs(behind)
+    return abs(left) > ASIDE and abs(left) > 2 * abs(behind)
 
 
 def _rows_with_liver(labels: np.ndarray) -> np.ndarray:
