@@ -286,8 +286,17 @@ def check_label(volume: Volume) -> None:
     Raises:
         InputError: another value (NaN included), or no liver at all.
     """
-    if not (_has_whole_labels(volume) if volume.holds_integers else _has_near_labels(volume)):
+    if not check_label_values(volume):
         raise InputError(f"{volume.path}: no liver in it (no label 1 or 2)")
+
+
+def check_label_values(volume: Volume) -> bool:
+    """Check that a volume holds only 0, 1 and 2 (within 0.001); return whether any is 1 or 2.
+
+    Raises:
+        InputError: another value, NaN included.
+    """
+    return _has_whole_labels(volume) if volume.holds_integers else _has_near_labels(volume)
 
 
 def _has_whole_labels(volume: Volume) -> bool:
@@ -352,9 +361,27 @@ def write_labels(path: Path, labels: np.ndarray, like: Volume) -> None:
     native = like.to_native(labels)
     if native.min() < 0 or native.max() > 255:
         raise ValueError(f"labels must lie in 0..255, got {native.min()}..{native.max()}")
+    _write(path, native.astype(np.uint8), like)
+
+
+def write_map(path: Path, values: np.ndarray, like: Volume) -> None:
+    """Write probabilities as a float32 NIfTI on the grid of `like`, as `write_labels` does.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        values: ndarray of shape (n_slices, rows, columns), canonical order, float32.
+        like: the volume that was segmented.
+
+    Raises:
+        ValueError: `values` has another shape.
+    """
+    _write(path, like.to_native(values).astype(np.float32, copy=False), like)
+
+
+def _write(path: Path, native: np.ndarray, like: Volume) -> None:
     header = like.header_copy()
-    header.set_data_dtype(np.uint8)
-    header["cal_min"] = header["cal_max"] = 0  # the CT's display window means nothing on labels
-    image = type(like._image)(native.astype(np.uint8), like.affine, header)
+    header.set_data_dtype(native.dtype)
+    header["cal_min"] = header["cal_max"] = 0  # the CT's display window means nothing here
+    image = type(like._image)(native, like.affine, header)
     with replacing(Path(path)) as temporary:
         nib.save(image, temporary)

@@ -21,6 +21,7 @@ import operator
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy.ndimage import label
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,29 @@ def dice(counts: Counts) -> float:
     return share(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
+def sensitivity(counts: Counts) -> float:
+    """Share of the reference that is found, ``TP / (TP + FN)``; also recall. Empty reference: 1.0."""
+    return share(counts.tp, counts.tp + counts.fn)
+
+
+def specificity(counts: Counts) -> float:
+    """Share of the background that is left alone, ``TN / (TN + FP)``. No background: 1.0."""
+    return share(counts.tn, counts.tn + counts.fp)
+
+
+def precision(counts: Counts) -> float:
+    """Share of the prediction that is right, ``TP / (TP + FP)``. Empty prediction: 1.0.
+
+    scikit-learn's ``precision_score`` says 0 there, unless ``zero_division=1``.
+    """
+    return share(counts.tp, counts.tp + counts.fp)
+
+
+def f1(counts: Counts) -> float:
+    """Harmonic mean of precision and sensitivity, of binary masks the same as `dice`."""
+    return dice(counts)
+
+
 def rand_index(counts: Counts) -> float:
     """Rand index: share of the pairs of pixels on which the two segmentations agree (paper, section 3.2.2).
 
@@ -150,3 +174,43 @@ def scores(counts: Counts) -> dict[str, float]:
         "dice": dice(counts),
         "rand_index": rand_index(counts),
     }
+
+
+def partition_rand_index(prediction: np.ndarray, reference: np.ndarray) -> float:
+    """Rand index of two partitions into any number of parts, by their contingency table, without sampling.
+
+    With n_ij pixels in part i of one and j of the other, a_i and b_j their sums and n pixels in all,
+
+        RI = 1 - (sum a_i^2 + sum b_j^2 - 2 sum n_ij^2) / (n (n - 1)),
+
+    in integers of any size. Of two binary masks it is `rand_index`; of `components` of masks it is the index of the
+    connected regions that the paper's text describes (section 3.2.2).
+
+    Args:
+        prediction, reference: ndarrays of one shape, integers that name the parts.
+
+    In [0, 1], 1 is best. Fewer than two pixels: 1.0.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if prediction.shape != reference.shape:
+        raise ValueError(
+            "`prediction` must have the shape of `reference`. "
+            f"Received: prediction.shape={prediction.shape}, reference.shape={reference.shape}"
+        )
+    of_prediction, of_reference = (np.unique(part, return_inverse=True)[1] for part in (prediction, reference))
+    pairs = of_prediction.astype(np.int64) * (int(of_reference.max(initial=0)) + 1) + of_reference
+    squares = [sum(int(n) ** 2 for n in np.bincount(part.ravel())) for part in (of_prediction, of_reference)]
+    together = sum(int(n) ** 2 for n in np.unique(pairs, return_counts=True)[1])
+    n_pairs_twice = prediction.size * (prediction.size - 1)
+    return share(n_pairs_twice - (sum(squares) - 2 * together), n_pairs_twice)
+
+
+def components(mask: np.ndarray) -> np.ndarray:
+    """Number the connected regions of a mask from 1 (neighbours share an edge or a face); 0 is what lies around them.
+
+    Args:
+        mask: ndarray of any number of axes, bool.
+    """
+    return np.asarray(label(mask)[0])

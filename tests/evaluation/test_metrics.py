@@ -6,9 +6,22 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, jaccard_score, rand_score
+from sklearn.metrics import accuracy_score, f1_score, jaccard_score, precision_score, rand_score, recall_score
 
-from evaluation.metrics import Counts, dice, iou, pixel_accuracy, rand_index, scores
+from evaluation.metrics import (
+    Counts,
+    components,
+    dice,
+    f1,
+    iou,
+    partition_rand_index,
+    pixel_accuracy,
+    precision,
+    rand_index,
+    scores,
+    sensitivity,
+    specificity,
+)
 
 
 def mask(text: str) -> np.ndarray:
@@ -138,3 +151,41 @@ def test_impossible_counts_are_refused():
         Counts(tp=0.5)
     with pytest.raises(TypeError):
         Counts() + 1
+
+
+@pytest.mark.parametrize(("prediction", "reference"), random_masks(20, (40,)))
+def test_shares_agree_with_scikit_learn(prediction: np.ndarray, reference: np.ndarray) -> None:
+    counts = Counts.of(prediction, reference)
+    assert sensitivity(counts) == pytest.approx(recall_score(reference, prediction, zero_division=1.0))
+    assert precision(counts) == pytest.approx(precision_score(reference, prediction, zero_division=1.0))
+    assert specificity(counts) == pytest.approx(recall_score(~reference, ~prediction, zero_division=1.0))
+    assert f1(counts) == pytest.approx(f1_score(reference, prediction, zero_division=1.0))
+
+
+def test_shares_of_empty_masks() -> None:
+    nothing = Counts(tn=4)
+    assert (sensitivity(nothing), specificity(nothing), precision(nothing), f1(nothing)) == (1.0, 1.0, 1.0, 1.0)
+    missed = Counts(fn=4)
+    assert (sensitivity(missed), specificity(missed), precision(missed), f1(missed)) == (0.0, 1.0, 1.0, 0.0)
+
+
+def test_rand_index_of_partitions() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        a, b = rng.integers(0, 5, (2, 30))
+        assert partition_rand_index(a, b) == pytest.approx(rand_score(b, a))
+        assert partition_rand_index(a, b) == pytest.approx(rand_index_over_all_pairs(a, b))
+        first, second = a > 2, b > 2
+        assert partition_rand_index(first, second) == pytest.approx(rand_index(Counts.of(first, second)))
+    assert partition_rand_index(np.zeros(1, int), np.ones(1, int)) == 1.0
+    with pytest.raises(ValueError, match="shape"):
+        partition_rand_index(np.zeros(2), np.zeros(3))
+
+
+def test_components_by_hand() -> None:
+    """Two lesions drawn as one: of 10 pixels 2 x 2 pairs between the lesions disagree, and the bridge's pairs."""
+    reference, prediction = mask("##.##....."), mask("#####.....")
+    assert components(reference).tolist() == [1, 1, 0, 2, 2, 0, 0, 0, 0, 0]
+    # disagreeing: 4 pairs between the lesions, 4 of the bridge with them, 5 of the bridge with what lies around
+    assert partition_rand_index(components(prediction), components(reference)) == pytest.approx(1 - 13 / 45)
+    assert rand_index(Counts.of(prediction, reference)) == pytest.approx(1 - 9 / 45)

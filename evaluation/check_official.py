@@ -1,0 +1,81 @@
+"""Does `evaluation.lits_scoring` equal the published LiTS script? On data sets with the script's own figures.
+
+    python -m evaluation.check_official --sets DIR
+
+DIR holds public.npz (arrays SET/CASE/ref and SET/CASE/pred, 0 background, 1 liver, 2 lesion) and public.json ({"sets":
+{SET: {"cases": [{"key", "spacing"}], "text": {figure: as the script wrote it} or "error"}}}), as the part of them in
+tests/evaluation/lits_sets does. Exit code 1 where a figure differs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data.command import InputError, Parser, run_command
+from data.files import read_json
+from evaluation.lits_scoring import score_case, total
+
+
+class Outcome(NamedTuple):
+    """How one set compares: `different` names the figures that are not equal; `ours` says why we refuse it."""
+
+    name: str
+    different: list[str]
+    ours: str
+    theirs: str
+
+    @property
+    def agrees(self) -> bool:
+        """All figures equal, or both refuse the set."""
+        return not self.different and bool(self.ours) == bool(self.theirs)
+
+
+def compare(sets: Mapping[str, Any], volumes: Mapping[str, np.ndarray]) -> Iterator[Outcome]:
+    """Yield the outcome of each set, in order: figures to their three decimals as text."""
+    for name, content in sets.items():
+        theirs = content.get("error", "")
+        try:
+            cases = [
+                score_case(
+                    volumes[f"{name}/{case['key']}/pred"], volumes[f"{name}/{case['key']}/ref"], tuple(case["spacing"])
+                )
+                for case in content["cases"]
+            ]
+        except ValueError as error:
+            yield Outcome(name, [], str(error), theirs)
+            continue
+        figures = total(cases)
+        different = [key for key, text in content.get("text", {}).items() if f"{figures[key]:.3f}" != text]
+        yield Outcome(name, different, "", theirs)
+
+
+def main() -> None:
+    """Compare all sets and print the count."""
+    parser = Parser(prog="evaluation.check_official", description="Compare with the published LiTS script's figures.")
+    parser.add_argument("--sets", type=Path, required=True, metavar="DIR", help="folder of public.npz and public.json")
+    folder: Path = parser.parse_args().sets
+    sets = read_json(folder / "public.json", ("sets",))["sets"]
+    try:
+        volumes = np.load(folder / "public.npz")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'public.npz'}: cannot be read ({error})") from None
+    outcomes = list(compare(sets, volumes))
+    scored = [outcome for outcome in outcomes if not outcome.theirs]
+    for outcome in outcomes:
+        if outcome.ours:
+            print(f"{outcome.name}: refused: {outcome.ours} (the script: {outcome.theirs or 'scored it'})")
+        if outcome.different:
+            print(f"{outcome.name}: differs in {', '.join(outcome.different)}")
+    equal = sum(outcome.agrees for outcome in scored)
+    print(f"{equal} of {len(scored)} sets equal in all 24 figures; {len(outcomes) - len(scored)} that it cannot score")
+    if not all(outcome.agrees for outcome in outcomes):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluation.check_official")

@@ -1,0 +1,178 @@
+"""The 24 figures of the LiTS challenge, for one case and for a data set (PAPER: Bilic et al., 2023).
+
+`official` equals the published script (PatrickChrist/lits-challenge-scoring, branch miccai) to its three decimals,
+faults included; `corrected` differs in three points and no other:
+
+- a lesion is matched at most once (`evaluation.lesions.match_once`), so hits are never negative;
+- lesion scores are taken from all matches of all cases, not only from cases with more hits than misses;
+- the liver is label >= 1 in every case, also where no voxel has label 1.
+
+Empty masks, in both: no lesion in either mask gives lesion_dice_per_case 1, in one of them 0. Without a liver in the
+prediction its overlaps are 0, VOE 1, RVD, distances and burden 9001; 9001 stands for "infinite" throughout. Without any
+match in the whole set lesion dice and jaccard are 0, VOE 1, RVD and distances 9001.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.lesions import Lesions, Matching, find_lesions, match_official, match_once
+from evaluation.surfaces import bounding_box, surface_distances
+
+MODES = ("official", "corrected")
+INFINITE = 9001.0
+HALF, ANY = 0.5, 0.0
+SHAPE_SCORES = ("dice", "jaccard", "voe", "rvd", "assd", "rmsd", "msd")
+NOTHING = dict(zip(SHAPE_SCORES, (0.0, 0.0, 1.0, *[INFINITE] * 4), strict=True))
+"""Scores of what was not found."""
+
+_MATCH: dict[str, Callable[[Lesions, float], Matching]] = {"official": match_official, "corrected": match_once}
+
+
+@dataclass(frozen=True)
+class CaseFigures:
+    """What one case adds to the figures of its set.
+
+    Attributes:
+        n_reference, n_prediction: lesions.
+        hits, hits_any: lesions found at IoU > 0.5 and > 0.
+        lesions: `SHAPE_SCORES` of each match at IoU > 0.5 that is scored.
+        liver: `SHAPE_SCORES` of the liver.
+        lesion_dice, liver_dice: over all voxels of the case.
+        lesion_sizes, liver_sizes: (voxels in common, in both masks together).
+        burden_difference: tumor burden of the reference less that of the prediction.
+    """
+
+    n_reference: int
+    n_prediction: int
+    hits: int
+    hits_any: int
+    lesions: tuple[dict[str, float], ...]
+    liver: dict[str, float]
+    lesion_dice: float
+    liver_dice: float
+    lesion_sizes: tuple[int, int]
+    liver_sizes: tuple[int, int]
+    burden_difference: float
+
+
+def score_case(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...], mode: str = "official"
+) -> CaseFigures:
+    """Score one case.
+
+    Args:
+        prediction, reference: ndarrays of one shape with 3 axes, 0 other, 1 liver, 2 lesion.
+        spacing_mm: of each axis.
+        mode: "official" or "corrected".
+
+    Raises:
+        ValueError: the shapes differ; the reference has no liver, of which the figures are shares; unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if prediction.shape != reference.shape:
+        raise ValueError(f"prediction and reference must have one shape, got {prediction.shape} and {reference.shape}")
+    box = bounding_box((prediction > 0) | (reference > 0))
+    if box is None or not reference[box].any():
+        raise ValueError("the reference must hold liver, it has none")
+    prediction, reference = prediction[box], reference[box]
+    lesions = find_lesions(prediction, reference)
+    match = _MATCH[mode]
+    at_half = match(lesions, HALF)
+    scored = at_half.kept if mode == "corrected" or at_half.hits > 0 else []
+    lesion_sizes = _sizes(lesions.prediction > 0, lesions.reference > 0)
+    found = bool((prediction == 1).any()) if mode == "official" else bool(prediction.any())
+    liver = (prediction > 0 if found else np.zeros_like(prediction, bool), reference > 0)
+    liver_sizes = _sizes(*liver)
+    n_lesion = [int(np.count_nonzero(part)) for part in (lesions.prediction, lesions.reference)]
+    burden = n_lesion[0] / int(np.count_nonzero(liver[0])) if found else INFINITE
+    return CaseFigures(
+        n_reference=lesions.n_reference,
+        n_prediction=lesions.n_prediction,
+        hits=at_half.hits,
+        hits_any=match(lesions, ANY).hits,
+        lesions=tuple(_score_match(lesions, at_half, number, spacing_mm) for number in scored),
+        liver=score_shape(*liver, spacing_mm) if found else dict(NOTHING),
+        lesion_dice=1.0 if not any(n_lesion) else _dice(lesion_sizes),
+        liver_dice=_dice(liver_sizes),
+        lesion_sizes=lesion_sizes,
+        liver_sizes=liver_sizes,
+        burden_difference=n_lesion[1] / int(np.count_nonzero(liver[1])) - burden,
+    )
+
+
+def score_shape(prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]) -> dict[str, float]:
+    """Return `SHAPE_SCORES` of two masks that are not empty.
+
+    dice = 2I / (P + R), jaccard = I / (P + R - I), voe = 1 - jaccard, rvd = (P - R) / R, signed; distances in mm.
+    """
+    intersection, together = _sizes(prediction, reference)
+    jaccard = intersection / (together - intersection)
+    size = int(np.count_nonzero(reference))
+    distances = surface_distances(prediction, reference, spacing_mm)
+    assert distances is not None
+    return {
+        "dice": 2 * intersection / together,
+        "jaccard": jaccard,
+        "voe": 1 - jaccard,
+        "rvd": (together - 2 * size) / size,
+        "assd": distances.assd_mm,
+        "rmsd": distances.rmsd_mm,
+        "msd": distances.hausdorff_mm,
+    }
+
+
+def _score_match(lesions: Lesions, matching: Matching, number: int, spacing_mm: tuple[float, ...]) -> dict[str, float]:
+    masks = matching.prediction == number, matching.reference == number
+    either = masks[0] | masks[1]
+    voxels = lesions.voxels[either]
+    low = voxels.min(axis=0)
+    volumes = []
+    for mask in masks:
+        volume = np.zeros(voxels.max(axis=0) - low + 1, bool)
+        volume[tuple((lesions.voxels[mask] - low).T)] = True
+        volumes.append(volume)
+    return score_shape(volumes[0], volumes[1], spacing_mm)
+
+
+def _sizes(prediction: np.ndarray, reference: np.ndarray) -> tuple[int, int]:
+    both = int(np.count_nonzero(prediction & reference))
+    return both, int(np.count_nonzero(prediction)) + int(np.count_nonzero(reference))
+
+
+def _dice(sizes: tuple[int, int]) -> float:
+    return 2 * sizes[0] / sizes[1] if sizes[1] else 0.0
+
+
+def total(cases: Sequence[CaseFigures]) -> dict[str, float]:
+    """Return the 24 figures of a data set, by the names of the script's scores.txt.
+
+    Raises:
+        ValueError: no case.
+    """
+    if not cases:
+        raise ValueError("cases must hold at least one case, got none")
+    n_reference, n_prediction = (sum(getattr(case, name) for case in cases) for name in ("n_reference", "n_prediction"))
+    found = {"": sum(case.hits for case in cases), "_greater_zero": sum(case.hits_any for case in cases)}
+    figures: dict[str, float] = {}
+    for which, hits in found.items():
+        figures[f"lesion_precision{which}"] = hits / n_prediction if n_prediction else 0.0
+        figures[f"lesion_recall{which}"] = hits / n_reference if n_reference else 0.0
+    matches = [scores for case in cases for scores in case.lesions] or [NOTHING]
+    for part, scored in (("lesion", matches), ("liver", [case.liver for case in cases])):
+        figures |= {f"{part}_{name}": _mean(scored, name) for name in SHAPE_SCORES}
+        figures[f"{part}_dice_per_case"] = float(np.mean([getattr(case, f"{part}_dice") for case in cases]))
+        sizes = np.sum([getattr(case, f"{part}_sizes") for case in cases], axis=0)
+        figures[f"{part}_dice_global"] = _dice((int(sizes[0]), int(sizes[1])))
+    differences = np.array([case.burden_difference for case in cases])
+    figures["RMSE_Tumorburden"] = float(np.sqrt(np.mean(differences**2)))
+    figures["MAXERROR_Tumorburden"] = float(differences.max())
+    return figures
+
+
+def _mean(scores: Sequence[Mapping[str, float]], name: str) -> float:
+    return float(np.mean([one[name] for one in scores]))
