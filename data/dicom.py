@@ -6,6 +6,8 @@ affine of the volume is nibabel's (RAS+). The voxels are HU: rescale slope and i
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +30,9 @@ STRAIGHT = 0.5  # of a pixel, over the whole stack: what remains is gantry tilt
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's x and y point the other way
 
 _GEOMETRY = ("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-_READ_ERRORS = (EOFError, ValueError, KeyError, AttributeError, NotImplementedError, TypeError)
+_READ_ERRORS: tuple[type[Exception], ...] = (EOFError, ValueError, KeyError, AttributeError, NotImplementedError)
+_READ_ERRORS += (TypeError, zipfile.BadZipFile, zlib.error)
+_PIXEL_ERRORS: tuple[type[Exception], ...] = (*_READ_ERRORS, RuntimeError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -277,7 +281,7 @@ def read_pixels(one: SliceHeader) -> np.ndarray:
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         pixels = dataset.pixel_array
-    except (RuntimeError, ImportError, *_READ_ERRORS) as error:
+    except _PIXEL_ERRORS as error:
         if syntax.is_compressed and not isinstance(error, (ValueError, EOFError)):
             raise InputError(
                 f"{one.path}: compressed as {syntax.name}, and no decoder for that is installed "

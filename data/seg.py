@@ -10,7 +10,7 @@ import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -21,13 +21,16 @@ from data.files import replacing
 from data.folders import Folder
 from data.volumes import SAME_PLACE
 
-_READ_ERRORS = (
-    *(AttributeError, EOFError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError),
-    struct.error,
-)
+_READ_ERRORS = (AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 _MAY_BE_EMPTY = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
-    *("StudyID", "AccessionNumber", "StudyDate", "StudyTime"),
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "AccessionNumber",
+    "StudyDate",
+    "StudyTime",
 )
 """What a series may leave empty (DICOM's type 2), and highdicom wants to copy: anonymised series lack some of them."""
 
@@ -101,7 +104,9 @@ class Segments:
         dataset = read_dataset(self.path, pixels=True)
         n_bits = int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns * dataset.BitsAllocated
         if not dataset.file_meta.TransferSyntaxUID.is_compressed and 8 * len(dataset.PixelData) < n_bits:
-            raise InputError(f"{self.path}: cut short, it holds {len(dataset.PixelData):,} bytes of {-(-n_bits // 8):,}")
+            raise InputError(
+                f"{self.path}: cut short, it holds {len(dataset.PixelData):,} bytes of {-(-n_bits // 8):,}"
+            )
         for shared in dataset.get("SharedFunctionalGroupsSequence", []):
             for measures in shared.get("PixelMeasuresSequence", []):
                 if "SpacingBetweenSlices" not in measures:
@@ -139,7 +144,9 @@ def _geometry(series: Series) -> Any:
     return hd.VolumeGeometry(affine, series.native_shape[::-1], coordinate_system="PATIENT")
 
 
-def write_seg(path: Path, labels: np.ndarray, series: Series, algorithm: str, version: str) -> None:
+def write_seg(
+    path: Path, labels: np.ndarray, series: Series, algorithm: str, version: str, liver_only: bool = False
+) -> None:
     """Write liver (with its tumors) and tumors as segments 1 and 2 of a DICOM SEG, whole or not at all.
 
     Args:
@@ -147,6 +154,7 @@ def write_seg(path: Path, labels: np.ndarray, series: Series, algorithm: str, ve
         labels: ndarray of shape (n_slices, rows, columns), canonical order, 0 other, 1 liver, 2 tumor.
         series: the CT series that was segmented.
         algorithm, version: name and version of what segmented.
+        liver_only: no tumor was looked for, so write no segment for it.
 
     Raises:
         InputError: nothing was found, so there is no segment to write; the series lacks what a SEG needs.
@@ -158,30 +166,35 @@ def write_seg(path: Path, labels: np.ndarray, series: Series, algorithm: str, ve
         with warnings.catch_warnings():
             # A patient's name of one part is common in anonymised data.
             warnings.filterwarnings("ignore", "The string .* since it contains only a single component", UserWarning)
-            segmentation = _segmentation(native, series, algorithm, version)
+            descriptions = _descriptions(algorithm, version)[: 1 if liver_only else 2]
+            segmentation = _segmentation(native, series, descriptions)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the series lacks what a DICOM SEG needs ({error})") from None
     with replacing(path) as temporary:
         segmentation.save_as(temporary)
 
 
-def _segmentation(native: np.ndarray, series: Series, algorithm: str, version: str) -> Any:
+def _segmentation(native: np.ndarray, series: Series, descriptions: Sequence[Any]) -> Any:
     import highdicom as hd
 
+    by = descriptions[0].algorithm_identification
     return hd.seg.Segmentation(
         source_images=[_source(one.path, float(np.linalg.norm(series.affine[:3, 2]))) for one in series.headers],
-        pixel_array=np.stack([native >= 1, native == 2], axis=-1),
+        pixel_array=np.stack([native >= 1, native == 2][: len(descriptions)], axis=-1),
         segmentation_type="BINARY",
-        segment_descriptions=_descriptions(algorithm, version),
+        segment_descriptions=descriptions,
         series_instance_uid=hd.UID(),
         series_number=100,
         sop_instance_uid=hd.UID(),
         instance_number=1,
-        manufacturer=algorithm,
-        manufacturer_model_name=algorithm,
-        software_versions=version,
+        manufacturer=by.name,
+        manufacturer_model_name=by.name,
+        software_versions=by.version,
         device_serial_number="1",
         content_label="LIVER_TUMOR",
+        content_qualification="RESEARCH",
+        series_description="Liver and tumor, automatic, not for diagnosis",
+        specific_character_set="ISO_IR 192",  # UTF-8, for names in any alphabet
     )
 
 

@@ -83,7 +83,9 @@ def sequential_better_on_tumors(evidence: Evidence) -> dict[str, Any]:
                 return
             first, second = sides["one_step"] or 0.0, sides["sequential"] or 0.0
             gains[target] = second - first
-            texts.append(f"{target} IoU sequential {number(second)} - one-step {number(first)} = {second - first:+.3f}")
+            text = f"{target} IoU sequential {number(second)} - one-step {number(first)} = {second - first:+.3f}"
+            sure = evidence.sureness(cohort, target, ("sequential", "balanced"), ("one_step", "balanced"))
+            texts.append(text + sure)
         outcome = gains["tumor"] > max(0.0, gains["liver"])
         text = "; ".join(texts) + evidence.against_blind(cohort)
         yield evidence.unless_blind(outcome, text, cohort, "one_step", "balanced")
@@ -112,6 +114,8 @@ def balanced_loss_best(evidence: Evidence) -> dict[str, Any]:
         if ce is None or balanced is None:
             return None, evidence.absent(model, "ce" if ce is None else "balanced")
         text = f"{what} balanced {number(balanced)}, cross-entropy {number(ce)} ({balanced - ce:+.4f})"
+        if what.endswith(NAMES["iou"]):
+            text += evidence.sureness(cohort, "tumor", (model, "balanced"), (model, "ce"))
         return evidence.unless_blind(balanced > ce, text, cohort, model, "balanced")
 
     return {

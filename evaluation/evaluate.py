@@ -27,6 +27,7 @@ from evaluation.history import phase_seconds, training_environments, write_train
 from evaluation.names import LOSSES, MODELS, TARGETS
 from evaluation.results import order
 from evaluation.scoring import CaseScores, case_rows, curve, pooled_histogram, score_cohort, slice_rows, table_rows
+from evaluation.statistics import comparisons, with_intervals
 from evaluation.systems import System, finished_systems, load_system, read_run
 
 Cohorts = dict[str, Store]
@@ -171,7 +172,8 @@ def summary(
         "seed": content["seed"],
         "data": described,
         "systems": tables["systems"],
-        "rows": sorted(tables["rows"], key=order),
+        "rows": sorted(with_intervals(tables["rows"], tables["cases"]), key=order),
+        "comparisons": comparisons(tables["cases"]),
         "environment": describe_environment(),
         "trained_on": training_environments(run),
         "timing_s": seconds,

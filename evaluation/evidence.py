@@ -28,6 +28,7 @@ class Evidence:
         cohorts: the cohorts that were scored.
         failures: why a system has no rows, by (model, loss).
         blind_tumor_iou: by cohort, the tumor IoU of marking the whole reference liver as tumor.
+        comparisons: of pairs of systems by patient, as `evaluation.statistics.comparisons` gives them.
     """
 
     rows: Sequence[Row]
@@ -37,6 +38,7 @@ class Evidence:
     cohorts: Sequence[str] = COHORTS
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
     blind_tumor_iou: dict[str, float] = field(default_factory=dict)
+    comparisons: Sequence[Row] = ()
 
     def value(self, metric: str, cohort: str, model: str, loss: str, target: str, rule: str = "roc") -> float | None:
         """Return one score, or None where it is missing or undefined."""
@@ -78,6 +80,19 @@ class Evidence:
             return None, text
         return outcome, text
 
+    def sureness(self, cohort: str, target: str, first: tuple[str, str], second: tuple[str, str]) -> str:
+        """Say how sure the difference in IoU of two systems is: interval and test by patient ("": not compared).
+
+        Args:
+            cohort, target: of the scores.
+            first, second: (model, loss); the difference is first less second.
+        """
+        for found in self.comparisons:
+            systems = tuple(found["first"]), tuple(found["second"])
+            if (found["cohort"], found["target"], *systems) == (cohort, target, first, second):
+                return f", {in_words(found)}"
+        return ""
+
     def sample(self, cohort: str) -> str:
         """Say how many cases and slices a cohort's scores stand on."""
         for row in self.rows:
@@ -90,6 +105,16 @@ class Evidence:
 def system(model: str, loss: str) -> str:
     """Name a system for readers: `one-step, balanced`."""
     return f"{NAMES[model]}, {NAMES[loss]}"
+
+
+def in_words(compared: Row) -> str:
+    """Return the interval and the test of a comparison by patient in words."""
+    if compared["low"] is None:
+        return f"{compared['n_patients']} patients: no interval"
+    words = f"95 % interval by patient {compared['low']:+.3f} to {compared['high']:+.3f}"
+    if compared["p_value"] is not None:
+        words += f", Wilcoxon p = {compared['p_value']:.2g}"
+    return f"{words}, n = {compared['n_patients']}"
 
 
 def number(value: float) -> str:

@@ -71,7 +71,8 @@ class Results:
     def evidence(self) -> Evidence:
         """What the claims are judged on."""
         blind = self.summary["data"].get("blind_tumor_iou", {})
-        return Evidence(self.rows, self.cases, self.curves, self.training, self.cohorts, self.failures, blind)
+        compared = self.summary.get("comparisons", ())
+        return Evidence(self.rows, self.cases, self.curves, self.training, self.cohorts, self.failures, blind, compared)
 
 
 def system_notes(training: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import wilcoxon
 
-from evaluation.metrics import Counts
+from evaluation.metrics import Counts, iou
+from evaluation.names import COHORTS, KEYS, LOSSES, MODELS, TARGETS
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -124,3 +125,68 @@ def _draw(n: int, draws: int) -> np.ndarray:
 def _bounds(values: Sequence[float]) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def with_intervals(rows: Sequence[dict[str, Any]], cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of Table 1 with `iou_low`, `iou_high` (None without an interval) and `n_patients`.
+
+    Args:
+        rows: as `evaluation.scoring.table_rows` gives them.
+        cases: rows of `cases.csv`.
+    """
+    grouped = _grouped(cases)
+    found = []
+    for row in rows:
+        scored = interval(by_patient(grouped[_key(row)]), iou)
+        found.append({**row, "iou_low": scored.low, "iou_high": scored.high, "n_patients": scored.n_patients})
+    return found
+
+
+def comparisons(cases: Sequence[Mapping[str, Any]], rule: str = "roc") -> list[dict[str, Any]]:
+    """Compare IoU by patient: sequential with one-step after each loss, balanced with cross-entropy for each model.
+
+    Args:
+        cases: rows of `cases.csv`.
+        rule: the threshold rule compared.
+
+    Returns:
+        {"cohort", "target", "threshold_rule", "first", "second" ([model, loss]), "difference", "low", "high",
+        "p_value", "better", "worse", "n_patients"} for each pair of systems that were both scored.
+    """
+    grouped = _grouped(cases)
+    pairs = [(("sequential", loss), ("one_step", loss)) for loss in LOSSES]
+    pairs += [((model, "balanced"), (model, "ce")) for model in MODELS]
+    found = []
+    for cohort in COHORTS:
+        for target in TARGETS:
+            for systems in pairs:
+                sides = [grouped.get((cohort, target, loss, model, rule)) for model, loss in systems]
+                if sides[0] and sides[1]:
+                    compared = compare(by_patient(sides[0]), by_patient(sides[1]), iou)
+                    head = {"cohort": cohort, "target": target, "threshold_rule": rule}
+                    found.append({**head, "first": list(systems[0]), "second": list(systems[1]), **_flat(compared)})
+    return found
+
+
+def _flat(compared: Comparison) -> dict[str, Any]:
+    difference = compared.difference
+    return {
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "p_value": compared.p_value,
+        "better": compared.better,
+        "worse": compared.worse,
+        "n_patients": difference.n_patients,
+    }
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in KEYS)
+
+
+def _grouped(cases: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
+    grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for case in cases:
+        grouped.setdefault(_key(case), []).append(case)
+    return grouped

@@ -25,7 +25,7 @@ from models.inference import predict_slices
 from models.sequential import liver_mask, masked_tumor_probability, one_step_probabilities
 
 Slices = Callable[[], Iterable[np.ndarray]]
-Probabilities = Iterator[tuple[np.ndarray, np.ndarray]]
+Probabilities = Iterator[tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class System:
     def probabilities(self, all_slices: Slices, wanted: Slices) -> Probabilities:
         """Yield (liver or tumor, tumor) probabilities, each (rows, columns) float32, slice by slice.
 
+        The sequential model loaded for the liver only yields (liver,).
+
         Args:
             all_slices: gives an iterator over the HU of every slice of the case; the sequential model with
                 per-volume scaling looks at them first. May be called more than once.
@@ -70,6 +72,8 @@ class System:
         """
         if self.model == "one_step":
             return self._one_step(wanted())
+        if "tumor" not in self.records:
+            return ((liver,) for liver in self._livers(wanted()))
         return self._sequential(all_slices, wanted())
 
     def _one_step(self, wanted: Iterable[np.ndarray]) -> Probabilities:
@@ -77,6 +81,11 @@ class System:
         inputs = (window(hu, *window_hu) for hu in wanted)
         for classes in predict_slices(self.networks["one_step"], inputs):
             yield one_step_probabilities(classes)
+
+    def _livers(self, wanted: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        window_hu = self.records["liver"]["window_hu"]
+        inputs = (window(hu, *window_hu) for hu in wanted)
+        return (p[..., 0] for p in predict_slices(self.networks["liver"], inputs))
 
     def liver_median(self, all_slices: Slices) -> float | None:
         """Return the median HU of the liver that the first network finds in a case.
@@ -90,12 +99,10 @@ class System:
         return median_of_liver(liver_masks(all_slices(), predict, s1, window_hu))
 
     def _sequential(self, all_slices: Slices, wanted: Iterable[np.ndarray]) -> Probabilities:
-        liver, tumor = self.records["liver"], self.records["tumor"]
-        s1, predict_liver = tumor["mask_s1"], partial(predict_slices, self.networks["liver"])
-        median_hu = self.liver_median(all_slices)
+        tumor = self.records["tumor"]
+        s1, median_hu = tumor["mask_s1"], self.liver_median(all_slices)
         for_liver, for_tumor = tee(wanted)
-        livers = (p[..., 0] for p in predict_liver(window(hu, *liver["window_hu"]) for hu in for_liver))
-        for_input, for_output = tee(livers)
+        for_input, for_output = tee(self._livers(for_liver))
         inputs = (
             tumor_input(hu, liver_mask(probability, s1), tumor["scaling"], tumor["window_hu"], median_hu)
             for hu, probability in zip(for_tumor, for_input, strict=True)
@@ -106,14 +113,19 @@ class System:
             yield liver_probability, masked_tumor_probability(probability[..., 0], mask)
 
 
-def load_system(run: Path, model: str, loss: str) -> System:
-    """Load a trained model of a run directory.
+def stages_of(model: str, liver_only: bool = False) -> tuple[str, ...]:
+    """Return the stages whose networks the model needs; for the liver only, the first one."""
+    return STAGES[model][:1] if liver_only else STAGES[model]
+
+
+def load_system(run: Path, model: str, loss: str, liver_only: bool = False) -> System:
+    """Load a trained model of a run directory; for the liver only, without the second network.
 
     Raises:
         InputError: a stage of it is not finished.
     """
     records, networks = {}, {}
-    for stage in STAGES[model]:
+    for stage in stages_of(model, liver_only):
         folder = run / stage / loss
         if not (folder / "record.json").is_file():
             raise InputError(f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})")
@@ -123,8 +135,8 @@ def load_system(run: Path, model: str, loss: str) -> System:
     return System(model, loss, records, networks)
 
 
-def finished_systems(run: Path) -> list[tuple[str, str]]:
-    """Return (model, loss) of every system of the run whose stages are finished.
+def finished_systems(run: Path, liver_only: bool = False) -> list[tuple[str, str]]:
+    """Return (model, loss) of every system of the run whose stages (see `stages_of`) are finished.
 
     Raises:
         InputError: not a run directory, or none is finished.
@@ -134,7 +146,7 @@ def finished_systems(run: Path) -> list[tuple[str, str]]:
         (model, loss)
         for loss in LOSSES
         for model in MODELS
-        if all((run / stage / loss / "record.json").is_file() for stage in STAGES[model])
+        if all((run / stage / loss / "record.json").is_file() for stage in stages_of(model, liver_only))
     ]
     if not found:
         raise InputError(f"{run}: no model is finished (python -m training.one_step, or liver and tumor)")

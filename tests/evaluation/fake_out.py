@@ -32,7 +32,9 @@ def rows(seed: int = 0) -> list[dict[str, Any]]:
                     scores = {"pixel_accuracy": 0.98 + iou / 60, "iou": iou, "dice": 2 * iou / (1 + iou)}
                     scores |= {"rand_index": 0.96 + iou / 30, "auc": 0.9997, "rauc": 0.5 + iou / 2}
                     key = {"cohort": cohort, "model": model, "loss": loss, "target": target, "threshold_rule": rule}
-                    made.append({**key, "threshold": threshold, "n_cases": cases, "n_slices": slices, **scores})
+                    spread = {"iou_low": iou - 0.05, "iou_high": iou + 0.04} if cohort != "validation" else {}
+                    scores |= {"threshold": threshold, "n_cases": cases, "n_slices": slices}
+                    made.append({**key, **scores, **spread})
     return made
 
 
@@ -255,6 +257,11 @@ def write_out(
     environment |= {"system": "Linux", "processor": "made up", "cores": 2}
     summary = {"schema": 1, "preset": "demo", "seed": seed, "data": data, "systems": systems, "rows": kept(rows(seed))}
     trained_on = {"git_commit": "1" * 40, "processor": "made up", "cores": 2, "keras_backend": "tensorflow"}
+    balanced = [["sequential", "balanced"], ["one_step", "balanced"]]
+    compared = {"cohort": "test", "target": "tumor", "threshold_rule": "roc"}
+    compared |= {"first": balanced[0], "second": balanced[1], "difference": 0.12, "low": 0.04, "high": 0.2}
+    compared |= {"p_value": 0.031, "better": 5, "worse": 1, "n_patients": 6}
+    summary |= {"comparisons": [compared, {**compared, "cohort": "validation", "low": None, "p_value": None}]}
     summary |= {"environment": environment, "trained_on": [trained_on], "timing_s": {"evaluate": 12.0}}
     write(out / "summary.json", summary)
     (out / "store").mkdir()

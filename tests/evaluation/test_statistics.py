@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap, wilcoxon
 
 from evaluation.metrics import Counts, iou, sensitivity
-from evaluation.statistics import by_patient, compare, interval
+from evaluation.statistics import by_patient, compare, comparisons, interval, with_intervals
 
 
 def patients(seed: int = 0, n: int = 12, found: float = 0.6) -> dict[str, Counts]:
@@ -75,3 +75,26 @@ def test_a_model_against_itself_and_against_other_patients() -> None:
     assert compare(few, few, iou).p_value is None
     with pytest.raises(ValueError, match="same patients"):
         compare(few, {"a": Counts(tp=1)}, iou)
+
+
+def test_rows_of_table_1_and_pairs_of_systems() -> None:
+    head = {"cohort": "test", "target": "tumor", "threshold_rule": "roc"}
+    systems = {("one_step", "ce"): 0.4, ("sequential", "ce"): 0.8, ("sequential", "balanced"): 0.6}
+    cases = [
+        {**head, "model": model, "loss": loss, "patient": name, "tp": c.tp, "fp": c.fp, "fn": c.fn, "tn": c.tn}
+        for (model, loss), found in systems.items()
+        for name, c in patients(found=found).items()
+    ]
+    row = {**head, "model": "sequential", "loss": "ce", "iou": 0.5}
+    (given,) = with_intervals([row], cases)
+    expected = interval(patients(found=0.8), iou)
+    assert (given["iou_low"], given["iou_high"], given["n_patients"]) == (expected.low, expected.high, 12)
+    assert given["iou"] == 0.5
+    found = {(tuple(one["first"]), tuple(one["second"])): one for one in comparisons(cases)}
+    assert set(found) == {
+        (("sequential", "ce"), ("one_step", "ce")),
+        (("sequential", "balanced"), ("sequential", "ce")),
+    }
+    better = found[("sequential", "ce"), ("one_step", "ce")]
+    assert (better["better"], better["worse"], better["n_patients"]) == (12, 0, 12)
+    assert better["difference"] > 0 > found[("sequential", "balanced"), ("sequential", "ce")]["difference"]

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from data.command import InputError
+from evaluation.claims import judge
 from evaluation.results import read_results
 from evaluation.tables import (
+    claims_markdown,
+    comparisons_markdown,
     main,
     readable,
     readable_threshold,
@@ -58,7 +61,8 @@ def expected_cells(row: dict) -> list[str]:
     threshold = "-" if row["threshold"] is None else f"{row['threshold']:.3f}"
     # 0.9997 would be 1.000 with three decimals.
     scores = [f"{row[name]:.4f}" if 0.9995 <= row[name] < 1 else f"{row[name]:.3f}" for name in METRICS]
-    return [*names, threshold, *scores]
+    interval = f"{row['iou'] - 0.05:.2f} to {row['iou'] + 0.04:.2f}" if "iou_low" in row else "n/a"
+    return [*names, threshold, *scores, interval]
 
 
 def test_csv_holds_every_row_with_all_digits(out):
@@ -241,3 +245,13 @@ def test_command_without_out_folder_exits_2(tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "no such folder" in done.stderr
+
+
+def test_systems_are_compared_by_patient(out):
+    lines = [cells(line, "|") for line in comparisons_markdown(read_results(out)).splitlines()]
+    systems = "sequential, balanced - one-step, balanced"
+    assert ["test", "tumor", systems, "+0.120", "+0.040", "+0.200", "0.031", "5", "1", "6"] in lines
+    assert ["validation", "tumor", systems, "+0.120", "n/a", "+0.200", "n/a", "5", "1", "6"] in lines
+    claims = claims_markdown(read_results(out), judge(read_results(out).evidence))
+    assert "95 % interval by patient +0.040 to +0.200, Wilcoxon p = 0.031, n = 6; liver IoU" in claims
+    assert "6 patients: no interval" in claims
