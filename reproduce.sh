@@ -8,7 +8,7 @@ usage() {
 bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--seed N]
                   [--cohort NAME] [--external-cohort NAME] [--split FILE] [--shared-patients refuse|drop|allow]
                   [--test N,N] [--validation N,N] [--same-patient N,N] [--jobs N]
-                  [--ignore-label-affine] [--allow-non-hu] [--setup]
+                  [--ignore-label-affine] [--allow-non-hu] [--skip-bad] [--orient anatomy] [--setup]
 
   --preset NAME     smoke (minutes), demo (default, a quarter of an hour on 2 cores), mini (real CT at
                     128 px, an hour), mini-augmented, paper, paper-short (512 px, a GPU); python -m training.presets
@@ -27,8 +27,9 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
   --jobs N          cases to prepare at once
   --test, --validation, --same-patient
                     volumes for these sets; volumes of one patient (data.prepare has the same flags)
-  --ignore-label-affine, --allow-non-hu
-                    take labels voxel for voxel; take values that do not look like HU (as data.prepare)
+  --ignore-label-affine, --allow-non-hu, --skip-bad, --orient anatomy
+                    as data.prepare: take labels voxel for voxel, values that do not look like HU; go on without
+                    cases that cannot be used; mirror volumes that lie otherwise than their header says
   --setup           only make the virtual environment
 HELP
 }
@@ -41,7 +42,7 @@ while [ $# -gt 0 ]; do
     case "$1" in
         --help|-h) usage; exit 0 ;;
         --setup) setup_only=true; shift; continue ;;
-        --ignore-label-affine|--allow-non-hu) check_flags+=("$1"); shift; continue ;;
+        --ignore-label-affine|--allow-non-hu|--skip-bad) check_flags+=("$1"); shift; continue ;;
     esac
     [ $# -ge 2 ] && [ -n "$2" ] || fail "$1: needs a value, or is unknown"
     case "$1" in
@@ -54,7 +55,7 @@ while [ $# -gt 0 ]; do
         --external-cohort) external_flags+=(--cohort "$2") ;;
         --split) split=$2 ;;
         --shared-patients) shared_flags+=("$1" "$2") ;;
-        --jobs) check_flags+=("$1" "$2") ;;
+        --jobs|--orient) check_flags+=("$1" "$2") ;;
         --test|--validation|--same-patient) split_flags+=("$1" "$2") ;;
         *) fail "$1: unknown flag; --help lists them" ;;
     esac

@@ -11,6 +11,7 @@ AIR_HU, BODY_HU, BONE_HU = -500, -200, 250
 LEAST_BONE_HU = 150  # in an 8-bit rendering that ends below BONE_HU; vessels and kidneys are as bright
 LEAST_BONE = 200  # pixels; fewer tell nothing
 AWAY = 0.05  # of the picture's side: how clearly the spine must lie in front
+LIVER_AWAY = 0.03  # and the liver on its side
 ASIDE = 0.08  # and how clearly to one side; a full stomach weighs less
 LUNG_SHARE = 0.1  # of the body's box: air in the chest, not gas in the bowel
 STEP = 4  # every fourth pixel and slice will do
@@ -22,29 +23,35 @@ FLIPS = {
 }
 
 
-def doubts(hu: np.ndarray, labels: np.ndarray) -> list[str]:
-    """Return the axes along which a volume seems mirrored: "columns", "rows", "slices" (keys of `FLIPS`).
+def doubts(hu: np.ndarray, labels: np.ndarray) -> tuple[list[str], bool]:
+    """Return the axes along which a volume seems mirrored, keys of `FLIPS`, and whether that can be acted on.
+
+    Mirroring one of two mirrored axes would make a mirror image of the patient. So it can be acted on only where spine
+    and liver both tell clearly on which side they lie.
 
     Args:
         hu: ndarray of shape (n_slices, size, size), canonical order (head up, front first, right first), HU.
         labels: of the same shape, 0 other, 1 liver, 2 tumor.
     """
-    found = []
-    if liver_on_left(labels):
-        found.append("columns")
-    if _spine(hu, _rows_with_liver(labels))[0] < -AWAY:
-        found.append("rows")
+    with_liver = _rows_with_liver(labels)
+    behind, _ = _spine(hu, with_liver)
+    left = _liver_to_the_left(hu, labels, with_liver)
+    found = [axis for axis, is_wrong in (("columns", left > 0), ("rows", behind < -AWAY)) if is_wrong]
     if _lungs_below(hu):
         found.append("slices")
-    return found
+    return found, abs(behind) > AWAY and abs(left) > LIVER_AWAY
 
 
-def liver_on_left(labels: np.ndarray) -> bool:
-    """Whether the liver's centre lies in the patient's left half: rarely anatomy, mostly a wrong affine."""
-    columns = np.zeros(labels.shape[2])
-    for one in labels:
-        columns += np.count_nonzero(one, axis=0)
-    return bool(columns @ np.arange(len(columns)) > columns.sum() * (len(columns) - 1) / 2)
+def _liver_to_the_left(hu: np.ndarray, labels: np.ndarray, with_liver: np.ndarray) -> float:
+    """How far the liver's centre lies to the left of the body's, as a share of the picture's width."""
+    liver, body = np.zeros(hu.shape[2]), np.zeros(hu.shape[2])
+    for row in with_liver[::STEP]:
+        liver += np.count_nonzero(labels[row], axis=0)
+        body += np.count_nonzero(hu[row] > BODY_HU, axis=0)
+    if not liver.any() or not body.any():
+        return 0.0
+    places = np.arange(len(liver)) / len(liver)
+    return float(liver @ places / liver.sum() - body @ places / body.sum())
 
 
 def _spine(hu: np.ndarray, with_liver: np.ndarray) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Literal
 
@@ -24,6 +24,8 @@ from data.command import InputError
 MAX_BYTES = 100 * 2**30
 MAX_MEMBERS = 200_000
 CHUNK = 2**20
+MAX_HEADER = 2**20  # of a tar's long name or extended header
+LONG_HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
 _DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
 _DAMAGED += (struct.error, EOFError, RuntimeError, ValueError)
 _TAR_KINDS = {
@@ -38,7 +40,7 @@ _ZIP_KINDS = {0: "", stat.S_IFREG: "", stat.S_IFDIR: "", stat.S_IFLNK: "a symbol
 
 @dataclass
 class _Output:
-    """The folder being filled, and what has gone into it, nested archives included."""
+    """The folder being filled, and what has gone into it."""
 
     archive: Path
     folder: Path
@@ -103,7 +105,6 @@ def extract(
     *,
     max_bytes: int = MAX_BYTES,
     max_members: int = MAX_MEMBERS,
-    nested: bool = False,
     unwrap: bool = False,
     check: Callable[[Path], None] | None = None,
     report: Callable[[int], None] | None = None,
@@ -113,8 +114,7 @@ def extract(
     Args:
         archive: a tar, tar.gz or zip file, told apart by its content.
         folder: must not exist; meanwhile the files lie beside it in `.partial-NAME`.
-        max_bytes, max_members: bounds on everything that is unpacked, nested archives included.
-        nested: unpack a zip file among the members, too, into a folder of its name; not those inside that one.
+        max_bytes, max_members: bounds on everything that is unpacked.
         unwrap: if all lies in one folder (hidden files aside), that one becomes `folder`.
         check: called with the folder of the unpacked files before it takes its name; may refuse them.
         report: called with the number of bytes unpacked so far.
@@ -133,7 +133,7 @@ def extract(
     partial.mkdir(parents=True)
     output = _Output(archive, partial, max_bytes, max_members, report)
     try:
-        _unpack(archive, output, nested)
+        _unpack(archive, output)
         if check:
             check(partial)
         os.replace(_only_folder(partial) if unwrap else partial, folder)
@@ -142,21 +142,21 @@ def extract(
     return output.n_bytes
 
 
-def _unpack(archive: Path, output: _Output, nested: bool) -> None:
+def _unpack(archive: Path, output: _Output) -> None:
     try:
         with archive.open("rb") as file:
             start = file.read(4)
         if start[:2] == b"PK":  # not zipfile.is_zipfile: that says yes to a tar whose last member is a zip
-            _unpack_zip(archive, output, nested)
+            _unpack_zip(archive, output)
         else:
-            _unpack_tar(archive, output, nested, "r:gz" if start[:2] == b"\x1f\x8b" else "r:")
+            _unpack_tar(archive, output, "r:gz" if start[:2] == b"\x1f\x8b" else "r:")
     except InputError:
         raise
     except _DAMAGED as error:
         raise InputError(f"{output.archive}: damaged, or neither tar nor zip ({error})") from None
 
 
-def _unpack_zip(archive: Path, output: _Output, nested: bool) -> None:
+def _unpack_zip(archive: Path, output: _Output) -> None:
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
             kind = _ZIP_KINDS.get(stat.S_IFMT(member.external_attr >> 16), "a device or a special file")
@@ -168,12 +168,19 @@ def _unpack_zip(archive: Path, output: _Output, nested: bool) -> None:
                 raise output.refuse(member.filename, "encrypted, or packed in another way than deflate")
             with content.open(member) as source:
                 output.add_file(member.filename, path, source)
-            if nested:
-                _unpack_nested(path, output)
 
 
-def _unpack_tar(archive: Path, output: _Output, nested: bool, mode: Literal["r:", "r:gz"]) -> None:
-    with tarfile.open(archive, mode) as content:
+class _BoundedInfo(tarfile.TarInfo):
+    """A member whose long name or extended header, which tarfile reads into memory, is bounded."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in LONG_HEADERS and self.size > MAX_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]
+
+
+def _unpack_tar(archive: Path, output: _Output, mode: Literal["r:", "r:gz"]) -> None:
+    with tarfile.open(archive, mode, tarinfo=_BoundedInfo) as content:
         for member in content:
             kind = "" if member.isreg() or member.isdir() else _TAR_KINDS.get(member.type, "a special file")
             path = output.place(member.name, kind)
@@ -183,8 +190,6 @@ def _unpack_tar(archive: Path, output: _Output, nested: bool, mode: Literal["r:"
                 continue
             with source:
                 output.add_file(member.name, path, source)
-            if nested:
-                _unpack_nested(path, output)
         _check_end(content, output)
 
 
@@ -200,17 +205,6 @@ def _check_end(content: tarfile.TarFile, output: _Output) -> None:
         n_bytes += len(chunk)
         if n_bytes > output.max_bytes:
             raise tarfile.ReadError("too much after the end mark")
-
-
-def _unpack_nested(path: Path, output: _Output) -> None:
-    if path.suffix.lower() != ".zip":
-        return
-    name = path.relative_to(output.folder)
-    inner = replace(output, archive=output.archive / name, folder=path.with_suffix(""), names=set())
-    output.add_folder(str(name), inner.folder)
-    _unpack(path, inner, nested=False)
-    path.unlink()
-    output.n_bytes, output.n_members = inner.n_bytes, inner.n_members
 
 
 def _only_folder(folder: Path) -> Path:

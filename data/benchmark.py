@@ -22,6 +22,7 @@ import numpy as np
 
 from data.command import InputError, Parser, run_command
 from data.environment import processor_name
+from data.files import replacing
 from data.parallel import Failures, each_case
 
 SIDE = 512
@@ -40,14 +41,15 @@ def make_cohort(folder: Path, cases: int, slices: int) -> list[Path]:
     affine = np.diag([-0.8, -0.8, 1.0, 1.0])
     files = []
     for case in range(cases):
-        paths = [folder / f"{kind}-{case}.nii.gz" for kind in ("volume", "segmentation")]
+        paths = [folder / f"{slices}-slices" / f"{kind}-{case}.nii.gz" for kind in ("volume", "segmentation")]
         if not all(path.exists() for path in paths):
             rng = np.random.default_rng(case)
             hu = np.empty((SIDE, SIDE, slices), np.int16)
             for index in range(slices):
                 hu[:, :, index] = tissue.T + np.rint(rng.normal(0, 12, (SIDE, SIDE))).astype(np.int16)
-            nib.save(nib.Nifti1Image(hu, affine), paths[0])
-            nib.save(nib.Nifti1Image(np.repeat(label.T[:, :, np.newaxis], slices, 2), affine), paths[1])
+            for path, array in zip(paths, (hu, np.repeat(label.T[:, :, np.newaxis], slices, 2)), strict=True):
+                with replacing(path) as temporary:
+                    nib.save(nib.Nifti1Image(array, affine), temporary)
         files += paths
     return files
 
@@ -72,12 +74,15 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.cases < 3:
         parser.error(f"--cases: at least 3, so that there is a split; got {flags.cases}")
+    for name in ("slices", "size", "jobs"):
+        if getattr(flags, name) < 1:
+            parser.error(f"--{name}: must be at least 1, got {getattr(flags, name)}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = flags.dir or Path(temporary) / "cohort"
         folder.mkdir(parents=True, exist_ok=True)
         files = make_cohort(folder, flags.cases, flags.slices)
         floor = time_unzipping(files, flags.jobs)
-        seconds = time_preparing(folder, Path(temporary) / "store", flags.size, flags.jobs)
+        seconds = time_preparing(files[0].parent, Path(temporary) / "store", flags.size, flags.jobs)
     slices = flags.cases * flags.slices
     megabytes = slices * SIDE * SIDE * PER_VOXEL / 1e6
     volume_mib = flags.slices * SIDE * SIDE * PER_VOXEL / MIB

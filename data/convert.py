@@ -42,6 +42,8 @@ class Conversion:
         Raises:
             InputError: what opening them refuses, or two grids.
         """
+        if case.problem:
+            raise InputError(case.problem)
         cohort = COHORTS[self.cohort]
         image = cohort.open_image(case)
         label = cohort.open_label(case, image, self.ignore_label_affine, self.options)
@@ -49,8 +51,14 @@ class Conversion:
         return image, label
 
 
-def fill_case(folder: Path, case: Case, patient: str, how: Conversion) -> dict[str, Any]:
+def fill_case(folder: Path, case: Case, patient: str, identity: str, how: Conversion) -> dict[str, Any]:
     """Check one case's voxels and write image.npy and label.npy into `folder`.
+
+    Args:
+        folder: of the case.
+        case, how: what is converted, and how.
+        patient: of the split.
+        identity: of the patient in all cohorts.
 
     Returns:
         The case's entry in store.json.
@@ -64,19 +72,19 @@ def fill_case(folder: Path, case: Case, patient: str, how: Conversion) -> dict[s
     _check_whole_numbers(image)
     hu, labels = _write(folder, image, label, how.size)
     notes = list(image.notes)
-    found = doubts(hu, labels)
-    if found and (image.orientation_is_false or how.orient == "anatomy"):
+    found, sure = doubts(hu, labels)
+    if found and sure and (image.orientation_is_false or how.orient == "anatomy"):
         affine = mirrored(image.affine, image.native_shape, [image.file_axis[axis] for axis in found])
         hu, labels = _write(folder, image.under(affine), label.under(affine), how.size)
         notes.append(f"mirrored along {', '.join(found)}: {', '.join(FLIPS[axis] for axis in found)}")
     elif found:
-        notes.append(
-            f"{' and '.join(FLIPS[axis] for axis in found)}: is the affine right? (--orient anatomy mirrors it)"
-        )
+        what = "--orient anatomy mirrors it" if sure else "too little to tell whether to mirror it"
+        notes.append(f"{' and '.join(FLIPS[axis] for axis in found)}: is the affine right? ({what})")
     if seems_turned(hu, labels):
         notes.append("the spine lies to one side, a quarter turn: is the affine right?")
     return {
         "patient": patient,
+        "identity": identity,
         "n_slices": image.n_slices,
         "liver_rows": _rows_with(labels, 1),
         "tumor_rows": _rows_with(labels, 2),
@@ -91,16 +99,15 @@ def fill_case(folder: Path, case: Case, patient: str, how: Conversion) -> dict[s
 
 
 def _write(folder: Path, image: Volume, label: Volume, size: int) -> tuple[np.ndarray, np.ndarray]:
-    shape = (image.n_slices, size, size)
-    hu = np.lib.format.open_memmap(folder / "image.npy", mode="w+", dtype=np.int16, shape=shape)
-    labels = np.lib.format.open_memmap(folder / "label.npy", mode="w+", dtype=np.uint8, shape=shape)
-    for start, chunk in image.chunks():
-        rows = slice(start, start + len(chunk))
-        hu[rows] = hu_for_network(chunk, size)
-        labels[rows] = label_to_size(label.labels(rows.start, rows.stop), size)
-    hu.flush()
-    labels.flush()
-    return hu, labels
+    paths = folder / "image.npy", folder / "label.npy"
+    with paths[0].open("wb") as images, paths[1].open("wb") as labels:
+        for file, dtype in ((images, np.int16), (labels, np.uint8)):
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (image.n_slices, size, size)}
+            np.lib.format.write_array_header_1_0(file, header)
+        for start, chunk in image.chunks():  # written, not mapped: a full disk is then an error, not the end
+            images.write(hu_for_network(chunk, size).astype(np.int16).tobytes())
+            labels.write(label_to_size(label.labels(start, start + len(chunk)), size).tobytes())
+    return np.load(paths[0], mmap_mode="r"), np.load(paths[1], mmap_mode="r")
 
 
 def _check_whole_numbers(image: Volume) -> None:

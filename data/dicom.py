@@ -6,22 +6,24 @@ affine of the volume is nibabel's (RAS+). The voxels are HU: rescale slope and i
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pydicom
+from nibabel.spatialimages import HeaderDataError
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
 
 from data.command import InputError
 from data.folders import Folder, children, open_folder
 from data.volumes import LazyVoxels, Volume
 
-NOT_DICOM = (".txt", ".xml", ".csv", ".json", ".html", ".pdf", ".md", ".xlsx", ".zip", ".nii", ".nii.gz")
+NOT_DICOM = (".txt", ".xml", ".csv", ".json", ".html", ".pdf", ".md", ".xlsx", ".zip", ".nii", ".nii.gz", ".db", ".ini")
 """Endings of files that may lie beside the slices; `DICOMDIR`, `LICENSE` and hidden files are passed over, too."""
 
 SAME_DIRECTION = 1e-3  # of a unit vector, and of a pixel spacing in mm
@@ -30,9 +32,6 @@ STRAIGHT = 0.5  # of a pixel, over the whole stack: what remains is gantry tilt
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's x and y point the other way
 
 _GEOMETRY = ("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-_READ_ERRORS: tuple[type[Exception], ...] = (EOFError, ValueError, KeyError, AttributeError, NotImplementedError)
-_READ_ERRORS += (TypeError, zipfile.BadZipFile, zlib.error)
-_PIXEL_ERRORS: tuple[type[Exception], ...] = (*_READ_ERRORS, RuntimeError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class SliceHeader:
         path: the file, on disk or in a zip.
         series_uid, sop_uid: its series and itself.
         modality: "CT", or what a mask is written as.
+        acquisition: number of the acquisition in its series, "" where it says none.
         shape: (rows, columns).
         position: of the first pixel's centre, mm, ndarray of shape (3,).
         directions: unit vectors along a row (columns grow) and along a column (rows grow), shape (2, 3).
@@ -54,6 +54,7 @@ class SliceHeader:
     series_uid: str
     sop_uid: str
     modality: str
+    acquisition: str
     shape: tuple[int, int]
     position: np.ndarray
     directions: np.ndarray
@@ -75,7 +76,10 @@ class Series(Volume):
         whole = all(float(number).is_integer() for one in slices for number in one.rescale)
         dtype = np.dtype(np.int16 if whole else np.float32)
         shape = (columns, rows, len(slices))
-        image = nib.Nifti1Image(LazyVoxels(shape, dtype, partial(read_stack, slices, dtype)), affine_of(slices))
+        try:
+            image = nib.Nifti1Image(LazyVoxels(shape, dtype, partial(read_stack, slices, dtype)), affine_of(slices))
+        except HeaderDataError as error:
+            raise InputError(f"{folder}: a volume of {shape} voxels cannot be made ({error})") from None
         image.header.set_xyzt_units("mm")
         image.set_sform(image.affine, code=1)  # scanner coordinates
         image.set_qform(image.affine, code=1)
@@ -87,22 +91,32 @@ class Series(Volume):
         return self.headers[0].series_uid
 
 
-def open_series(folder: Folder, modality: str | None = "CT") -> Series:
+def open_series(
+    folder: Folder,
+    modality: str | None = "CT",
+    paths: Sequence[Folder] | None = None,
+    instances: Collection[str] = (),
+) -> Series:
     """Open the one series of a folder and check its headers; no pixel is read.
 
     Args:
         folder: of single-slice files, or of one folder that holds them; may lie in a zip.
         modality: the only one taken; None takes any, for masks.
+        paths: the files of the series, where the folder holds others too.
+        instances: SOP Instance UIDs; of a series of several acquisitions only theirs is taken (contrast phases).
 
     Raises:
         InputError: no DICOM file, a file that is none, another modality, two series, slices of different size, spacing
             or direction, two at one place, one missing, a stack that is not straight (gantry tilt).
     """
-    folder = _where_the_files_are(open_folder(folder))
-    paths = dicom_files(folder)
+    if paths is None:
+        folder = _where_the_files_are(open_folder(folder))
+        paths = dicom_files(folder)
     if not paths:
         raise InputError(f"{folder}: no DICOM file in it")
     slices = [read_header(path) for path in paths]
+    if acquisitions := {one.acquisition for one in slices if one.sop_uid in instances}:
+        slices = [one for one in slices if one.acquisition in acquisitions]
     for one in slices:
         if modality is not None and one.modality != modality:
             raise InputError(f"{one.path}: its modality is {one.modality}, not {modality}")
@@ -128,18 +142,21 @@ def dicom_files(folder: Folder) -> list[Folder]:
     ]
 
 
-def read_dataset(path: Folder, pixels: bool = False) -> pydicom.Dataset:
-    """Read a DICOM file, by default without its pixels.
+def read_dataset(path: Folder, pixels: bool = False, only: Sequence[str] = ()) -> pydicom.Dataset:
+    """Read a DICOM file, by default without its pixels; of the header `only` these attributes, or all.
 
     Raises:
         InputError: not DICOM, or damaged.
     """
     try:
-        with path.open("rb") as file:
-            return pydicom.dcmread(file, stop_before_pixels=not pixels)
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that break a rule of DICOM; ours are checked
+            return pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=list(only) or None)
     except InvalidDicomError:
         raise InputError(f"{path}: not a DICOM file") from None
-    except _READ_ERRORS as error:
+    except Exception as error:  # pydicom has no list of what a damaged file can bring up
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise InputError(f"{path}: a damaged DICOM file ({error})") from None
 
 
@@ -150,6 +167,18 @@ def read_header(path: Folder) -> SliceHeader:
         InputError: not DICOM, more than one frame or sample, an attribute missing or not a number.
     """
     dataset = read_dataset(path)
+    try:
+        _check_kind(path, dataset)
+        header = _header(path, dataset)
+    except InputError:
+        raise
+    except Exception as error:  # an attribute is decoded when it is asked for
+        raise InputError(f"{path}: an attribute of its header cannot be read ({error})") from None
+    _check_header(header)
+    return header
+
+
+def _check_kind(path: Folder, dataset: pydicom.Dataset) -> None:
     if int(dataset.get("NumberOfFrames") or 1) != 1:
         raise InputError(f"{path}: holds {dataset.NumberOfFrames} frames; a series of single slices is needed")
     photometric = dataset.get("PhotometricInterpretation", "none")
@@ -160,12 +189,6 @@ def read_header(path: Folder) -> SliceHeader:
             raise InputError(f"{path}: has no {name}")
     if ("RescaleSlope" in dataset) != ("RescaleIntercept" in dataset):
         raise InputError(f"{path}: has only one of RescaleSlope and RescaleIntercept")
-    try:
-        header = _header(path, dataset)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: an attribute of its geometry is no number ({error})") from None
-    _check_header(header)
-    return header
 
 
 def _header(path: Folder, dataset: pydicom.Dataset) -> SliceHeader:
@@ -175,6 +198,7 @@ def _header(path: Folder, dataset: pydicom.Dataset) -> SliceHeader:
         series_uid=str(dataset.SeriesInstanceUID),
         sop_uid=str(dataset.SOPInstanceUID),
         modality=str(dataset.get("Modality", "none")),
+        acquisition=str(dataset.get("AcquisitionNumber") or ""),
         shape=(int(dataset.Rows), int(dataset.Columns)),
         position=np.array([float(mm) for mm in dataset.ImagePositionPatient]),
         directions=np.array([float(part) for part in dataset.ImageOrientationPatient]).reshape(2, 3),
@@ -278,16 +302,25 @@ def read_pixels(one: SliceHeader) -> np.ndarray:
         InputError: compressed without a decoder at hand, damaged, or of another shape.
     """
     dataset = read_dataset(one.path, pixels=True)
-    syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        pixels = dataset.pixel_array
-    except _PIXEL_ERRORS as error:
-        if syntax.is_compressed and not isinstance(error, (ValueError, EOFError)):
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if syntax.is_compressed and not _has_decoder(syntax):
             raise InputError(
                 f"{one.path}: compressed as {syntax.name}, and no decoder for that is installed "
                 "(pip install pylibjpeg[all], or decompress the series first)"
-            ) from None
+            )
+        pixels = dataset.pixel_array
+    except InputError:
+        raise
+    except Exception as error:  # each decoder has its own errors
         raise InputError(f"{one.path}: its pixels cannot be read; truncated? ({error})") from None
     if pixels.shape != one.shape:
         raise InputError(f"{one.path}: pixels of shape {pixels.shape}, its header says {one.shape}")
     return pixels.astype(np.int32)
+
+
+def _has_decoder(syntax: UID) -> bool:
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False

@@ -19,6 +19,9 @@ PACKAGES = (
     "numpy",
     "scipy",
     "nibabel",
+    "pydicom",
+    "highdicom",
+    "joblib",
     "scikit-image",
     "scikit-learn",
 )

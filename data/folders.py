@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 from data.command import InputError
+from data.files import sha256_of_json
 
 Folder = Path | zipfile.Path
 LARGEST_INNER_ZIP = 2**32  # bytes, unpacked into memory
@@ -73,12 +74,16 @@ def children(folder: Folder) -> list[Folder]:
 
 
 def signature(place: Path) -> list[str | int]:
-    """Return [name, bytes, latest change in ns] of a file, of all files of a folder, or of the zip that holds it."""
-    on_disk = next((parent for parent in (place, *place.parents) if parent.exists()), place)
+    """Return [name, bytes, hash of what is there] of a file, of all files of a folder, or of the zip that holds it.
+
+    The hash is over the names, sizes and times of change of the files; nothing is read. Nothing there: 0 bytes.
+    """
+    on_disk = place
+    while not on_disk.exists() and on_disk.parent != on_disk:
+        on_disk = on_disk.parent
+    if on_disk != place and on_disk.is_dir():
+        return [place.name, 0, ""]
     files = sorted(on_disk.rglob("*")) if on_disk.is_dir() else [on_disk]
-    statuses = [file.stat() for file in files if file.is_file()]
-    return [
-        place.name,
-        sum(status.st_size for status in statuses),
-        max((status.st_mtime_ns for status in statuses), default=0),
-    ]
+    found = [(str(file.relative_to(on_disk)), file.stat()) for file in files if file.is_file()]
+    listing = [[name, status.st_size, status.st_mtime_ns] for name, status in found]
+    return [place.name, sum(status.st_size for _, status in found), sha256_of_json(listing)]

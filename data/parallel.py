@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from joblib import Parallel, delayed, parallel_config
 
 from data.command import InputError
+
+THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
+"""Errors that are not a case's fault: they end the command."""
 
 STREAMING = ("loky", "threading", "multiprocessing")  # backends that give results as they come
 
@@ -16,16 +21,18 @@ class Failures:
     """The cases that cannot be used.
 
     Attributes:
-        by_case: what is wrong with each, in the order of their coming.
+        by_case: what is wrong with each.
+        order: of the cases; `by_case` follows it, whatever finishes first.
     """
 
-    def __init__(self, skip: bool) -> None:
-        self.skip = skip
+    def __init__(self, skip: bool, order: Sequence[str] = ()) -> None:
+        self.skip, self.order = skip, list(order)
         self.by_case: dict[str, str] = {}
 
     def add(self, case: str, why: str) -> None:
         """Note a case and say so."""
-        self.by_case[case] = why
+        found = {**self.by_case, case: why}
+        self.by_case = {name: found[name] for name in (*self.order, *found) if name in found}
         print(f"{case}: cannot be used: {why}", flush=True)
 
     def stop(self) -> None:
@@ -66,11 +73,17 @@ def each_case(
 def _parallel(work: Mapping[str, Callable[[], Any]], jobs: int, backend: str) -> Iterator[tuple[str, Any, str]]:
     name, _, scheduler = backend.partition(":")
     try:
-        with parallel_config(backend=name, n_jobs=jobs, **({"scheduler_host": scheduler} if scheduler else {})):
-            parallel = Parallel(return_as="generator_unordered" if name in STREAMING else "list")
-            yield from parallel(delayed(_attempt)(case, call) for case, call in work.items())
-    except (ValueError, ImportError) as error:
+        config = parallel_config(backend=name, n_jobs=jobs, **({"scheduler_host": scheduler} if scheduler else {}))
+        parallel = Parallel(return_as="generator_unordered" if name in STREAMING else "list")
+    except Exception as error:  # joblib and what it starts have errors of their own
         raise InputError(f"--backend {backend}: {error}") from None
+    try:
+        with config:
+            yield from parallel(delayed(_attempt)(case, call) for case, call in work.items())
+    except BrokenProcessPool:
+        raise InputError(
+            "a process was killed, mostly for memory: take fewer --jobs; the same command goes on from here"
+        ) from None
 
 
 def _attempt(case: str, call: Callable[[], Any]) -> tuple[str, Any, str]:
@@ -79,5 +92,9 @@ def _attempt(case: str, call: Callable[[], Any]) -> tuple[str, Any, str]:
     except InputError as error:
         return case, None, str(error)
     except OSError as error:
+        if error.errno in THE_MACHINE:
+            raise
         where = f"{error.filename}: " if error.filename else ""
         return case, None, f"{where}{error.strerror or error}"
+    except Exception as error:  # whatever one file brings up, the others go on
+        return case, None, f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"

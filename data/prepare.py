@@ -10,7 +10,9 @@ true|false}, names another cohort of that layout. HU are clipped to [-1024, 3071
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,12 @@ from data.cohorts import Case, Options, choose, lits, nifti
 from data.cohorts.patients import patient_of, shared_patients
 from data.command import InputError, run_command
 from data.convert import Conversion, described, fill_case
+from data.environment import git_commit, package_versions
 from data.files import read_json, sha256_of_file
 from data.folders import signature
 from data.parallel import Failures, each_case
 from data.prepare_flags import parse
-from data.splits import check_split, external_split, group_patients, make_split
+from data.splits import check_training_split, external_split, group_patients, make_split
 from data.store import SCHEMA, Store, StoreWriter, finished_store
 
 Entries = dict[str, dict[str, Any]]
@@ -31,14 +34,10 @@ Entries = dict[str, dict[str, Any]]
 DECIDES_NOTHING = ("store", "jobs", "backend", "skip_bad")  # flags that leave the content of a store as it is
 
 
-def read_cohort(source: Path, layout: str, external: bool = False, said: bool = False) -> tuple[str, bool]:
-    """Return (cohort, synthetic): the cohort's name in tables, and whether it is a phantom.
+def read_cohort(source: Path, layout: str) -> tuple[str, str, bool]:
+    """Return (layout, cohort, synthetic): how the folder is read, what tables call it, whether it is a phantom.
 
-    Args:
-        source: its folder. A cohort.json there names a cohort in the layout of LiTS.
-        layout: name in `data.cohorts.COHORTS`.
-        external: an external folder in the layout of LiTS goes by its own name,
-        said: unless the user said that it is LiTS.
+    A cohort.json in the layout of LiTS names another cohort: nothing that is known of LiTS holds for it.
 
     Raises:
         InputError: cohort.json lacks them, or the source is a phantom that is not finished.
@@ -46,15 +45,13 @@ def read_cohort(source: Path, layout: str, external: bool = False, said: bool = 
     path = source / "cohort.json"
     if (source / ".cohort-unfinished.json").exists():  # would pass for LiTS
         raise InputError(f"{source}: a phantom cohort that is not finished; run data.phantom again")
-    if layout == lits.NAME and path.exists():
+    if layout in (lits.NAME, lits.LAYOUT) and path.exists():
         content = read_json(path)
         name = content.get("cohort") if isinstance(content, dict) else None
         if not isinstance(name, str) or not isinstance(content.get("synthetic"), bool):
             raise InputError(f'{path}: needs "cohort" (a name) and "synthetic" (true or false)')
-        return name, content["synthetic"]
-    if layout == nifti.NAME or (layout == lits.NAME and external and not said):
-        return source.resolve().name, False
-    return layout, False
+        return lits.LAYOUT, name, content["synthetic"]
+    return layout, source.resolve().name if layout in (nifti.NAME, lits.LAYOUT) else layout, False
 
 
 class Source:
@@ -64,8 +61,10 @@ class Source:
         layout: name in `data.cohorts.COHORTS`.
         cohort, synthetic: what tables call it.
         cases: by name, those that stay.
-        patient_of: patient of each case.
-        shared: patient of each case that the external store shows too: dropped, or allowed.
+        identity: patient of each case in all cohorts, by the committed list.
+        patient_of: the same, joined by `--same-patient`.
+        external: the external cohort's store.
+        shared: cases of patients that the external store shows too: dropped, or allowed.
     """
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -76,16 +75,14 @@ class Source:
         """
         self.folder: Path = arguments.source
         chosen = choose(arguments.cohort, self.folder)
-        self.layout = chosen.name
-        self.cohort, self.synthetic = read_cohort(
-            self.folder, self.layout, arguments.external, said=arguments.cohort != "auto"
-        )
+        self.layout, self.cohort, self.synthetic = read_cohort(self.folder, chosen.name)
         options = Options(arguments.lesions, arguments.images, arguments.labels)
         self.cases = {case.name: case for case in chosen.find_cases(self.folder, options)}
+        self.identity = {name: patient_of(self.cohort, name) for name in self.cases}
         groups = [self.named(group, "--same-patient") for group in arguments.same_patient]
-        known = {name: patient_of(self.cohort, name) for name in self.cases}
-        self.patient_of = group_patients(known, groups)
-        self.shared = self._shared(arguments)
+        self.patient_of = group_patients(self.identity, groups)
+        self.external = Store.open(arguments.external_store) if arguments.external_store else None
+        self.shared = self._shared(arguments.shared_patients)
         if arguments.shared_patients == "drop":
             self.cases = {name: case for name, case in self.cases.items() if name not in self.shared}
         self.how = Conversion(
@@ -112,27 +109,28 @@ class Source:
             names += found
         return names
 
-    def _shared(self, arguments: argparse.Namespace) -> dict[str, str]:
-        if arguments.external_store is None:
-            return {}
-        external = Store.open(arguments.external_store)
-        others = {entry["patient"] for entry in external.cases.values()}
-        shared = shared_patients(self.patient_of, others, external.layout)
-        if shared and arguments.shared_patients == "refuse":
+    def _shared(self, policy: str) -> list[str]:
+        """Return the cases of patients that the external store shows too, with those of the same --same-patient."""
+        if self.external is None:
+            return []
+        others = {entry["identity"] for entry in self.external.cases.values()}
+        patients = {self.patient_of[name] for name in shared_patients(self.identity, others, self.external.layout)}
+        shared = [name for name in self.cases if self.patient_of[name] in patients]
+        if shared and policy == "refuse":
             raise InputError(
                 f"{self.folder}: {', '.join(shared)} show, or may show, patients of the external cohort "
-                f"{external.cohort}, which must not train (--shared-patients drop leaves them out)"
+                f"{self.external.cohort}, which must not train (--shared-patients drop leaves them out)"
             )
         return shared
 
     def made_from(self, case: Case) -> dict[str, Any]:
         """Return what a finished case depends on; a case made from anything else is made again."""
-        flags = {name: getattr(self.how, name) for name in ("size", "allow_non_hu", "ignore_label_affine", "orient")}
         return {
             "image": signature(case.image),
             "labels": [signature(path) for path in case.labels],
-            **flags,
             "patient": self.patient_of[case.name],
+            "clinical": case.clinical,
+            "how": json.loads(json.dumps(asdict(self.how))),  # as store.json gives it back
         }
 
 
@@ -143,21 +141,23 @@ def prepare(arguments: argparse.Namespace) -> Store:
         InputError: a file, a flag or an existing store that does not fit.
     """
     source, made_from = None, None
-    if arguments.source.is_dir() or not arguments.store.exists():
+    if arguments.source.exists() or not arguments.store.exists():
         source = Source(arguments)
         made_from = {name: source.made_from(case) for name, case in source.cases.items()}
+    if arguments.store.resolve().is_relative_to(arguments.source.resolve()):
+        raise InputError(f"--store {arguments.store}: lies in the source {arguments.source}")
     parameters = _parameters(arguments)
     if store := finished_store(arguments.store, parameters, made_from):
         print(f"{arguments.store}: already done")
         return store
     if source is None or made_from is None:
         raise InputError(f"{arguments.source}: no such folder")
-    failures = Failures(arguments.skip_bad)
+    failures = Failures(arguments.skip_bad, list(source.cases))
     outline = _outline(source, arguments, failures)
     _split(outline, source, arguments)  # a split that cannot work fails before the long conversion
     with StoreWriter(arguments.store) as writer:
         entries = _convert(writer, source, outline, made_from, arguments, failures)
-        _check_copies(entries)
+        _check_copies(entries, source.external)
         info = {
             "schema": SCHEMA,
             "cohort": source.cohort,
@@ -169,7 +169,12 @@ def prepare(arguments: argparse.Namespace) -> Store:
             "parameters": parameters,
             "made_from": made_from,
             "skipped": failures.by_case,
-            "shared_patients": {"external": source.shared, "policy": arguments.shared_patients},
+            "shared_patients": {
+                "policy": arguments.shared_patients,
+                "cases": source.shared,
+                "external_sha256": source.external and source.external.sha256,
+            },
+            "made_by": {"git_commit": git_commit(), "packages": package_versions()},
             "cases": entries,
         }
         writer.finish(info, _split(entries, source, arguments))
@@ -207,7 +212,13 @@ def _convert(
     work: dict[str, Callable[[], dict[str, Any]]] = {}
     for name in names:
         if name not in entries:
-            fill = partial(fill_case, case=source.cases[name], patient=source.patient_of[name], how=source.how)
+            fill = partial(
+                fill_case,
+                case=source.cases[name],
+                patient=source.patient_of[name],
+                identity=source.identity[name],
+                how=source.how,
+            )
             work[name] = partial(writer.write_case, name, made_from[name], fill)
     for name, entry in each_case(work, arguments.jobs, arguments.backend, failures):
         entries[name] = entry
@@ -216,13 +227,16 @@ def _convert(
     return {name: entries[name] for name in names if name in entries}
 
 
-def _check_copies(cases: Entries) -> None:
-    """Refuse a volume that is there twice under two patients: one could train and the other test."""
+def _check_copies(cases: Entries, external: Store | None) -> None:
+    """Refuse a volume that is there twice under two patients, or in the external store: one could train, one test."""
     seen: dict[str, str] = {}
+    elsewhere = {entry["sha256_image"]: case for case, entry in external.cases.items()} if external else {}
     for case, entry in cases.items():
         other = seen.setdefault(entry["sha256_image"], case)
         if entry["patient"] != cases[other]["patient"]:
             raise InputError(f"{case}: the same voxels as {other}, another patient (--same-patient says they are one)")
+        if entry["sha256_image"] in elsewhere:
+            raise InputError(f"{case}: the same voxels as {elsewhere[entry['sha256_image']]} of the external store")
 
 
 def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -245,7 +259,7 @@ def _split(cases: Entries, source: Source, arguments: argparse.Namespace) -> dic
         return external_split(cases, patients, which=arguments.slices, source=where)
     if arguments.split:
         given: dict[str, Any] = read_json(arguments.split)
-        check_split(given, cases, str(arguments.split))
+        check_training_split(given, cases, str(arguments.split))
         return given
 
     def names(flag: str) -> list[str] | None:

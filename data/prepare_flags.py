@@ -10,7 +10,7 @@ from data.command import Parser, integers
 from data.splits import FRACTIONS
 
 ONLY_TO_TRAIN = ("subset", "test", "validation", "split", "external_store")
-INSTEAD_OF_A_DRAW = ("subset", "test", "validation")
+SAID_BY_A_SPLIT = ("subset", "test", "validation", "seed", "slices", "fractions", "stratify")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -26,9 +26,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for flag in ONLY_TO_TRAIN:
         if given.external and getattr(given, flag) is not None:
             parser.error(f"--{flag.replace('_', '-')}: not together with --external")
-    for flag in INSTEAD_OF_A_DRAW:
-        if given.split and getattr(given, flag) is not None:
+    for flag in SAID_BY_A_SPLIT:
+        if given.split and getattr(given, flag) != parser.get_default(flag):
             parser.error(f"--{flag}: not together with --split, which says it already")
+    if given.shared_patients != "refuse" and not given.external_store:
+        parser.error("--shared-patients: needs --external-store, the cohort that they are shared with")
+    for flag, cohort in (("images", "nifti"), ("labels", "nifti"), ("lesions", "ircad")):
+        if getattr(given, flag) != parser.get_default(flag) and given.cohort != cohort:
+            parser.error(f"--{flag}: needs --cohort {cohort}")
     return given
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from data.files import replacing
 from data.folders import Folder
 from data.volumes import SAME_PLACE
 
-_READ_ERRORS = (AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
+_READ_ERRORS = (AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error)
 _MAY_BE_EMPTY = (
     "PatientID",
     "PatientName",
@@ -41,7 +41,7 @@ class Segments:
     Attributes:
         path: the file.
         series_uid: the CT series they were drawn on.
-        study_date: of the segmentation's study, YYYYMMDD or "".
+        instances: SOP Instance UIDs of the slices that it references.
         names: label of each segment, in lower case, by its number.
     """
 
@@ -56,9 +56,11 @@ class Segments:
         if header.get("Modality") != "SEG":
             raise InputError(f"{path}: not a DICOM SEG, its modality is {header.get('Modality', 'none')}")
         try:
-            referenced = [str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", [])]
-            self.study_date = str(header.get("StudyDate", "") or "")
-            self.names = {int(one.SegmentNumber): str(one.SegmentLabel).lower() for one in header.SegmentSequence}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # values are decoded here; what is wrong with them is refused
+                referenced = [str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", [])]
+                self.instances = frozenset(_instances(header))
+                self.names = {int(one.SegmentNumber): str(one.SegmentLabel).lower() for one in header.SegmentSequence}
         except _READ_ERRORS as error:
             raise InputError(f"{path}: a damaged DICOM SEG ({error})") from None
         if len(referenced) != 1:
@@ -112,6 +114,14 @@ class Segments:
                 if "SpacingBetweenSlices" not in measures:
                     measures.SpacingBetweenSlices = float(np.linalg.norm(series.affine[:3, 2]))
         return hd.seg.Segmentation.from_dataset(dataset, copy=False)
+
+
+def _instances(header: Any) -> Iterator[str]:
+    for series in header.get("ReferencedSeriesSequence", []):
+        yield from (str(one.ReferencedSOPInstanceUID) for one in series.get("ReferencedInstanceSequence", []))
+    for frame in header.get("PerFrameFunctionalGroupsSequence", []):
+        for derivation in frame.get("DerivationImageSequence", []):
+            yield from (str(one.ReferencedSOPInstanceUID) for one in derivation.get("SourceImageSequence", []))
 
 
 def _on_grid(path: Folder, volume: Any, series: Series) -> np.ndarray:

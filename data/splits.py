@@ -64,8 +64,9 @@ def make_split(
         source: named in error messages.
 
     Returns:
-        {"schema": 1, "seed", "rule", "patients": {set: [patient]}, "slices": {set: {case: [row]}}, "sha256"};
-        cases from which no slice is taken do not appear under "slices".
+        {"schema": 1, "seed", "rule", "patients": {set: [patient]}, "slices": {set: {case: [row]}}, "sha256",
+        "n_slices": {case: n}}; the hash is that of "slices"; cases from which no slice is taken do not appear
+        under "slices".
 
     Raises:
         InputError: fewer than 3 patients, an explicit case that is missing or listed twice, a patient on two
@@ -95,7 +96,9 @@ def make_split(
     }
     if subset is not None:
         taken = _draw_subset(taken, subset, seed, source)
-    return _finished(seed, _rule(fractions, explicit, subset, which, stratify), sides, taken, source)
+    split = _finished(seed, _rule(fractions, explicit, subset, which, stratify), sides, taken, source)
+    drawn = {case for cases in split["slices"].values() for case in cases}
+    return {**split, "n_slices": {case: slices_by_case[case]["n_slices"] for case in slices_by_case if case in drawn}}
 
 
 def external_split(
@@ -129,6 +132,8 @@ def check_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str,
     """
     if not isinstance(split, dict) or not {"schema", "slices", "sha256"} <= split.keys() or split["schema"] != 1:
         raise InputError(f"{name}: not a split of schema 1")
+    if not _is_list_of_rows(split["slices"]):
+        raise InputError(f"{name}: slices must be {{set: {{case: [row]}}}}, whole numbers, each row once")
     if sha256_of_json(split["slices"]) != split["sha256"]:
         raise InputError(f"{name}: its slices do not match its sha256; it was edited or damaged")
     set_of: dict[str, str] = {}
@@ -142,6 +147,35 @@ def check_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str,
             other = set_of.setdefault(entry["patient"], set_name)
             if other != set_name:
                 raise InputError(f"{name}: patient {entry['patient']} is in both {other} and {set_name}")
+
+
+def check_training_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str) -> None:
+    """Check a split that comes from elsewhere: `check_split`, the three sets, and the same volumes under its names.
+
+    Raises:
+        InputError: one of them does not hold.
+    """
+    check_split(split, store_cases, name)
+    if set(split["slices"]) != set(SETS) or not all(split["slices"].values()):
+        raise InputError(
+            f"{name}: must hold the sets {', '.join(SETS)}, none empty, it has {', '.join(split['slices'])}"
+        )
+    for case, n_slices in split.get("n_slices", {}).items():
+        if case in store_cases and store_cases[case]["n_slices"] != n_slices:
+            raise InputError(
+                f"{name}: was drawn from a {case} of {n_slices} slices, this one has {store_cases[case]['n_slices']}"
+            )
+
+
+def _is_list_of_rows(slices: Any) -> bool:
+    return isinstance(slices, dict) and all(
+        isinstance(cases, dict)
+        and all(
+            isinstance(rows, list) and all(type(row) is int for row in rows) and len(set(rows)) == len(rows)
+            for rows in cases.values()
+        )
+        for cases in slices.values()
+    )
 
 
 _SLICES_RULE = {"liver": "slices that hold liver", "all": "all slices"}

@@ -20,7 +20,7 @@ from data.command import InputError
 from data.files import read_json, sha256_of_json, write_json
 from data.splits import check_split
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Store:
@@ -32,10 +32,11 @@ class Store:
         cohort: name of the cohort, "lits" unless its source says otherwise.
         layout: how its folder was read, a name in `data.cohorts.COHORTS`.
         synthetic: True for a phantom.
-        cases: per case (in numeric order) {"patient", "n_slices", "liver_rows", "tumor_rows", "spacing_mm",
+        cases: per case (in numeric order) {"patient", "identity", "n_slices", "liver_rows", "tumor_rows", "spacing_mm",
             "native_shape", "orientation", "notes", "sha256_image", "sha256_label"}. Rows are slice indices;
             spacing_mm is (slice, row, column) of the source volume and native_shape its (rows, columns); notes are
-            what was found odd or set right; "clinical" where the cohort's spreadsheet has it.
+            what was found odd or set right; identity is the patient in all cohorts (`data.cohorts.patients`);
+            "clinical" where the cohort's spreadsheet has it.
         split: the content of split.json.
     """
 

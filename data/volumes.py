@@ -85,6 +85,8 @@ class Volume:
         """The unscaled voxels, a canonical view (n_slices, rows, columns) of what the file holds."""
         try:
             raw = _unscaled(self.path, self._image.dataobj)
+        except InputError:
+            raise
         except MemoryError:
             raise InputError(f"{self.path}: its header announces more voxels than memory holds") from None
         except _READ_ERRORS as error:

@@ -74,30 +74,25 @@ def check_unseen(store: Store, external: Store) -> list[str]:
     """Check that no external patient is among those that trained the run or chose its thresholds.
 
     Returns:
-        The cases of shared patients, where the store was prepared with `--shared-patients allow`.
+        The cases that are, where the store was prepared to allow that for this external store.
 
     Raises:
-        InputError: one has the voxels of such a volume, or shows such a patient.
+        InputError: one shows such a patient, or has the voxels of such a volume.
     """
-    trained = {case: store.patient(case) for name in ("train", "validation") for case in store.cases_of(name)}
-    patients = [entry["patient"] for entry in external.cases.values()]
-    shared = list(shared_patients(trained, patients, external.layout))
-    if store.info["shared_patients"]["policy"] == "allow":
-        return shared
-    if shared:
+    trained = [case for name in ("train", "validation") for case in store.cases_of(name)]
+    identities = {case: store.cases[case]["identity"] for case in trained}
+    others = [entry["identity"] for entry in external.cases.values()]
+    voxels = {entry["sha256_image"] for entry in external.cases.values()}
+    shared = set(shared_patients(identities, others, external.layout))
+    patients = {store.patient(case) for case in shared}
+    found = [case for case in trained if store.patient(case) in patients or store.cases[case]["sha256_image"] in voxels]
+    said = store.info["shared_patients"]
+    if found and not (said["policy"] == "allow" and said["external_sha256"] == external.sha256):
         raise InputError(
-            f"{external.path}: its patients trained the run, or may have: {', '.join(shared)} "
+            f"{external.path}: its patients trained the run, or may have: {', '.join(found)} "
             "(data.prepare --external-store with --shared-patients drop leaves them out)"
         )
-    seen = {
-        store.cases[case]["sha256_image"]: f"{case} of the {name} set"
-        for name in ("train", "validation")
-        for case in store.cases_of(name)
-    }
-    for case, entry in external.cases.items():
-        if entry["sha256_image"] in seen:
-            raise InputError(f"{external.path}: {case} is {seen[entry['sha256_image']]}, it cannot be external")
-    return []
+    return found
 
 
 def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from data.cohorts import hcc_tace_seg, ircad, lits, msd, nifti
 from data.cohorts.base import Case, Cohort, Options, check_folder
 from data.command import InputError
 
-COHORTS = {module.NAME: module.COHORT for module in (lits, msd, ircad, hcc_tace_seg, nifti)}
+COHORTS = {module.NAME: module.COHORT for module in (lits, msd, ircad, hcc_tace_seg, nifti)} | {lits.LAYOUT: lits.PLAIN}
 
 __all__ = ["COHORTS", "Case", "Cohort", "Options", "choose"]
 
@@ -23,8 +24,9 @@ def choose(name: str, source: Path) -> Cohort:
         return COHORTS[name]
     check_folder(source)
     for cohort in COHORTS.values():
-        if cohort.recognise(source):
-            return cohort
+        with suppress(OSError):  # a folder that may not be read is no sign of a cohort
+            if cohort.recognise(source):
+                return cohort
     raise InputError(
         f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it, nor another cohort's layout "
         f"(--cohort {', '.join(COHORTS)} says which it should be)"

@@ -22,12 +22,14 @@ class Case:
         image: NIfTI file, or the patient's folder.
         labels: the files or folders that its labels are made from.
         clinical: what a spreadsheet of the cohort says of the patient.
+        problem: why it cannot be opened, as that its labels are missing.
     """
 
     name: str
     image: Path
     labels: tuple[Path, ...]
     clinical: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
     @property
     def number(self) -> int | None:
@@ -79,12 +81,28 @@ class Cohort:
     open_label: Callable[[Case, Volume, bool, Options], Volume] = open_nifti_label
 
 
+def paired(name: str, image: Path | None, label: Path | None, image_name: str, label_name: str) -> Case:
+    """Return the case of an image and its labels; where one is not there, a case that says so when it is opened.
+
+    Args:
+        name: of the case.
+        image, label: the files; at least one is there.
+        image_name, label_name: what they should be called.
+    """
+    there, missing = (image, label_name) if image else (label, image_name)
+    assert there is not None
+    problem = "" if image and label else f"{there}: no {missing} for it"
+    return Case(name, image or there, (label or there,), problem=problem)
+
+
 def check_folder(source: Path) -> None:
     """Check that a source exists.
 
     Raises:
         InputError: no such folder.
     """
+    if source.is_file():
+        raise InputError(f"{source}: is a file; --source is the folder that it lies in")
     if not source.is_dir():
         raise InputError(f"{source}: no such folder")
 

@@ -1,27 +1,33 @@
 """HCC-TACE-Seg (TCIA, CC BY 4.0): CT series of patients with HCC before and after TACE, with a DICOM SEG.
 
-The SEG of a patient names the series it was drawn on; of several, that of the earliest study is taken, which is the
-one before the procedure. Segments: liver, mass, portal vein, abdominal aorta; "liver" and "mass" become the labels.
+The SEG names the series it was drawn on, which must be of the patient's earliest study: the one before the procedure.
+Where that series holds several contrast phases, the acquisition is taken that the SEG's instances belong to. Segments:
+liver, mass, portal vein, abdominal aorta; "liver" and "mass" become the labels.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.misc import is_dicom
 
 from data.cohorts.base import Case, Cohort, Options, check_folder
 from data.command import InputError
-from data.dicom import Series, dicom_files, open_series, read_dataset
+from data.dicom import Series, open_series, read_dataset
 from data.seg import Segments
 from data.volumes import Volume, labels_on
 
 NAME = "hcc-tace-seg"
-LIVER, TUMOR = ("liver",), ("mass", "tumor", "tumour")
+LIVER, TUMOR = "liver", ("mass", "tumor", "tumour", "lesion")
+UNUSED = ("portal", "aorta", "abdominal aorta", "abdominal_aorta")
+"""Segments by how their names begin."""
+
 _PATIENT = re.compile(r"HCC_\d{3}")
 _KEY = "TCIA_ID"
 
@@ -53,56 +59,97 @@ def find_cases(source: Path, options: Options) -> list[Case]:
     return [Case(folder.name, folder, (folder,), clinical.get(folder.name, {})) for folder in folders]
 
 
-def _segmented(folder: Path) -> tuple[Path, Segments]:
-    """Return the folder of the CT series that was segmented first, and its segments.
+@dataclass(frozen=True)
+class Found:
+    """A series among the files of a patient.
+
+    Attributes:
+        paths: its files.
+        modality, study_date, study_uid: of its first file; the date is "" where it says none.
+    """
+
+    paths: tuple[Path, ...]
+    modality: str
+    study_date: str
+    study_uid: str
+
+
+def series_in(folder: Path) -> dict[str, Found]:
+    """Sort all DICOM files below a folder by their Series Instance UID; files that are no DICOM are passed over."""
+    paths: dict[str, list[Path]] = {}
+    headers: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and is_dicom(path):
+            header = read_dataset(path, only=("Modality", "SeriesInstanceUID", "StudyDate", "StudyInstanceUID"))
+            uid = str(header.get("SeriesInstanceUID", ""))
+            paths.setdefault(uid, []).append(path)
+            headers.setdefault(uid, header)
+    return {
+        uid: Found(
+            tuple(paths[uid]), *(str(header.get(name) or "") for name in ("Modality", "StudyDate", "StudyInstanceUID"))
+        )
+        for uid, header in headers.items()
+    }
+
+
+@lru_cache(maxsize=2)  # image and labels of a case ask for the same
+def segmented(folder: Path) -> tuple[Found, Segments]:
+    """Return the series of a patient that was segmented before the procedure, and its segments.
 
     Raises:
-        InputError: no SEG, or not the series that it names.
+        InputError: no SEG, or not the series that it names; the series is not of the earliest study, or that cannot be
+            told; two SEGs of it.
     """
-    series: dict[str, Path] = {}
-    segmentations: list[Segments] = []
-    for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
-        files = dicom_files(place)
-        if not files:
-            continue
-        header = read_dataset(files[0])
-        if header.get("Modality") == "SEG":
-            segmentations += [Segments(file) for file in files]
-        elif header.get("Modality") == "CT":
-            series[str(header.get("SeriesInstanceUID"))] = place
+    series = series_in(folder)
+    segmentations = [Segments(path) for found in series.values() if found.modality == "SEG" for path in found.paths]
     if not segmentations:
         raise InputError(f"{folder}: no DICOM SEG in it")
-    first = min(segmentations, key=lambda one: (one.study_date, str(one.path)))
-    if first.series_uid not in series:
-        raise InputError(f"{first.path}: references series {first.series_uid}, which is not in {folder}")
-    return series[first.series_uid], first
+    scans = {uid: found for uid, found in series.items() if found.modality == "CT"}
+    for one in segmentations:
+        if one.series_uid not in scans:
+            raise InputError(f"{one.path}: references series {one.series_uid}, which is not in {folder}")
+    if len({scan.study_uid for scan in scans.values()}) > 1 and not all(scan.study_date for scan in scans.values()):
+        raise InputError(f"{folder}: several studies and one without a date, so which was first cannot be told")
+    earliest = min(scan.study_date for scan in scans.values())
+    first = [one for one in segmentations if scans[one.series_uid].study_date == earliest]
+    if not first:
+        raise InputError(f"{segmentations[0].path}: drawn on a later study than the first, of {earliest}")
+    if len(first) > 1:
+        raise InputError(f"{first[1].path}: {first[0].path.name} segments the same study; keep one of them")
+    return scans[first[0].series_uid], first[0]
 
 
 def open_ct(case: Case) -> Volume:
     """Open the CT series that was segmented.
 
     Raises:
-        InputError: the patient has no SEG, or not the series that it names.
+        InputError: what `segmented` and `open_series` refuse.
     """
-    return open_series(_segmented(case.image)[0])
+    scan, segments = segmented(case.image)
+    return open_series(scan.paths[0].parent, paths=scan.paths, instances=segments.instances)
 
 
 def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options) -> Volume:
     """Bring the segments to the CT's grid: 1 in the liver, 2 in the mass.
 
     Raises:
-        InputError: the SEG has no liver.
+        InputError: the SEG has no liver, or a segment that is neither used nor known.
     """
     assert isinstance(image, Series)
-    _, segments = _segmented(case.image)
-    if not set(LIVER) & set(segments.names.values()):
-        raise InputError(f"{segments.path}: has no segment liver, only {', '.join(sorted(segments.names.values()))}")
+    _, segments = segmented(case.image)
+    names = sorted(set(segments.names.values()))
+    unknown = [name for name in names if name != LIVER and not name.startswith((*TUMOR, *UNUSED))]
+    if LIVER not in names or unknown:
+        what = f"a segment {unknown[0]!r} that is not known" if LIVER in names else "no segment liver"
+        raise InputError(f"{segments.path}: has {what}, its segments are {', '.join(names)}")
     return labels_on(image, segments.path, partial(_join, segments, image))
 
 
 def _join(segments: Segments, image: Series) -> np.ndarray:
-    labels = segments.mask(LIVER, image).astype(np.uint8)
-    labels[segments.mask(TUMOR, image)] = 2
+    labels = segments.mask([LIVER], image).astype(np.uint8)
+    if not labels.any():
+        raise InputError(f"{segments.path}: the segment liver is empty")
+    labels[segments.mask([name for name in segments.names.values() if name.startswith(TUMOR)], image)] = 2
     return labels
 
 
@@ -115,7 +162,14 @@ def read_clinical(source: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: it has no column TCIA_ID.
     """
-    found = [path for end in ("xlsx", "csv") for path in sorted(source.glob(f"*clinical*.{end}"))]
+    places = dict.fromkeys([source, *(folder.parent for folder in _patient_folders(source))])
+    found = [
+        path
+        for end in ("xlsx", "csv")
+        for place in places
+        for path in sorted(place.glob(f"*clinical*.{end}"))
+        if not path.name.startswith((".", "~"))
+    ]
     if not found:
         return {}
     rows = _xlsx_rows(found[0]) if found[0].suffix == ".xlsx" else _csv_rows(found[0])
@@ -125,18 +179,20 @@ def read_clinical(source: Path) -> dict[str, dict[str, Any]]:
 
 
 def _csv_rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be UTF-8 ({error})") from None
 
 
 def _xlsx_rows(path: Path) -> list[dict[str, Any]]:
     from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
 
     try:
         sheet = load_workbook(path, read_only=True, data_only=True).worksheets[0]
         lines = list(sheet.iter_rows(values_only=True))
-    except (InvalidFileException, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # of zip, XML and openpyxl
         raise InputError(f"{path}: not a readable spreadsheet ({error})") from None
     if not lines:
         return []

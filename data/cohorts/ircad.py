@@ -13,7 +13,7 @@ import numpy as np
 
 from data.cohorts.base import Case, Cohort, Options, in_numeric_order
 from data.command import InputError
-from data.dicom import Series, open_series, read_stack
+from data.dicom import Series, open_series, read_pixels
 from data.folders import Folder, children, open_folder
 from data.volumes import Volume, check_pair, labels_on
 
@@ -21,20 +21,20 @@ NAME = "ircad"
 LESIONS = {
     "tumors": ("livertumor", "livertumour"),
     "cysts": ("livercyst", "liverkyst"),
-    "metastases": ("livermetasta", "metasta"),
+    "metastases": ("livermetastas",),
 }
-"""What `--lesions` names, by how the names of the mask folders begin."""
+"""What `--lesions` names, by how the names of the mask folders begin.
+
+`metastasectomie` of patient 14 is no lesion: it is the cavity that a resection left.
+"""
 
 _PATIENT = re.compile(r"3Dircadb1\.(\d+)(?:\.zip)?", re.IGNORECASE)
 
 
 def recognise(source: Path) -> bool:
     """Whether the folder holds patients 3Dircadb1.N, or an archive of them."""
-    return any(_PATIENT.fullmatch(path.name) or path.name.lower() == "3dircadb1.zip" for path in _levels(source))
-
-
-def _levels(source: Path) -> list[Path]:
-    return [*source.iterdir(), *(path for inner in source.iterdir() if inner.is_dir() for path in inner.iterdir())]
+    paths = [*source.glob("*"), *source.glob("*/*")]
+    return any(_PATIENT.fullmatch(path.name) or path.name.lower() == "3dircadb1.zip" for path in paths)
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
@@ -115,7 +115,8 @@ def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options)
     liver = [name for name in names if name.lower() == "liver"]
     if not liver:
         raise InputError(f"{path}: no mask of the liver in it")
-    masks = [open_series(structures / name, modality=None) for name in [*liver, *lesion_names(names, options.lesions)]]
+    lesions = lesion_names(names, options.lesions)
+    masks = [open_series(structures / name, modality=None) for name in [*liver, *lesions]]
     for mask in masks:
         if not (ignore_affine and mask.native_shape == image.native_shape):
             check_pair(image, mask)
@@ -125,7 +126,10 @@ def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options)
 def _join(masks: list[Series]) -> np.ndarray:
     labels = np.zeros(masks[0].native_shape, np.uint8)
     for value, mask in zip([1] + [2] * (len(masks) - 1), masks, strict=True):
-        labels[read_stack(mask.headers, np.dtype(np.int16)) > 0] = value
+        for index, one in enumerate(mask.headers):
+            labels[:, :, index][read_pixels(one).T != 0] = value  # as stored: a mask has no HU
+        if value == 1 and not labels.any():
+            raise InputError(f"{mask.path}: the mask of the liver is empty")
     return labels
 
 

@@ -11,13 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cohorts.base import Case, Cohort, Options, check_folder, open_nifti_label
+from data.cohorts.base import (
+    Case,
+    Cohort,
+    Options,
+    check_folder,
+    open_case_image,
+    open_nifti_label,
+    paired,
+)
 from data.command import InputError
-from data.images import open_image
 from data.volumes import Volume
 
 NAME = "lits"
-DEEPEST = 3  # folders below the source
+LAYOUT = "lits-layout"
+"""Another cohort under LiTS' file names: nothing that is known of LiTS holds for it."""
+
 _FILE = re.compile(r"(volume|segmentation)-(\d+)\.nii(?:\.gz)?")
 
 # 3D-IRCADb-01 patient 1 to 20: (column, row, slice) spacing in mm, number of slices. The numbers of slices are those of
@@ -33,11 +42,10 @@ FIRST_IRCAD = 28
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
-    """List the pairs of a folder in the LiTS layout, in numeric order.
+    """List the volumes of a folder in the LiTS layout, in numeric order; one without labels fails when it is opened.
 
     Raises:
-        InputError: no such folder, no pair, a volume without labels or labels without a volume, a number
-            twice.
+        InputError: no such folder, no volume, a number twice.
     """
     check_folder(source)
     found: dict[str, dict[int, Path]] = {"volume": {}, "segmentation": {}}
@@ -49,31 +57,32 @@ def find_cases(source: Path, options: Options) -> list[Case]:
             other = found[match[1]][number].relative_to(source)
             raise InputError(f"{path}: {other} is there too; keep one of them")
         found[match[1]][number] = path
-    for kind, other_kind in (("volume", "segmentation"), ("segmentation", "volume")):
-        for number, path in sorted(found[kind].items()):
-            if number not in found[other_kind]:
-                raise InputError(f"{path}: no {other_kind}-{number}.nii[.gz] beside it")
     if not found["volume"]:
         raise InputError(f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it")
-    return [Case(f"volume-{n}", found["volume"][n], (found["segmentation"][n],)) for n in sorted(found["volume"])]
+    return [
+        paired(
+            f"volume-{number}",
+            found["volume"].get(number),
+            found["segmentation"].get(number),
+            f"volume-{number}.nii[.gz]",
+            f"segmentation-{number}.nii[.gz]",
+        )
+        for number in sorted(found["volume"].keys() | found["segmentation"].keys())
+    ]
 
 
 def _files(source: Path) -> list[Path]:
-    found: list[Path] = []
-    for pattern in ("*.nii", "*.nii.gz"):
-        for depth in range(DEEPEST + 1):
-            found += source.glob("*/" * depth + pattern)
-    return sorted(path for path in found if _FILE.fullmatch(path.name))
+    return sorted(path for path in source.rglob("*.nii*") if _FILE.fullmatch(path.name))
 
 
 def recognise(source: Path) -> bool:
-    """Whether there is a volume-N.nii[.gz] in the folder or up to three folders below."""
+    """Whether there is a volume-N.nii[.gz] in the folder or below."""
     return any(path.name.startswith("volume") for path in _files(source))
 
 
 def open_lits_image(case: Case) -> Volume:
     """Open a volume; one of 3D-IRCADb's under the false identity gets the true spacing."""
-    image = open_image(case.image)
+    image = open_case_image(case)
     if not has_false_spacing(image):
         return image
     spacing = true_spacing(case.number, image.native_shape[2])
@@ -92,8 +101,8 @@ def open_lits_label(case: Case, image: Volume, ignore_affine: bool, options: Opt
 
 
 def has_false_spacing(image: Volume) -> bool:
-    """Whether the header says 1 x 1 x 1 mm."""
-    return image.spacing_mm == (1.0, 1.0, 1.0)
+    """Whether the header is the identity: 1 x 1 x 1 mm, and directions that say nothing."""
+    return image.spacing_mm == (1.0, 1.0, 1.0) and bool((image.affine[:3, :3] == np.eye(3)).all())
 
 
 def true_spacing(number: int | None, n_slices: int) -> tuple[float, float, float] | None:
@@ -107,4 +116,5 @@ def true_spacing(number: int | None, n_slices: int) -> tuple[float, float, float
     return spacing if slices == n_slices else None
 
 
+PLAIN = Cohort(LAYOUT, lambda source: False, find_cases)
 COHORT = Cohort(NAME, recognise, find_cases, open_image=open_lits_image, open_label=open_lits_label)

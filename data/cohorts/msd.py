@@ -7,6 +7,7 @@ of LiTS are its traps, too.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from data.cohorts.base import Case, Cohort, Options, check_folder, in_numeric_order
 from data.cohorts.lits import open_lits_image, open_lits_label
@@ -22,34 +23,28 @@ def recognise(source: Path) -> bool:
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
-    """List the training pairs that dataset.json names.
+    """List the training pairs that dataset.json names; one whose file is not there fails when it is opened.
 
     Raises:
-        InputError: dataset.json is missing or is not of the liver task, a file that it names is not there.
+        InputError: dataset.json is missing or is not of the liver task.
     """
     check_folder(source)
     file = source / "dataset.json"
     content = read_json(file, ("labels", "training"))
-    labels = {str(number): str(name).lower() for number, name in content["labels"].items()}
-    if labels.get("1") != "liver" or set(labels) != {"0", "1", "2"}:
-        raise InputError(f"{file}: its labels must be 0 background, 1 liver, 2 cancer, they are {content['labels']}")
-    cases = []
-    for pair in content["training"]:
-        if not isinstance(pair, dict) or not {"image", "label"} <= pair.keys():
-            raise InputError(f'{file}: "training" must list pairs of "image" and "label"')
-        image, label = (_file(source, pair[kind]) for kind in ("image", "label"))
-        name = image.name.removesuffix(".gz").removesuffix(".nii")
-        cases.append(Case(name, image, (label,)))
-    if not cases:
+    labels = content["labels"]
+    if not isinstance(labels, dict) or str(labels.get("1", "")).lower() != "liver" or set(labels) != {"0", "1", "2"}:
+        raise InputError(f"{file}: its labels must be 0 background, 1 liver, 2 cancer, they are {labels}")
+    if not isinstance(content["training"], list) or not content["training"]:
         raise InputError(f"{file}: lists no training pair")
+    cases = [_case(source, file, pair) for pair in content["training"]]
     return sorted(cases, key=lambda case: in_numeric_order(case.name))
 
 
-def _file(source: Path, named: str) -> Path:
-    path = source / named
-    if not path.is_file():
-        raise InputError(f"{path}: named in dataset.json and not there")
-    return path
+def _case(source: Path, file: Path, pair: Any) -> Case:
+    if not isinstance(pair, dict) or not all(isinstance(pair.get(kind), str) for kind in ("image", "label")):
+        raise InputError(f'{file}: "training" must list pairs of "image" and "label", it has {pair!r}')
+    image, label = (source / pair[kind] for kind in ("image", "label"))
+    return Case(image.name.removesuffix(".gz").removesuffix(".nii"), image, (label,))
 
 
 COHORT = Cohort(NAME, recognise, find_cases, open_image=open_lits_image, open_label=open_lits_label)

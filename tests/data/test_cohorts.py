@@ -2,125 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import openpyxl
+import pydicom
 import pytest
 
 from data.cohorts import COHORTS, Options, choose, lits
-from data.cohorts.patients import NOT_BESIDE_IRCAD, patient_of, shared_patients
+from data.cohorts.ircad import lesion_names
 from data.command import InputError
 from data.prepare import main
-from data.store import Store
+from tests.data.cohort_folders import (
+    MAKERS,
+    N,
+    ct_and_masks,
+    labels_of,
+    make_hcc,
+    make_ircad,
+    make_lits,
+    make_nifti,
+    prepare,
+    save,
+)
 from tests.data.dicom_writers import SPACING, write_seg, write_series
-
-N, SIDE = 5, 16
-
-
-def ct_and_masks(number: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """HU (z, y, x) with a liver on the patient's right, a tumor and a cyst in it, and their masks."""
-    hu = np.random.default_rng(number).integers(-1000, 140, (N, SIDE, SIDE)).astype(np.int16)
-    masks = {name: np.zeros(hu.shape, bool) for name in ("liver", "tumor", "cyst")}
-    masks["liver"][1:4, 4:12, 2:8] = True
-    masks["tumor"][2, 5:7, 3:5] = True
-    masks["cyst"][1, 9:11, 3:6] = True
-    return hu, masks
-
-
-def labels_of(masks: dict[str, np.ndarray], *lesions: str) -> np.ndarray:
-    labels = masks["liver"].astype(np.uint8)
-    for lesion in lesions:
-        labels[masks[lesion]] = 2
-    return labels
-
-
-def save(path: Path, canonical: np.ndarray, spacing: tuple[float, float, float] = SPACING) -> None:
-    """Write (z, y, x) with x to the left, y to the back, z to the head as NIfTI."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(canonical.T, np.diag([-spacing[2], -spacing[1], spacing[0], 1.0])), path)
-
-
-def make_lits(root: Path) -> list[str]:
-    for number, batch in ((1, "Training Batch 1"), (2, "Training Batch 1"), (30, "Training Batch 2")):
-        hu, masks = ct_and_masks(number)
-        save(root / batch / f"volume-{number}.nii", hu)
-        save(root / batch / f"segmentation-{number}.nii", labels_of(masks, "tumor"))
-    return ["volume-1", "volume-2", "volume-30"]
-
-
-def make_msd(root: Path) -> list[str]:
-    pairs = []
-    for number in (1, 2, 10):
-        hu, masks = ct_and_masks(number)
-        save(root / "imagesTr" / f"liver_{number}.nii.gz", hu)
-        save(root / "labelsTr" / f"liver_{number}.nii.gz", labels_of(masks, "tumor"))
-        pairs.append({"image": f"./imagesTr/liver_{number}.nii.gz", "label": f"./labelsTr/liver_{number}.nii.gz"})
-    (root / "imagesTr" / "._liver_1.nii.gz").write_bytes(b"the Mac's")
-    content = {"labels": {"0": "background", "1": "liver", "2": "cancer"}, "training": pairs[::-1], "test": []}
-    (root / "dataset.json").write_text(json.dumps(content))
-    return ["liver_1", "liver_2", "liver_10"]
-
-
-def make_ircad(root: Path) -> list[str]:
-    for number in (1, 2, 10):
-        hu, masks = ct_and_masks(number)
-        patient = root / f"3Dircadb1.{number}"
-        write_series(patient / "PATIENT_DICOM", hu, name="image_{}")
-        one, other = masks["tumor"].copy(), masks["tumor"].copy()
-        one[:, 6], other[:, 5] = False, False  # two lesions that make the tumor
-        for name, mask in (
-            ("liver", masks["liver"]),
-            ("livertumor01", one),
-            ("livertumor02", other),
-            ("livercyst", masks["cyst"]),
-            ("leftkidney", ~masks["liver"]),
-        ):
-            write_series(patient / "MASKS_DICOM" / name, hu, name="image_{}", stored=mask * 255, modality="OT")
-    return ["3Dircadb1.1", "3Dircadb1.2", "3Dircadb1.10"]
-
-
-def make_hcc(root: Path) -> list[str]:
-    for number in (1, 2, 10):
-        hu, masks = ct_and_masks(number)
-        patient = root / "HCC-TACE-Seg" / f"HCC_{number:03d}"
-        write_series(patient / "later study" / "ct", hu[::-1].copy(), study_date="20200601")
-        write_series(patient / "study" / "arterial", hu - 5)
-        write_series(patient / "study" / "portal venous", hu)
-        segments = {"Liver": masks["liver"], "Mass": masks["tumor"], "Portal vein": masks["cyst"]}
-        segments["Abdominal aorta"] = ~masks["liver"]
-        write_seg(patient / "study" / "seg" / "1-1.dcm", patient / "study" / "portal venous", segments)
-    book = openpyxl.Workbook()
-    book.active.append(["TCIA_ID", "age", "AFP"])
-    book.active.append(["HCC_002", 61, 12.5])
-    book.save(root / "HCC-TACE-Seg_clinical_data-V2.xlsx")
-    return ["HCC_001", "HCC_002", "HCC_010"]
-
-
-def make_nifti(root: Path) -> list[str]:
-    for number in (1, 2, 10):
-        hu, masks = ct_and_masks(number)
-        save(root / "images" / f"é {number}.nii.gz", hu)
-        save(root / "labels" / f"é {number}.nii.gz", labels_of(masks, "tumor"))
-    return ["é 1", "é 2", "é 10"]
-
-
-MAKERS: dict[str, Callable[[Path], list[str]]] = {
-    "lits": make_lits,
-    "msd": make_msd,
-    "ircad": make_ircad,
-    "hcc-tace-seg": make_hcc,
-    "nifti": make_nifti,
-}
-
-
-def prepare(source: Path, store: Path, *flags: str) -> Store:
-    main(["--source", str(source), "--store", str(store), "--size", str(SIDE), *flags])
-    return Store.open(store)
 
 
 @pytest.mark.parametrize("cohort", MAKERS)
@@ -155,16 +62,29 @@ def test_ircad_is_read_from_its_nested_zip_files(tmp_path: Path) -> None:
 
 def test_ircad_lesions_are_chosen_by_name(tmp_path: Path) -> None:
     make_ircad(tmp_path / "source")
-    store = prepare(tmp_path / "source", tmp_path / "store", "--lesions", "tumors,cysts")
+    flags = ["--cohort", "ircad", "--lesions", "tumors,cysts"]
+    store = prepare(tmp_path / "source", tmp_path / "store", *flags)
     _, masks = ct_and_masks(1)
     np.testing.assert_array_equal(store.label("3Dircadb1.1"), labels_of(masks, "tumor", "cyst"))
+    names = ["liver", "livertumor02", "livertumor1", "livercyst", "metastasectomie", "tumor", "livertumors"]
+    assert lesion_names(names, ("tumors",)) == ["livertumor1", "livertumor02", "livertumors"]
+    assert lesion_names(names, ("metastases",)) == []  # patient 14's is the cavity of a resection
 
 
-def test_the_clinical_spreadsheet_goes_with_its_patients(tmp_path: Path) -> None:
-    make_hcc(tmp_path / "source")
-    store = prepare(tmp_path / "source", tmp_path / "store")
-    assert store.cases["HCC_002"]["clinical"] == {"age": 61, "AFP": 12.5}
-    assert "clinical" not in store.cases["HCC_001"]
+def test_a_run_that_is_resumed_with_other_lesions_takes_nothing_over(tmp_path: Path) -> None:
+    make_ircad(tmp_path / "source")
+    bad = tmp_path / "source" / "3Dircadb1.2" / "PATIENT_DICOM" / "image_3"
+    bad.write_bytes(bad.read_bytes()[:-20])
+    with pytest.raises(InputError, match="image_3: its pixels cannot be read"):
+        prepare(tmp_path / "source", tmp_path / "store")
+    flags = ["--cohort", "ircad", "--lesions", "tumors,cysts", "--skip-bad"]
+    with pytest.raises(InputError, match="at least 3 patients"):
+        prepare(tmp_path / "source", tmp_path / "store", *flags)
+    make_ircad(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "source")
+    (tmp_path / "whole").rename(tmp_path / "source")
+    store = prepare(tmp_path / "source", tmp_path / "store", *flags)
+    np.testing.assert_array_equal(store.label("3Dircadb1.1"), labels_of(ct_and_masks(1)[1], "tumor", "cyst"))
 
 
 def test_patterns_pair_any_folder(tmp_path: Path) -> None:
@@ -229,14 +149,14 @@ def _seg_without_liver(root: Path) -> None:
 FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("msd", _no_json, r"dataset\.json: no such file"),
     ("msd", _other_task, "its labels must be 0 background, 1 liver, 2 cancer"),
-    ("msd", _no_label, r"labelsTr/liver_2\.nii\.gz: named in dataset\.json and not there"),
+    ("msd", _no_label, r"labelsTr/liver_2\.nii\.gz: no such file"),
     ("ircad", _no_liver, r"3Dircadb1\.2/MASKS_DICOM: no mask of the liver"),
     ("ircad", _no_masks, r"3Dircadb1\.2: no MASKS_DICOM or MASKS_DICOM\.zip"),
     ("ircad", _mask_slice, r"livertumor01: its shape \(16, 16, 4\) is not that of PATIENT_DICOM"),
     ("hcc-tace-seg", _no_seg, "HCC_002: no DICOM SEG in it"),
     ("hcc-tace-seg", _no_ct, r"1-1\.dcm: references series .*, which is not in .*HCC_002"),
     ("hcc-tace-seg", _no_column, r"clinical\.csv: no column TCIA_ID"),
-    ("hcc-tace-seg", _seg_without_liver, r"1-1\.dcm: has no segment liver, only mass"),
+    ("hcc-tace-seg", _seg_without_liver, r"1-1\.dcm: has no segment liver, its segments are mass"),
     ("nifti", lambda root: (root / "labels" / "é 2.nii.gz").unlink(), r"images/é 2\.nii\.gz: no labels/é 2\.nii\.gz"),
 ]
 
@@ -248,44 +168,6 @@ def test_what_a_cohort_refuses(tmp_path: Path, cohort: str, damage: Callable[[Pa
     with pytest.raises(InputError, match=message):
         prepare(tmp_path / "source", tmp_path / "store", "--cohort", cohort)
     assert not (tmp_path / "store").exists()
-
-
-def test_bad_cases_are_named_together_or_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_lits(tmp_path / "source")
-    hu, masks = ct_and_masks(3)
-    for number in (4, 5):
-        save(tmp_path / "source" / f"volume-{number}.nii", hu + number)
-        save(tmp_path / "source" / f"segmentation-{number}.nii", masks["liver"] * 7.0)
-    with pytest.raises(InputError, match=r"segmentation-4\.nii: labels must be .* \(and 1 more of its cases"):
-        prepare(tmp_path / "source", tmp_path / "store")
-    assert "volume-5: cannot be used: " in capsys.readouterr().out
-    store = prepare(tmp_path / "source", tmp_path / "store", "--skip-bad")
-    assert list(store.cases) == ["volume-1", "volume-2", "volume-30"]
-    assert set(store.info["skipped"]) == {"volume-4", "volume-5"}
-    assert "left out as they cannot be used: volume-4, volume-5" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("flags", [["--jobs", "2"], ["--jobs", "2", "--backend", "threading"]])
-def test_cases_in_parallel_give_the_same_store(tmp_path: Path, flags: list[str]) -> None:
-    make_lits(tmp_path / "source")
-    one = prepare(tmp_path / "source", tmp_path / "one")
-    several = prepare(tmp_path / "source", tmp_path / "several", *flags)
-    for path in (tmp_path / "one").rglob("*.*"):
-        if path.is_file():
-            assert path.read_bytes() == (tmp_path / "several" / path.relative_to(tmp_path / "one")).read_bytes()
-    assert list(several.cases) == list(one.cases)
-    with pytest.raises(InputError, match="--backend nothing"):
-        prepare(tmp_path / "source", tmp_path / "other", "--backend", "nothing")
-
-
-def test_a_split_is_used_again_on_another_machine(tmp_path: Path) -> None:
-    make_lits(tmp_path / "source")
-    first = prepare(tmp_path / "source", tmp_path / "first", "--subset", "2,1,1", "--seed", "3")
-    second = prepare(tmp_path / "source", tmp_path / "second", "--split", str(tmp_path / "first" / "split.json"))
-    assert second.split == first.split
-    shutil.rmtree(tmp_path / "source" / "Training Batch 2")
-    with pytest.raises(InputError, match=r"split\.json: volume-30 of \w+ is not in the store"):
-        prepare(tmp_path / "source", tmp_path / "third", "--split", str(tmp_path / "first" / "split.json"))
 
 
 def test_false_spacing_of_lits_is_replaced_where_it_is_known(tmp_path: Path) -> None:
@@ -306,9 +188,9 @@ def test_false_spacing_of_lits_is_replaced_where_it_is_known(tmp_path: Path) -> 
     for case in ("volume-1", "volume-32"):  # no patient of 3D-IRCADb; patient 5 has 139 slices
         assert store.cases[case]["spacing_mm"] == list(ones)
         assert store.cases[case]["notes"][0].startswith("its header says 1 x 1 x 1 mm, hardly true")
-    # under the identity the liver of these arrays lies on the left: mirrored where the header is known to be false
-    np.testing.assert_array_equal(store.label("volume-31")[2], labels_of(masks, "tumor")[2][::-1])
-    assert "the liver is on the patient's left: is the affine right?" in store.cases["volume-1"]["notes"][1]
+    # under the identity the liver of these arrays lies on the left; without a spine nothing is mirrored
+    for case in ("volume-1", "volume-31"):
+        assert store.cases[case]["notes"][1].endswith("is the affine right? (too little to tell whether to mirror it)")
 
 
 def test_the_list_of_spacings_is_whole() -> None:
@@ -319,32 +201,52 @@ def test_the_list_of_spacings_is_whole() -> None:
     assert lits.true_spacing(48, 225) is None
 
 
-def test_patients_of_several_cohorts() -> None:
-    assert patient_of("lits", "volume-8") == patient_of("msd", "liver_10") == "lits:volume-7"
-    assert patient_of("ircad", "3Dircadb1.20") == patient_of("lits", "volume-47") == "lits:volume-47"
-    assert patient_of("hospital", "volume-8") == "hospital:volume-8"
-    assert len(NOT_BESIDE_IRCAD) == 22
-    patients = {"volume-3": "lits:volume-3", "volume-27": "lits:volume-27", "volume-28": "lits:volume-28"}
-    assert list(shared_patients(patients, [], "ircad")) == ["volume-27", "volume-28"]
-    assert list(shared_patients(patients, ["lits:volume-3"], "nifti")) == ["volume-3"]
+def test_lits_as_its_archives_unpack(tmp_path: Path) -> None:
+    deep = tmp_path / "source" / "media" / "nas" / "01_Datasets" / "CT" / "LITS"
+    assert make_lits(deep) == list(prepare(tmp_path / "source", tmp_path / "store").cases)
 
 
-def test_patients_of_the_external_cohort_do_not_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_ircad(tmp_path / "3Dircadb1")
-    make_lits(tmp_path / "LITS")
-    for number in (3, 4):
+def test_masks_are_taken_as_stored(tmp_path: Path) -> None:
+    """A rescale in the header of a mask, copied from its CT, changes nothing; an empty liver is refused."""
+
+    def rescaled(_: int, dataset: pydicom.Dataset) -> None:
+        dataset.RescaleIntercept = -1024
+
+    make_ircad(tmp_path / "source")
+    hu, masks = ct_and_masks(1)
+    folder = tmp_path / "source" / "3Dircadb1.1" / "MASKS_DICOM"
+    write_series(folder / "liver", hu, name="image_{}", stored=masks["liver"] * 255, change=rescaled)
+    store = prepare(tmp_path / "source", tmp_path / "store")
+    np.testing.assert_array_equal(store.label("3Dircadb1.1"), labels_of(masks, "tumor"))
+    write_series(folder / "liver", hu, name="image_{}", stored=masks["liver"] * 0)
+    with pytest.raises(InputError, match="liver: the mask of the liver is empty"):
+        prepare(tmp_path / "source", tmp_path / "other")
+
+
+def test_images_and_labels_in_one_folder(tmp_path: Path) -> None:
+    for number in range(3):
         hu, masks = ct_and_masks(number)
-        save(tmp_path / "LITS" / f"volume-{number}.nii", hu)
-        save(tmp_path / "LITS" / f"segmentation-{number}.nii", labels_of(masks, "tumor"))
-    external = prepare(tmp_path / "3Dircadb1", tmp_path / "external", "--external")
-    flags = ["--external-store", str(external.path)]
-    with pytest.raises(InputError, match=r"LITS: volume-30 show, or may show, patients of the external cohort ircad"):
-        prepare(tmp_path / "LITS", tmp_path / "store", *flags)
-    dropped = prepare(tmp_path / "LITS", tmp_path / "store", *flags, "--shared-patients", "drop")
-    assert list(dropped.cases) == ["volume-1", "volume-2", "volume-3", "volume-4"]
-    allowed = prepare(tmp_path / "LITS", tmp_path / "allowed", *flags, "--shared-patients", "allow")
-    assert "volume-30" in allowed.cases
-    assert allowed.info["shared_patients"] == {"external": {"volume-30": "lits:volume-30"}, "policy": "allow"}
+        save(tmp_path / "source" / f"{number}.nii.gz", hu)
+        save(tmp_path / "source" / f"{number}_seg.nii.gz", labels_of(masks, "tumor"))
+    flags = ["--cohort", "nifti", "--images", "{case}.nii.gz", "--labels", "{case}_seg.nii.gz"]
+    assert list(prepare(tmp_path / "source", tmp_path / "store", *flags).cases) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--lesions", "cysts"],
+        ["--images", "{case}.nii"],
+        ["--split", "a.json", "--seed", "1"],
+        ["--jobs", "0"],
+        ["--external", "--external-store", "x"],
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--source", "a", "--store", "b", *flags])
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_auto_names_the_choices_where_nothing_fits(tmp_path: Path) -> None:
