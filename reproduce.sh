@@ -121,9 +121,11 @@ python -m training.all_stages --store "$out/store" --run "$out/run" --preset "$p
 python -m evaluation.evaluate --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
 python -m evaluation.figures --out "$out"
 python -m evaluation.tables --out "$out"
+python -m evaluation.report --out "$out"
 echo
 echo "time      $((SECONDS / 60)) min $((SECONDS % 60)) s, this call"
 echo "scores    $out/summary.json, cases.csv, slices.csv"
 echo "tables    $out/tables/"
 echo "figures   $out/figures/"
+echo "report    $out/report.html, all of it in one page, with the slices"
 echo "models    $out/run/"

@@ -31,7 +31,7 @@ from evaluation.evidence import system
 from evaluation.names import LOSSES, MODELS
 from evaluation.results import Results
 from evaluation.roc import LOWEST_DRAWN_FPR
-from evaluation.tables import readable
+from evaluation.text import readable
 
 BAR_COLOURS = {
     ("one_step", "ce"): "#F2B58A",

@@ -16,7 +16,7 @@ from data.files import read_json
 from evaluation.draw_style import GREEN, LIVER, SMALL, TUMOR, footer, new_figure
 from evaluation.names import MODELS, NAMES
 from evaluation.results import Results
-from evaluation.tables import readable
+from evaluation.text import readable
 
 NO_EXAMPLES = "no examples.json and examples.npz in this run"
 ARRAYS = ("hu", "label", *MODELS)

@@ -3,8 +3,8 @@
     python -m evaluation.evaluate --run DIR --store DIR --out DIR [--external STORE]
 
 Thresholds come from the run's records, where training chose them on validation data; nothing is chosen here.
-Writes OUT/summary.json (all of Table 1), cases.csv, slices.csv, curves.json, training.json and examples; the
-README describes them. `evaluation.tables` and `evaluation.figures` draw from these files alone.
+Writes OUT/summary.json (all of Table 1), cases.csv, slices.csv, curves.json, training.json, examples and
+viewer.npz; the README describes them. `evaluation.tables` and `evaluation.figures` draw from these files alone.
 """
 
 from __future__ import annotations
@@ -26,14 +26,24 @@ from evaluation.examples import write_examples
 from evaluation.history import phase_seconds, training_environments, write_training
 from evaluation.names import LOSSES, MODELS, TARGETS
 from evaluation.results import order
-from evaluation.scoring import CaseScores, case_rows, curve, pooled_histogram, score_cohort, slice_rows, table_rows
+from evaluation.scoring import (
+    CaseScores,
+    case_rows,
+    curve,
+    lesion_table,
+    pooled_histogram,
+    score_cohort,
+    slice_rows,
+    table_rows,
+)
 from evaluation.statistics import comparisons, with_intervals
 from evaluation.systems import System, finished_systems, load_system, read_run
+from evaluation.viewer import write_viewer
 
 Cohorts = dict[str, Store]
 
-SCORING_VERSION = 2  # raise it when a change of the code changes a score
-OUTPUTS = ("summary.json", "cases.csv", "slices.csv", "curves.json", "training.json")
+SCORING_VERSION = 3  # raise it when a change of the code changes a score
+OUTPUTS = ("summary.json", "cases.csv", "slices.csv", "lesions.csv", "curves.json", "training.json")
 
 
 def main() -> None:
@@ -104,7 +114,8 @@ def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
         print("evaluation: already done")
         return
     started = time.perf_counter()
-    tables: dict[str, list[dict[str, Any]]] = {"rows": [], "cases": [], "slices": [], "curves": [], "systems": []}
+    names = ("rows", "cases", "slices", "lesions", "curves", "systems")
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for model, loss in systems:
         keras.backend.clear_session()
         score_system(load_system(run, model, loss), cohorts, tables)
@@ -113,8 +124,10 @@ def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
     write_training(run, out)
     write_csv(out / "cases.csv", tables["cases"])
     write_csv(out / "slices.csv", tables["slices"])
+    write_csv(out / "lesions.csv", tables["lesions"])
     write_json(out / "curves.json", {"schema": 1, "curves": tables["curves"]})
     write_examples(run, cohorts["test"], tables["slices"], out)
+    write_viewer(run, cohorts["test"], tables["rows"], tables["cases"], out)
     seconds = {**phase_seconds(run), "evaluate": round(time.perf_counter() - started, 1)}
     # Written last: with it the evaluation counts as done.
     write_json(summary_path, {**summary(run, cohorts, tables, seconds), "fingerprint": key})
@@ -131,16 +144,21 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
     if system.failure:
         print(f"{system.name}: not a result, {system.failure}")
         return
+    seconds, slices = 0.0, 0
     for cohort, store in cohorts.items():
         cases: Sequence[CaseScores] = list(score_cohort(system, store, cohort))
+        seconds += sum(case.predict_s for case in cases)
+        slices += sum(len(case.rows) for case in cases)
         if not cases:
             raise InputError(f"{store.path}: no slice in its {cohort} set")
         tables["rows"] += table_rows(system, cohort, cases)
         tables["cases"] += case_rows(system, store, cohort, cases)
         if cohort != "validation":
             tables["slices"] += slice_rows(system, cohort, cases)
+            tables["lesions"] += lesion_table(system, store, cohort, cases)
         tables["curves"] += [curve(system, cohort, target, pooled_histogram(cases, target)) for target in TARGETS]
         print(f"{system.name}: {cohort}, {sum(len(case.rows) for case in cases)} slices of {len(cases)} cases")
+    tables["systems"][-1]["ms_per_slice"] = round(1000 * seconds / slices, 2)
 
 
 def summary(

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from data.command import Parser, run_command
 from evaluation.draw_architecture import one_step_workflow, sequential_architecture
+from evaluation.draw_cases import dice_by_case, lesion_recall, reliability
 from evaluation.draw_scores import class_weight, learning_curves, roc, roc_liver, table1_bars
 from evaluation.draw_slices import network_inputs, overlays
 from evaluation.draw_style import save, style
@@ -31,6 +32,9 @@ FIGURES: dict[str, Callable[[Results], Figure | str]] = {
     "fig_learning_curves": learning_curves,
     "fig_class_weight": class_weight,
     "fig_table1_bars": table1_bars,
+    "fig_reliability": reliability,
+    "fig_dice_by_case": dice_by_case,
+    "fig_lesion_recall": lesion_recall,
 }
 
 

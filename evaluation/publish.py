@@ -22,7 +22,8 @@ from evaluation.claims import judge
 from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, origin
 from evaluation.results import Results, notes_lines, read_results
 from evaluation.spread import check_comparable
-from evaluation.tables import HOW_SCORED, blind_line, markdown_table, readable, scaling_line
+from evaluation.tables import blind_line, scaling_line
+from evaluation.text import HOW_SCORED, markdown_table, readable
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(__file__).resolve().parent / "published"

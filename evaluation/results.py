@@ -24,7 +24,7 @@ class Results:
         path: the folder OUT.
         summary, training: content of the files of that name.
         rows: scores, sorted by cohort, target, loss, model and rule.
-        curves, cases: entries of `curves.json` and `cases.csv`.
+        curves, cases, lesions: entries of `curves.json`, `cases.csv` and `lesions.csv`.
     """
 
     path: Path
@@ -33,6 +33,7 @@ class Results:
     rows: list[Row]
     curves: list[Row]
     cases: list[Row]
+    lesions: list[Row]
 
     @property
     def failures(self) -> dict[tuple[str, str], str]:
@@ -115,6 +116,14 @@ def _read(path: Path, needed: Iterable[str]) -> Any:
     return content
 
 
+def _read_csv(path: Path) -> list[Row]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run python -m evaluation.evaluate again") from None
+
+
 def read_results(path: Path) -> Results:
     """Read what `evaluation.evaluate` wrote into `path`.
 
@@ -126,19 +135,15 @@ def read_results(path: Path) -> Results:
     summary = _read(path / "summary.json", ("preset", "seed", "data", "systems", "rows"))
     training = _read(path / "training.json", ("phases", "sweep", "scaling", "architectures"))
     curves = _read(path / "curves.json", ("curves",))["curves"]
-    try:
-        with (path / "cases.csv").open(encoding="utf-8", newline="") as file:
-            cases = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise InputError(f"{path / 'cases.csv'}: no such file") from None
+    cases, lesions = (_read_csv(path / name) for name in ("cases.csv", "lesions.csv"))
     wanted = {*KEYS, *METRICS, "threshold", "n_cases", "n_slices"}
     for row in summary["rows"]:
         if not wanted <= row.keys():
             raise InputError(f"{path / 'summary.json'}: a row has no {min(wanted - row.keys())!r}")
     failed = {(entry["model"], entry["loss"]) for entry in summary["systems"] if entry["status"] != "ok"}
     # The writer leaves them out already; a score of a collapsed network must not slip through.
-    rows, curves, cases = (
+    rows, curves, cases, lesions = (
         [row for row in entries if (row["model"], row["loss"]) not in failed]
-        for entries in (summary["rows"], curves, cases)
+        for entries in (summary["rows"], curves, cases, lesions)
     )
-    return Results(path, summary, training, sorted(rows, key=order), curves, cases)
+    return Results(path, summary, training, sorted(rows, key=order), curves, cases, lesions)

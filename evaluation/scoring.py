@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 
 from data.batches import target_of
 from data.store import Store
+from evaluation.calibration import reliability
+from evaluation.lesion_recall import lesion_rows, voxel_volume_mm3
+from evaluation.lesions import LESION
 from evaluation.metrics import Counts, scores
 from evaluation.names import ARGMAX, TARGETS
 from evaluation.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
@@ -27,6 +31,8 @@ class CaseScores:
         histograms: by target.
         argmax: counts of the one-step model's most probable class, by target.
         slices: counts of each row by target, at the system's threshold of `SLICE_RULE`.
+        lesions: rows of `evaluation.lesion_recall`, at the same threshold.
+        predict_s: seconds that the networks took, scaling included.
     """
 
     case: str
@@ -36,6 +42,8 @@ class CaseScores:
     )
     argmax: dict[str, Counts] = field(default_factory=lambda: {target: Counts(0, 0, 0, 0) for target in TARGETS})
     slices: dict[str, list[Counts]] = field(default_factory=lambda: {target: [] for target in TARGETS})
+    lesions: list[dict[str, Any]] = field(default_factory=list)
+    predict_s: float = 0.0
 
 
 def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> CaseScores:
@@ -43,7 +51,13 @@ def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> 
     image, label = store.image(case), store.label(case)
     kept = CaseScores(case, list(rows))
     predictions = system.probabilities(slices_of(image), slices_of(image, rows))
-    for row, (liver, tumor) in zip(rows, predictions, strict=True):
+    found, given = np.zeros((2, *label.shape), bool)
+    for row in rows:
+        started = time.perf_counter()
+        liver, tumor = next(predictions)
+        kept.predict_s += time.perf_counter() - started
+        found[row] = tumor > system.thresholds("tumor")[SLICE_RULE]
+        given[row] = label[row] == LESION
         for target, probability in (("liver", liver), ("tumor", tumor)):
             truth = target_of(np.asarray(label[row]), target) > 0
             kept.histograms[target].add(probability, truth)
@@ -51,6 +65,7 @@ def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> 
             kept.slices[target].append(Counts.of(probability > threshold, truth))
             if system.model == "one_step":
                 kept.argmax[target] += Counts.of(target_of(most_probable(liver, tumor), target) > 0, truth)
+    kept.lesions = lesion_rows(found, given, voxel_volume_mm3(store, case))
     return kept
 
 
@@ -146,6 +161,16 @@ def slice_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list
     return rows
 
 
+def lesion_table(system: System, store: Store, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+    """Return the rows of `lesions.csv`: every lesion of every case, and what was drawn where none is."""
+    return [
+        {"cohort": cohort, "case": case.case, "patient": store.patient(case.case), "model": system.model}
+        | {"loss": system.loss, **lesion}
+        for case in cases
+        for lesion in case.lesions
+    ]
+
+
 def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistogram) -> dict[str, Any]:
     """Return the ROC curves of a cohort, full and restricted to (0.01, 0.99), with the frozen thresholds on them.
 
@@ -162,6 +187,7 @@ def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistog
         "target": target,
         "auc": histogram.auc(),
         "rauc": histogram.rauc(),
+        **_calibration(histogram, inside),
         "n_positive": int(histogram.positive.sum()),
         "n_negative": int(histogram.negative.sum()),
         "n_restricted_positive": int(inside.positive.sum()),
@@ -176,6 +202,15 @@ def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistog
         "thresholds": system.thresholds(target),
         "points": {rule: _point(histogram, inside, threshold) for rule, threshold in system.thresholds(target).items()},
     }
+
+
+def _calibration(histogram: ProbabilityHistogram, inside: ProbabilityHistogram) -> dict[str, Any]:
+    found = reliability(histogram)
+    drawn = {"n_pixels": found.n_pixels.tolist()}
+    for name in ("predicted", "observed"):
+        values = getattr(found, name)
+        drawn[name] = [float(value) if n else None for n, value in zip(found.n_pixels, values, strict=True)]
+    return {"reliability": drawn, "ece": found.ece, "ece_restricted": reliability(inside).ece}
 
 
 def _point(histogram: ProbabilityHistogram, inside: ProbabilityHistogram, threshold: float) -> dict[str, float | None]:

@@ -20,7 +20,7 @@ from data.files import write_text
 from evaluation.claims import FAILS, HOLDS, UNTESTED, judge
 from evaluation.names import KEYS, NAMES, SYNTHETIC
 from evaluation.results import Results, order, read_results
-from evaluation.tables import HOW_SCORED, NO_PAPER_NUMBERS, markdown_table, readable
+from evaluation.text import HOW_SCORED, NO_PAPER_NUMBERS, markdown_table, readable
 
 METRICS = ("iou", "dice", "rauc")
 COLUMNS = ("mean", "sd", "min", "max")

@@ -19,17 +19,11 @@ from typing import Any
 from data.command import Parser, run_command
 from data.files import write_json, write_text
 from evaluation.claims import judge
-from evaluation.evidence import Row, number, system
-from evaluation.names import KEYS, METRICS, NAMES, RULES, SYNTHETIC
+from evaluation.cost import cost_markdown
+from evaluation.evidence import Row, system
+from evaluation.names import KEYS, METRICS, NAMES, RULES
 from evaluation.results import SCHEMA, Results, notes_lines, read_results
-
-NO_PAPER_NUMBERS = "The paper's own Table 1 numbers are not available; none are shown."
-HOW_SCORED = "Scores pooled over all pixels of a cohort; thresholds chosen on validation data."
-
-
-def readable(value: float | None) -> str:
-    """Write a score for readers: three decimals, `n/a` for None, and never 1.000 for less than 1."""
-    return "n/a" if value is None else number(value)
+from evaluation.text import HOW_SCORED, NO_PAPER_NUMBERS, caption, markdown_table, readable
 
 
 def readable_threshold(value: float | None) -> str:
@@ -54,14 +48,6 @@ def best_of(rows: Iterable[Row]) -> dict[tuple[str, str, str], float]:
             if row[metric] is not None:
                 best[key] = max(best.get(key, row[metric]), row[metric])
     return best
-
-
-def caption(results: Results) -> list[str]:
-    """Return the lines that head every table of a run."""
-    lines = [f"Data: {results.label}.", HOW_SCORED, NO_PAPER_NUMBERS]
-    if SYNTHETIC in results.label:
-        lines.insert(1, f"{SYNTHETIC}: computer-made images; scores on them say nothing about real CT.")
-    return lines
 
 
 def table1_csv(results: Results) -> str:
@@ -110,15 +96,6 @@ def interval_of(row: Row) -> str:
     if row.get("iou_low") is None:
         return "n/a"
     return f"{row['iou_low']:.2f} to {row['iou_high']:.2f}"
-
-
-def markdown_table(headings: Iterable[str], lines: Iterable[Iterable[str]], left: int) -> str:
-    """Return a Markdown table; the first `left` columns are text, the others numbers."""
-    headings = list(headings)
-    rule = [":--" if index < left else "--:" for index in range(len(headings))]
-    # A bar or a line break in a cell would end it.
-    body = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [headings, rule, *body])
 
 
 def table1_markdown(results: Results) -> str:
@@ -204,6 +181,7 @@ def write_tables(results: Results) -> str:
     table1 = table1_markdown(results)
     texts = {
         "comparisons.md": comparisons_markdown(results),
+        "cost.md": cost_markdown(results),
         "table1.csv": table1_csv(results),
         "table1.md": table1,
         "table1.tex": table1_tex(results),

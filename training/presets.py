@@ -168,7 +168,8 @@ class Mini(Demo):
 class MiniAugmented(Mini):
     """`mini` with augmented training slices, which the paper does not mention, and more epochs for the liver.
 
-    Command: README, "Results on real CT". Time: over an hour on 2 CPU cores. Expected numbers: not measured yet.
+    Command: README, "Results on real CT". Time: about 80 minutes on 2 CPU cores. Expected numbers: test liver IoU 0.88
+    to 0.90 after cross-entropy, tumor IoU 0.61 (sequential) and 0.31 (one-step) at rule roc.
     """
 
     name: str = "mini-augmented"

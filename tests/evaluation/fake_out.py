@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def curves(seed: int = 0) -> list[dict[str, Any]]:
                 head = {"cohort": cohort, "model": model, "loss": loss, "target": target}
                 thresholds = {"0.5": 0.5, "roc": 0.137, "iou": 0.42}
                 areas = {"auc": 1 / (1 + power / 8), "rauc": 1 / (1 + power)}
-                both = {"full": full, "restricted": restricted}
+                both = {"full": full, "restricted": restricted, "ece": 0.01, "ece_restricted": 0.1 + 0.02 * index}
+                predicted = np.linspace(1 / 30, 29 / 30, 15)
+                seen = {"predicted": predicted.tolist(), "observed": (predicted ** (1 + 0.3 * index)).tolist()}
+                both["reliability"] = {"n_pixels": [900000 if n == 0 else 700 for n in range(15)], **seen}
                 made.append({**head, **areas, **counts, **both, "thresholds": thresholds, "points": points})
     return made
 
@@ -217,8 +221,26 @@ def write_cases(out: Path, failures: Failures, seed: int) -> None:
             for case in (1, 2):
                 wrong = 400 if row["model"] == "one_step" else 250
                 counts = {"tp": 2000, "fp": wrong, "fn": int(rng.integers(50, 60)), "tn": 90000}
+                counts["dice"] = 4000 / (4000 + wrong + counts["fn"])
                 key = {name: row[name] for name in names if name in row}
                 writer.writerow({**key, "case": case, "patient": case, "n_slices": 15, **counts})
+
+
+def write_lesions(out: Path, failures: Failures, seed: int) -> None:
+    """Write lesions.csv: eight lesions a case, the larger the better found."""
+    rng = np.random.default_rng(seed)
+    with (out / "lesions.csv").open("w", newline="", encoding="utf-8") as file:
+        names = ["cohort", "case", "patient", "model", "loss", "kind", "diameter_mm", "voxels", "touched", "iou"]
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        for cohort in COHORTS:
+            for model, loss in SYSTEMS:
+                for case, mm in itertools.product((1, 2), (6, 9, 12, 18, 22, 28, 35, 60)):
+                    iou = max(0.0, round(rng.normal(mm / 60, 0.2), 3))
+                    found = {"kind": "lesion", "diameter_mm": mm, "voxels": mm**2, "touched": iou > 0, "iou": iou}
+                    if (model, loss) not in failures:
+                        row = {"cohort": cohort, "case": case, "patient": case, "model": model, "loss": loss}
+                        writer.writerow({**row, **found})
 
 
 def write_out(
@@ -275,5 +297,6 @@ def write_out(
     training["architectures"] = {"one_step": layers(classes=3), "liver": layers(), "tumor": layers()}
     write(out / "training.json", training)
     write_cases(out, failures, seed)
+    write_lesions(out, failures, seed)
     write_examples(out, size, synthetic)
     return out

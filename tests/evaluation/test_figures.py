@@ -146,7 +146,8 @@ def test_no_curves_no_epochs_no_restricted_range(tmp_path):
     rewrite(out / "training.json", lambda c: c.update(phases=[]))
     rewrite(out / "summary.json", lambda c: c.update(rows=[]))
     skipped = draw_all(read_results(out))[1]
-    assert set(skipped) == {"fig_roc", "fig_roc_liver", "fig_learning_curves", "fig_table1_bars"}
+    curves = {"fig_roc", "fig_roc_liver", "fig_reliability"}
+    assert set(skipped) == {*curves, "fig_learning_curves", "fig_table1_bars"}
 
 
 def test_unreadable_out_is_one_line(tmp_path):

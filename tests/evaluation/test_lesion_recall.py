@@ -1,0 +1,38 @@
+"""Lesions by size, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluation.lesion_recall import diameter_mm, lesion_rows, recall_by_diameter
+
+
+def test_lesions_by_hand() -> None:
+    reference, prediction = np.zeros((2, 3, 8, 20), bool)
+    reference[0:2, 1:4, 1:4] = True  # 18 voxels
+    prediction[0:2, 1:4, 1:3] = True  # 12 of them: IoU 12 / 18
+    reference[1, 5, 10] = True  # missed
+    prediction[2, 0:2, 15:17] = True  # 4 voxels where nothing is
+    rows = lesion_rows(prediction, reference, voxel_mm3=500.0)
+    assert [(row["kind"], row["voxels"], row["touched"]) for row in rows] == [
+        ("lesion", 18, True),
+        ("lesion", 1, False),
+        ("false positive", 4, False),
+    ]
+    assert [row["iou"] for row in rows] == pytest.approx([12 / 18, 0, 0], abs=1e-6)
+    # spheres of 9000, 500 and 2000 mm3: 25.8, 9.8 and 15.6 mm
+    assert [row["diameter_mm"] for row in rows] == pytest.approx([25.81, 9.85, 15.63], abs=0.01)
+    assert recall_by_diameter(rows) == [(0, 1), (0, 0), (1, 1), (0, 0)]
+    assert recall_by_diameter(rows, 0.7) == [(0, 1), (0, 0), (0, 1), (0, 0)]
+
+
+def test_a_sphere_has_its_own_diameter() -> None:
+    assert diameter_mm(4 / 3 * np.pi * 5**3) == pytest.approx(10)
+    assert diameter_mm(0) == 0
+
+
+def test_nothing_there() -> None:
+    empty = np.zeros((2, 4, 4), bool)
+    assert lesion_rows(empty, empty, 1.0) == []
+    assert recall_by_diameter([]) == [(0, 0)] * 4
