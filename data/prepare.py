@@ -26,7 +26,7 @@ from data.files import read_json, sha256_of_file
 from data.folders import signature
 from data.parallel import Failures, each_case
 from data.prepare_flags import parse
-from data.splits import check_training_split, external_split, group_patients, make_split
+from data.splits import check_training_split, external_split, group_patients, make_split, split_by_slice
 from data.store import SCHEMA, Store, StoreWriter, finished_store
 
 Entries = dict[str, dict[str, Any]]
@@ -261,6 +261,17 @@ def _split(cases: Entries, source: Source, arguments: argparse.Namespace) -> dic
         given: dict[str, Any] = read_json(arguments.split)
         check_training_split(given, cases, str(arguments.split))
         return given
+
+    if arguments.by_slice:
+        return split_by_slice(
+            cases,
+            patients,
+            seed=arguments.seed,
+            fractions=arguments.fractions,
+            subset=arguments.subset,
+            which=arguments.slices,
+            source=where,
+        )
 
     def names(flag: str) -> list[str] | None:
         given = getattr(arguments, flag)

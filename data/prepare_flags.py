@@ -10,7 +10,8 @@ from data.command import Parser, integers
 from data.splits import FRACTIONS
 
 ONLY_TO_TRAIN = ("subset", "test", "validation", "split", "external_store")
-SAID_BY_A_SPLIT = ("subset", "test", "validation", "seed", "slices", "fractions", "stratify")
+SAID_BY_A_SPLIT = ("subset", "test", "validation", "seed", "slices", "fractions", "stratify", "by_slice")
+SAID_BY_PATIENTS = ("test", "validation", "external", "stratify")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -29,6 +30,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for flag in SAID_BY_A_SPLIT:
         if given.split and getattr(given, flag) != parser.get_default(flag):
             parser.error(f"--{flag}: not together with --split, which says it already")
+    for flag in SAID_BY_PATIENTS:
+        if given.by_slice and getattr(given, flag) != parser.get_default(flag):
+            parser.error(f"--{flag}: not together with --by-slice, which knows no patients")
     if given.shared_patients != "refuse" and not given.external_store:
         parser.error("--shared-patients: needs --external-store, the cohort that they are shared with")
     for flag, cohort in (("images", "nifti"), ("labels", "nifti"), ("lesions", "ircad")):
@@ -96,6 +100,11 @@ def _add_split_flags(parser: Parser) -> None:
     add("--validation", type=_cases, help="validation volumes, as 22")
     add("--fractions", type=_fractions, default=list(FRACTIONS), help="of patients (default 0.7,0.15,0.15)")
     add("--same-patient", type=_cases, action="append", default=[], help="volumes of one patient; repeatable")
+    add(
+        "--by-slice",
+        action="store_true",
+        help="draw slices, not patients: leaks, only to measure how much; tables say so",
+    )
     add("--stratify", action="store_true", help="sets with alike shares of slices with tumor; for small cohorts")
 
 

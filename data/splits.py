@@ -101,6 +101,43 @@ def make_split(
     return {**split, "n_slices": {case: slices_by_case[case]["n_slices"] for case in slices_by_case if case in drawn}}
 
 
+def split_by_slice(
+    slices_by_case: Mapping[str, Mapping[str, Any]],
+    patient_of: Mapping[str, str],
+    *,
+    seed: int,
+    fractions: Sequence[float] = FRACTIONS,
+    subset: Sequence[int] | None = None,
+    which: str = "liver",
+    source: str = "the store",
+) -> dict[str, Any]:
+    """Split slices into train, validation and test without regard to patients: how much of a score is memory?
+
+    Neighbouring slices look alike, so test scores of such a split are too good; it is here to be measured against
+    `make_split`, because the paper does not say which it did. The split says "by": "slice", and so do the tables.
+
+    Args and Raises: as `make_split`; fractions are of the slices.
+    """
+    _check_fractions(fractions)
+    pool = [(case, row) for case, entry in slices_by_case.items() for row in _rows(entry, which)]
+    counts = list(subset) if subset is not None else [max(1, int(len(pool) * part)) for part in fractions]
+    if len(counts) != 3 or min(counts) < 1:
+        raise InputError(f"--subset: three positive numbers (train, validation, test), got {counts}")
+    if sum(counts) > len(pool):
+        raise InputError(f"{source}: {sum(counts)} slices are asked for, it holds {len(pool)}")
+    order = np.random.default_rng([seed, 4]).permutation(len(pool))
+    taken: dict[str, Rows] = {}
+    for index, name in enumerate(SETS):
+        chosen = sorted(order[sum(counts[:index]) : sum(counts[: index + 1])])
+        taken[name] = {}
+        for case, row in (pool[i] for i in chosen):
+            taken[name].setdefault(case, []).append(row)
+    sides = {name: list(dict.fromkeys(patient_of[case] for case in cases)) for name, cases in taken.items()}
+    rule = f"BY SLICE, patients on several sides; {_SLICES_RULE[which]}, {'/'.join(map(str, counts))} drawn at random"
+    split = _finished(seed, rule, sides, taken, source)
+    return {**split, "by": "slice", "n_slices": {case: entry["n_slices"] for case, entry in slices_by_case.items()}}
+
+
 def external_split(
     slices_by_case: Mapping[str, Mapping[str, Any]],
     patient_of: Mapping[str, str],
@@ -120,7 +157,7 @@ def external_split(
 
 
 def check_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str = "split") -> None:
-    """Check a split against the store's cases: hash, known cases and rows, no patient in two sets.
+    """Check a split against the store's cases: hash, known cases and rows, no patient (by slice: slice) in two sets.
 
     Args:
         split: as `make_split` returns it.
@@ -136,6 +173,7 @@ def check_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str,
         raise InputError(f"{name}: slices must be {{set: {{case: [row]}}}}, whole numbers, each row once")
     if sha256_of_json(split["slices"]) != split["sha256"]:
         raise InputError(f"{name}: its slices do not match its sha256; it was edited or damaged")
+    by_slice = split.get("by") == "slice"
     set_of: dict[str, str] = {}
     for set_name, cases in split["slices"].items():
         for case, rows in cases.items():
@@ -144,9 +182,11 @@ def check_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str,
             entry = store_cases[case]
             if rows and not 0 <= min(rows) <= max(rows) < entry["n_slices"]:
                 raise InputError(f"{name}: {case} has rows outside its {entry['n_slices']} slices")
-            other = set_of.setdefault(entry["patient"], set_name)
-            if other != set_name:
-                raise InputError(f"{name}: patient {entry['patient']} is in both {other} and {set_name}")
+            names = [f"{case}, slice {row}," for row in rows] if by_slice else [f"patient {entry['patient']}"]
+            for one in names:
+                other = set_of.setdefault(one, set_name)
+                if other != set_name:
+                    raise InputError(f"{name}: {one} is in both {other} and {set_name}")
 
 
 def check_training_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str) -> None:

@@ -178,6 +178,7 @@ def summary(
         "trained_on": check_unseen(store, external),
     }
     described.update(split_sha256=store.split["sha256"], split_rule=store.split["rule"])
+    described["split_by"] = store.split.get("by", "patient")
     described["blind_tumor_iou"] = blind_tumor_iou(tables["cases"])
     return {
         "schema": 1,

@@ -35,8 +35,10 @@ SYNTHETIC = "SYNTHETIC PHANTOM"
 def origin(source: dict[str, Any]) -> str:
     """Name the data of a cohort from its entry in `summary.json`: `phantom, SYNTHETIC PHANTOM` or `lits`.
 
-    An external cohort whose patients trained the run says so.
+    A split by slice, and an external cohort whose patients trained the run, say so.
     """
     name = source["cohort"] + (f", {SYNTHETIC}" if source["synthetic"] else "")
+    if source.get("split_by") == "slice":
+        name += ", SPLIT BY SLICE: test slices of the patients that trained"
     shared = source.get("trained_on")
     return f"{name}, {len(shared)} VOLUMES OF ITS PATIENTS TRAINED THE MODEL" if shared else name

@@ -22,6 +22,9 @@ FIGURES = (
     "fig_roc",
     "fig_learning_curves",
     "fig_class_weight",
+    "fig_reliability",
+    "fig_dice_by_case",
+    "fig_lesion_recall",
 )
 SCORES = ("pixel_accuracy", "iou", "dice", "rand_index", "auc", "rauc")
 
@@ -101,6 +104,37 @@ def test_slices_counted_one_by_one_give_the_pooled_scores(out: Path) -> None:
     assert checked == 16  # test and external, two models, two losses, two targets
 
 
+def test_the_lesions_hold_all_tumor_pixels(out: Path) -> None:
+    """lesions.csv counts components of masks, summary.json pixels of histograms."""
+    with (out / "lesions.csv").open(newline="") as file:
+        lesions = list(csv.DictReader(file))
+    with (out / "slices.csv").open(newline="") as file:
+        slices = [row for row in csv.DictReader(file) if row["target"] == "tumor"]
+    keys = ("cohort", "model", "loss")
+    for system in {tuple(row[key] for key in keys) for row in slices}:
+        mine = [row for row in lesions if tuple(row[key] for key in keys) == system and row["kind"] == "lesion"]
+        pixels = [row for row in slices if tuple(row[key] for key in keys) == system]
+        assert sum(int(row["voxels"]) for row in mine) == sum(int(row["tp"]) + int(row["fn"]) for row in pixels)
+
+
+def test_scores_come_with_intervals_and_costs(out: Path) -> None:
+    summary = json.loads((out / "summary.json").read_text())
+    for row in summary["rows"]:
+        if row["n_patients"] >= 3:
+            assert 0 <= row["iou_low"] <= row["iou_high"] <= 1
+        else:
+            assert row["iou_low"] is None
+    assert all(system["ms_per_slice"] > 0 for system in summary["systems"])
+    assert len(summary["comparisons"]) == 3 * 2 * 4  # cohorts, targets, pairs of systems
+
+
+def test_the_report_is_one_page(out: Path) -> None:
+    page = (out / "report.html").read_text()
+    assert "<canvas" in page
+    assert "SYNTHETIC PHANTOM" in page
+    assert "://" not in page  # nothing is fetched
+
+
 def test_sets_share_no_patient(out: Path) -> None:
     split = json.loads((out / "store" / "split.json").read_text())
     sets = [set(patients) for patients in split["patients"].values()]
@@ -113,7 +147,7 @@ def test_sets_share_no_patient(out: Path) -> None:
 
 
 def test_tables_and_figures_are_there_and_called_synthetic(out: Path) -> None:
-    for name in ("table1.csv", "table1.md", "table1.tex", "claims.md", "training.md"):
+    for name in ("table1.csv", "table1.md", "table1.tex", "claims.md", "training.md", "comparisons.md", "cost.md"):
         assert "SYNTHETIC" in (out / "tables" / name).read_text(), name
     for name in FIGURES:
         for suffix in (".png", ".pdf"):

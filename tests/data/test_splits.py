@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from data.command import InputError
-from data.splits import check_split, external_split, group_patients, make_split
+from data.files import sha256_of_json
+from data.splits import check_split, external_split, group_patients, make_split, split_by_slice
 
 N_CASES = 20
 GROUPS = (("volume-7", "volume-8", "volume-9", "volume-10"), ("volume-14", "volume-15"))
@@ -189,3 +190,28 @@ def test_stratified_sets_hold_tumor_where_a_few_patients_have_it_all() -> None:
         for name in ("validation", "test"):
             held = [cases[patient]["tumor_rows"] for patient in split["patients"][name]]
             assert sorted(map(len, held)) == [0, 1]  # two of eight: one of the lower half, one of the upper
+
+
+def test_a_split_by_slice_says_so_and_shares_no_slice() -> None:
+    cases, patient_of = cohort()
+    split = split_by_slice(cases, patient_of, seed=0, subset=(60, 20, 20))
+    assert split["by"] == "slice"
+    assert split["rule"].startswith("BY SLICE, patients on several sides")
+    sets = {
+        name: {(case, row) for case, rows in part.items() for row in rows} for name, part in split["slices"].items()
+    }
+    assert {name: len(rows) for name, rows in sets.items()} == {"train": 60, "validation": 20, "test": 20}
+    assert len(set.union(*sets.values())) == 100
+    assert all(2 <= row < 8 for rows in sets.values() for _, row in rows)
+    assert set(split["patients"]["train"]) & set(split["patients"]["test"])
+    check_split(split, cases)
+    with pytest.raises(InputError, match="patient volume-7 is in both"):
+        check_split({key: value for key, value in split.items() if key != "by"}, cases)
+    case = next(iter(split["slices"]["test"]))
+    split["slices"]["train"].setdefault(case, []).append(split["slices"]["test"][case][0])
+    split["sha256"] = sha256_of_json(split["slices"])
+    with pytest.raises(InputError, match=r"slice \d, is in both train and test"):
+        check_split(split, cases)
+    assert sum(len(rows) for rows in split_by_slice(cases, patient_of, seed=0)["slices"]["train"].values()) == 84
+    with pytest.raises(InputError, match="121 slices are asked for, it holds 120"):
+        split_by_slice(cases, patient_of, seed=0, subset=(119, 1, 1))
