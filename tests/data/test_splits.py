@@ -205,7 +205,7 @@ def test_a_split_by_slice_says_so_and_shares_no_slice() -> None:
     assert all(2 <= row < 8 for rows in sets.values() for _, row in rows)
     assert set(split["patients"]["train"]) & set(split["patients"]["test"])
     check_split(split, cases)
-    with pytest.raises(InputError, match="patient volume-7 is in both"):
+    with pytest.raises(InputError, match=r"patient volume-\d+ is in both"):
         check_split({key: value for key, value in split.items() if key != "by"}, cases)
     case = next(iter(split["slices"]["test"]))
     split["slices"]["train"].setdefault(case, []).append(split["slices"]["test"][case][0])
