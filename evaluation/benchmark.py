@@ -3,7 +3,7 @@
     python -m evaluation.benchmark [--slices 400] [--lesions 30] [--medpy-lesions 2]
 
 The case is SYNTHETIC: 512 x 512 x SLICES voxels, a liver with lesions, and a prediction that is shifted, misses some
-and adds some. MedPy (tests/requirements.txt) computes Dice, Jaccard, RAVD, ASSD and Hausdorff of each shape on the whole
+and adds some. MedPy (tests/requirements.txt) computes Dice, Jaccard, RAVD, ASSD and Hausdorff of each shape on a whole
 volume; because a lesion takes it half a minute, only some are timed, and their mean stands for the others.
 """
 

@@ -31,6 +31,7 @@ from evaluation.scoring import (
     case_rows,
     curve,
     lesion_table,
+    lits_rows,
     pooled_histogram,
     score_cohort,
     slice_rows,
@@ -114,7 +115,7 @@ def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
         print("evaluation: already done")
         return
     started = time.perf_counter()
-    names = ("rows", "cases", "slices", "lesions", "curves", "systems")
+    names = ("rows", "cases", "slices", "lesions", "lits", "curves", "systems")
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for model, loss in systems:
         keras.backend.clear_session()
@@ -156,6 +157,7 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
         if cohort != "validation":
             tables["slices"] += slice_rows(system, cohort, cases)
             tables["lesions"] += lesion_table(system, store, cohort, cases)
+        tables["lits"] += lits_rows(system, cohort, cases)
         tables["curves"] += [curve(system, cohort, target, pooled_histogram(cases, target)) for target in TARGETS]
         print(f"{system.name}: {cohort}, {sum(len(case.rows) for case in cases)} slices of {len(cases)} cases")
     tables["systems"][-1]["ms_per_slice"] = round(1000 * seconds / slices, 2)
@@ -188,6 +190,7 @@ def summary(
         "systems": tables["systems"],
         "rows": sorted(with_intervals(tables["rows"], tables["cases"]), key=order),
         "comparisons": comparisons(tables["cases"]),
+        "lits": tables["lits"],
         "environment": describe_environment(),
         "trained_on": training_environments(run),
         "timing_s": seconds,

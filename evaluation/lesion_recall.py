@@ -16,12 +16,12 @@ from evaluation.lesions import LESION, find_lesions
 BINS_MM = (0.0, 10.0, 20.0, 30.0, float("inf"))
 
 
-def voxel_volume_mm3(store: Store, case: str) -> float:
-    """Return the volume of a voxel of the store's slices, which are the volume's own, padded to a square, resampled."""
+def spacing_of(store: Store, case: str) -> tuple[float, float, float]:
+    """Return the spacing of the store's slices in mm: the volume's own slices, padded to a square and resampled."""
     entry = store.cases[case]
     slice_mm, row_mm, column_mm = entry["spacing_mm"]
     factor = max(entry["native_shape"]) / store.size
-    return float(slice_mm * row_mm * column_mm * factor**2)
+    return slice_mm, row_mm * factor, column_mm * factor
 
 
 def diameter_mm(volume_mm3: float) -> float:

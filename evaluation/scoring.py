@@ -12,12 +12,15 @@ import numpy as np
 from data.batches import target_of
 from data.store import Store
 from evaluation.calibration import reliability
-from evaluation.lesion_recall import lesion_rows, voxel_volume_mm3
+from evaluation.lesion_recall import lesion_rows, spacing_of
 from evaluation.lesions import LESION
+from evaluation.lits_scoring import MODES, CaseFigures, total
+from evaluation.lits_scoring import score_case as lits_figures
 from evaluation.metrics import Counts, scores
 from evaluation.names import ARGMAX, TARGETS
 from evaluation.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
 from evaluation.systems import System, slices_of
+from models.sequential import label_map
 
 SLICE_RULE = "roc"
 
@@ -32,6 +35,7 @@ class CaseScores:
         argmax: counts of the one-step model's most probable class, by target.
         slices: counts of each row by target, at the system's threshold of `SLICE_RULE`.
         lesions: rows of `evaluation.lesion_recall`, at the same threshold.
+        lits: the case's part of the LiTS figures by mode, of the scored slices on the store's grid, same threshold.
         predict_s: seconds that the networks took, scaling included.
     """
 
@@ -43,6 +47,7 @@ class CaseScores:
     argmax: dict[str, Counts] = field(default_factory=lambda: {target: Counts(0, 0, 0, 0) for target in TARGETS})
     slices: dict[str, list[Counts]] = field(default_factory=lambda: {target: [] for target in TARGETS})
     lesions: list[dict[str, Any]] = field(default_factory=list)
+    lits: dict[str, CaseFigures] = field(default_factory=dict)
     predict_s: float = 0.0
 
 
@@ -51,13 +56,13 @@ def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> 
     image, label = store.image(case), store.label(case)
     kept = CaseScores(case, list(rows))
     predictions = system.probabilities(slices_of(image), slices_of(image, rows))
-    found, given = np.zeros((2, *label.shape), bool)
+    found, given = np.zeros((2, *label.shape), np.uint8)
     for row in rows:
         started = time.perf_counter()
         liver, tumor = next(predictions)
         kept.predict_s += time.perf_counter() - started
-        found[row] = tumor > system.thresholds("tumor")[SLICE_RULE]
-        given[row] = label[row] == LESION
+        found[row] = label_map(liver, tumor, *(system.thresholds(target)[SLICE_RULE] for target in TARGETS))
+        given[row] = label[row]
         for target, probability in (("liver", liver), ("tumor", tumor)):
             truth = target_of(np.asarray(label[row]), target) > 0
             kept.histograms[target].add(probability, truth)
@@ -65,7 +70,10 @@ def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> 
             kept.slices[target].append(Counts.of(probability > threshold, truth))
             if system.model == "one_step":
                 kept.argmax[target] += Counts.of(target_of(most_probable(liver, tumor), target) > 0, truth)
-    kept.lesions = lesion_rows(found, given, voxel_volume_mm3(store, case))
+    spacing_mm = spacing_of(store, case)
+    kept.lesions = lesion_rows(found == LESION, given == LESION, float(np.prod(spacing_mm)))
+    if given.any():
+        kept.lits = {mode: lits_figures(found, given, spacing_mm, mode) for mode in MODES}
     return kept
 
 
@@ -169,6 +177,13 @@ def lesion_table(system: System, store: Store, cohort: str, cases: Sequence[Case
         for case in cases
         for lesion in case.lesions
     ]
+
+
+def lits_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+    """Return the 24 LiTS figures of a cohort in each mode."""
+    head = {"cohort": cohort, "model": system.model, "loss": system.loss, "threshold_rule": SLICE_RULE}
+    scored = [case.lits for case in cases if case.lits]
+    return [{**head, "mode": mode, "figures": total([lits[mode] for lits in scored])} for mode in MODES if scored]
 
 
 def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistogram) -> dict[str, Any]:

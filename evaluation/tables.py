@@ -21,6 +21,7 @@ from data.files import write_json, write_text
 from evaluation.claims import judge
 from evaluation.cost import cost_markdown
 from evaluation.evidence import Row, system
+from evaluation.more_tables import ablation_markdown, lits_markdown
 from evaluation.names import KEYS, METRICS, NAMES, RULES
 from evaluation.results import SCHEMA, Results, notes_lines, read_results
 from evaluation.text import HOW_SCORED, NO_PAPER_NUMBERS, caption, markdown_table, readable
@@ -180,8 +181,10 @@ def write_tables(results: Results) -> str:
     claims = judge(results.evidence)
     table1 = table1_markdown(results)
     texts = {
+        "ablation.md": ablation_markdown(results),
         "comparisons.md": comparisons_markdown(results),
         "cost.md": cost_markdown(results),
+        "lits.md": lits_markdown(results),
         "table1.csv": table1_csv(results),
         "table1.md": table1,
         "table1.tex": table1_tex(results),

@@ -126,6 +126,8 @@ def test_scores_come_with_intervals_and_costs(out: Path) -> None:
             assert row["iou_low"] is None
     assert all(system["ms_per_slice"] > 0 for system in summary["systems"])
     assert len(summary["comparisons"]) == 3 * 2 * 4  # cohorts, targets, pairs of systems
+    assert len(summary["lits"]) == 3 * 4 * 2  # cohorts, systems, modes
+    assert all(len(row["figures"]) == 24 for row in summary["lits"])
 
 
 def test_the_report_is_one_page(out: Path) -> None:
@@ -147,7 +149,17 @@ def test_sets_share_no_patient(out: Path) -> None:
 
 
 def test_tables_and_figures_are_there_and_called_synthetic(out: Path) -> None:
-    for name in ("table1.csv", "table1.md", "table1.tex", "claims.md", "training.md", "comparisons.md", "cost.md"):
+    for name in (
+        "table1.csv",
+        "table1.md",
+        "table1.tex",
+        "claims.md",
+        "training.md",
+        "comparisons.md",
+        "cost.md",
+        "lits.md",
+        "ablation.md",
+    ):
         assert "SYNTHETIC" in (out / "tables" / name).read_text(), name
     for name in FIGURES:
         for suffix in (".png", ".pdf"):
