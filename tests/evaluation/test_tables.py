@@ -12,6 +12,7 @@ import pytest
 
 from data.command import InputError
 from evaluation.claims import judge
+from evaluation.more_tables import ablation_markdown, lits_markdown
 from evaluation.results import read_results
 from evaluation.tables import (
     claims_markdown,
@@ -255,3 +256,22 @@ def test_systems_are_compared_by_patient(out):
     claims = claims_markdown(read_results(out), judge(read_results(out).evidence))
     assert "95 % interval by patient +0.040 to +0.200, Wilcoxon p = 0.031, n = 6; liver IoU" in claims
     assert "6 patients: no interval" in claims
+
+
+def test_lits_figures_and_ablation(out):
+    summary = json.loads((out / "summary.json").read_text())
+    figures = {"lesion_precision": 0.25, "MAXERROR_Tumorburden": -0.5}
+    head = {"cohort": "test", "model": "sequential", "loss": "ce", "threshold_rule": "roc", "mode": "official"}
+    results = read_results(out)
+    results.summary["lits"] = [{**head, "figures": figures}]
+    text = lits_markdown(results)
+    assert "## Test, official" in text
+    assert "## Test, corrected" not in text
+    assert "| MAXERROR_Tumorburden | -0.500 |" in text
+    lines = [cells(line, "|") for line in ablation_markdown(results).splitlines()]
+    scored = {
+        row["threshold_rule"]: f"{row['iou']:.3f}"
+        for row in summary["rows"]
+        if (row["cohort"], row["target"], row["model"], row["loss"]) == ("test", "tumor", "sequential", "ce")
+    }
+    assert ["tumor", "sequential", "cross-entropy", "", scored["0.5"], scored["roc"], scored["iou"]] in lines
