@@ -21,7 +21,7 @@ from pydicom.uid import UID
 
 from data.command import InputError
 from data.folders import Folder, children, open_folder
-from data.volumes import LazyVoxels, Volume
+from data.volumes import SAME_PLACE, LazyVoxels, Volume
 
 NOT_DICOM = (".txt", ".xml", ".csv", ".json", ".html", ".pdf", ".md", ".xlsx", ".zip", ".nii", ".nii.gz", ".db", ".ini")
 """Endings of files that may lie beside the slices; `DICOMDIR`, `LICENSE` and hidden files are passed over, too."""
@@ -125,12 +125,21 @@ def open_series(
 
 
 def _where_the_files_are(folder: Folder) -> Folder:
-    while not dicom_files(folder):
+    while not any(map(is_dicom_file, dicom_files(folder))):  # a CD's root holds a viewer and a folder
         inner = [entry for entry in children(folder) if entry.is_dir()]
         if len(inner) != 1:
             break
         folder = inner[0]
     return folder
+
+
+def is_dicom_file(path: Folder) -> bool:
+    """Whether a file begins as DICOM files do."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def dicom_files(folder: Folder) -> list[Folder]:
@@ -168,8 +177,10 @@ def read_header(path: Folder) -> SliceHeader:
     """
     dataset = read_dataset(path)
     try:
-        _check_kind(path, dataset)
-        header = _header(path, dataset)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # values are decoded here
+            _check_kind(path, dataset)
+            header = _header(path, dataset)
     except InputError:
         raise
     except Exception as error:  # an attribute is decoded when it is asked for
@@ -256,6 +267,10 @@ def in_order(folder: Folder, slices: Sequence[SliceHeader]) -> list[SliceHeader]
             raise InputError(
                 f"{folder}: {found:.4g} mm from {before.path.name} to {after.path.name}, elsewhere {gap:.4g} mm: {what}"
             )
+    places = np.array([one.position @ normal for one in ordered])
+    drift = float(np.abs(places - np.linspace(places[0], places[-1], len(places))).max())
+    if drift > SAME_PLACE * gap:
+        raise InputError(f"{folder}: its slices drift by {drift:.4g} mm from an even stack of {gap:.4g} mm")
     _check_straight(folder, ordered, normal)
     return ordered
 

@@ -6,6 +6,7 @@ Nothing is extracted; an inner zip is held in memory while it is read.
 
 from __future__ import annotations
 
+import os
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -73,6 +74,19 @@ def children(folder: Folder) -> list[Folder]:
     )
 
 
+def files_below(folder: Path) -> list[Path]:
+    """List all files below a folder, by path; linked folders are entered, each once."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(place) / name for name in names]
+    return sorted(path for path in found if path.is_file())
+
+
 def signature(place: Path) -> list[str | int]:
     """Return [name, bytes, hash of what is there] of a file, of all files of a folder, or of the zip that holds it.
 
@@ -83,7 +97,7 @@ def signature(place: Path) -> list[str | int]:
         on_disk = on_disk.parent
     if on_disk != place and on_disk.is_dir():
         return [place.name, 0, ""]
-    files = sorted(on_disk.rglob("*")) if on_disk.is_dir() else [on_disk]
-    found = [(str(file.relative_to(on_disk)), file.stat()) for file in files if file.is_file()]
+    files = files_below(on_disk) if on_disk.is_dir() else [on_disk]
+    found = [(str(file.relative_to(on_disk)), file.stat()) for file in files]
     listing = [[name, status.st_size, status.st_mtime_ns] for name, status in found]
     return [place.name, sum(status.st_size for _, status in found), sha256_of_json(listing)]

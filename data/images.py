@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data.command import InputError
-from data.dicom import open_series
+from data.dicom import is_dicom_file, open_series
 from data.volumes import Volume, check_hu, check_label, open_volume
 
 
@@ -16,6 +16,8 @@ def open_image(path: Path) -> Volume:
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir() or path.suffix.lower() == ".zip":
         return open_series(path)
+    if is_dicom_file(path):
+        raise InputError(f"{path}: one DICOM file; give the folder that holds its whole series")
     return open_volume(path)
 
 

@@ -14,7 +14,7 @@ from data.command import InputError
 THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
 """Errors that are not a case's fault: they end the command."""
 
-STREAMING = ("loky", "threading", "multiprocessing")  # backends that give results as they come
+STREAMING = ("loky", "threading")  # backends that give results as they come
 
 
 class Failures:
@@ -31,6 +31,7 @@ class Failures:
 
     def add(self, case: str, why: str) -> None:
         """Note a case and say so."""
+        why = " ".join(why.split())  # one line, whoever wrote it
         found = {**self.by_case, case: why}
         self.by_case = {name: found[name] for name in (*self.order, *found) if name in found}
         print(f"{case}: cannot be used: {why}", flush=True)

@@ -154,6 +154,21 @@ def _geometry(series: Series) -> Any:
     return hd.VolumeGeometry(affine, series.native_shape[::-1], coordinate_system="PATIENT")
 
 
+def check_holds_seg(series: Series) -> None:
+    """Check, before a long computation, that a DICOM SEG can be made for a series.
+
+    Raises:
+        InputError: its slices lack what places them in the study.
+    """
+    first = series.headers[0].path
+    header = read_dataset(first, only=("FrameOfReferenceUID", "StudyInstanceUID", "SOPClassUID"))
+    for name in ("FrameOfReferenceUID", "StudyInstanceUID", "SOPClassUID"):
+        if not header.get(name):
+            raise InputError(
+                f"{first}: has no {name}, which a DICOM SEG needs (without --dicom-seg it can be segmented)"
+            )
+
+
 def write_seg(
     path: Path, labels: np.ndarray, series: Series, algorithm: str, version: str, liver_only: bool = False
 ) -> None:

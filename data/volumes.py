@@ -150,8 +150,17 @@ class Volume:
         return np.ascontiguousarray(orientations.apply_orientation(labels.transpose(2, 1, 0), back))
 
     def header_copy(self) -> Any:
-        """Return a copy of the NIfTI header (geometry, units, form codes) for writing on the same grid."""
-        return self._image.header.copy()
+        """Return a copy of the NIfTI header for writing on the same grid: geometry, units, form codes.
+
+        What else it says of the CT, which may be the patient's name, is left out.
+        """
+        header = self._image.header.copy()
+        header.extensions.clear()
+        header["intent_code"] = 0
+        for name in ("intent_name", "descrip", "aux_file", "db_name"):
+            if name in header:
+                header[name] = b""
+        return header
 
 
 class LazyVoxels:
@@ -240,6 +249,9 @@ def _check_header(path: Path, header: Any) -> None:
     shape = [int(n) for n in header["dim"][1:4]]
     if min(shape) < 1:
         raise InputError(f"{path}: an axis is empty, its shape is {shape}")
+    unit = header.get_xyzt_units()[0] if int(header["xyzt_units"]) & 7 in (0, 1, 2, 3) else "of an unknown code"
+    if unit not in ("mm", "unknown"):
+        raise InputError(f"{path}: lengths must be in mm, its header says {unit}")
     spacing = [float(mm) for mm in header["pixdim"][1:4]]
     if not all(np.isfinite(mm) and mm > 0 for mm in spacing):
         raise InputError(f"{path}: spacing must be positive and finite, its header says {spacing} mm")

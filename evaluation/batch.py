@@ -16,7 +16,7 @@ from pydicom.misc import is_dicom
 from data.command import InputError
 from data.dicom import dicom_files
 from data.files import read_json
-from data.folders import Folder, children, signature
+from data.folders import Folder, children, files_below, signature
 from evaluation.volumetry import beside, in_words, write_table
 
 COMMAND = "evaluation.predict"
@@ -76,10 +76,17 @@ def is_one_volume(source: Path, output: Path) -> bool:
     """
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
-    if not source.is_dir() or any(map(_is_dicom, dicom_files(source))):
+    own = sum(map(_is_dicom, dicom_files(source))) if source.is_dir() else 0
+    if not source.is_dir() or own > 1 or (own and not _holds_volumes(source)):
         return True
     others = any(_ends_as_volume(entry) for entry in children(source))
     return not others and output.name.endswith(NIFTI) and any(map(_is_dicom, slices_in(source)))
+
+
+def _holds_volumes(source: Path) -> bool:
+    """Whether folders with series, or NIfTI files, lie in a folder: one stray DICOM file beside them is no series."""
+    inner = [entry for entry in children(source) if entry.is_dir()]
+    return any(map(_ends_as_volume, children(source))) or any(any(map(_is_dicom, slices_in(one))) for one in inner)
 
 
 def one_case(source: Path, output: Path) -> Case:
@@ -160,13 +167,16 @@ def _is_volume(entry: Path) -> bool:
     if not entry.is_dir():
         return _ends_as_volume(entry)
     try:
-        return bool(slices_in(entry)) or any(path.is_file() and _is_dicom(path) for path in entry.rglob("*"))
+        files = files_below(entry)
+        return bool(slices_in(entry)) or any(_is_dicom(path) or path.name.endswith(NIFTI) for path in files)
     except OSError:
         return True
 
 
 def _check_one_place(case: Case) -> None:
     if case.path.is_dir() and not slices_in(case.path):
+        if any(path.name.endswith(NIFTI) for path in files_below(case.path)):
+            raise InputError(f"{case.path}: NIfTI files in a folder of --input; give that folder itself as --input")
         raise InputError(
             f"{case.path}: DICOM files in several folders of it; give each series its own folder in --input"
         )
@@ -204,9 +214,11 @@ def predict_all(
     """
     stem = cases[0].labels.with_name(TABLE)
     rows, failed = _rows_to_keep(stem, cases, about), list[dict[str, str]]()
+    names = {case.name for case in cases}
+    shown = [case.name for case in cases] + [name for name in rows if name not in names]
 
     def save() -> None:
-        write_table(stem, {**about, "cases": [rows[c.name] for c in cases if c.name in rows], "failed": failed})
+        write_table(stem, {**about, "cases": [rows[name] for name in shown if name in rows], "failed": failed})
 
     save()
     for number, case in enumerate(cases, start=1):
@@ -228,18 +240,38 @@ def predict_all(
 
 
 def _rows_to_keep(stem: Path, cases: Sequence[Case], about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows of an earlier call that still hold; the files of the others are removed, for they are redone.
+
+    Rows of volumes that are not among `cases` stay if they were made in the same way.
+
+    Raises:
+        InputError: the folder holds volumes of another input, made in another way.
+    """
     path = stem.with_name(f"{stem.name}.json")
     if not path.exists():
         return {}
     before = read_json(path, ("schema", "cases"))
-    if any(before.get(key) != value for key, value in about.items()):
-        return {}
     rows = {row["case"]: row for row in before["cases"]}
-    return {case.name: rows[case.name] for case in cases if case.name in rows and _still_true(case, rows[case.name])}
+    same = all(before.get(key) == value for key, value in about.items())
+    given = {case.name: case for case in cases}
+    others = [name for name in rows if name not in given]
+    if others and not same:
+        raise InputError(
+            f"{path}: lists {others[0]}, which is not in --input, made with other networks or flags; "
+            "take another --output"
+        )
+    kept = {}
+    for name, row in rows.items():
+        if same and (name in others or _still_true(given[name], row)):
+            kept[name] = row
+        else:
+            for output in row["outputs"]:
+                stem.with_name(output[0]).unlink(missing_ok=True)
+    return kept
 
 
 def _still_true(case: Case, row: dict[str, Any]) -> bool:
-    there = all((case.labels.parent / name).is_file() for name in row["outputs"])
+    there = all(output == signature(case.labels.with_name(output[0])) for output in row["outputs"])
     return there and case.path.exists() and row["read_from"] == signature(case.path)
 
 

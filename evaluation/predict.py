@@ -24,19 +24,19 @@ import numpy as np
 
 from data.command import InputError, Parser, run_command
 from data.dicom import Series
-from data.environment import git_commit
-from data.files import read_json
+from data.environment import git_commit, package_versions
+from data.files import read_json, sha256_of_file
 from data.folders import signature
 from data.images import read_image
 from data.resize import hu_for_network, probability_to_native
-from data.seg import write_seg
+from data.seg import check_holds_seg, write_seg
 from data.volumes import Volume, write_labels, write_map
 from evaluation import batch
 from evaluation.batch import COMMAND, TABLE, Case
 from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS
 from evaluation.scoring import most_probable
 from evaluation.systems import System, finished_systems, load_system, read_run, stages_of
-from evaluation.volumetry import geometry_notes, in_words, keep_largest, measure, voxel_ml, write_table
+from evaluation.volumetry import anatomy_notes, geometry_notes, in_words, keep_largest, measure, voxel_ml, write_table
 from models.sequential import label_map, liver_mask
 
 SCHEMA = 1
@@ -127,6 +127,11 @@ def find_cases(arguments: argparse.Namespace, options: Options) -> tuple[bool, l
         cases = [batch.one_case(arguments.input, arguments.output)]
     else:
         cases = batch.many_cases(arguments.input, arguments.output)
+    if arguments.table:
+        name = arguments.table.name.removesuffix(".csv").removesuffix(".json")
+        if name in ("", "..") or arguments.table.is_dir():
+            raise InputError(f"--table {arguments.table}: must be a file name, as volumes for volumes.csv and .json")
+        arguments.table = arguments.table.with_name(name)
     if arguments.table and not one:
         raise InputError(f"--table {arguments.table}: is for one volume; a batch writes {TABLE}.csv and {TABLE}.json")
     batch.check_names(cases, options.targets if options.probabilities else ())
@@ -205,6 +210,8 @@ class Predictor:
     def _predict(self, case: Case) -> dict[str, Any]:
         read_from = signature(case.path)  # before it is read, so that a later change is noticed
         volume = read_image(case.path, self.options.allow_non_hu)
+        if self.options.dicom_seg:
+            check_holds_seg(cast(Series, volume))
         maps = [np.empty(volume.shape, np.float32) for _ in self.options.targets if self.options.probabilities]
         rule, liver_only = self.options.threshold_rule, self.options.liver_only
         labels = segment(self.system, volume, self.record["size"], rule, liver_only, maps, case.name)
@@ -220,8 +227,8 @@ class Predictor:
             "run": str(self.run),
             "input": str(case.path),
             "read_from": read_from,
-            "outputs": [path.name for path in outputs],
-            "notes": [*volume.notes, *geometry_notes(volume), *notes],
+            "outputs": [signature(path) for path in outputs],
+            "notes": [*volume.notes, *geometry_notes(volume), *anatomy_notes(volume, labels), *notes],
         }
 
     def _write(
@@ -262,9 +269,10 @@ class Predictor:
             "synthetic": self.record["synthetic"],
             "run": str(self.run.resolve()),
             "networks": {
-                stage: [signature(folder / name) for name in ("best.keras", "record.json")]
+                stage: {name: sha256_of_file(folder / name) for name in ("best.keras", "record.json")}
                 for stage, folder in folders.items()
             },
+            "made_by": {"git_commit": git_commit(), "packages": package_versions()},
             "options": {"model": self.system.model, "loss": self.system.loss, **asdict(self.options)},
         }
 

@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from data.anatomy import FLIPS, doubts
 from data.files import write_json, write_text
 from data.volumes import Volume
 
 MM3_PER_ML = 1000.0
 DIGITS = 6  # of a volume in ml: a thousandth of a mm3
 SAME_VOLUME = 0.01
+SAME_MM = 0.05  # between the two affines of a header
+LEAST_MM, MOST_MM = 0.1, 20.0  # spacings of CT lie between
+EVERY = 2  # pixels: enough to see where liver and spine lie
 
 COLUMNS = (
     *("case", "liver_ml", "tumor_count", "tumor_ml", "largest_tumor_ml", "tumor_volumes_ml", "tumor_burden_percent"),
@@ -97,20 +101,59 @@ def keep_largest(labels: np.ndarray) -> np.ndarray:
 
 
 def in_words(row: dict[str, Any]) -> str:
-    """Say what was measured: `liver 1523.4 ml, of it tumor 12.0 ml`."""
+    """Say what was measured: `liver 1523.4 ml, 2 tumors of 12.00 ml in all`."""
     liver = f"liver {row['liver_ml']:.1f} ml"
-    return liver if row["tumor_ml"] is None else f"{liver}, of it tumor {row['tumor_ml']:.1f} ml"
+    if row["tumor_ml"] is None:
+        return liver
+    n = row["tumor_count"]
+    if not n:
+        return f"{liver}, no tumor"
+    return f"{liver}, {n} tumor{'' if n == 1 else 's'} of {row['tumor_ml']:.2f} ml in all"
 
 
 def geometry_notes(volume: Volume) -> list[str]:
-    """Say so where a header contradicts itself: spacing and affine give different volumes of a voxel."""
+    """Say so where a header contradicts itself, or says what is hardly true."""
+    notes = []
     by_spacing, by_affine = float(np.prod(volume.spacing_mm)), voxel_ml(volume) * MM3_PER_ML
-    if abs(by_spacing - by_affine) <= SAME_VOLUME * by_affine:
+    if abs(by_spacing - by_affine) > SAME_VOLUME * by_affine:
+        notes.append(
+            f"a voxel has {by_spacing:.4g} mm3 by the header's spacing and {by_affine:.4g} mm3 by its affine; "
+            "volumes are by the affine"
+        )
+    if volume.spacing_mm == (1.0, 1.0, 1.0) and (volume.affine[:3, :3] == np.eye(3)).all():
+        notes.append(
+            "its affine is the identity, hardly true: volumes in ml, left and right, front and back may be wrong"
+        )
+    elif not all(LEAST_MM <= mm <= MOST_MM for mm in volume.spacing_mm):
+        spacing = " x ".join(f"{mm:.4g}" for mm in volume.spacing_mm)
+        notes.append(f"a spacing of {spacing} mm is hardly that of a CT: volumes in ml may be wrong")
+    return notes + _code_notes(volume)
+
+
+def _code_notes(volume: Volume) -> list[str]:
+    """Say so where the two affines of a NIfTI header are both missing, or differ."""
+    header = volume.header_copy()
+    codes = int(header["qform_code"]), int(header["sform_code"])
+    if not any(codes):
+        return ["its header says nothing of its orientation (qform and sform code 0): left and right may be wrong"]
+    if all(codes) and not np.allclose(header.get_qform(), header.get_sform(), atol=SAME_MM):
+        return ["qform and sform of its header differ; sform was taken"]
+    return []
+
+
+def anatomy_notes(volume: Volume, labels: np.ndarray) -> list[str]:
+    """Say so where what was found contradicts the affine (see `data.anatomy`).
+
+    Args:
+        volume: the CT.
+        labels: found in it, ndarray of shape (n_slices, rows, columns), canonical order.
+    """
+    hu = np.concatenate([chunk[:, ::EVERY, ::EVERY] for _, chunk in volume.chunks()])
+    small = labels[:, ::EVERY, ::EVERY]
+    if not small.any():
         return []
-    return [
-        f"a voxel has {by_spacing:.4g} mm3 by the header's spacing and {by_affine:.4g} mm3 by its affine; "
-        "volumes are by the affine"
-    ]
+    found, _ = doubts(hu, small)
+    return [f"{FLIPS[axis]}: is the affine right?" for axis in found]
 
 
 def beside(path: Path, suffix: str) -> Path:

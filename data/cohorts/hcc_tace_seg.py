@@ -20,6 +20,7 @@ from pydicom.misc import is_dicom
 from data.cohorts.base import Case, Cohort, Options, check_folder
 from data.command import InputError
 from data.dicom import Series, open_series, read_dataset
+from data.folders import files_below
 from data.seg import Segments
 from data.volumes import Volume, labels_on
 
@@ -78,8 +79,8 @@ def series_in(folder: Path) -> dict[str, Found]:
     """Sort all DICOM files below a folder by their Series Instance UID; files that are no DICOM are passed over."""
     paths: dict[str, list[Path]] = {}
     headers: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and is_dicom(path):
+    for path in files_below(folder):
+        if is_dicom(path):
             header = read_dataset(path, only=("Modality", "SeriesInstanceUID", "StudyDate", "StudyInstanceUID"))
             uid = str(header.get("SeriesInstanceUID", ""))
             paths.setdefault(uid, []).append(path)

@@ -21,6 +21,7 @@ from data.cohorts.base import (
     paired,
 )
 from data.command import InputError
+from data.folders import files_below
 from data.volumes import Volume
 
 NAME = "lits"
@@ -72,7 +73,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
 
 
 def _files(source: Path) -> list[Path]:
-    return sorted(path for path in source.rglob("*.nii*") if _FILE.fullmatch(path.name))
+    return [path for path in files_below(source) if _FILE.fullmatch(path.name)]
 
 
 def recognise(source: Path) -> bool:

@@ -57,6 +57,8 @@ def make_bad(folder: Path) -> dict[str, str]:
     write_series(folder / "mixed", HU, name="two-{}.dcm")
     write_series(folder / "apart" / "1", HU)
     write_series(folder / "apart" / "2", HU)
+    (folder / "patient 7").mkdir()
+    save(folder / "patient 7" / "ct.nii", HU, "RAS")
     (folder / "broken zip.zip").write_bytes(b"PK and nothing else")
     (folder / "dangling.nii.gz").symlink_to(folder / "nowhere.nii.gz")
     rules = {
@@ -65,6 +67,7 @@ def make_bad(folder: Path) -> dict[str, str]:
         "four.nii": "a volume must have 3 axes, this one has 4",
         "mixed": "2 series in it",
         "apart": "DICOM files in several folders of it",
+        "patient 7": "NIfTI files in a folder of --input",
         "broken zip.zip": "not a readable zip file",
         "dangling.nii.gz": "no such file or folder",
     }
@@ -104,7 +107,7 @@ def test_bad_volumes_are_named_at_the_end_and_the_good_ones_are_there(
             ("Müller CT", "1"),
             ("a ñ.1", "1"),
         ]
-    assert f"[2/{len(rules) + 2}] a ñ.1: liver 0.2 ml, of it tumor 0.0 ml" in done.stdout
+    assert f"[2/{len(rules) + 2}] a ñ.1: liver 0.2 ml, 1 tumor of 0.01 ml in all" in done.stdout
 
 
 def test_a_batch_keeps_what_is_still_true(tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,3 +283,50 @@ def test_a_folder_around_one_series_is_one_volume_or_a_batch_by_the_output(tmp_p
     predict(tmp_path / "in", tmp_path / "one.nii.gz")
     predict(tmp_path / "in", tmp_path / "many")
     np.testing.assert_array_equal(read(tmp_path / "one.nii.gz"), read(tmp_path / "many" / "patient.nii.gz"))
+
+
+def test_no_file_of_other_flags_stays(tmp_path: Path, predict: Predict) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    write_series(source / "ct", HU)
+    predict(source, out, "--dicom-seg", "--probabilities")
+    assert (out / "ct.dcm").is_file()
+    predict(source, out, "--liver-only")
+    assert sorted(path.name for path in out.iterdir()) == ["ct.nii.gz", "volumes.csv", "volumes.json"]
+    next((source / "ct").iterdir()).write_bytes(b"damaged")
+    with pytest.raises(InputError, match="1 of 1 volumes failed"):
+        predict(source, out)
+    assert sorted(path.name for path in out.iterdir()) == ["volumes.csv", "volumes.json"]
+
+
+def test_an_output_that_was_changed_is_made_again(tmp_path: Path, predict: Predict) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    make_good(source)
+    predict(source, out)
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), out / "Müller CT.nii.gz")
+    predict(source, out)
+    np.testing.assert_array_equal(read(out / "Müller CT.nii.gz"), LABEL.T)
+
+
+def test_a_linked_series_that_is_relinked_is_made_again(tmp_path: Path, predict: Predict) -> None:
+    write_series(tmp_path / "one", HU)
+    write_series(tmp_path / "other", HU[:, ::-1].copy())
+    (tmp_path / "in" / "p").mkdir(parents=True)
+    (tmp_path / "in" / "p" / "ct").symlink_to(tmp_path / "one")
+    predict(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "p" / "ct").unlink()
+    (tmp_path / "in" / "p" / "ct").symlink_to(tmp_path / "other")
+    predict(tmp_path / "in", tmp_path / "out")
+    np.testing.assert_array_equal(read(tmp_path / "out" / "p.nii.gz"), LABEL[:, ::-1].T)
+
+
+def test_volumes_of_another_folder_keep_their_rows(tmp_path: Path, predict: Predict) -> None:
+    out = tmp_path / "out"
+    make_good(tmp_path / "in")
+    (tmp_path / "more").mkdir()
+    save(tmp_path / "more" / "b.nii", HU, "RAS")
+    predict(tmp_path / "in", out)
+    predict(tmp_path / "more", out)
+    assert [row["case"] for row in read_json(out / "volumes.json")["cases"]] == ["b", "Müller CT", "a ñ.1"]
+    with pytest.raises(InputError, match="which is not in --input, made with other networks or flags"):
+        predict(tmp_path / "more", out, "--keep-largest")
+    assert (out / "b.nii.gz").is_file()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from data.command import InputError
 from data.files import read_json
 from data.volumes import open_volume
 from evaluation.volumetry import (
@@ -22,6 +24,7 @@ from evaluation.volumetry import (
     voxel_ml,
     write_table,
 )
+from tests.data.test_volumes import with_field
 
 
 def save(path: Path, affine: np.ndarray, spacing: tuple[float, float, float] | None = None) -> Path:
@@ -66,7 +69,7 @@ def test_no_tumor_no_liver_and_no_tumor_looked_for() -> None:
     assert unknown.pop("liver_ml") == 2.0
     assert set(unknown) == set(none) | {"tumor_burden_percent"}
     assert set(unknown.values()) == {None}
-    assert in_words(measure(liver, 0.25)) == "liver 2.0 ml, of it tumor 0.0 ml"
+    assert in_words(measure(liver, 0.25)) == "liver 2.0 ml, no tumor"
     assert in_words(measure(liver, 0.25, liver_only=True)) == "liver 2.0 ml"
 
 
@@ -141,3 +144,38 @@ def test_the_table_as_csv_and_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.b.nii.gz", "a.b.nii"])
 def test_names_beside_the_output(name: str) -> None:
     assert beside(Path("x") / name, "_y.nii.gz") == Path("x/a.b_y.nii.gz")
+
+
+def test_headers_that_are_hardly_true_are_noted(tmp_path: Path) -> None:
+    def notes(affine: np.ndarray, change: Callable[[nib.Nifti1Image], object] = lambda image: None) -> str:
+        image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), affine)
+        image.set_qform(affine, code=1)
+        change(image)
+        nib.save(image, tmp_path / "ct.nii")
+        return "; ".join(geometry_notes(open_volume(tmp_path / "ct.nii")))
+
+    usual, tiny = np.diag([-0.7, -0.7, 2.0, 1.0]), np.diag([-0.0007, -0.0007, 0.002, 1.0])
+    assert notes(usual) == ""
+    assert "its affine is the identity" in notes(np.eye(4))
+    assert "a spacing of 0.002 x 0.0007 x 0.0007 mm is hardly that of a CT" in notes(
+        usual / [[1000], [1000], [1000], [1]]
+    )
+
+    def mirrored(image: nib.Nifti1Image) -> None:
+        image.set_sform(np.diag([0.7, -0.7, 2.0, 1.0]), code=1)
+
+    assert "qform and sform of its header differ" in notes(usual, mirrored)
+
+    notes(usual)
+    for code in ("qform_code", "sform_code"):  # nibabel would write one again
+        with_field(tmp_path / "ct.nii", code, None, 0)
+    (note,) = geometry_notes(open_volume(tmp_path / "ct.nii"))
+    assert note.startswith("its header says nothing of its orientation")
+
+
+def test_lengths_in_metres_are_refused(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([0.001, 0.001, 0.002, 1.0]))
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "ct.nii")
+    with pytest.raises(InputError, match=r"ct\.nii: lengths must be in mm, its header says meter"):
+        open_volume(tmp_path / "ct.nii")
