@@ -108,16 +108,17 @@ def lesion_recall(results: Results) -> Figure | str:
     cohorts = [cohort for cohort in results.cohorts if any(row["cohort"] == cohort for row in results.lesions)]
     if not cohorts:
         return "no lesion was recorded"
-    figure = new_figure(3.5)
+    figure = new_figure(3.75)
     row = figure.subplots(1, len(cohorts), squeeze=False, sharey="row")[0]
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.92, bottom=0.37, wspace=0.08)
+    figure.subplots_adjust(left=0.075, right=0.985, top=0.92, bottom=0.41, wspace=0.08)
     for axes, cohort in zip(row, cohorts, strict=True):
         _recall_panel(axes, [one for one in results.lesions if one["cohort"] == cohort])
         axes.set_title(cohort)
     row[0].set_ylabel("share of lesions touched")
-    figure.legend(handles=_system_lines(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.12))
+    figure.legend(handles=_system_lines(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.16))
     note = (
-        "Diameter of a sphere of the same volume; n: lesions of the reference. A lesion is touched by one voxel of it."
+        "Diameter of a sphere of the same volume; n: lesions of the reference. One voxel touches a lesion, so a model that "
+        "marks the\nwhole liver touches all; what it marks beside lesions is in lesions.csv."
     )
     footer(figure, results, note, cohorts)
     return figure
