@@ -117,8 +117,8 @@ def lesion_recall(results: Results) -> Figure | str:
     row[0].set_ylabel("share of lesions touched")
     figure.legend(handles=_system_lines(), loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.16))
     note = (
-        "Diameter of a sphere of the same volume; n: lesions of the reference. One voxel touches a lesion, so a model that "
-        "marks the\nwhole liver touches all; what it marks beside lesions is in lesions.csv."
+        "Diameter of a sphere of the same volume; n: lesions of the reference. One voxel touches a lesion, so a model "
+        "that marks the\nwhole liver touches all; what it marks beside lesions is in lesions.csv."
     )
     footer(figure, results, note, cohorts)
     return figure
