@@ -1,4 +1,4 @@
-"""CT volumes and their labels: read from NIfTI files, checked, shown in one orientation, written back.
+"""CT volumes and their labels: read from NIfTI files, checked, shown in one orientation.
 
 Every volume is presented as (slices, rows, columns): slices axial from feet to head, rows from anterior to
 posterior, columns from the patient's right to the patient's left, as a radiologist sees them. In nibabel's
@@ -25,7 +25,6 @@ from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from data.command import InputError
-from data.files import replacing
 from data.folders import Folder
 
 CHUNK_SLICES = 16
@@ -148,6 +147,11 @@ class Volume:
             raise ValueError(f"labels must have the volume's shape {self.shape}, got {labels.shape}")
         back = orientations.ornt_transform(_CANONICAL, self._native)
         return np.ascontiguousarray(orientations.apply_orientation(labels.transpose(2, 1, 0), back))
+
+    @property
+    def image_class(self) -> type[nib.Nifti1Image]:
+        """NIfTI-1 or NIfTI-2."""
+        return type(self._image)
 
     def header_copy(self) -> Any:
         """Return a copy of the NIfTI header for writing on the same grid: geometry, units, form codes.
@@ -357,45 +361,3 @@ def labels_on(image: Volume, path: Folder, make: Callable[[], np.ndarray]) -> Vo
     """Return labels that `make` gives on the grid of `image`: uint8 of its native shape. `path` names them."""
     voxels = LazyVoxels(image.native_shape, np.dtype(np.uint8), make)
     return Volume(path, nib.Nifti1Image(voxels, image.affine), image.affine)
-
-
-def write_labels(path: Path, labels: np.ndarray, like: Volume) -> None:
-    """Write labels as a uint8 NIfTI on the grid of `like`, whole or not at all.
-
-    Shape, affine, qform and sform with their codes, orientation, spacing and units are those of `like`.
-
-    Args:
-        path: `.nii` or `.nii.gz`.
-        labels: ndarray of shape (n_slices, rows, columns), canonical order, integers 0..255.
-        like: the volume that was segmented.
-
-    Raises:
-        ValueError: `labels` has another shape or values outside 0..255.
-    """
-    native = like.to_native(labels)
-    if native.min() < 0 or native.max() > 255:
-        raise ValueError(f"labels must lie in 0..255, got {native.min()}..{native.max()}")
-    _write(path, native.astype(np.uint8), like)
-
-
-def write_map(path: Path, values: np.ndarray, like: Volume) -> None:
-    """Write probabilities as a float32 NIfTI on the grid of `like`, as `write_labels` does.
-
-    Args:
-        path: `.nii` or `.nii.gz`.
-        values: ndarray of shape (n_slices, rows, columns), canonical order, float32.
-        like: the volume that was segmented.
-
-    Raises:
-        ValueError: `values` has another shape.
-    """
-    _write(path, like.to_native(values).astype(np.float32, copy=False), like)
-
-
-def _write(path: Path, native: np.ndarray, like: Volume) -> None:
-    header = like.header_copy()
-    header.set_data_dtype(native.dtype)
-    header["cal_min"] = header["cal_max"] = 0  # the CT's display window means nothing here
-    image = type(like._image)(native, like.affine, header)
-    with replacing(Path(path)) as temporary:
-        nib.save(image, temporary)

@@ -30,7 +30,8 @@ from data.folders import signature
 from data.images import read_image
 from data.resize import hu_for_network, probability_to_native
 from data.seg import check_holds_seg, write_seg
-from data.volumes import Volume, write_labels, write_map
+from data.volumes import Volume
+from data.writing import write_labels, write_map
 from evaluation import batch
 from evaluation.batch import COMMAND, TABLE, Case
 from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS

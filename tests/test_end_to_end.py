@@ -253,7 +253,7 @@ def test_evaluation_refuses_what_does_not_belong_to_the_run(out: Path, tmp_path:
         (("--store", external), "not the store that"),
         (("--store", out / "store", "--external", out / "store"), "not an external store"),
         (("--store", tmp_path), "not a slice store"),
-        (("--store", out / "store", "--external", trained), "it cannot be external"),
+        (("--store", out / "store", "--external", trained), "its patients trained the run"),
     ):
         done = run_module("evaluation.evaluate", "--run", out / "run", *arguments, "--out", tmp_path / "new")
         assert done.returncode == 2

@@ -12,7 +12,8 @@ import pytest
 
 from data.command import InputError
 from data.images import read_image, read_label
-from data.volumes import check_pair, open_volume, write_labels
+from data.volumes import check_pair, open_volume
+from data.writing import write_labels
 
 CODES = [codes for pick in itertools.product("LR", "PA", "SI") for codes in itertools.permutations(pick)]
 RAS_AXIS = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1), "I": (2, -1), "S": (2, 1)}
