@@ -110,7 +110,7 @@ def open_series(
             or direction, two at one place, one missing, a stack that is not straight (gantry tilt).
     """
     if paths is None:
-        folder = _where_the_files_are(open_folder(folder))
+        folder = series_folder(open_folder(folder))
         paths = dicom_files(folder)
     if not paths:
         raise InputError(f"{folder}: no DICOM file in it")
@@ -124,7 +124,8 @@ def open_series(
     return Series(folder, in_order(folder, slices))
 
 
-def _where_the_files_are(folder: Folder) -> Folder:
+def series_folder(folder: Folder) -> Folder:
+    """Return the folder itself, or the only folder in it, and so on, down to where DICOM files lie."""
     while not any(map(is_dicom_file, dicom_files(folder))):  # a CD's root holds a viewer and a folder
         inner = [entry for entry in children(folder) if entry.is_dir()]
         if len(inner) != 1:

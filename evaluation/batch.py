@@ -14,7 +14,7 @@ from typing import Any
 from pydicom.misc import is_dicom
 
 from data.command import InputError
-from data.dicom import dicom_files
+from data.dicom import dicom_files, series_folder
 from data.files import read_json
 from data.folders import Folder, children, files_below, signature
 from evaluation.volumetry import beside, in_words, write_table
@@ -150,12 +150,7 @@ def check_names(cases: Sequence[Case], targets: tuple[str, ...]) -> None:
 
 def slices_in(folder: Folder) -> list[Folder]:
     """List the files in a folder, or in the only folder in it, that should be a DICOM series."""
-    while not (files := dicom_files(folder)):
-        inner = [entry for entry in children(folder) if entry.is_dir()]
-        if len(inner) != 1:
-            break
-        folder = inner[0]
-    return files
+    return dicom_files(series_folder(folder))
 
 
 def _ends_as_volume(entry: Folder) -> bool:
