@@ -174,5 +174,18 @@ def total(cases: Sequence[CaseFigures]) -> dict[str, float]:
     return figures
 
 
+def lesion_f1(cases: Sequence[CaseFigures]) -> dict[str, float]:
+    """Return F1 = 2 hits / (lesions of the reference + lesions predicted) at IoU > 0.5 and > 0; not among the 24.
+
+    Without any lesion in either, 1.0. In mode "official" it may be negative, as the hits may be.
+    """
+    lesions = sum(case.n_reference + case.n_prediction for case in cases)
+    hits = {
+        "lesion_f1": sum(case.hits for case in cases),
+        "lesion_f1_greater_zero": sum(case.hits_any for case in cases),
+    }
+    return {name: 2 * n / lesions if lesions else 1.0 for name, n in hits.items()}
+
+
 def _mean(scores: Sequence[Mapping[str, float]], name: str) -> float:
     return float(np.mean([one[name] for one in scores]))

@@ -3,7 +3,7 @@
     python -m evaluation.score --reference DIR --prediction DIR --out FILE.json [--mode official|corrected] [--jobs N]
 
 Files pair by name, `.nii` or `.nii.gz`; each holds 0 other, 1 liver, 2 lesion. FILE gets {"schema", "mode", "total":
-the 24 figures by the names of the official scores.txt, "cases": [...]}, FILE.csv beside it the cases.
+the 24 figures by the names of the official scores.txt, "beside": lesion F1, "cases": [...]}, FILE.csv the cases.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from data.command import InputError, Parser, run_command
 from data.files import write_json, write_text
 from data.parallel import Failures, each_case
 from data.volumes import Volume, check_label_values, check_pair, open_volume
-from evaluation.lits_scoring import MODES, CaseFigures, score_case, total
+from evaluation.lits_scoring import MODES, CaseFigures, lesion_f1, score_case, total
 
 SCHEMA = 1
 SUFFIXES = (".nii.gz", ".nii")
@@ -103,10 +103,11 @@ def main() -> None:
     cases = {name: found[name] for name in pairs}
     figures = total(list(cases.values()))
     rows = [{"case": name, **asdict(case)} for name, case in cases.items()]
-    content = {"schema": SCHEMA, "mode": arguments.mode, "total": figures, "cases": rows}
+    beside = lesion_f1(list(cases.values()))
+    content = {"schema": SCHEMA, "mode": arguments.mode, "total": figures, "beside": beside, "cases": rows}
     write_text(arguments.out.with_suffix(".csv"), cases_csv(cases))
     write_json(arguments.out, content)
-    for name, value in figures.items():
+    for name, value in (figures | beside).items():
         print(f"{name:32} {value:10.3f}")
     print(f"{arguments.out}: {len(cases)} cases, {arguments.mode}")
 

@@ -11,7 +11,7 @@ import pytest
 
 from evaluation.check_official import compare
 from evaluation.lesions import find_lesions, match_official, match_once
-from evaluation.lits_scoring import HALF, INFINITE, SHAPE_SCORES, score_case, total
+from evaluation.lits_scoring import HALF, INFINITE, SHAPE_SCORES, lesion_f1, score_case, total
 from tests.conftest import Command
 
 SETS = Path(__file__).parent / "lits_sets"  # a part of the published script's outcomes on random shapes
@@ -73,6 +73,7 @@ def test_lesions_by_hand() -> None:
         assert figures.lesion_dice == pytest.approx(2 * 4 / (7 + 6))
         assert figures.burden_difference == pytest.approx(6 / 40 - 7 / 40)
         assert total([figures])["lesion_recall"] == pytest.approx(2 / 3)
+        assert lesion_f1([figures]) == {"lesion_f1": 4 / 6, "lesion_f1_greater_zero": 4 / 6}
 
 
 def test_one_prediction_across_three_lesions() -> None:
@@ -122,6 +123,7 @@ def test_what_is_empty() -> None:
     prediction, reference = scene()
     no_lesion = np.ones_like(reference)
     assert score_case(no_lesion, no_lesion, ONES).lesion_dice == 1
+    assert lesion_f1([score_case(no_lesion, no_lesion, ONES)])["lesion_f1"] == 1
     assert score_case(no_lesion, reference, ONES).lesion_dice == 0
     assert score_case(reference, no_lesion, ONES).lesion_dice == 0
     nothing = score_case(np.zeros_like(reference), reference, ONES)

@@ -7,6 +7,7 @@ import pytest
 import surface_distance as deepmind
 from medpy.metric import binary as medpy
 from scipy.ndimage import gaussian_filter
+from skimage.metrics import hausdorff_distance
 
 from evaluation.surfaces import SurfaceDistances, bounding_box, surface_distances, surface_points
 
@@ -66,6 +67,19 @@ def test_agrees_with_medpy(seed: int) -> None:
     assert distances.hausdorff_mm == pytest.approx(medpy.hd(prediction, reference, SPACING, connectivity=2))
     # MedPy takes the 95th percentile of both directions together, never above the larger of the two
     assert medpy.hd95(prediction, reference, SPACING, connectivity=2) <= distances.hausdorff95_mm + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_agrees_with_scikit_image(seed: int) -> None:
+    """scikit-image measures between all voxels, in voxels: the same on surfaces, where the spacing is 1."""
+    prediction, reference = blobs(seed)
+    ones = (1.0, 1.0, 1.0)
+    outlines = []
+    for mask in (prediction, reference):
+        outline = np.zeros(mask.shape, bool)
+        outline[tuple(surface_points(mask, ones).astype(int).T)] = True
+        outlines.append(outline)
+    assert found(prediction, reference, ones).hausdorff_mm == pytest.approx(hausdorff_distance(*outlines))
 
 
 @pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # theirs
