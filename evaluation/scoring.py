@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data.batches import target_of
+from data.command import InputError
 from data.store import Store
 from evaluation.calibration import reliability
 from evaluation.lesion_recall import lesion_rows, spacing_of
@@ -52,7 +53,11 @@ class CaseScores:
 
 
 def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> CaseScores:
-    """Predict the slices `rows` of a case and score them against the labels."""
+    """Predict the slices `rows` of a case and score them against the labels.
+
+    Raises:
+        InputError: a probability is NaN.
+    """
     image, label = store.image(case), store.label(case)
     kept = CaseScores(case, list(rows))
     predictions = system.probabilities(slices_of(image), slices_of(image, rows))
@@ -61,6 +66,8 @@ def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> 
         started = time.perf_counter()
         liver, tumor = next(predictions)
         kept.predict_s += time.perf_counter() - started
+        if np.isnan(liver).any() or np.isnan(tumor).any():
+            raise InputError(f"{system.name}: a probability of {case}, slice {row}, is NaN; train it again")
         found[row] = label_map(liver, tumor, *(system.thresholds(target)[SLICE_RULE] for target in TARGETS))
         given[row] = label[row]
         for target, probability in (("liver", liver), ("tumor", tumor)):

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data.command import InputError
+from data.store import Store
 from evaluation.evaluate import blind_tumor_iou
 from evaluation.examples import rank
 from evaluation.roc import ProbabilityHistogram
-from evaluation.scoring import curve, most_probable
+from evaluation.scoring import curve, most_probable, score_case
 from evaluation.systems import System
 
 THRESHOLDS = {"0.5": 0.5, "roc": 0.3, "iou": 0.6}
@@ -55,3 +57,44 @@ def test_slices_are_ranked_by_tumor_iou_among_those_that_hold_tumor() -> None:
     slices += [one(6, 0.99, 9, 1, model="one_step")]
     assert [row["row"] for row in rank(slices, "sequential", "ce")] == [1, 4, 0, 3]
     assert rank(slices, "one_step", "balanced") == []
+
+
+class Oracle(System):
+    """A one-step model that answers the reference, or NaN."""
+
+    def __init__(self, answer: np.ndarray) -> None:
+        record = {"one_step": {"thresholds": dict.fromkeys(("liver", "tumor"), THRESHOLDS)}}
+        super().__init__("one_step", "ce", record, {})
+        object.__setattr__(self, "answer", answer)
+
+    def probabilities(self, all_slices: Any, wanted: Any) -> Any:
+        for labels in self.answer:
+            yield (labels > 0).astype(np.float32), (labels == 2).astype(np.float32)
+
+
+def test_a_perfect_model_has_perfect_scores_of_every_kind(store: Store) -> None:
+    case = store.cases_of("test")[0]
+    rows = store.cases[case]["liver_rows"]
+    kept = score_case(Oracle(np.asarray(store.label(case))[rows]), store, case, rows)
+    for target in ("liver", "tumor"):
+        assert kept.histograms[target].auc() == 1
+        assert all(counts.fp == counts.fn == 0 for counts in kept.slices[target])
+    assert {row["kind"] for row in kept.lesions} == {"lesion"}
+    assert all(row["iou"] == 1 for row in kept.lesions)
+    for figures in kept.lits.values():
+        assert (figures.lesion_dice, figures.liver_dice, figures.burden_difference) == (1, 1, 0)
+        assert figures.hits == figures.n_reference == figures.n_prediction == len(kept.lesions)
+    # by hand: 3 slices with tumor, apart, of pi 10 pixels of 0.8 x 0.8 x 2.5 mm (29 pixels: 46.4 mm3, 4.46 mm)
+    assert [row["voxels"] for row in kept.lesions] == [29] * 3
+    assert [row["diameter_mm"] for row in kept.lesions] == [4.46] * 3
+
+
+def test_a_probability_that_is_nan_is_one_line(store: Store) -> None:
+    case = store.cases_of("test")[0]
+
+    class Broken(Oracle):
+        def probabilities(self, all_slices: Any, wanted: Any) -> Any:
+            yield np.full((2, 2), np.nan), np.zeros((2, 2))
+
+    with pytest.raises(InputError, match=rf"one_step_ce: a probability of {case}, slice 1, is NaN"):
+        score_case(Broken(np.zeros(0)), store, case, [1])
