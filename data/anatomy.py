@@ -13,7 +13,7 @@ LEAST_BONE = 200  # pixels; fewer tell nothing
 AWAY = 0.05  # of the picture's side: how clearly the spine must lie in front
 LIVER_AWAY = 0.03  # and the liver on its side
 ASIDE = 0.08  # and how clearly to one side; a full stomach weighs less
-LUNG_SHARE = 0.1  # of the body's box: air in the chest, not gas in the bowel
+LUNG_SHARE = 0.2  # of the body's box: air in the chest; gas in the bowel is less
 STEP = 4  # every fourth pixel and slice will do
 
 FLIPS = {
@@ -85,7 +85,7 @@ def _lungs_below(hu: np.ndarray) -> bool:
     """Whether the lowest quarter of the slices holds much air inside the body, and the highest far less."""
     quarter = max(1, len(hu) // 4)
     below, above = (_air_inside(part) for part in (hu[:quarter], hu[-quarter:]))
-    return below > LUNG_SHARE and below > 2 * above
+    return below > LUNG_SHARE and below > 3 * above
 
 
 def _air_inside(hu: np.ndarray) -> float:
