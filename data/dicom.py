@@ -258,7 +258,8 @@ def in_order(folder: Folder, slices: Sequence[SliceHeader]) -> list[SliceHeader]
         raise InputError(f"{folder}: a volume needs at least 2 slices, it holds {len(slices)}")
     normal = slices[0].normal
     ordered = sorted(slices, key=lambda one: float(one.position @ normal))
-    gaps = np.diff([one.position @ normal for one in ordered])
+    places = np.array([one.position @ normal for one in ordered])
+    gaps = np.diff(places)
     gap = float(np.median(gaps))
     for before, after, found in zip(ordered, ordered[1:], gaps, strict=False):
         if found <= SAME_GAP * gap or found == 0:
@@ -268,7 +269,6 @@ def in_order(folder: Folder, slices: Sequence[SliceHeader]) -> list[SliceHeader]
             raise InputError(
                 f"{folder}: {found:.4g} mm from {before.path.name} to {after.path.name}, elsewhere {gap:.4g} mm: {what}"
             )
-    places = np.array([one.position @ normal for one in ordered])
     drift = float(np.abs(places - np.linspace(places[0], places[-1], len(places))).max())
     if drift > SAME_PLACE * gap:
         raise InputError(f"{folder}: its slices drift by {drift:.4g} mm from an even stack of {gap:.4g} mm")

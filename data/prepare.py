@@ -261,7 +261,6 @@ def _split(cases: Entries, source: Source, arguments: argparse.Namespace) -> dic
         given: dict[str, Any] = read_json(arguments.split)
         check_training_split(given, cases, str(arguments.split))
         return given
-
     if arguments.by_slice:
         return split_by_slice(
             cases,

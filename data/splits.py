@@ -1,4 +1,4 @@
-"""Which patients train, which validate, which test: split by patient, never by slice."""
+"""Which patients train, which validate, which test: split by patient; by slice only to measure what that leaks."""
 
 from __future__ import annotations
 

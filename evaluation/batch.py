@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom.misc import is_dicom
-
 from data.command import InputError
-from data.dicom import dicom_files, series_folder
+from data.dicom import dicom_files, is_dicom_file, series_folder
 from data.files import read_json
 from data.folders import Folder, children, files_below, signature
 from evaluation.volumetry import beside, in_words, write_table
@@ -76,17 +74,17 @@ def is_one_volume(source: Path, output: Path) -> bool:
     """
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
-    own = sum(map(_is_dicom, dicom_files(source))) if source.is_dir() else 0
+    own = sum(map(is_dicom_file, dicom_files(source))) if source.is_dir() else 0
     if not source.is_dir() or own > 1 or (own and not _holds_volumes(source)):
         return True
     others = any(_ends_as_volume(entry) for entry in children(source))
-    return not others and output.name.endswith(NIFTI) and any(map(_is_dicom, slices_in(source)))
+    return not others and output.name.endswith(NIFTI) and any(map(is_dicom_file, slices_in(source)))
 
 
 def _holds_volumes(source: Path) -> bool:
     """Whether folders with series, or NIfTI files, lie in a folder: one stray DICOM file beside them is no series."""
     inner = [entry for entry in children(source) if entry.is_dir()]
-    return any(map(_ends_as_volume, children(source))) or any(any(map(_is_dicom, slices_in(one))) for one in inner)
+    return any(map(_ends_as_volume, children(source))) or any(any(map(is_dicom_file, slices_in(one))) for one in inner)
 
 
 def one_case(source: Path, output: Path) -> Case:
@@ -163,7 +161,7 @@ def _is_volume(entry: Path) -> bool:
         return _ends_as_volume(entry)
     try:
         files = files_below(entry)
-        return bool(slices_in(entry)) or any(_is_dicom(path) or path.name.endswith(NIFTI) for path in files)
+        return bool(slices_in(entry)) or any(is_dicom_file(path) or path.name.endswith(NIFTI) for path in files)
     except OSError:
         return True
 
@@ -175,13 +173,6 @@ def _check_one_place(case: Case) -> None:
         raise InputError(
             f"{case.path}: DICOM files in several folders of it; give each series its own folder in --input"
         )
-
-
-def _is_dicom(path: Folder) -> bool:
-    try:
-        return isinstance(path, Path) and is_dicom(path)
-    except OSError:
-        return False
 
 
 def _check_apart(source: Path, output: Path) -> None:

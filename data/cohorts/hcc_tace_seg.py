@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.misc import is_dicom
 
 from data.cohorts.base import Case, Cohort, Options, check_folder
 from data.command import InputError
-from data.dicom import Series, open_series, read_dataset
+from data.dicom import Series, is_dicom_file, open_series, read_dataset
 from data.folders import files_below
 from data.seg import Segments
 from data.volumes import Volume, labels_on
@@ -80,7 +79,7 @@ def series_in(folder: Path) -> dict[str, Found]:
     paths: dict[str, list[Path]] = {}
     headers: dict[str, Any] = {}
     for path in files_below(folder):
-        if is_dicom(path):
+        if is_dicom_file(path):
             header = read_dataset(path, only=("Modality", "SeriesInstanceUID", "StudyDate", "StudyInstanceUID"))
             uid = str(header.get("SeriesInstanceUID", ""))
             paths.setdefault(uid, []).append(path)
