@@ -19,14 +19,14 @@ def augmented(inputs: np.ndarray, target: np.ndarray, rng: np.random.Generator) 
     right.
 
     Args:
-        inputs: a network's input, float32 (rows, columns).
-        target: classes, unsigned 8-bit, the same shape.
+        inputs: a network's input, float32 (rows, columns) or (rows, columns, channels).
+        target: classes, unsigned 8-bit (rows, columns).
         rng: draws the change; the same state gives the same change.
 
     Returns:
         Arrays of the same shapes and types.
     """
-    rows, columns = inputs.shape
+    rows, columns = target.shape
     centre = np.array([columns - 1, rows - 1]) / 2
     turn, zoom = np.deg2rad(rng.uniform(-ROTATION_DEG, ROTATION_DEG)), SCALE ** rng.uniform(-1, 1)
     shift = rng.uniform(-SHIFT, SHIFT, 2) * (columns, rows)

@@ -77,7 +77,7 @@ def load_network(path: Path) -> keras.Model:
         model = keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be loaded, missing or damaged ({str(error).splitlines()[0]})") from None
-    policies = {layer.dtype_policy.name for layer in model.layers}
+    policies = {layer.dtype_policy.name for part in (model, *_nested(model)) for layer in part.layers}
     return model if all(usable_precision(name) == name for name in policies) else in_single_precision(model)
 
 
@@ -85,8 +85,14 @@ def in_single_precision(model: keras.Model) -> keras.Model:
     """Return a copy of the model, same weights, in which every layer computes in float32."""
 
     def copied(layer: keras.Layer) -> keras.Layer:
+        if isinstance(layer, keras.Model):
+            return in_single_precision(layer)
         return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
 
     clone = keras.models.clone_model(model, clone_function=copied)
     clone.set_weights(model.get_weights())
     return clone
+
+
+def _nested(model: keras.Model) -> list[keras.Model]:
+    return [layer for layer in model.layers if isinstance(layer, keras.Model)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,11 +50,13 @@ class SliceBatches(keras.utils.PyDataset):
         return math.ceil(len(self.slices) / self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        inputs, targets = self._stacked(index)
+        return inputs[..., np.newaxis], targets[..., np.newaxis].astype(np.float32)
+
+    def _stacked(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
         pairs = [self._pair(position) for position in chosen]
-        inputs = np.stack([pair[0] for pair in pairs])[..., np.newaxis]
-        targets = np.stack([pair[1] for pair in pairs])[..., np.newaxis]
-        return inputs, targets.astype(np.float32)
+        return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
 
     def _pair(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         inputs, target = self.load(self.slices[position])
@@ -71,6 +74,19 @@ class SliceBatches(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         """Go to the next epoch's order (called by Keras)."""
         self.go_to_epoch(self._epoch + 1)
+
+
+class NestedBatches(SliceBatches):
+    """Batches for the nested network (`models.cascade`).
+
+    `load` gives inputs (rows, columns, 2), X and w(X), and the label 0/1/2. Each item is {"slice", "scaled"} and
+    {"liver", "tumor"}: A and B; every array (batch, rows, columns, 1) float32.
+    """
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        inputs, labels = self._stacked(index)
+        targets = {name: target_of(labels, name)[..., np.newaxis].astype(np.float32) for name in ("liver", "tumor")}
+        return {"slice": inputs[..., :1], "scaled": inputs[..., 1:]}, targets
 
 
 def target_of(label: np.ndarray, target: str) -> np.ndarray:
@@ -110,6 +126,27 @@ def masked_slice_loader(store: Store, masks: LiverMasks, scaling: str, window_hu
         mask = masks.mask(case)[row].astype(bool)
         inputs = tumor_input(hu, mask, scaling, window_hu, masks.median_hu(case))
         return inputs, target_of(store.label(case)[row], "tumor")
+
+    return load
+
+
+def nested_loader(
+    store: Store,
+    liver_window_hu: tuple[float, float],
+    scaling: str,
+    tumor_window_hu: tuple[float, float],
+    medians_hu: Mapping[str, float | None],
+) -> Load:
+    """Load X and w(X), not masked, as two channels, and the label: the nested network masks by itself.
+
+    `medians_hu` gives the liver's median HU of each case, which scaling "liver_median" needs.
+    """
+
+    def load(chosen: Slice) -> tuple[np.ndarray, np.ndarray]:
+        case, row = chosen
+        hu = np.asarray(store.image(case)[row], np.float32)
+        scaled = tumor_input(hu, np.ones(hu.shape, bool), scaling, tumor_window_hu, medians_hu.get(case))
+        return np.stack([window(hu, *liver_window_hu), scaled], -1), np.asarray(store.label(case)[row])
 
     return load
 

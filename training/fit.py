@@ -16,6 +16,7 @@ from typing import Any
 from data.backend import has_accelerator, keras
 from data.batches import SliceBatches
 from data.environment import describe_environment, peak_memory_mib
+from models.cascade import cascade_logits
 from models.unet import logits_model
 from training.callbacks import Checkpoint, CollapseWatch
 from training.curves import draw_curves
@@ -27,21 +28,23 @@ class Recipe:
     """What a phase is trained with.
 
     Attributes:
-        target: "liver", "tumor" or "classes".
-        loss: reads logits.
+        target: "liver", "tumor", "classes" or "joint" (the nested network, `models.cascade`).
+        loss: reads logits; for "joint" one by target.
         learning_rate, momentum: of SGD (paper 2.4).
         epochs: in all, also after a resume.
         blind_iou: validation IoU by target of a network that sees nothing, for the watch on collapse.
         data: names what it is trained on, for the title of the curves.
+        loss_weights: by target, for "joint": the paper's alpha and beta.
     """
 
     target: str
-    loss: keras.losses.Loss
+    loss: keras.losses.Loss | dict[str, keras.losses.Loss]
     learning_rate: float
     momentum: float
     epochs: int
     blind_iou: dict[str, float]
     data: str = ""
+    loss_weights: dict[str, float] | None = None
 
 
 class Timer(keras.callbacks.Callback):
@@ -60,12 +63,13 @@ class Timer(keras.callbacks.Callback):
 
 def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
     """Return the logits part of `model`, compiled with SGD and momentum, the loss and the IoU metrics."""
-    trained = logits_model(model)
+    trained = cascade_logits(model) if recipe.target == "joint" else logits_model(model)
     # XLA is about 10 times slower than oneDNN for these networks on a CPU; elsewhere Keras decides.
     on_cpu = keras.backend.backend() == "tensorflow" and not has_accelerator()
     trained.compile(
         optimizer=keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum),
         loss=recipe.loss,
+        loss_weights=recipe.loss_weights,
         metrics=iou_metrics(recipe.target),
         jit_compile=False if on_cpu else "auto",
     )

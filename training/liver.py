@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
-from data.backend import load_network
+from data.backend import keras, load_network
 from data.batches import whole_slice_loader
 from data.command import InputError, run_command
 from data.masks import finish_masks, liver_masks, median_of_liver, write_masks
@@ -39,21 +40,21 @@ def train(run: Run, phases: Sequence[str]) -> None:
                 raise InputError(
                     f"{run.folder('liver', phase)}: diverged, it has no mask to give to the second network"
                 )
-            find_livers(run, phase, record["thresholds"]["liver"][run.preset.mask_threshold_rule])
+            folder = run.folder("liver", phase)
+            s1 = record["thresholds"]["liver"][run.preset.mask_threshold_rule]
+            find_livers(run, load_network(folder / "best.keras"), folder / "masks", s1)
 
 
-def find_livers(run: Run, phase: str, s1: float) -> None:
-    """Write the masks [L(X) > s1] of every slice of the training and validation cases."""
-    model = load_network(run.folder("liver", phase) / "best.keras")
+def find_livers(run: Run, model: keras.Model, folder: Path, s1: float) -> None:
+    """Write the masks [L(X) > s1] of every slice of the training and validation cases into `folder`."""
     predict = partial(predict_slices, model)
-    folder = run.folder("liver", phase) / "masks"
     medians: dict[str, float | None] = {}
     for case in run.store.cases_of("train") + run.store.cases_of("validation"):
         image = run.store.image(case)
         masked = liver_masks(image, predict, s1, run.preset.liver_window_hu)
         medians[case] = median_of_liver(write_masks(folder, case, len(image), masked))
     finish_masks(folder, s1, medians)
-    print(f"liver {phase}: masks of {len(medians)} cases at s1 = {s1:.3f}")
+    print(f"{folder.parent.parent.name} {folder.parent.name}: masks of {len(medians)} cases at s1 = {s1:.3f}")
 
 
 if __name__ == "__main__":

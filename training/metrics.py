@@ -72,18 +72,22 @@ class ThresholdedIoU(keras.metrics.Metric):
         return iou[round(self.threshold * BINS)]
 
 
-def iou_metrics(target: str) -> list[keras.metrics.Metric]:
-    """Return the metrics of a stage: `liver_iou`, `tumor_iou` (best threshold), each also `_at_half`.
+def iou_metrics(target: str) -> list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]:
+    """Return the metrics of a stage; Keras logs `liver_iou`, `tumor_iou` (best threshold), each also `_at_half`.
 
     Args:
-        target: "liver" or "tumor" (one channel), or "classes" (the one-step model's three classes).
+        target: "liver" or "tumor" (one channel), "classes" (the one-step model's three classes) or "joint" (two
+            outputs, each with its metrics; Keras puts the output's name before them).
     """
+    if target == "joint":
+        return {name: _ious(binary_score, 1, "") for name in ("liver", "tumor")}
     if target == "classes":
-        scores = {"liver": (liver_score, 1), "tumor": (tumor_score, 2)}
-    else:
-        scores = {target: (binary_score, 1)}
-    metrics: list[keras.metrics.Metric] = []
-    for name, (score, foreground) in scores.items():
-        metrics.append(ThresholdedIoU(score, foreground, name=f"{name}_iou"))
-        metrics.append(ThresholdedIoU(score, foreground, threshold=0.5, name=f"{name}_iou_at_half"))
-    return metrics
+        return _ious(liver_score, 1, "liver_") + _ious(tumor_score, 2, "tumor_")
+    return _ious(binary_score, 1, f"{target}_")
+
+
+def _ious(score: Callable[[Tensor], Tensor], foreground: int, prefix: str) -> list[keras.metrics.Metric]:
+    return [
+        ThresholdedIoU(score, foreground, name=f"{prefix}iou"),
+        ThresholdedIoU(score, foreground, threshold=0.5, name=f"{prefix}iou_at_half"),
+    ]

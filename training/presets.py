@@ -44,6 +44,11 @@ class Preset:
     one_step_epochs: tuple[int, int] = stated((50, 30), "2.4: cross-entropy, then balanced")
     liver_epochs: tuple[int, int] = assumed((300, 30), "2.4 states 300; the balanced phase as in one-step")
     tumor_epochs: tuple[int, int] = assumed((600, 30), "2.4 states 600; the balanced phase as in one-step")
+    joint_start: str = assumed("scratch", "2.1 names no other start; pair: the trained sequential pair")
+    joint_epochs: tuple[int, int] = assumed((50, 30), "the paper leaves the joint loss as future work; as in one-step")
+    joint_alpha: float = assumed(1.0, "2.1: the weights' values are not given")
+    joint_beta: float = assumed(1.0, "2.1: the weights' values are not given")
+    joint_mask: str = assumed("probability", "the hard mask has no gradient; or hard, straight_through")
     augment: bool = assumed(False, "the paper mentions none; True: data.augment")
     liver_window_hu: tuple[float, float] = assumed((-100.0, 400.0), "3.1: 'intensity values between' is cut off")
     tumor_window_hu: tuple[float, float] = assumed((0.0, 200.0), "2.3 windows pointwise; a liver window")
@@ -78,11 +83,15 @@ class Preset:
             "mask_threshold_rule": self.mask_threshold_rule in ("0.5", "roc", "iou"),
             "balanced_ratio": self.balanced_ratio is None
             or (isinstance(self.balanced_ratio, int | float) and self.balanced_ratio > 0),
+            "joint_start": self.joint_start in ("scratch", "pair"),
+            "joint_alpha": self.joint_alpha >= 0,
+            "joint_beta": self.joint_beta >= 0 and self.joint_alpha + self.joint_beta > 0,
+            "joint_mask": self.joint_mask in ("probability", "hard", "straight_through"),
             "sweep_weights": self.sweep_weights > 1,
             "sweep_epochs": self.sweep_epochs > 0,
             "precision": self.precision in ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16"),
         }
-        for stage in ("one_step", "liver", "tumor"):
+        for stage in ("one_step", "liver", "tumor", "joint"):
             epochs = getattr(self, f"{stage}_epochs")
             rules[f"{stage}_epochs"] = len(epochs) == 2 and min(epochs) > 0
         for name, holds in rules.items():
@@ -95,7 +104,7 @@ class Preset:
         return tuple(self.filters * 2**level for level in range(self.poolings + 1))
 
     def epochs(self, stage: str, phase: str) -> int:
-        """Epochs of a stage (`one_step`, `liver`, `tumor`) in a phase (`ce`, `balanced`)."""
+        """Epochs of a stage (`one_step`, `liver`, `tumor`, `joint`) in a phase (`ce`, `balanced`)."""
         pair: tuple[int, int] = getattr(self, f"{stage}_epochs")
         return pair[0] if phase == "ce" else pair[1]
 
@@ -137,6 +146,8 @@ class Demo(Preset):
     one_step_epochs: tuple[int, int] = assumed((13, 2), "minutes on 2 CPU cores")
     liver_epochs: tuple[int, int] = assumed((10, 2), "minutes on 2 CPU cores")
     tumor_epochs: tuple[int, int] = assumed((13, 2), "minutes on 2 CPU cores")
+    joint_start: str = assumed("pair", "minutes on 2 CPU cores; README, Joint loss, compares both starts")
+    joint_epochs: tuple[int, int] = assumed((3, 1), "minutes on 2 CPU cores")
     trial_epochs: int = assumed(2, "minutes on 2 CPU cores")
     sweep_weights: int = assumed(5, "minutes on 2 CPU cores")
     sweep_epochs: int = assumed(1, "minutes on 2 CPU cores")
@@ -196,6 +207,7 @@ class Smoke(Demo):
     one_step_epochs: tuple[int, int] = assumed((6, 1), "seconds on 2 CPU cores")
     liver_epochs: tuple[int, int] = assumed((4, 1), "seconds on 2 CPU cores")
     tumor_epochs: tuple[int, int] = assumed((5, 1), "seconds on 2 CPU cores")
+    joint_epochs: tuple[int, int] = assumed((1, 1), "seconds on 2 CPU cores")
     trial_epochs: int = assumed(2, "seconds on 2 CPU cores")
     sweep_epochs: int = assumed(1, "seconds on 2 CPU cores")
     precision: str = assumed("float32", "as fast where the networks are so small")

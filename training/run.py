@@ -3,10 +3,10 @@
 RUN/run.json                        preset as resolved, seed, store and split, written by the first stage
 RUN/<stage>/<phase>/                one finished phase: `training.fit` says what it holds
 RUN/<stage>/<phase>/record.json     status, thresholds, weights, times; written last
-RUN/liver/<phase>/masks/            the first network's masks of the training and validation cases
+RUN/liver/<phase>/masks/            the first network's masks of the training and validation cases; joint has them, too
 RUN/tumor/scaling.json              which scaling of the second input was chosen, and on what grounds
 
-Stages are `one_step`, `liver` and `tumor`; phases are `ce` and `balanced` (paper 2.4).
+Stages are `one_step`, `liver`, `tumor` and `joint`; phases are `ce` and `balanced` (paper 2.4).
 """
 
 from __future__ import annotations

@@ -26,18 +26,25 @@ from training.losses import (
 )
 from training.run import Run
 
-STAGE_TARGET = {"one_step": "classes", "liver": "liver", "tumor": "tumor"}
+STAGE_TARGET = {"one_step": "classes", "liver": "liver", "tumor": "tumor", "joint": "joint"}
+BOTH = ("classes", "joint")
+"""Targets of the stages that learn liver and tumor at once."""
+Histograms = dict[str, ProbabilityHistogram]
 Mask = Callable[[Slice], np.ndarray]
 
 CHANCE_AUC = 0.55  # assumed: chance is 0.5, and a validation set of few patients is uneven
 SAME_LOGIT = 0.05  # assumed: probabilities that differ by about a hundredth of p (1 - p) at most
 
 
-def build_network(run: Run, stage: str) -> keras.Model:
-    """Build the stage's U-Net in the preset's precision, where the machine has it; the run's seed draws weights."""
-    keras.backend.clear_session()  # what the phase before holds
+def start_anew(run: Run) -> None:
+    """Forget the phase before; set the run's seed, and the preset's precision where the machine has it."""
+    keras.backend.clear_session()
     keras.utils.set_random_seed(run.seed)
     keras.config.set_dtype_policy(usable_precision(run.preset.precision))
+
+
+def build_network(run: Run, stage: str) -> keras.Model:
+    """Build the stage's U-Net, with weights drawn from the seed (`start_anew` first)."""
     classes = 3 if STAGE_TARGET[stage] == "classes" else 1
     return unet(run.store.size, 1, classes, run.preset.widths, run.preset.dropout, name=stage)
 
@@ -45,7 +52,7 @@ def build_network(run: Run, stage: str) -> keras.Model:
 def foreground_pixels(pixels: Sequence[int], target: str) -> dict[str, int]:
     """Return the number of foreground pixels by target, from the pixels of (other, liver, tumor)."""
     counts = {"liver": pixels[1] + pixels[2], "tumor": pixels[2]}
-    return counts if target == "classes" else {target: counts[target]}
+    return counts if target in BOTH else {target: counts[target]}
 
 
 def class_weights(run: Run, target: str, phase: str, pixels: Sequence[int], ratio: float | None) -> list[float]:
@@ -108,49 +115,95 @@ def train_phase(
     if run.is_done(stage, name):
         print(f"{stage} {name}: already done")
         return run.record(stage, name)
+    start_anew(run)
     model = build_network(run, stage)
     if phase == "balanced":
-        if run.record(stage, "ce")["fit"]["best_epoch"] < 1:
-            raise InputError(f"{run.folder(stage, 'ce')}: diverged, there are no weights to continue from")
+        check_starts(run, stage)
         model.load_weights(run.folder(stage, "ce") / "best.keras")
     target = STAGE_TARGET[stage]
-    train_slices, validation_slices = run.store.slices("train"), run.store.slices("validation")
+    train_slices = run.store.slices("train")
     pixels = class_pixels(run.store, train_slices)
     weights = class_weights(run, target, phase, pixels, ratio or run.preset.balanced_ratio)
-    recipe = Recipe(
-        target=target,
-        loss=loss_of(weights),
-        learning_rate=run.preset.learning_rate(phase),
-        momentum=run.preset.momentum,
-        epochs=run.preset.epochs(stage, phase) if epochs is None else epochs,
-        blind_iou=blind_ious(class_pixels(run.store, validation_slices), target),
-        data=f"{run.store.cohort}, SYNTHETIC" if run.store.synthetic else run.store.cohort,
-    )
-    weights_text = ", ".join(f"{weight:.3g}" for weight in weights)
-    print(f"{stage} {name}: {recipe.epochs} epochs of {len(train_slices)} slices, class weights {weights_text}")
+    recipe = recipe_of(run, stage, phase, loss_of(weights), epochs)
+    print(f"{stage} {name}: {recipe.epochs} epochs of {len(train_slices)} slices, class weights {in_words(weights)}")
     fitted = fit_phase(
         model,
         SliceBatches(train_slices, load, run.preset.batch_size, seed=run.seed, augment=run.preset.augment),
-        SliceBatches(validation_slices, load, BATCH_SIZE),
+        SliceBatches(run.store.slices("validation"), load, BATCH_SIZE),
         recipe,
         run.folder(stage, name),
     )
     kept = fitted["best_epoch"] > 0
-    histograms, possible = validation_histograms(model, run, load, mask, target) if kept else ({}, {})
+    found = validation_histograms(model, run, load, mask, target) if kept else ({}, {})
+    return conclude(run, stage, name, phase, found, fitted, {"class_weights": weights, **(extra or {})})
+
+
+def recipe_of(run: Run, stage: str, phase: str, loss: Any, epochs: int | None = None, **options: Any) -> Recipe:
+    """Return how a phase of a stage is trained; `options` are further fields of `Recipe`."""
+    target = STAGE_TARGET[stage]
+    return Recipe(
+        target=target,
+        loss=loss,
+        learning_rate=run.preset.learning_rate(phase),
+        momentum=run.preset.momentum,
+        epochs=run.preset.epochs(stage, phase) if epochs is None else epochs,
+        blind_iou=blind_ious(class_pixels(run.store, run.store.slices("validation")), target),
+        data=f"{run.store.cohort}, SYNTHETIC" if run.store.synthetic else run.store.cohort,
+        **options,
+    )
+
+
+def check_starts(run: Run, stage: str) -> None:
+    """Check that a stage's `ce` phase left weights that `balanced` can start from.
+
+    Raises:
+        InputError: it is not finished, or diverged in its first epoch.
+    """
+    if run.record(stage, "ce")["fit"]["best_epoch"] < 1:
+        raise InputError(f"{run.folder(stage, 'ce')}: diverged, there are no weights to continue from")
+
+
+def in_words(weights: Sequence[float]) -> str:
+    """Return the class weights for a line of the log."""
+    return ", ".join(f"{weight:.3g}" for weight in weights)
+
+
+def conclude(
+    run: Run,
+    stage: str,
+    name: str,
+    phase: str,
+    found: tuple[Histograms, Histograms],
+    fitted: dict[str, Any],
+    extra: dict[str, Any],
+) -> dict[str, Any]:
+    """Choose the thresholds of a trained phase on validation data, judge it, and write its record.
+
+    Args:
+        run, stage, name: where the phase lies.
+        phase: "ce" or "balanced".
+        found: what `validation_histograms` returns; two empty ones where no weights were kept.
+        fitted: what `fit_phase` returned.
+        extra: further content of the record: class weights, and how the inputs were made.
+
+    Returns:
+        The content of `record.json`.
+    """
+    histograms, possible = found
     thresholds = {key: choose_thresholds(histogram) for key, histogram in histograms.items()}
+    pixels = class_pixels(run.store, run.store.slices("train"))
     record = {
         "schema": 1,
         "stage": stage,
         "phase": phase,
-        "target": target,
+        "target": STAGE_TARGET[stage],
         **judge(possible, fitted["diverged"]),
         "thresholds": thresholds,
         "validation": {key: _validation_summary(histograms[key], thresholds[key]) for key in histograms},
         "class_pixels": dict(zip(("other", "liver", "tumor"), pixels, strict=True)),
-        "class_weights": weights,
-        "learning_rate": recipe.learning_rate,
+        "learning_rate": run.preset.learning_rate(phase),
         "precision": keras.config.dtype_policy().name,
-        **(extra or {}),
+        **extra,
         "fit": fitted,
     }
     if record["status"] != "ok":
@@ -164,7 +217,7 @@ def train_phase(
 
 def validation_histograms(
     model: keras.Model, run: Run, load: Load, mask: Mask | None, target: str
-) -> tuple[dict[str, ProbabilityHistogram], dict[str, ProbabilityHistogram]]:
+) -> tuple[Histograms, Histograms]:
     """Return two histograms of probabilities by target ("liver", "tumor") over the validation slices.
 
     The first holds all pixels, as the scores do. The second holds those that could be of the target: all for
@@ -197,7 +250,7 @@ def blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
     """
     _, liver, tumor = pixels
     everywhere = {"liver": (liver + tumor) / sum(pixels), "tumor": tumor / max(liver + tumor, 1)}
-    return everywhere if target == "classes" else {target: everywhere[target]}
+    return everywhere if target in BOTH else {target: everywhere[target]}
 
 
 def judge(possible: dict[str, ProbabilityHistogram], diverged: bool) -> dict[str, str]:

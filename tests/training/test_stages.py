@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import training.stages
+from data.backend import load_network
 from data.batches import SliceBatches, masked_slice_loader, whole_slice_loader
 from data.command import InputError
 from data.masks import LiverMasks, finish_masks, median_of_liver, write_masks
@@ -57,7 +58,8 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = open_tiny(tmp_path_factory.mktemp("run") / "run", store)
     for phase in ("ce", "balanced"):
         record = train_liver(run, phase)
-        find_livers(run, phase, record["thresholds"]["liver"]["roc"])
+        folder = run.folder("liver", phase)
+        find_livers(run, load_network(folder / "best.keras"), folder / "masks", record["thresholds"]["liver"]["roc"])
     return run
 
 

@@ -1,0 +1,150 @@
+"""The nested network: a pair goes in and comes out unchanged, and the tumor's loss reaches the liver's network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from data.backend import in_single_precision, load_network
+from models.cascade import MASKS, LiverMask, cascade, cascade_logits, split_cascade
+from models.sequential import liver_mask
+from models.unet import unet
+
+SIZE = 16
+
+
+def network(name: str, seed: int, size: int = SIZE) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    return unet(size, widths=(4, 8), dropout=0, name=name)
+
+
+def slices(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(2, SIZE, SIZE, 1)).astype(np.float32)
+
+
+def pair() -> tuple[keras.Model, keras.Model, float]:
+    """L, T and a threshold that about half of L's pixels exceed."""
+    liver, tumor = network("liver", 1), network("tumor", 2)
+    return liver, tumor, float(np.median(liver.predict_on_batch(slices(0))))
+
+
+@pytest.mark.parametrize("training_mask", MASKS)
+def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(training_mask: str, tmp_path: Path) -> None:
+    liver, tumor, s1 = pair()
+    x, scaled = slices(0), slices(3)
+    probability = liver.predict_on_batch(x)
+    mask = liver_mask(probability, s1)
+    assert 0.4 < mask.mean() < 0.6
+    wanted = {"liver": probability, "tumor": tumor.predict_on_batch(mask * scaled)}
+    nested = cascade(liver, tumor, s1, training_mask)
+    nested.save(tmp_path / "nested.keras")
+    for model in (nested, load_network(tmp_path / "nested.keras"), in_single_precision(nested)):
+        found = model.predict_on_batch({"slice": x, "scaled": scaled})
+        assert found.keys() == wanted.keys()
+        for name in wanted:
+            np.testing.assert_array_equal(found[name], wanted[name])
+        for network_, given in zip(split_cascade(model), (x, mask * scaled), strict=True):
+            np.testing.assert_array_equal(network_.predict_on_batch(given), wanted[network_.name])
+
+
+def test_the_logits_are_those_of_the_probabilities() -> None:
+    liver, tumor, s1 = pair()
+    given = {"slice": slices(0), "scaled": slices(3)}
+    nested = cascade(liver, tumor, s1)
+    logits, found = cascade_logits(nested).predict_on_batch(given), nested.predict_on_batch(given)
+    for name in found:
+        np.testing.assert_allclose(1 / (1 + np.exp(-logits[name])), found[name], atol=1e-6)
+
+
+def test_it_has_the_parameters_of_both() -> None:
+    liver, tumor, s1 = pair()
+    assert cascade(liver, tumor, s1).count_params() == 2 * liver.count_params()
+
+
+def mask_of(probability: Any, training_mask: str, training: bool) -> np.ndarray:
+    layer = LiverMask(0.5, training_mask)
+    return np.asarray(layer(keras.ops.convert_to_tensor(probability, "float32"), training=training))
+
+
+@pytest.mark.parametrize("training_mask", MASKS)
+def test_the_mask_is_hard_at_prediction(training_mask: str) -> None:
+    assert mask_of([0.2, 0.5, 0.7], training_mask, training=False).tolist() == [0, 0, 1]
+
+
+def test_the_mask_in_training() -> None:
+    p = [0.25, 0.5, 0.75]
+    assert mask_of(p, "probability", training=True).tolist() == p
+    assert mask_of(p, "hard", training=True).tolist() == [0, 0, 1]
+    assert mask_of(p, "straight_through", training=True).tolist() == [0, 0, 1]
+
+
+def weights_after_a_step(training_mask: str, alpha: float, beta: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """By how much a step of plain gradient descent, rate 1, moves the weights of L and of T."""
+    liver, tumor, s1 = pair()
+    before = [[np.copy(w) for w in model.get_weights()] for model in (liver, tumor)]
+    trained = cascade_logits(cascade(liver, tumor, s1, training_mask))
+    loss = {name: keras.losses.BinaryCrossentropy(from_logits=True) for name in ("liver", "tumor")}
+    weights = {"liver": alpha, "tumor": beta}
+    trained.compile(keras.optimizers.SGD(1.0), loss=loss, loss_weights=weights, jit_compile=False)
+    truth = {"liver": (slices(4) > 0).astype(np.float32), "tumor": (slices(5) > 1).astype(np.float32)}
+    trained.train_on_batch({"slice": slices(0), "scaled": slices(3)}, truth)
+    moved = [
+        [now - old for now, old in zip(model.get_weights(), olds, strict=True)]
+        for model, olds in zip((liver, tumor), before, strict=True)
+    ]
+    return moved[0], moved[1]
+
+
+def length(moved: list[np.ndarray]) -> float:
+    return float(np.sqrt(sum((part.astype(np.float64) ** 2).sum() for part in moved)))
+
+
+@pytest.mark.parametrize("training_mask", ["probability", "straight_through"])
+def test_the_tumor_term_moves_the_liver_network(training_mask: str) -> None:
+    liver, tumor = weights_after_a_step(training_mask, alpha=0, beta=1)
+    assert length(liver) > 1e-6
+    assert length(tumor) > 1e-6
+
+
+def test_through_the_hard_mask_it_does_not() -> None:
+    liver, tumor = weights_after_a_step("hard", alpha=0, beta=1)
+    assert length(liver) == 0
+    assert length(tumor) > 1e-6
+
+
+@pytest.mark.parametrize("training_mask", MASKS)
+def test_without_beta_only_the_liver_network_learns_as_if_alone(training_mask: str) -> None:
+    liver, tumor = weights_after_a_step(training_mask, alpha=1, beta=0)
+    assert length(tumor) == 0
+    alone, _, _ = pair()
+    before = [np.copy(w) for w in alone.get_weights()]
+    logits = keras.Model(alone.input, alone.get_layer("logits").output)
+    logits.compile(keras.optimizers.SGD(1.0), loss=keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    logits.train_on_batch(slices(0), (slices(4) > 0).astype(np.float32))
+    for moved, now, old in zip(liver, alone.get_weights(), before, strict=True):
+        np.testing.assert_allclose(moved, now - old, atol=1e-7)
+
+
+def test_the_two_terms_add_up() -> None:
+    """A step of plain gradient descent is linear in alpha and beta."""
+    both = weights_after_a_step("probability", 2, 3)
+    liver_only, tumor_only = weights_after_a_step("probability", 1, 0), weights_after_a_step("probability", 0, 1)
+    for found, first, second in zip(both, liver_only, tumor_only, strict=True):
+        for moved, one, other in zip(found, first, second, strict=True):
+            np.testing.assert_allclose(moved, 2 * one + 3 * other, atol=1e-5)
+
+
+def test_networks_that_do_not_fit_are_refused() -> None:
+    liver, tumor, s1 = pair()
+    with pytest.raises(ValueError, match=r"tumor must take the input of liver, \(None, 16, 16, 1\), got \(None, 32"):
+        cascade(liver, network("tumor", 0, size=32))
+    with pytest.raises(ValueError, match="tumor must be named 'tumor', got 'liver'"):
+        cascade(liver, liver)
+    with pytest.raises(ValueError, match=r"s1 must lie in \[0, 1\], got 1.5"):
+        cascade(liver, tumor, 1.5)
+    with pytest.raises(ValueError, match="training_mask must be one of probability, hard, straight_through, got 'x'"):
+        cascade(liver, tumor, s1, "x")

@@ -1,0 +1,191 @@
+"""The joint loss on a small store: both starts, both phases, resume, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from data.backend import load_network
+from data.batches import NestedBatches, nested_loader
+from data.command import InputError
+from data.store import Store
+from models.cascade import split_cascade
+from tests.conftest import Command
+from tests.training.test_stages import TINY, open_tiny
+from training import liver, tumor
+from training.callbacks import Checkpoint, read_log
+from training.joint import Joint, of_preset, reference_medians, settings_of, train_joint
+from training.run import Run
+
+JOINT = ("joint_epochs=(2,1)", "tumor_scaling='window'")
+ONES = Joint(1.0, 1.0, "probability")
+
+
+def open_joint(path: Path, store: Store, *changes: str) -> Run:
+    return open_tiny(path, store, *JOINT, *changes)
+
+
+@pytest.fixture(scope="module")
+def pair(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with a sequential pair, after cross-entropy."""
+    run = open_joint(tmp_path_factory.mktemp("pair") / "run", store)
+    liver.train(run, ["ce"])
+    tumor.train(run, ["ce"])
+    return run
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    found: list[np.ndarray] = load_network(path).get_weights()
+    return found
+
+
+def test_both_phases_from_scratch(store: Store, tmp_path: Path) -> None:
+    run = open_joint(tmp_path / "run", store, "joint_epochs=(6,1)")
+    records = [train_joint(run, phase, ONES) for phase in ("ce", "balanced")]
+    for phase, record in zip(("ce", "balanced"), records, strict=True):
+        folder = run.folder("joint", phase)
+        assert (record["stage"], record["phase"], record["start"]) == ("joint", phase, "scratch")
+        assert record["thresholds"].keys() == record["validation"].keys() == {"liver", "tumor"}
+        assert record["mask_s1"] == record["thresholds"]["liver"]["roc"]
+        assert (folder / "masks" / "masks.json").is_file()
+        model = load_network(folder / "best.keras")
+        assert record["fit"]["parameters"] == sum(part.count_params() for part in split_cascade(model))
+        assert list(folder.glob("last-*")) == []
+    ce, balanced = records
+    assert ce["class_weights"] == {"liver": [1, 1], "tumor": [1, 1]}
+    assert balanced["class_weights"]["tumor"][1] > balanced["class_weights"]["liver"][1] > 1
+    assert ce["validation"]["liver"]["best_iou"] > 0.5
+    log = read_log(run.folder("joint", "ce") / "log.csv")
+    assert {"val_liver_iou", "val_tumor_iou", "val_liver_iou_at_half", "val_iou"} <= log[0].keys()
+    assert log[0]["val_iou"] == pytest.approx((log[0]["val_liver_iou"] + log[0]["val_tumor_iou"]) / 2, rel=1e-4)
+    assert train_joint(run, "ce", ONES) == ce, "a finished phase is left as it is"
+
+
+def test_from_a_pair_it_starts_with_the_weights_and_mask_of_the_pair(pair: Run, store: Store, tmp_path: Path) -> None:
+    run = open_joint(tmp_path / "run", store, "learning_rate_ce=1e-12")
+    record = train_joint(run, "ce", Joint(1, 1, "probability", pair.path), epochs=1)
+    nested = load_network(run.folder("joint", "ce") / "best.keras")
+    assert record["start"] == "pair"
+    assert record["pair"]["preset"] == pair.preset.name
+    assert nested.get_layer("mask").s1 == pair.record("tumor", "ce")["mask_s1"]
+    for stage, network in zip(("liver", "tumor"), split_cascade(nested), strict=True):
+        for found, wanted in zip(network.get_weights(), weights(pair.folder(stage, "ce") / "best.keras"), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+        before = pair.record(stage, "ce")
+        assert record["thresholds"][stage] == pytest.approx(before["thresholds"][stage], abs=1e-3)
+        assert record["validation"][stage]["best_iou"] == pytest.approx(
+            before["validation"][stage]["best_iou"], abs=0.01
+        )
+
+
+def test_the_tumor_term_alone_moves_the_liver_network(pair: Run, store: Store, tmp_path: Path) -> None:
+    """With alpha = 0 and a soft mask L moves; behind a hard mask it stays as it was, and so does T with beta = 0."""
+    moved = {}
+    for name, settings in (
+        ("soft", Joint(0, 1, "probability", pair.path)),
+        ("hard", Joint(0, 1, "hard", pair.path)),
+        ("liver", Joint(1, 0, "probability", pair.path)),
+    ):
+        run = open_joint(tmp_path / name, store)
+        train_joint(run, "ce", settings, epochs=1)
+        for stage, network in zip(
+            ("liver", "tumor"), split_cascade(load_network(run.folder("joint", "ce") / "best.keras")), strict=True
+        ):
+            before = weights(pair.folder(stage, "ce") / "best.keras")
+            moved[name, stage] = max(
+                float(np.abs(now - old).max()) for now, old in zip(network.get_weights(), before, strict=True)
+            )
+    assert moved["soft", "liver"] > 1e-4
+    assert moved["hard", "liver"] == 0
+    assert min(moved["soft", "tumor"], moved["hard", "tumor"], moved["liver", "liver"]) > 1e-4
+    assert moved["liver", "tumor"] == 0
+
+
+def test_an_interrupted_phase_resumes_to_the_same_weights(
+    pair: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Joint(1, 1, "probability", pair.path)
+    straight = train_joint(open_joint(tmp_path / "straight", store), "ce", settings)
+    run = open_joint(tmp_path / "run", store)
+    write_state = Checkpoint._write_state
+
+    def stop_after_one(checkpoint: Checkpoint) -> None:
+        write_state(checkpoint)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "_write_state", stop_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        train_joint(run, "ce", settings)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"joint.ce: trained with alpha 1, not 2"):
+        train_joint(run, "ce", Joint(2, 1, "probability", pair.path))
+    keras.utils.set_random_seed(99)
+    record = train_joint(run, "ce", settings)
+    assert record["thresholds"] == straight["thresholds"]
+    logs = [read_log(tmp_path / name / "joint" / "ce" / "log.csv") for name in ("run", "straight")]
+    for one, other in zip(*logs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_what_the_nested_network_is_given(store: Store) -> None:
+    """Channel 0 is X in the first window, channel 1 w(X) without a mask, by the median of the reference liver."""
+    medians = reference_medians(store)
+    case, row = store.slices("train")[0]
+    hu, label = np.asarray(store.image(case), np.float32), np.asarray(store.label(case))
+    assert medians[case] == np.median(hu[label >= 1])
+    assert medians.keys() == set(store.cases_of("train") + store.cases_of("validation"))
+    load = nested_loader(store, (-100.0, 400.0), "liver_median", (0.0, 200.0), medians)
+    inputs, targets = NestedBatches([(case, row)], load, 1)[0]
+    np.testing.assert_allclose(inputs["slice"][0, ..., 0], np.clip((hu[row] + 100) / 500, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(inputs["scaled"][0, ..., 0], (hu[row] - medians[case]) / 40, atol=1e-5)
+    np.testing.assert_array_equal(targets["liver"][0, ..., 0], label[row] >= 1)
+    np.testing.assert_array_equal(targets["tumor"][0, ..., 0], label[row] == 2)
+
+
+def test_augmented_channels_move_alike(store: Store) -> None:
+    load = nested_loader(store, (-100.0, 400.0), "window", (-100.0, 400.0), {})
+    inputs, _ = NestedBatches(store.slices("train")[:2], load, 2, seed=0, augment=True)[0]
+    np.testing.assert_allclose(inputs["slice"], inputs["scaled"], atol=1e-6)
+    assert inputs["slice"].max() > 0
+
+
+def test_the_preset_says_weights_mask_and_start(store: Store, tmp_path: Path) -> None:
+    run = open_joint(tmp_path / "run", store, "joint_alpha=2.0", "joint_mask='hard'", "joint_start='scratch'")
+    assert of_preset(run) == Joint(2.0, 1.0, "hard")
+    assert settings_of(run, tmp_path, beta=0.5, mask=None) == Joint(2.0, 0.5, "hard", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--alpha", -1), "--alpha -1.0: must be a number from 0 up"),
+        (("--beta", "nan"), "--beta nan: must be a number from 0 up"),
+        (("--alpha", 0, "--beta", 0), "--alpha 0 --beta 0: one of them must be above 0"),
+        (("--set", "tumor_window_hu=(-50,150)"), "a pair of another window: tumor [-200"),
+        (("--set", "filters=8"), "a pair of other filters: 4, not 8"),
+        (("--balanced",), "phase ce of joint is not finished"),
+    ],
+)
+def test_bad_flags_end_in_one_line(
+    pair: Run, store: Store, tmp_path: Path, run_module: Command, flags: tuple[Any, ...], message: str
+) -> None:
+    tiny = [part for change in (*TINY, *JOINT) for part in ("--set", change)]
+    given = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", *tiny, "--init", pair.path)
+    done = run_module("training.joint", *given, *flags)
+    message = message.replace("[-200", str(list(pair.preset.tumor_window_hu))[:3])
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+def test_a_pair_of_another_split_is_refused(pair: Run, cohort: Path, run_module: Command, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    split = ("--test", 104, "--validation", 105)
+    assert run_module("data.prepare", "--source", cohort, "--store", path, "--size", 32, *split).returncode == 0
+    run = open_joint(tmp_path / "run", Store.open(path))
+    with pytest.raises(InputError, match=r"a pair of another split_sha256"):
+        train_joint(run, "ce", Joint(1, 1, "probability", pair.path))
