@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from evaluation.evidence import Evidence, Part, number, system
-from evaluation.names import COHORTS, LOSSES, MODELS, NAMES
+from evaluation.names import COHORTS, LOSSES, NAMES, PAPER_MODELS
 
 HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested"
 
@@ -46,7 +46,7 @@ def liver_close_to_one(evidence: Evidence) -> dict[str, Any]:
     """Liver scores are all close to 1 for both models."""
 
     def parts(cohort: str) -> Iterable[Part]:
-        for model in MODELS:
+        for model in PAPER_MODELS:
             for loss in LOSSES:
                 metrics = ("pixel_accuracy", "iou", "rand_index")
                 scores = [evidence.value(metric, cohort, model, loss, "liver") for metric in metrics]
@@ -76,7 +76,7 @@ def sequential_better_on_tumors(evidence: Evidence) -> dict[str, Any]:
     def parts(cohort: str) -> Iterable[Part]:
         gains, texts = {}, []
         for target in ("tumor", "liver"):
-            sides = {model: evidence.value("iou", cohort, model, "balanced", target) for model in MODELS}
+            sides = {model: evidence.value("iou", cohort, model, "balanced", target) for model in PAPER_MODELS}
             missing = [model for model, side in sides.items() if side is None]
             if missing:
                 yield None, "; ".join(evidence.absent(model, "balanced") for model in missing)
@@ -104,7 +104,7 @@ def balanced_loss_best(evidence: Evidence) -> dict[str, Any]:
     """The balanced loss gives the best tumor IoU and Rand index."""
 
     def parts(cohort: str) -> Iterable[Part]:
-        for model in MODELS:
+        for model in PAPER_MODELS:
             for metric in ("iou", "rand_index"):
                 sides = {loss: evidence.value(metric, cohort, model, loss, "tumor") for loss in LOSSES}
                 yield gain(cohort, NAMES[model] + " " + NAMES[metric], model, sides)
@@ -133,7 +133,7 @@ def balanced_loss_detects(evidence: Evidence) -> dict[str, Any]:
     """The balanced loss helps to detect the lesion."""
 
     def parts(cohort: str) -> Iterable[Part]:
-        for model in MODELS:
+        for model in PAPER_MODELS:
             ce, balanced = (evidence.pixels(cohort, model, loss, "tumor") for loss in LOSSES)
             if not (ce["tp"] + ce["fn"] and balanced["tp"] + balanced["fn"]):
                 yield None, evidence.absent(model, "balanced" if ce["tp"] + ce["fn"] else "ce")
@@ -157,7 +157,7 @@ def roc_threshold_improves(evidence: Evidence) -> dict[str, Any]:
     """The threshold found by ROC analysis improves the tumor result."""
 
     def parts(cohort: str) -> Iterable[Part]:
-        for model in MODELS:
+        for model in PAPER_MODELS:
             for loss in LOSSES:
                 roc = evidence.value("iou", cohort, model, loss, "tumor", "roc")
                 half = evidence.value("iou", cohort, model, loss, "tumor", "0.5")
@@ -183,7 +183,7 @@ def most_pixels_decided(evidence: Evidence) -> dict[str, Any]:
     curves = {(c["cohort"], c["model"], c["loss"]): c for c in evidence.curves if c["target"] == "tumor"}
 
     def parts(cohort: str) -> Iterable[Part]:
-        for model in MODELS:
+        for model in PAPER_MODELS:
             for loss in LOSSES:
                 curve = curves.get((cohort, model, loss))
                 total = curve["n_positive"] + curve["n_negative"] if curve else 0
@@ -238,7 +238,7 @@ def one_step_misclassifies(evidence: Evidence) -> dict[str, Any]:
     """The one-step model is prone to misclassification, especially in tumors."""
 
     def parts(cohort: str) -> Iterable[Part]:
-        tumor = {model: evidence.pixels(cohort, model, "balanced", "tumor") for model in MODELS}
+        tumor = {model: evidence.pixels(cohort, model, "balanced", "tumor") for model in PAPER_MODELS}
         missing = [model for model, found in tumor.items() if not any(found.values())]
         if missing:
             yield None, "; ".join(evidence.absent(model, "balanced") for model in missing)
@@ -247,9 +247,9 @@ def one_step_misclassifies(evidence: Evidence) -> dict[str, Any]:
         texts = [
             f"{NAMES[model]} {wrong[model]:,} wrong tumor pixels ({tumor[model]['fp']:,} false positive, "
             f"{tumor[model]['fn']:,} false negative)"
-            for model in MODELS
+            for model in PAPER_MODELS
         ]
-        livers = [evidence.pixels(cohort, model, "balanced", "liver") for model in MODELS]
+        livers = [evidence.pixels(cohort, model, "balanced", "liver") for model in PAPER_MODELS]
         if all(any(found.values()) for found in livers):
             texts.append("liver " + " against ".join(f"{found['fp'] + found['fn']:,}" for found in livers))
         text = "; ".join(texts) + evidence.against_blind(cohort)

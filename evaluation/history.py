@@ -11,7 +11,7 @@ from data.files import read_json, write_json
 from evaluation.names import LOSSES
 from evaluation.systems import read_run
 
-STAGES = ("one_step", "liver", "tumor")
+STAGES = ("one_step", "liver", "tumor", "joint")
 
 
 def write_training(run: Path, out: Path) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 COHORTS = ("validation", "test", "external")
 TARGETS = ("liver", "tumor")
 LOSSES = ("ce", "balanced")
-MODELS = ("one_step", "sequential")
-STAGES = {"one_step": ("one_step",), "sequential": ("liver", "tumor")}
+MODELS = ("one_step", "sequential", "joint")
+PAPER_MODELS = ("one_step", "sequential")
+"""Those that the paper's claims are about."""
+STAGES = {"one_step": ("one_step",), "sequential": ("liver", "tumor"), "joint": ("joint",)}
 ARGMAX = "argmax"
 RULES = (ARGMAX, "0.5", "roc", "iou")
 METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
@@ -18,6 +20,7 @@ KEYS = ("cohort", "target", "loss", "model", "threshold_rule")
 NAMES = {
     "one_step": "one-step",
     "sequential": "sequential",
+    "joint": "joint",
     "ce": "cross-entropy",
     "balanced": "balanced",
     "iou": "IoU",

@@ -60,6 +60,12 @@ class Results:
         return data[f"{cohort}_slices"], data[f"{cohort}_cases"]
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The models that were scored or gave no result; one that was not trained is in no table or figure."""
+        known = {entry["model"] for entry in self.summary["systems"]}
+        return tuple(model for model in MODELS if model in known)
+
+    @property
     def label(self) -> str:
         """Name the run in one line: data of every cohort, preset, seed."""
         origins: dict[str, list[str]] = {}

@@ -1,7 +1,8 @@
 """Trained models as they are scored and used: slices of a case in, liver and tumor probabilities out.
 
-A system is a model ("one_step" or "sequential") after a phase ("ce" or "balanced"). All it needs comes from
-the run directory: weights, windows, scaling, and the thresholds chosen on validation data.
+A system is a model ("one_step", "sequential" or "joint") after a phase ("ce" or "balanced"). All it needs comes from
+the run directory: weights, windows, scaling, and the thresholds chosen on validation data. The joint model is a
+sequential pair whose networks were trained together.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from data.files import read_json
 from data.masks import liver_masks, median_of_liver
 from data.scaling import tumor_input, window
 from evaluation.names import LOSSES, MODELS, STAGES
+from models.cascade import split_cascade
 from models.inference import predict_slices
 from models.sequential import liver_mask, masked_tumor_probability, one_step_probabilities
 
+NESTED = ("liver", "tumor")
+"""The networks of the sequential and of the joint model."""
 Slices = Callable[[], Iterable[np.ndarray]]
 Probabilities = Iterator[tuple[np.ndarray, ...]]
 
@@ -34,8 +38,8 @@ class System:
 
     Attributes:
         model, loss: which one.
-        records: content of `record.json` by stage.
-        networks: Keras models by stage.
+        records: content of `record.json` by network ("one_step"; "liver" and "tumor").
+        networks: Keras models by the same names.
     """
 
     model: str
@@ -51,8 +55,8 @@ class System:
     @property
     def failure(self) -> str:
         """Why its scores are no result ("": they are one): a stage collapsed or diverged."""
-        failed = [f"{stage} {r['status']}: {r['why']}" for stage, r in self.records.items() if r["status"] != "ok"]
-        return "; ".join(failed)
+        failed = [f"{r['stage']} {r['status']}: {r['why']}" for r in self.records.values() if r["status"] != "ok"]
+        return "; ".join(dict.fromkeys(failed))
 
     def thresholds(self, target: str) -> dict[str, float]:
         """Return the thresholds by rule ("0.5", "roc", "iou") for "liver" (s1) or "tumor" (s2)."""
@@ -129,10 +133,22 @@ def load_system(run: Path, model: str, loss: str, liver_only: bool = False) -> S
         folder = run / stage / loss
         if not (folder / "record.json").is_file():
             raise InputError(f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})")
-        records[stage] = read_json(folder / "record.json", ("status", "why", "thresholds", "validation", "window_hu"))
-        if records[stage]["status"] != "diverged":
-            networks[stage] = load_network(folder / "best.keras")
+        needed = ("stage", "status", "why", "thresholds", "validation", "window_hu")
+        record = read_json(folder / "record.json", needed)
+        network = None if record["status"] == "diverged" else load_network(folder / "best.keras")
+        records |= _by_network(record)
+        if network is not None:
+            networks |= dict(zip(NESTED, split_cascade(network), strict=True)) if stage == "joint" else {stage: network}
+    if liver_only:
+        records.pop("tumor", None)
     return System(model, loss, records, networks)
+
+
+def _by_network(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a stage's record under the name of its network; that of the joint stage serves both of its networks."""
+    if record["stage"] != "joint":
+        return {record["stage"]: record}
+    return {"liver": record, "tumor": {**record, "window_hu": record["tumor_window_hu"]}}
 
 
 def finished_systems(run: Path, liver_only: bool = False) -> list[tuple[str, str]]:
