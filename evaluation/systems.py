@@ -128,7 +128,8 @@ def load_system(run: Path, model: str, loss: str, liver_only: bool = False) -> S
     Raises:
         InputError: a stage of it is not finished.
     """
-    records, networks = {}, {}
+    records: dict[str, dict[str, Any]] = {}
+    networks: dict[str, keras.Model] = {}
     for stage in stages_of(model, liver_only):
         folder = run / stage / loss
         if not (folder / "record.json").is_file():
