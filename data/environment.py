@@ -7,6 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,20 @@ def processor_flags() -> set[str]:
     return {flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split()}
 
 
+def reset_peak_memory() -> None:
+    """Let `peak_memory_mib` begin anew; only Linux can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory_mib() -> float:
-    """Return the largest resident memory of this process so far, in MiB."""
+    """Return the largest resident host memory of this process since `reset_peak_memory`, in MiB.
+
+    Where the system cannot reset it, since the start of the process. The memory of a GPU is not in it.
+    """
+    with suppress(OSError, StopIteration, ValueError, IndexError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return round(int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

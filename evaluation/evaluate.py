@@ -3,8 +3,9 @@
     python -m evaluation.evaluate --run DIR --store DIR --out DIR [--external STORE]
 
 Thresholds come from the run's records, where training chose them on validation data; nothing is chosen here.
-Writes OUT/summary.json (all of Table 1), cases.csv, slices.csv, curves.json, training.json, examples and
-viewer.npz; the README describes them. `evaluation.tables` and `evaluation.figures` draw from these files alone.
+Writes OUT/summary.json (all of Table 1), the CSV files of `CSV_FILES`, curves.json, training.json, examples and
+viewer.npz; the README describes them. `evaluation.tables` and `evaluation.figures` draw from these files alone. Cases
+are predicted whole, for volumes, lesions, LiTS figures and post-processing.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Any
 from data.backend import keras
 from data.cohorts.patients import shared_patients
 from data.command import InputError, Parser, run_command
-from data.environment import describe_environment
+from data.environment import describe_environment, peak_memory_mib, reset_peak_memory
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
 from data.store import Store
 from evaluation.examples import write_examples
 from evaluation.history import phase_seconds, training_environments, write_training
 from evaluation.names import LOSSES, MODELS, TARGETS
+from evaluation.postprocess_scores import chosen_options
 from evaluation.results import order
 from evaluation.scoring import (
     CaseScores,
@@ -32,19 +34,22 @@ from evaluation.scoring import (
     curve,
     lesion_table,
     lits_rows,
+    option_table,
     pooled_histogram,
     score_cohort,
     slice_rows,
     table_rows,
+    whole_case_table,
 )
 from evaluation.statistics import comparisons, with_intervals
-from evaluation.systems import System, finished_systems, load_system, read_run
+from evaluation.systems import System, finished_systems, load_system, read_run, slices_of
 from evaluation.viewer import write_viewer
 
 Cohorts = dict[str, Store]
 
-SCORING_VERSION = 3  # raise it when a change of the code changes a score
-OUTPUTS = ("summary.json", "cases.csv", "slices.csv", "lesions.csv", "curves.json", "training.json")
+SCORING_VERSION = 4  # raise it when a change of the code changes a score
+CSV_FILES = ("cases", "slices", "whole_cases", "lesions", "postprocess")
+OUTPUTS = ("summary.json", *(f"{name}.csv" for name in CSV_FILES), "curves.json", "training.json")
 
 
 def main() -> None:
@@ -115,7 +120,7 @@ def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
         print("evaluation: already done")
         return
     started = time.perf_counter()
-    names = ("rows", "cases", "slices", "lesions", "lits", "curves", "systems")
+    names = ("rows", *CSV_FILES, "lits", "curves", "systems")
     tables: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for model, loss in systems:
         keras.backend.clear_session()
@@ -123,9 +128,8 @@ def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
     for model, loss in [(model, loss) for loss in LOSSES for model in MODELS if (model, loss) not in systems]:
         print(f"{model} {loss}: not trained yet, so not scored")
     write_training(run, out)
-    write_csv(out / "cases.csv", tables["cases"])
-    write_csv(out / "slices.csv", tables["slices"])
-    write_csv(out / "lesions.csv", tables["lesions"])
+    for name in CSV_FILES:
+        write_csv(out / f"{name}.csv", tables[name])
     write_json(out / "curves.json", {"schema": 1, "curves": tables["curves"]})
     write_examples(run, cohorts["test"], tables["slices"], out)
     write_viewer(run, cohorts["test"], tables["rows"], tables["cases"], out)
@@ -145,22 +149,39 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
     if system.failure:
         print(f"{system.name}: not a result, {system.failure}")
         return
-    seconds, slices = 0.0, 0
-    for cohort, store in cohorts.items():
-        cases: Sequence[CaseScores] = list(score_cohort(system, store, cohort))
-        seconds += sum(case.predict_s for case in cases)
-        slices += sum(len(case.rows) for case in cases)
+    warm_up(system, cohorts["test"])
+    reset_peak_memory()
+    timed: list[CaseScores] = []
+    chosen: tuple[str, ...] | None = None
+    for cohort, store in cohorts.items():  # validation first: it chooses
+        # Other slices of a test case trained the run where the split is by slice.
+        whole = store.split.get("by") != "slice"
+        cases: Sequence[CaseScores] = list(score_cohort(system, store, cohort, whole, chosen))
+        chosen = chosen_options([case.options for case in cases]) if whole and chosen is None else chosen
+        timed += [case for case in cases if case.whole]
         if not cases:
             raise InputError(f"{store.path}: no slice in its {cohort} set")
         tables["rows"] += table_rows(system, cohort, cases)
         tables["cases"] += case_rows(system, store, cohort, cases)
         if cohort != "validation":
             tables["slices"] += slice_rows(system, cohort, cases)
+            tables["whole_cases"] += whole_case_table(system, store, cohort, cases)
             tables["lesions"] += lesion_table(system, store, cohort, cases)
-        tables["lits"] += lits_rows(system, cohort, cases)
+            tables["lits"] += lits_rows(system, cohort, cases)
+        tables["postprocess"] += option_table(system, store, cohort, cases, chosen or ())
         tables["curves"] += [curve(system, cohort, target, pooled_histogram(cases, target)) for target in TARGETS]
         print(f"{system.name}: {cohort}, {sum(len(case.rows) for case in cases)} slices of {len(cases)} cases")
-    tables["systems"][-1]["ms_per_slice"] = round(1000 * seconds / slices, 2)
+    slices = sum(case.n_predicted for case in timed)
+    per_slice = round(1000 * sum(case.predict_s for case in timed) / slices, 2) if slices else None
+    measured = {"ms_per_slice": per_slice, "predict_peak_memory_mib": peak_memory_mib()}
+    tables["systems"][-1] |= {"postprocess": list(chosen or ()), **measured}
+
+
+def warm_up(system: System, store: Store) -> None:
+    """Predict a batch, so that compilation is not in the time of the first case."""
+    image = store.image(store.cases_of("test")[0])
+    for _ in system.probabilities(slices_of(image, [0]), slices_of(image, [0])):
+        pass
 
 
 def summary(

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from data.backend import load_network
+from data.backend import keras, load_network
 from data.files import read_json, write_json
 from evaluation.names import LOSSES
 from evaluation.systems import read_run
@@ -75,8 +75,19 @@ def describe_phase(folder: Path) -> dict[str, Any]:
 
 
 def describe_network(path: Path) -> dict[str, Any]:
-    """Return the parameters and layers of a saved model: name, kind, output shape, inputs, parameters."""
+    """Return the parameters and layers of a saved model: name, kind, output shape, inputs, parameters.
+
+    Of a nested model (`models.cascade`) the parameters, and under "parts" its networks, each described like this.
+    """
     model = load_network(path)
+    parts = {layer.name: layer for layer in model.layers if isinstance(layer, keras.Model)}
+    if parts:
+        described = {name: {"parameters": part.count_params(), "layers": _layers(part)} for name, part in parts.items()}
+        return {"parameters": model.count_params(), "parts": described}
+    return {"parameters": model.count_params(), "layers": _layers(model)}
+
+
+def _layers(model: keras.Model) -> list[dict[str, Any]]:
     layers = []
     for layer in model.layers:
         sources = layer.input if isinstance(layer.input, list) else [layer.input]
@@ -89,7 +100,7 @@ def describe_network(path: Path) -> dict[str, Any]:
                 "parameters": layer.count_params(),
             }
         )
-    return {"parameters": model.count_params(), "layers": layers}
+    return layers
 
 
 def _optional(path: Path) -> Any:

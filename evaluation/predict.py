@@ -36,7 +36,7 @@ from evaluation import batch
 from evaluation.batch import COMMAND, TABLE, Case
 from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS
 from evaluation.scoring import most_probable
-from evaluation.systems import System, finished_systems, load_system, read_run, stages_of
+from evaluation.systems import System, check_numbers, finished_systems, load_system, read_run, stages_of
 from evaluation.volumetry import anatomy_notes, geometry_notes, in_words, keep_largest, measure, voxel_ml, write_table
 from models.sequential import label_map, liver_mask
 
@@ -308,6 +308,7 @@ def segment(
     used = 1 if liver_only and rule != ARGMAX else 2
     predicted = _with_percentage(system.probabilities(slices, slices), volume.n_slices, shown_as)
     for index, both in enumerate(predicted):
+        check_numbers(system, f"slice {index}", *both)
         native = [probability_to_native(p[np.newaxis], volume.rows, volume.columns)[0] for p in both[:used]]
         for values, probability in zip(maps, native, strict=False):
             values[index] = probability

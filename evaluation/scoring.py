@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from data.batches import target_of
-from data.command import InputError
 from data.store import Store
 from evaluation.calibration import reliability
-from evaluation.lesion_recall import lesion_rows, spacing_of
+from evaluation.lesion_recall import lesion_rows
 from evaluation.lesions import LESION
 from evaluation.lits_scoring import MODES, CaseFigures, total
 from evaluation.lits_scoring import score_case as lits_figures
 from evaluation.metrics import Counts, scores
 from evaluation.names import ARGMAX, TARGETS
+from evaluation.postprocess_scores import OptionCounts, option_counts, option_rows
 from evaluation.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
-from evaluation.systems import System, slices_of
-from models.sequential import label_map
+from evaluation.systems import System, check_numbers, slices_of
+from evaluation.whole_cases import spacing_of, whole_case_rows
+from models.sequential import label_map, liver_mask
 
 SLICE_RULE = "roc"
 
@@ -35,9 +36,12 @@ class CaseScores:
         histograms: by target.
         argmax: counts of the one-step model's most probable class, by target.
         slices: counts of each row by target, at the system's threshold of `SLICE_RULE`.
+        whole: whether every slice was predicted, too; without it there are no volumes, lesions and LiTS figures.
+        volumes: rows of `evaluation.whole_cases`, at the same threshold.
         lesions: rows of `evaluation.lesion_recall`, at the same threshold.
-        lits: the case's part of the LiTS figures by mode, of the scored slices on the store's grid, same threshold.
-        predict_s: seconds that the networks took, scaling included.
+        lits: the case's part of the LiTS figures by mode, same threshold; none where the reference holds no liver.
+        options: counts after each post-processing option (`evaluation.postprocess`), same threshold.
+        predict_s: seconds that the networks took, scaling included, for `n_predicted` slices.
     """
 
     case: str
@@ -47,41 +51,76 @@ class CaseScores:
     )
     argmax: dict[str, Counts] = field(default_factory=lambda: {target: Counts(0, 0, 0, 0) for target in TARGETS})
     slices: dict[str, list[Counts]] = field(default_factory=lambda: {target: [] for target in TARGETS})
+    whole: bool = False
+    volumes: list[dict[str, Any]] = field(default_factory=list)
     lesions: list[dict[str, Any]] = field(default_factory=list)
     lits: dict[str, CaseFigures] = field(default_factory=dict)
+    options: OptionCounts = field(default_factory=dict)
     predict_s: float = 0.0
+    n_predicted: int = 0
 
 
-def score_case(system: System, store: Store, case: str, rows: Sequence[int]) -> CaseScores:
+def score_case(
+    system: System,
+    store: Store,
+    case: str,
+    rows: Sequence[int],
+    whole: bool = False,
+    chosen: Iterable[str] | None = None,
+) -> CaseScores:
     """Predict the slices `rows` of a case and score them against the labels.
+
+    Args:
+        system: the trained model.
+        store, case: the case.
+        rows: the slices that Table 1 is about.
+        whole: predict every slice, for the scores of the case as a volume and for post-processing.
+        chosen: the post-processing that validation data chose; None: not known yet.
 
     Raises:
         InputError: a probability is NaN.
     """
     image, label = store.image(case), store.label(case)
-    kept = CaseScores(case, list(rows))
-    predictions = system.probabilities(slices_of(image), slices_of(image, rows))
-    found, given = np.zeros((2, *label.shape), np.uint8)
-    for row in rows:
+    kept = CaseScores(case, sorted(rows), whole=whole)
+    scored, wanted = set(rows), list(range(len(image))) if whole else kept.rows
+    thresholds = {target: system.thresholds(target)[SLICE_RULE] for target in TARGETS}
+    predictions = system.probabilities(slices_of(image), slices_of(image, wanted))
+    found, livers = np.zeros(label.shape, np.uint8), np.zeros(label.shape, bool)
+    for row in wanted:
         started = time.perf_counter()
         liver, tumor = next(predictions)
         kept.predict_s += time.perf_counter() - started
-        if np.isnan(liver).any() or np.isnan(tumor).any():
-            raise InputError(f"{system.name}: a probability of {case}, slice {row}, is NaN; train it again")
-        found[row] = label_map(liver, tumor, *(system.thresholds(target)[SLICE_RULE] for target in TARGETS))
-        given[row] = label[row]
-        for target, probability in (("liver", liver), ("tumor", tumor)):
-            truth = target_of(np.asarray(label[row]), target) > 0
-            kept.histograms[target].add(probability, truth)
-            threshold = system.thresholds(target)[SLICE_RULE]
-            kept.slices[target].append(Counts.of(probability > threshold, truth))
-            if system.model == "one_step":
-                kept.argmax[target] += Counts.of(target_of(most_probable(liver, tumor), target) > 0, truth)
-    spacing_mm = spacing_of(store, case)
-    kept.lesions = lesion_rows(found == LESION, given == LESION, float(np.prod(spacing_mm)))
-    if given.any():
-        kept.lits = {mode: lits_figures(found, given, spacing_mm, mode) for mode in MODES}
+        check_numbers(system, f"{case}, slice {row}", liver, tumor)
+        found[row] = label_map(liver, tumor, thresholds["liver"], thresholds["tumor"])
+        livers[row] = liver_mask(liver, thresholds["liver"])
+        if row in scored:
+            _add_slice(kept, system, np.asarray(label[row]), {"liver": liver, "tumor": tumor}, thresholds)
+    kept.n_predicted = len(wanted)
+    if whole:
+        given, spacing_mm = np.asarray(label), spacing_of(store, case)
+        kept.volumes = whole_case_rows(found, given, spacing_mm)
+        kept.lesions = lesion_rows(found == LESION, given == LESION, float(np.prod(spacing_mm)))
+        kept.options = option_counts(found, livers, np.asarray(image), given, spacing_mm, kept.rows, chosen)
+        if given.any():
+            kept.lits = {mode: lits_figures(found, given, spacing_mm, mode) for mode in MODES}
     return kept
+
+
+def _add_slice(
+    kept: CaseScores,
+    system: System,
+    label: np.ndarray,
+    probabilities: dict[str, np.ndarray],
+    thresholds: dict[str, float],
+) -> None:
+    """Add a slice's pixels to the histograms and counts of its case."""
+    for target, probability in probabilities.items():
+        truth = target_of(label, target) > 0
+        kept.histograms[target].add(probability, truth)
+        kept.slices[target].append(Counts.of(probability > thresholds[target], truth))
+        if system.model == "one_step":
+            classes = most_probable(probabilities["liver"], probabilities["tumor"])
+            kept.argmax[target] += Counts.of(target_of(classes, target) > 0, truth)
 
 
 def most_probable(liver: np.ndarray, tumor: np.ndarray) -> np.ndarray:
@@ -93,12 +132,14 @@ def most_probable(liver: np.ndarray, tumor: np.ndarray) -> np.ndarray:
     return np.argmax(np.stack([1 - liver, liver - tumor, tumor]), axis=0)
 
 
-def score_cohort(system: System, store: Store, set_name: str) -> Iterator[CaseScores]:
-    """Score every slice of a set of the store's split, case by case."""
+def score_cohort(
+    system: System, store: Store, set_name: str, whole: bool = False, chosen: Iterable[str] | None = None
+) -> Iterator[CaseScores]:
+    """Score every slice of a set of the store's split, case by case; `whole` and `chosen` as for `score_case`."""
     for case in store.cases_of(set_name):
         rows = [row for other, row in store.slices(set_name) if other == case]
         if rows:
-            yield score_case(system, store, case, rows)
+            yield score_case(system, store, case, rows, whole, chosen)
 
 
 def pooled_histogram(cases: Sequence[CaseScores], target: str) -> ProbabilityHistogram:
@@ -186,11 +227,37 @@ def lesion_table(system: System, store: Store, cohort: str, cases: Sequence[Case
     ]
 
 
+def whole_case_table(system: System, store: Store, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+    """Return the rows of `whole_cases.csv`: liver and tumor of every case as volumes."""
+    return [
+        {"cohort": cohort, "case": case.case, "patient": store.patient(case.case), "model": system.model}
+        | {"loss": system.loss, "threshold_rule": SLICE_RULE, "n_slices": case.n_predicted, **row}
+        for case in cases
+        for row in case.volumes
+    ]
+
+
+def option_table(
+    system: System, store: Store, cohort: str, cases: Sequence[CaseScores], chosen: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the rows of `postprocess.csv`: every case after every option."""
+    rows = []
+    for case in cases:
+        head = {"cohort": cohort, "case": case.case, "patient": store.patient(case.case)}
+        head |= {"model": system.model, "loss": system.loss}
+        rows += option_rows(head, case.options, chosen)
+    return rows
+
+
 def lits_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
-    """Return the 24 LiTS figures of a cohort in each mode."""
-    head = {"cohort": cohort, "model": system.model, "loss": system.loss, "threshold_rule": SLICE_RULE}
-    scored = [case.lits for case in cases if case.lits]
-    return [{**head, "mode": mode, "figures": total([lits[mode] for lits in scored])} for mode in MODES if scored]
+    """Return the 24 LiTS figures of a cohort in each mode; a case whose reference holds no liver is left out."""
+    scored = {case.case: case.lits for case in cases if case.lits}
+    left_out = [case.case for case in cases if case.case not in scored]
+    head: dict[str, Any] = {"cohort": cohort, "model": system.model, "loss": system.loss, "threshold_rule": SLICE_RULE}
+    head |= {"n_cases": len(scored), "left_out": left_out}
+    return [
+        {**head, "mode": mode, "figures": total([lits[mode] for lits in scored.values()])} for mode in MODES if scored
+    ]
 
 
 def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistogram) -> dict[str, Any]:

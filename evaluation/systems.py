@@ -134,10 +134,9 @@ def load_system(run: Path, model: str, loss: str, liver_only: bool = False) -> S
         folder = run / stage / loss
         if not (folder / "record.json").is_file():
             raise InputError(f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})")
-        needed = ("stage", "status", "why", "thresholds", "validation", "window_hu")
-        record = read_json(folder / "record.json", needed)
+        record = read_json(folder / "record.json", ("status", "why", "thresholds", "validation", "window_hu"))
         network = None if record["status"] == "diverged" else load_network(folder / "best.keras")
-        records |= _by_network(record)
+        records |= _by_network({**record, "stage": stage})
         if network is not None:
             networks |= dict(zip(NESTED, split_cascade(network), strict=True)) if stage == "joint" else {stage: network}
     if liver_only:
@@ -180,6 +179,16 @@ def read_run(run: Path) -> dict[str, Any]:
         raise InputError(f"{run}: not a run directory (no run.json in it)")
     content: dict[str, Any] = read_json(run / "run.json", ("size", "synthetic"))
     return content
+
+
+def check_numbers(system: System, where: str, *probabilities: np.ndarray) -> None:
+    """Check that the probabilities of a slice are numbers.
+
+    Raises:
+        InputError: one is NaN, which no comparison with a threshold would show.
+    """
+    if any(np.isnan(values).any() for values in probabilities):
+        raise InputError(f"{system.name}: a probability of {where} is NaN; train it again")
 
 
 def slices_of(image: np.ndarray, rows: Sequence[int] | None = None) -> Slices:

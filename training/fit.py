@@ -15,7 +15,7 @@ from typing import Any
 
 from data.backend import has_accelerator, keras
 from data.batches import SliceBatches
-from data.environment import describe_environment, peak_memory_mib
+from data.environment import describe_environment, peak_memory_mib, reset_peak_memory
 from models.cascade import cascade_logits
 from models.unet import logits_model
 from training.callbacks import Checkpoint, CollapseWatch
@@ -91,6 +91,7 @@ def fit_phase(
         "parameters", "peak_memory_mib", "environment"}.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    reset_peak_memory()
     trained = compile_for_training(model, recipe)
     checkpoint = Checkpoint(folder, model)
     checkpoint.restore(trained)

@@ -14,6 +14,7 @@ from evaluation.examples import rank
 from evaluation.roc import ProbabilityHistogram
 from evaluation.scoring import curve, most_probable, score_case
 from evaluation.systems import System
+from evaluation.whole_cases import whole_case_rows
 
 THRESHOLDS = {"0.5": 0.5, "roc": 0.3, "iou": 0.6}
 
@@ -75,18 +76,67 @@ class Oracle(System):
 def test_a_perfect_model_has_perfect_scores_of_every_kind(store: Store) -> None:
     case = store.cases_of("test")[0]
     rows = store.cases[case]["liver_rows"]
-    kept = score_case(Oracle(np.asarray(store.label(case))[rows]), store, case, rows)
+    kept = score_case(Oracle(np.asarray(store.label(case))), store, case, rows, whole=True)
+    assert kept.n_predicted == len(store.label(case)) > len(rows)
     for target in ("liver", "tumor"):
         assert kept.histograms[target].auc() == 1
-        assert all(counts.fp == counts.fn == 0 for counts in kept.slices[target])
+        assert [counts.fp + counts.fn for counts in kept.slices[target]] == [0] * len(rows)
     assert {row["kind"] for row in kept.lesions} == {"lesion"}
     assert all(row["iou"] == 1 for row in kept.lesions)
+    for volume in kept.volumes:
+        assert (volume["dice"], volume["voe"], volume["rvd"], volume["hausdorff95_mm"]) == (1, 0, 0, 0)
+        assert volume["burden_percent"] == volume["reference_burden_percent"]
     for figures in kept.lits.values():
         assert (figures.lesion_dice, figures.liver_dice, figures.burden_difference) == (1, 1, 0)
         assert figures.hits == figures.n_reference == figures.n_prediction == len(kept.lesions)
     # by hand: 3 slices with tumor, apart, of pi 10 pixels of 0.8 x 0.8 x 2.5 mm (29 pixels: 46.4 mm3, 4.46 mm)
     assert [row["voxels"] for row in kept.lesions] == [29] * 3
     assert [row["diameter_mm"] for row in kept.lesions] == [4.46] * 3
+
+
+def test_table_1_counts_its_slices_and_volumes_count_them_all(store: Store) -> None:
+    """A model that finds nothing but one voxel of tumor, in a slice that Table 1 is not about."""
+    case = store.cases_of("test")[0]
+    label = np.asarray(store.label(case))
+    rows = store.cases[case]["liver_rows"][:2]
+    other = store.cases[case]["tumor_rows"][-1]
+    assert other not in rows
+    answer = np.zeros_like(label)
+    place = (other, *np.argwhere(label[other] == 2)[0])
+    answer[place] = 2
+    kept = score_case(Oracle(answer), store, case, rows, whole=True)
+    scored = kept.histograms["tumor"]
+    assert int(scored.positive.sum() + scored.negative.sum()) == label[rows].size
+    assert all(counts.tp + counts.fp == 0 for counts in kept.slices["tumor"])
+    tumors = int((label == 2).sum())
+    assert kept.volumes[1]["dice"] == pytest.approx(2 / (1 + tumors))
+    assert kept.volumes[1]["rvd"] == pytest.approx(1 / tumors - 1)
+    assert [row["touched"] for row in kept.lesions].count(True) == 1
+    in_part = score_case(Oracle(answer[rows]), store, case, rows)
+    assert (in_part.volumes, in_part.lesions, in_part.lits) == ([], [], {})
+    assert in_part.slices == kept.slices
+
+
+def test_volumes_by_hand() -> None:
+    """Liver of 8 voxels in the reference, 4 of them tumor; the prediction has 6 and 2. A voxel has 1 x 2 x 3 mm."""
+    reference = np.zeros((2, 4, 4), np.uint8)
+    reference[0, :2, :2], reference[0, :2, 2:] = 1, 2
+    prediction = reference.copy()
+    prediction[0, 1, :2] = 0
+    prediction[0, 1, 2:] = 1
+    liver, tumor = whole_case_rows(prediction, reference, (1.0, 2.0, 3.0))
+    assert (liver["target"], tumor["target"]) == ("liver", "tumor")
+    assert (liver["prediction_ml"], liver["reference_ml"]) == (0.036, 0.048)
+    assert (liver["iou"], liver["voe"], liver["rvd"]) == (6 / 8, 2 / 8, 6 / 8 - 1)
+    assert (tumor["dice"], tumor["sensitivity"], tumor["precision"]) == (4 / 6, 0.5, 1)
+    assert (liver["specificity"], tumor["specificity"]) == (1, 1)
+    assert (tumor["burden_percent"], tumor["reference_burden_percent"]) == (100 * 2 / 6, 50)
+    # Both masks are all surface; the second row of the reference lies one row, 2 mm, away from the first.
+    assert (tumor["hausdorff_mm"], tumor["assd_mm"]) == (2, round(2 * 2 / 6, 4))
+    nothing = whole_case_rows(np.zeros_like(reference), reference, (1.0, 1.0, 1.0))
+    assert [row["assd_mm"] for row in nothing] == [None, None]
+    assert (nothing[0]["rvd"], nothing[0]["burden_percent"]) == (-1, None)
+    assert whole_case_rows(reference, np.zeros_like(reference), (1.0, 1.0, 1.0))[1]["rvd"] is None
 
 
 def test_a_probability_that_is_nan_is_one_line(store: Store) -> None:
@@ -96,5 +146,5 @@ def test_a_probability_that_is_nan_is_one_line(store: Store) -> None:
         def probabilities(self, all_slices: Any, wanted: Any) -> Any:
             yield np.full((2, 2), np.nan), np.zeros((2, 2))
 
-    with pytest.raises(InputError, match=rf"one_step_ce: a probability of {case}, slice 1, is NaN"):
+    with pytest.raises(InputError, match=rf"one_step_ce: a probability of {case}, slice 1 is NaN"):
         score_case(Broken(np.zeros(0)), store, case, [1])

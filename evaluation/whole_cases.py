@@ -1,0 +1,70 @@
+"""Scores of whole cases, every slice of them on the store's grid: liver and tumor as volumes (`whole_cases.csv`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from data.batches import target_of
+from data.store import Store
+from evaluation.metrics import Counts, dice, iou, precision, sensitivity, specificity
+from evaluation.names import TARGETS
+from evaluation.surfaces import surface_distances
+
+DISTANCES = ("assd_mm", "rmsd_mm", "hausdorff_mm", "hausdorff95_mm")
+
+
+def spacing_of(store: Store, case: str) -> tuple[float, float, float]:
+    """Return the spacing of the store's slices in mm: the volume's own slices, padded to a square and resampled."""
+    entry = store.cases[case]
+    slice_mm, row_mm, column_mm = entry["spacing_mm"]
+    factor = max(entry["native_shape"]) / store.size
+    return slice_mm, row_mm * factor, column_mm * factor
+
+
+def whole_case_rows(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, float, float]
+) -> list[dict[str, Any]]:
+    """Score a case's label maps as volumes.
+
+    Args:
+        prediction, reference: ndarrays of shape (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
+        spacing_mm: of each axis.
+
+    Returns:
+        For liver (tumor included) and tumor: {"target", "prediction_ml", "reference_ml", "dice", "iou", "voe"
+        (1 - IoU), "rvd" (prediction / reference - 1), "sensitivity", "specificity", "precision", "assd_mm", "rmsd_mm",
+        "hausdorff_mm", "hausdorff95_mm", "burden_percent", "reference_burden_percent" (tumor in the liver)}. Shares of
+        nothing are 1 (`evaluation.metrics`); what has no value (distances from or to an empty mask, rvd of an empty
+        reference, burden without a liver) is None.
+    """
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    masks = {target: [target_of(labels, target) > 0 for labels in (prediction, reference)] for target in TARGETS}
+    sizes = {target: [int(np.count_nonzero(mask)) for mask in both] for target, both in masks.items()}
+    burdens = [
+        100 * tumor / liver if liver else None
+        for tumor, liver in zip(*(sizes[t] for t in ("tumor", "liver")), strict=True)
+    ]
+    rows = []
+    for target, (found, given) in masks.items():
+        counts, distances = Counts.of(found, given), surface_distances(found, given, spacing_mm)
+        n_found, n_given = sizes[target]
+        rows.append(
+            {
+                "target": target,
+                "prediction_ml": round(n_found * voxel_ml, 3),
+                "reference_ml": round(n_given * voxel_ml, 3),
+                "dice": dice(counts),
+                "iou": iou(counts),
+                "voe": 1 - iou(counts),
+                "rvd": n_found / n_given - 1 if n_given else None,
+                "sensitivity": sensitivity(counts),
+                "specificity": specificity(counts),
+                "precision": precision(counts),
+                **{name: distances and round(getattr(distances, name), 4) for name in DISTANCES},
+                "burden_percent": burdens[0],
+                "reference_burden_percent": burdens[1],
+            }
+        )
+    return rows
