@@ -35,9 +35,11 @@ from data.writing import write_labels, write_map
 from evaluation import batch
 from evaluation.batch import COMMAND, TABLE, Case
 from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS
+from evaluation.postprocess import OPTIONS as POSTPROCESSING
+from evaluation.postprocess import check_options, postprocess
 from evaluation.scoring import most_probable
 from evaluation.systems import System, check_numbers, finished_systems, load_system, read_run, stages_of
-from evaluation.volumetry import anatomy_notes, geometry_notes, in_words, keep_largest, measure, voxel_ml, write_table
+from evaluation.volumetry import anatomy_notes, geometry_notes, in_words, measure, voxel_ml, write_table
 from models.sequential import label_map, liver_mask
 
 SCHEMA = 1
@@ -50,17 +52,20 @@ _OUTPUT_HELP = (
 )
 _PROBABILITIES_HELP = (
     "write NAME_liver_probability.nii.gz and NAME_tumor_probability.nii.gz beside the output, float32, before "
-    "thresholds and --keep-largest; takes 12 bytes of memory a voxel more"
+    "thresholds and --postprocess; takes 12 bytes of memory a voxel more"
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    """The flags of the same names: how a volume is segmented and what is written of it."""
+    """The flags of the same names: how a volume is segmented and what is written of it.
+
+    `postprocess` holds names of `evaluation.postprocess.OPTIONS`, separated by commas.
+    """
 
     threshold_rule: str
     liver_only: bool
-    keep_largest: bool
+    postprocess: str
     dicom_seg: bool
     probabilities: bool
     allow_non_hu: bool
@@ -105,7 +110,8 @@ def parse() -> argparse.Namespace:
     add("--loss", choices=LOSSES, help="default: the one with the better tumors (or livers) on validation data")
     add("--threshold-rule", choices=("roc", "0.5", "iou", ARGMAX), default="roc", help="default roc; argmax: one_step")
     add("--liver-only", action="store_true", help="labels 0 and 1; the sequential model needs no tumor network")
-    add("--keep-largest", action="store_true", help="keep the largest piece of liver (26-connected) with its tumors")
+    add("--postprocess", default="", metavar="NAME,NAME", help=f"one or several of {', '.join(POSTPROCESSING)}")
+    add("--keep-largest", action="store_true", help="the same as --postprocess largest_liver")
     add("--dicom-seg", action="store_true", help="write a DICOM SEG beside the output, NAME.dcm; for DICOM input")
     add("--probabilities", action="store_true", help=_PROBABILITIES_HELP)
     add("--table", type=Path, metavar="NAME", help="of one volume, write volumes and counts to NAME.csv and NAME.json")
@@ -113,6 +119,11 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.threshold_rule == ARGMAX and arguments.model != "one_step":
         raise InputError("--threshold-rule argmax: only the one_step model has classes to choose from")
+    names = [name for name in arguments.postprocess.split(",") if name] + ["largest_liver"] * arguments.keep_largest
+    try:
+        arguments.postprocess = ",".join(check_options(names))
+    except ValueError as error:
+        raise InputError(f"--postprocess: {error}") from None
     return arguments
 
 
@@ -215,9 +226,12 @@ class Predictor:
             check_holds_seg(cast(Series, volume))
         maps = [np.empty(volume.shape, np.float32) for _ in self.options.targets if self.options.probabilities]
         rule, liver_only = self.options.threshold_rule, self.options.liver_only
-        labels = segment(self.system, volume, self.record["size"], rule, liver_only, maps, case.name)
-        if self.options.keep_largest:
-            labels = keep_largest(labels)
+        names = self.options.postprocess.split(",") if self.options.postprocess else []
+        livers = np.zeros(volume.shape, bool) if "inside_liver" in names else None
+        labels = segment(self.system, volume, self.record["size"], rule, liver_only, maps, case.name, livers)
+        if names:
+            hu = volume.slices(0, volume.n_slices) if "active_contour" in names else labels
+            labels = postprocess(labels, labels > 0 if livers is None else livers, hu, volume.spacing_mm, names)
         row = {"case": case.name, **measure(labels, voxel_ml(volume), liver_only)}
         outputs, notes = self._write(case, volume, labels, maps)
         return row | {
@@ -286,6 +300,7 @@ def segment(
     liver_only: bool = False,
     maps: Sequence[np.ndarray] = (),
     shown_as: str = "",
+    livers: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the label map of a volume, slice by slice.
 
@@ -299,6 +314,7 @@ def segment(
         liver_only: give 1 where L > s1 (or where liver or tumor is the most probable class), else 0.
         maps: float32 arrays of the volume's shape, filled with the probabilities of liver (tumor included) and tumor.
         shown_as: what a terminal shows the percentage of; nothing for "".
+        livers: bool array of the volume's shape, filled with L > s1 (rule argmax: with the labels that are not 0).
 
     Returns:
         uint8 (n_slices, rows, columns), canonical order, 0 other, 1 liver, 2 tumor.
@@ -313,6 +329,9 @@ def segment(
         for values, probability in zip(maps, native, strict=False):
             values[index] = probability
         labels[index] = _labels(system, rule, liver_only, native)
+        if livers is not None:
+            found = labels[index] if rule == ARGMAX else liver_mask(native[0], system.thresholds("liver")[rule])
+            livers[index] = found
     return labels
 
 

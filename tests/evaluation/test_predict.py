@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel import orientations
+from scipy.ndimage import binary_erosion
 
 from data.command import InputError
 from data.dicom import open_series
@@ -349,7 +350,25 @@ def test_keep_largest_drops_the_smaller_piece_and_its_tumor(run: Path, tmp_path:
     hu[1:3, 13:15, 13:15] = 100
     hu[1, 13, 13] = 20
     save(tmp_path / "ct.nii", hu, "RAS")
-    for name, flags in (("all.nii", ()), ("largest.nii", ("--keep-largest",))):
+    same = ("--postprocess", "inside_liver,largest_liver")
+    for name, flags in (("all.nii", ()), ("largest.nii", ("--keep-largest",)), ("same.nii", same)):
         predict("--run", run, "--input", tmp_path / "ct.nii", "--output", tmp_path / name, *flags)
-    np.testing.assert_array_equal(read(tmp_path / "largest.nii"), label.T)
+    for name in ("largest.nii", "same.nii"):
+        np.testing.assert_array_equal(read(tmp_path / name), label.T)
     assert read(tmp_path / "all.nii").T[1, 13, 13] == 2
+
+
+def test_the_contour_sees_the_ct(run: Path, tmp_path: Path, predict: Predict) -> None:
+    """On this volume the contour takes the liver's sharp corners away and nothing that lies deep inside it."""
+    save(tmp_path / "ct.nii", scene(9, SIZE, SIZE)[0], "RAS")
+    for name, flags in (("raw.nii", ()), ("moved.nii", ("--postprocess", "active_contour"))):
+        predict("--run", run, "--input", tmp_path / "ct.nii", "--output", tmp_path / name, *flags)
+    raw, moved = read(tmp_path / "raw.nii") > 0, read(tmp_path / "moved.nii") > 0
+    assert (raw != moved).any()
+    assert moved[binary_erosion(raw, iterations=2)].all()
+
+
+def test_unknown_postprocessing_is_one_line(run: Path, tmp_path: Path, predict: Predict) -> None:
+    flags = ("--run", run, "--input", tmp_path / "ct.nii", "--output", tmp_path / "out.nii", "--postprocess", "crf")
+    with pytest.raises(InputError, match="--postprocess: unknown post-processing crf; there are inside_liver, "):
+        predict(*flags)
