@@ -7,7 +7,7 @@ usage() {
     cat <<'HELP'
 bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--seed N]
                   [--cohort NAME] [--external-cohort NAME] [--split FILE] [--shared-patients refuse|drop|allow]
-                  [--test N,N] [--validation N,N] [--same-patient N,N] [--jobs N]
+                  [--test N,N] [--validation N,N] [--same-patient N,N] [--subset N,N,N] [--by-slice] [--jobs N]
                   [--ignore-label-affine] [--allow-non-hu] [--skip-bad] [--orient anatomy] [--setup]
 
   --preset NAME     smoke (minutes), demo (default, a quarter of an hour on 2 cores), mini (real CT at
@@ -27,6 +27,8 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
   --jobs N          cases to prepare at once
   --test, --validation, --same-patient
                     volumes for these sets; volumes of one patient (data.prepare has the same flags)
+  --subset N,N,N    slices for training, validation and test; default the preset's
+  --by-slice        split by slice, not by patient, to measure how much of such a score is memory
   --ignore-label-affine, --allow-non-hu, --skip-bad, --orient anatomy
                     as data.prepare: take labels voxel for voxel, values that do not look like HU; go on without
                     cases that cannot be used; mirror volumes that lie otherwise than their header says
@@ -37,11 +39,12 @@ HELP
 fail() { echo "reproduce.sh: $1" >&2; exit 2; }
 
 preset=demo data="" external="" out="" seed=0 setup_only=false
-split_flags=() check_flags=() cohort_flags=() external_flags=() shared_flags=() split=""
+split_flags=() check_flags=() cohort_flags=() external_flags=() shared_flags=() split="" subset=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --help|-h) usage; exit 0 ;;
         --setup) setup_only=true; shift; continue ;;
+        --by-slice) split_flags+=("$1"); shift; continue ;;
         --ignore-label-affine|--allow-non-hu|--skip-bad) check_flags+=("$1"); shift; continue ;;
     esac
     [ $# -ge 2 ] && [ -n "$2" ] || fail "$1: needs a value, or is unknown"
@@ -54,6 +57,7 @@ while [ $# -gt 0 ]; do
         --cohort) cohort_flags+=("$1" "$2") ;;
         --external-cohort) external_flags+=(--cohort "$2") ;;
         --split) split=$2 ;;
+        --subset) subset=$2 ;;
         --shared-patients) shared_flags+=("$1" "$2") ;;
         --jobs|--orient) check_flags+=("$1" "$2") ;;
         --test|--validation|--same-patient) split_flags+=("$1" "$2") ;;
@@ -92,7 +96,7 @@ if $setup_only; then exit 0; fi
 python() { "$PWD/.venv/bin/python" "$@"; }
 field() { python -m training.presets "$preset" --field "$1"; }
 size=$(field size)
-subset=$(field subset)
+subset=${subset:-$(field subset)}
 cases=$(field phantom_cases)
 mkdir -p "$out" 2>/dev/null || fail "--out $out: cannot be made"
 

@@ -51,18 +51,18 @@ def test_summary_holds_every_row(out: Path) -> None:
     assert (summary["schema"], summary["preset"], summary["seed"]) == (1, "smoke", 0)
     assert summary["data"]["synthetic"] is True
     assert summary["data"]["cohort"] == "phantom"
-    assert [entry["status"] for entry in summary["systems"]] == ["ok"] * 4
+    assert [entry["status"] for entry in summary["systems"]] == ["ok"] * 6
     keys = ("cohort", "model", "loss", "target", "threshold_rule")
     found = {tuple(row[key] for key in keys) for row in summary["rows"]}
     cohorts, losses, targets = ("validation", "test", "external"), ("ce", "balanced"), ("liver", "tumor")
     rules = [("one_step", rule) for rule in ("argmax", "0.5", "roc", "iou")]
-    rules += [("sequential", rule) for rule in ("0.5", "roc", "iou")]
+    rules += [(model, rule) for model in ("sequential", "joint") for rule in ("0.5", "roc", "iou")]
     wanted = {
         (cohort, model, loss, target, rule)
         for cohort, loss, target, (model, rule) in itertools.product(cohorts, losses, targets, rules)
     }
     assert found == wanted
-    assert len(summary["rows"]) == len(wanted) == 84
+    assert len(summary["rows"]) == len(wanted) == 120
     for row in summary["rows"]:
         assert row["n_cases"] >= 2
         assert row["n_slices"] >= 24
@@ -101,32 +101,53 @@ def test_slices_counted_one_by_one_give_the_pooled_scores(out: Path) -> None:
         assert len(mine) == row["n_slices"]
         assert row["iou"] == pytest.approx(tp / (tp + fp + fn), rel=1e-4)
         checked += 1
-    assert checked == 16  # test and external, two models, two losses, two targets
+    assert checked == 24  # test and external, three models, two losses, two targets
 
 
-def test_the_lesions_hold_all_tumor_pixels(out: Path) -> None:
-    """lesions.csv counts components of masks, summary.json pixels of histograms."""
+def test_the_lesions_are_those_of_whole_cases(out: Path) -> None:
+    """lesions.csv counts components of label maps: the voxels of all labels of the test and external cases."""
     with (out / "lesions.csv").open(newline="") as file:
-        lesions = list(csv.DictReader(file))
+        lesions = [row for row in csv.DictReader(file) if row["kind"] == "lesion"]
+    with (out / "whole_cases.csv").open(newline="") as file:
+        volumes = [row for row in csv.DictReader(file) if row["target"] == "tumor"]
+    stores = {"test": out / "store", "external": out / "store-external"}
+    assert len(volumes) == 6 * len({(row["cohort"], row["case"]) for row in volumes})
+    for volume in volumes:
+        label = np.load(stores[volume["cohort"]] / "cases" / volume["case"] / "label.npy")
+        keys = ("cohort", "case", "model", "loss")
+        mine = [row for row in lesions if all(row[key] == volume[key] for key in keys)]
+        assert int(volume["n_slices"]) == len(label)
+        assert sum(int(row["voxels"]) for row in mine) == int((label == 2).sum())
+
+
+def test_postprocessing_is_shown_for_every_system(out: Path) -> None:
+    """Without any option the counts are those of the label map; the chosen options were not chosen on these cases."""
+    with (out / "postprocess.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     with (out / "slices.csv").open(newline="") as file:
-        slices = [row for row in csv.DictReader(file) if row["target"] == "tumor"]
-    keys = ("cohort", "model", "loss")
-    for system in {tuple(row[key] for key in keys) for row in slices}:
-        mine = [row for row in lesions if tuple(row[key] for key in keys) == system and row["kind"] == "lesion"]
-        pixels = [row for row in slices if tuple(row[key] for key in keys) == system]
-        assert sum(int(row["voxels"]) for row in mine) == sum(int(row["tp"]) + int(row["fn"]) for row in pixels)
+        slices = list(csv.DictReader(file))
+    options = {"none", "inside_liver", "largest_liver", "fill_holes", "min_lesion", "active_contour"}
+    for cohort in ("validation", "test", "external"):
+        mine = {row["option"] for row in rows if row["cohort"] == cohort}
+        assert mine == options | ({"chosen"} if cohort != "validation" else set())
+    for row in rows:
+        if row["option"] == "none" and row["target"] == "tumor" and row["cohort"] != "validation":
+            keys = ("cohort", "case", "model", "loss", "target")
+            counted = [one for one in slices if all(one[key] == row[key] for key in keys)]
+            assert int(row["tp"]) == sum(int(one["tp"]) for one in counted)
+            assert int(row["fp"]) == sum(int(one["fp"]) for one in counted)
 
 
 def test_scores_come_with_intervals_and_costs(out: Path) -> None:
     summary = json.loads((out / "summary.json").read_text())
     for row in summary["rows"]:
-        if row["n_patients"] >= 3:
+        if row["n_counted"] >= 5:
             assert 0 <= row["iou_low"] <= row["iou_high"] <= 1
         else:
             assert row["iou_low"] is None
     assert all(system["ms_per_slice"] > 0 for system in summary["systems"])
-    assert len(summary["comparisons"]) == 3 * 2 * 4  # cohorts, targets, pairs of systems
-    assert len(summary["lits"]) == 3 * 4 * 2  # cohorts, systems, modes
+    assert len(summary["comparisons"]) == 3 * 2 * (2 * 2 + 3 + 6)  # cohorts, targets, pairs of systems
+    assert len(summary["lits"]) == 2 * 6 * 2  # test and external, systems, modes
     assert all(len(row["figures"]) == 24 for row in summary["lits"])
 
 
@@ -193,8 +214,9 @@ def test_second_call_does_only_what_is_not_done(out: Path) -> None:
 
 def test_each_stage_has_its_own_command(out: Path, tmp_path: Path, run_module: Command) -> None:
     flags = ("--store", out / "store", "--preset", "smoke")
-    for stage in ("one_step", "liver", "tumor", "sweep"):
-        done = run_module(f"training.{stage}", "--run", out / "run", *flags)
+    for stage in ("one_step", "liver", "tumor", "sweep", "joint"):
+        start = ("--init", out / "run") if stage == "joint" else ()
+        done = run_module(f"training.{stage}", "--run", out / "run", *flags, *start)
         assert done.returncode == 0, done.stderr
         assert set(done.stdout.split("\n")) <= {
             f"{stage} ce: already done",
@@ -211,7 +233,7 @@ def test_each_stage_has_its_own_command(out: Path, tmp_path: Path, run_module: C
 def test_predict_segments_a_volume_of_the_cohort(out: Path, tmp_path: Path, run_module: Command) -> None:
     volume = out / "phantom" / "volume-3.nii.gz"
     labels = tmp_path / "labels.nii.gz"
-    for model in ("sequential", "one_step"):
+    for model in ("sequential", "one_step", "joint"):
         arguments = ("--run", out / "run", "--input", volume, "--output", labels, "--model", model)
         done = run_module("evaluation.predict", *arguments)
         assert done.returncode == 0, done.stderr

@@ -49,6 +49,8 @@ class Preset:
     joint_alpha: float = assumed(1.0, "2.1: the weights' values are not given")
     joint_beta: float = assumed(1.0, "2.1: the weights' values are not given")
     joint_mask: str = assumed("probability", "the hard mask has no gradient; or hard, straight_through")
+    joint_sweep_ratios: tuple[float, ...] = assumed((0.1, 0.316, 1.0, 3.16, 10.0), "beta / alpha, over two decades")
+    joint_sweep_epochs: tuple[int, int] = assumed((10, 50), "from the pair, from scratch")
     augment: bool = assumed(False, "the paper mentions none; True: data.augment")
     liver_window_hu: tuple[float, float] = assumed((-100.0, 400.0), "3.1: 'intensity values between' is cut off")
     tumor_window_hu: tuple[float, float] = assumed((0.0, 200.0), "2.3 windows pointwise; a liver window")
@@ -87,6 +89,8 @@ class Preset:
             "joint_alpha": self.joint_alpha >= 0,
             "joint_beta": self.joint_beta >= 0 and self.joint_alpha + self.joint_beta > 0,
             "joint_mask": self.joint_mask in ("probability", "hard", "straight_through"),
+            "joint_sweep_ratios": min(self.joint_sweep_ratios, default=0) > 0,
+            "joint_sweep_epochs": len(self.joint_sweep_epochs) == 2 and min(self.joint_sweep_epochs) > 0,
             "sweep_weights": self.sweep_weights > 1,
             "sweep_epochs": self.sweep_epochs > 0,
             "precision": self.precision in ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16"),
@@ -148,6 +152,9 @@ class Demo(Preset):
     tumor_epochs: tuple[int, int] = assumed((13, 2), "minutes on 2 CPU cores")
     joint_start: str = assumed("pair", "minutes on 2 CPU cores; README, Joint loss, compares both starts")
     joint_epochs: tuple[int, int] = assumed((3, 1), "minutes on 2 CPU cores")
+    joint_sweep_epochs: tuple[int, int] = assumed(
+        (3, 12), "12 of both networks are as many steps as the pair's 10 + 13"
+    )
     trial_epochs: int = assumed(2, "minutes on 2 CPU cores")
     sweep_weights: int = assumed(5, "minutes on 2 CPU cores")
     sweep_epochs: int = assumed(1, "minutes on 2 CPU cores")
@@ -208,6 +215,7 @@ class Smoke(Demo):
     liver_epochs: tuple[int, int] = assumed((4, 1), "seconds on 2 CPU cores")
     tumor_epochs: tuple[int, int] = assumed((5, 1), "seconds on 2 CPU cores")
     joint_epochs: tuple[int, int] = assumed((1, 1), "seconds on 2 CPU cores")
+    joint_sweep_epochs: tuple[int, int] = assumed((1, 1), "seconds on 2 CPU cores")
     trial_epochs: int = assumed(2, "seconds on 2 CPU cores")
     sweep_epochs: int = assumed(1, "seconds on 2 CPU cores")
     precision: str = assumed("float32", "as fast where the networks are so small")

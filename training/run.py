@@ -28,6 +28,10 @@ MADE_BEFORE = {"subset": "data.prepare --subset", "phantom_cases": "data.phantom
 """Fields of a preset that decide what the store holds; `reproduce.sh` reads them."""
 
 
+ANY_LENGTH = {"joint_sweep_ratios"}
+"""Fields of a preset that hold any number of values."""
+
+
 @dataclass(frozen=True)
 class Run:
     """An open run directory with the store it trains on."""
@@ -159,6 +163,8 @@ def changed(preset: Preset, changes: Sequence[str]) -> Preset:
         value = _value(text)
         old = getattr(preset, key)
         try:
+            if key in ANY_LENGTH and isinstance(value, tuple) and value:
+                old = (old[0],) * len(value)
             value = value if old is None else _like(value, old)
         except TypeError:
             raise InputError(f"--set {change}: {key} must be of the kind of {old!r}") from None

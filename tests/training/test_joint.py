@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,38 @@ def test_a_pair_of_another_split_is_refused(pair: Run, cohort: Path, run_module:
     run = open_joint(tmp_path / "run", Store.open(path))
     with pytest.raises(InputError, match=r"a pair of another split_sha256"):
         train_joint(run, "ce", Joint(1, 1, "probability", pair.path))
+
+
+def test_the_sweep_trains_every_point_and_is_scored(
+    pair: Run, store: Store, tmp_path: Path, run_module: Command
+) -> None:
+    """One ratio: three points with the control; a second call does nothing; the scores are counts by patient."""
+    changes = (*TINY, *JOINT, "joint_sweep_ratios=(0.5,)", "joint_sweep_epochs=(1,2)", "liver_epochs=(2,1)")
+    tiny = [part for change in changes for part in ("--set", change)]
+    flags = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", *tiny)
+    done = run_module("training.joint_sweep", *flags)
+    assert done.returncode == 0, done.stderr
+    names = {"sweep_pair_1_hard", "sweep_pair_0.5", "sweep_scratch_0.5"}
+    folders = {path.name: path for path in (tmp_path / "run" / "joint").iterdir()}
+    assert folders.keys() == names
+    records = {name: json.loads((path / "record.json").read_text()) for name, path in folders.items()}
+    for name, record in records.items():
+        assert record["alpha"] + record["beta"] == pytest.approx(2)
+        assert record["fit"]["epochs"] == (2 if "scratch" in name else 1)
+    assert records["sweep_pair_0.5"]["beta"] / records["sweep_pair_0.5"]["alpha"] == pytest.approx(0.5)
+    assert records["sweep_pair_1_hard"]["mask"] == "hard"
+    assert run_module("training.joint_sweep", *flags).stdout.count("already done") == 2 + 3
+    scored = run_module(
+        "evaluation.joint_sweep", "--run", tmp_path / "run", "--store", store.path, "--out", tmp_path / "out"
+    )
+    assert scored.returncode == 0, scored.stderr
+    sweep = json.loads((tmp_path / "out" / "joint_sweep.json").read_text())
+    assert [found["name"] for found in sweep["points"]] == ["sequential", *sorted(names)]
+    pixels = len(store.slices("test")) * store.size**2
+    for row in sweep["counts"]:
+        if row["cohort"] == "test":
+            assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == pixels
+    answered = run_module("evaluation.joint_answer", "--out", tmp_path, tmp_path / "out" / "joint_sweep.json")
+    assert answered.returncode == 0, answered.stderr
+    assert "joint from scratch, beta / alpha 0.5" in (tmp_path / "joint.md").read_text()
+    assert (tmp_path / "fig_joint.png").stat().st_size > 10_000

@@ -1,0 +1,236 @@
+"""Does joint training beat the sequential model? Table and figure of the sweep, over seeds (paper 2.1, 2.4).
+
+    python -m evaluation.joint_answer --out DIR SWEEP [SWEEP ...]
+    python -m evaluation.joint_answer --publish NAME SWEEP [SWEEP ...]
+
+Each SWEEP is a joint_sweep.json of `evaluation.joint_sweep`, one a seed. `--out` writes joint.md and fig_joint there;
+`--publish` copies the sweeps to evaluation/published/NAME, draws the figure beside them and rewrites the README's block
+of that name (without a SWEEP: from those that lie there). Scores are means over the seeds; intervals and tests are by
+patient, of the counts of all seeds together.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.command import InputError, Parser, run_command
+from data.files import read_json, write_json, write_text
+from evaluation.draw_joint import draw
+from evaluation.draw_style import save, style
+from evaluation.joint_sweep import title
+from evaluation.metrics import Counts, dice, iou
+from evaluation.names import TARGETS
+from evaluation.publish import PUBLISHED, ROOT, rewritten
+from evaluation.statistics import by_patient, compare, interval
+from evaluation.text import INTERVALS, markdown_table, patients, readable
+
+NEEDED = ("preset", "seed", "data", "rule", "points", "counts")
+SHOWN = ("test", "external")
+SAME = ("preset", "data", "rule")
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Write table and figure of the sweeps, or publish them."""
+    parser = Parser(prog="evaluation.joint_answer", description="Table and figure of the joint loss's sweep.")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for joint.md and fig_joint")
+    parser.add_argument("--publish", metavar="NAME", help="block of the README")
+    parser.add_argument("sweeps", type=Path, nargs="*", metavar="SWEEP", help="joint_sweep.json, one a seed")
+    flags = parser.parse_args()
+    if (flags.out is None) == (flags.publish is None):
+        raise InputError("--out or --publish: one of them is needed")
+    if flags.publish is not None:
+        publish(flags.publish, flags.sweeps)
+        return
+    sweeps = read_sweeps(flags.sweeps)
+    write_text(flags.out / "joint.md", f"# Joint loss\n\n{caption(sweeps)}\n\n{tables(sweeps)}")
+    with style():
+        save(draw(answers(sweeps), caption(sweeps)), flags.out / "fig_joint")
+    print(f"{flags.out / 'joint.md'}, fig_joint.png, fig_joint.pdf")
+
+
+def read_sweeps(paths: Sequence[Path]) -> list[Row]:
+    """Read sweeps that differ in nothing but the seed, by seed.
+
+    Raises:
+        InputError: none, damaged, of another preset or data, a seed twice, or other points.
+    """
+    if not paths:
+        raise InputError("SWEEP: at least one joint_sweep.json is needed")
+    sweeps = [read_json(path, NEEDED) for path in paths]
+    names = [point["name"] for point in sweeps[0]["points"]]
+    for path, sweep in zip(paths, sweeps, strict=True):
+        for key in SAME:
+            if sweep[key] != sweeps[0][key]:
+                raise InputError(f"{path}: {key} is not that of {paths[0]}; only the seed may differ")
+        if [point["name"] for point in sweep["points"]] != names:
+            raise InputError(f"{path}: other points than {paths[0]}")
+    seeds = [sweep["seed"] for sweep in sweeps]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"{paths[-1]}: a seed comes twice; sweeps of different seeds are needed")
+    return sorted(sweeps, key=lambda sweep: int(sweep["seed"]))
+
+
+def answers(sweeps: Sequence[Row]) -> list[Row]:
+    """Return a row for each cohort, target and point.
+
+    Returns:
+        {"cohort", "target", "name", "start", "ratio", "mask", "n_seeds", "iou" and "dice" (mean over the seeds),
+        "iou_by_seed", "iou_sd" (None for one seed), "low", "high", "n_patients", "n_counted" (IoU by patient),
+        "against" (difference in IoU from the sequential model with interval and test), "train_s", "peak_memory_mib"}.
+        A seed in which the point or the pair failed does not count; without any seed scores are None.
+    """
+    cohorts = [cohort for cohort in SHOWN if any(row["cohort"] == cohort for row in sweeps[0]["counts"])]
+    return [
+        answer(sweeps, cohort, target, point["name"])
+        for cohort in cohorts
+        for target in TARGETS
+        for point in sweeps[0]["points"]
+    ]
+
+
+def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
+    """Return one row of `answers`."""
+    point = point_of(sweeps[0], name)
+    ratio = point["beta"] / point["alpha"] if point["alpha"] else None
+    row: Row = {"cohort": cohort, "target": target, "name": name, "start": point["start"], "ratio": ratio}
+    row |= {"mask": point["mask"]}
+    for key in ("train_s", "peak_memory_mib"):
+        row[key] = statistics.fmean(point_of(sweep, name)[key] for sweep in sweeps)
+    scored = [(sweep, counts_of(sweep, cohort, target, name)) for sweep in sweeps]
+    scored = [(sweep, counts) for sweep, counts in scored if counts]
+    pooled = [sum(counts.values(), Counts()) for _, counts in scored]
+    ious = [iou(counts) for counts in pooled]
+    row |= {"n_seeds": len(ious), "iou_by_seed": ious, "iou": statistics.fmean(ious) if ious else None}
+    row |= {"dice": statistics.fmean(dice(counts) for counts in pooled) if ious else None}
+    row |= {"iou_sd": statistics.stdev(ious) if len(ious) > 1 else None, "against": None}
+    if not ious:
+        return row | dict.fromkeys(("low", "high", "n_patients", "n_counted"))
+    found = interval(together([counts for _, counts in scored]), iou)
+    row |= {"low": found.low, "high": found.high, "n_patients": found.n_patients, "n_counted": found.n_counted}
+    both = [(counts, counts_of(sweep, cohort, target, "sequential")) for sweep, counts in scored]
+    both = [(one, other) for one, other in both if other]
+    if both and name != "sequential":
+        row["against"] = compare(together([one for one, _ in both]), together([other for _, other in both]), iou)
+    return row
+
+
+def point_of(sweep: Row, name: str) -> Row:
+    """Return a point of a sweep by its name."""
+    found: Row = next(point for point in sweep["points"] if point["name"] == name)
+    return found
+
+
+def counts_of(sweep: Row, cohort: str, target: str, name: str) -> dict[str, Counts]:
+    """Return the counts of a point by patient; empty where it gave no result."""
+    wanted = (cohort, target, name)
+    return by_patient(row for row in sweep["counts"] if (row["cohort"], row["target"], row["point"]) == wanted)
+
+
+def together(seeds: Sequence[dict[str, Counts]]) -> dict[str, Counts]:
+    """Sum counts by patient over the seeds: the patients are what is drawn, not the seeds."""
+    return {patient: sum((counts[patient] for counts in seeds), Counts()) for patient in seeds[0]}
+
+
+def in_words(row: Row) -> str:
+    """Name a point for readers."""
+    if row["name"] in ("one_step", "sequential"):
+        return row["name"].replace("_", "-")
+    start = "from the pair" if row["start"] == "pair" else "from scratch"
+    control = ", hard mask (control)" if row["mask"] == "hard" else ""
+    return f"joint {start}, beta / alpha {row['ratio']:.3g}{control}"
+
+
+def caption(sweeps: Sequence[Row]) -> str:
+    """Return the lines above the table: data, seeds, rule, machine."""
+    first, data = sweeps[0], sweeps[0]["data"]
+    sets = ", ".join(f"{data[f'{name}_slices']} {name} slices of {data[f'{name}_cases']} cases" for name in SETS)
+    external = f"; external: {title(data['external'])}" if data["external"] else ""
+    machines = sorted(
+        {f"{p['environment']['cores']} cores of {p['environment']['processor']}" for p in first["points"]}
+    )
+    seeds = ", ".join(str(sweep["seed"]) for sweep in sweeps)
+    return (
+        f"Data: {title(data)}, {data['size']} px; {sets}{external}. Preset `{first['preset']}`, seed {seeds}; "
+        f"cross-entropy, threshold rule {first['rule']}, found on validation data; {' and '.join(machines)}."
+    )
+
+
+SETS = ("train", "validation", "test")
+
+
+def tables(sweeps: Sequence[Row]) -> str:
+    """Return a table per cohort: every point with its scores, its difference from sequential, its cost."""
+    rows = answers(sweeps)
+    headings = ["model", "liver IoU", "liver Dice", "tumor IoU", "95 % by patient", "tumor Dice"]
+    headings += ["tumor IoU - sequential", "liver IoU - sequential", "training (s)", "host memory (MiB)"]
+    text = ""
+    for cohort in dict.fromkeys(row["cohort"] for row in rows):
+        mine = {(row["target"], row["name"]): row for row in rows if row["cohort"] == cohort}
+        lines = []
+        for name in dict.fromkeys(row["name"] for row in rows):
+            liver, tumor = mine["liver", name], mine["tumor", name]
+            cells = [in_words(tumor), with_sd(liver), readable(liver["dice"]), with_sd(tumor), bounds(tumor)]
+            cells += [readable(tumor["dice"]), difference(tumor), difference(liver)]
+            lines.append([*cells, f"{tumor['train_s']:,.0f}", f"{tumor['peak_memory_mib']:,.0f}"])
+        text += f"\n{cohort.capitalize()}, {patients(mine['tumor', 'sequential']['n_patients'] or 0)}:\n\n"
+        text += markdown_table(headings, lines, left=1)
+    return text.lstrip() + (
+        f"\nMean ± SD over the seeds. Differences: pooled IoU less that of the sequential model, all seeds together, "
+        f"with interval and Wilcoxon p by patient. {INTERVALS} Training: of this point alone, so from the pair without "
+        "the pair's own time; for sequential both networks, without the trial of scalings.\n"
+    )
+
+
+def with_sd(row: Row) -> str:
+    """Return mean ± SD of the IoU."""
+    if row["iou"] is None:
+        return "no result"
+    return readable(row["iou"]) + (f" ± {row['iou_sd']:.3f}" if row["iou_sd"] is not None else "")
+
+
+def bounds(row: Row) -> str:
+    """Return the interval of the IoU by patient."""
+    if row["low"] is None:
+        return patients(row["n_counted"]) if row["n_counted"] is not None else ""
+    return f"{row['low']:.3f} to {row['high']:.3f}"
+
+
+def difference(row: Row) -> str:
+    """Return the difference from the sequential model with its interval and test."""
+    if row["against"] is None:
+        return ""
+    found = row["against"].difference
+    text = f"{found.value:+.3f}"
+    if found.low is not None:
+        text += f" ({found.low:+.3f} to {found.high:+.3f})"
+    return text + (f", p {row['against'].p_value:.2g}" if row["against"].p_value is not None else "")
+
+
+def publish(name: str, paths: Sequence[Path]) -> None:
+    """Copy the sweeps, draw their figure and rewrite the README's block of that name."""
+    folder, readme = PUBLISHED / name, ROOT / "README.md"
+    rewritten(readme.read_text(encoding="utf-8"), name, "")
+    for sweep in read_sweeps(paths) if paths else []:
+        write_json(folder / f"joint_sweep-seed{sweep['seed']}.json", sweep)
+    sweeps = read_sweeps(sorted(folder.glob("joint_sweep-seed*.json")))
+    with style():
+        save(draw(answers(sweeps), caption(sweeps)), folder / "fig_joint")
+    (folder / "fig_joint.pdf").unlink()
+    write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(name, sweeps)))
+    print(f"README.md: block {name} rewritten from {len(sweeps)} seeds")
+
+
+def block(name: str, sweeps: Sequence[Row]) -> str:
+    """Return the README's block of a name."""
+    picture = f"![IoU by beta / alpha, {title(sweeps[0]['data'])}](evaluation/published/{name}/fig_joint.png)"
+    parts = [f"<!-- results: {name} -->", caption(sweeps), tables(sweeps).rstrip(), picture]
+    return "\n\n".join(parts) + f"\n\n<!-- end of results: {name} -->"
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluation.joint_answer")

@@ -1,0 +1,113 @@
+"""Score the sweep of the joint loss: every ratio beta / alpha and start, beside the pair and one-step.
+
+    python -m evaluation.joint_sweep --run DIR --store DIR --out DIR [--external STORE]
+
+Threshold rule roc, found on validation data by training; cross-entropy. Writes OUT/joint_sweep.json: the points with
+their cost, and the counts of each by cohort, target and patient, from which `evaluation.joint_answer` makes table and
+figure of one or several seeds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data.backend import keras
+from data.command import InputError, Parser, run_command
+from data.files import read_json, write_json
+from evaluation.evaluate import Cohorts, open_cohorts
+from evaluation.metrics import Counts
+from evaluation.names import LOSSES, SYNTHETIC, TARGETS
+from evaluation.scoring import SLICE_RULE, counts_at, score_cohort
+from evaluation.systems import System, load_system, read_run
+
+CE = LOSSES[0]
+
+
+def main() -> None:
+    """Score what is trained of the sweep."""
+    parser = Parser(prog="evaluation.joint_sweep", description="Score the sweep of the joint loss.")
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run of training.joint_sweep")
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store the run was trained on")
+    parser.add_argument("--external", type=Path, metavar="STORE", help="store of another cohort (prepare --external)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where joint_sweep.json goes")
+    arguments = parser.parse_args()
+    cohorts = open_cohorts(arguments.run, arguments.store, arguments.external)
+    write_json(arguments.out / "joint_sweep.json", score_sweep(arguments.run, cohorts))
+    print(f"sweep: {arguments.out / 'joint_sweep.json'}")
+
+
+def score_sweep(run: Path, cohorts: Cohorts) -> dict[str, Any]:
+    """Return the content of joint_sweep.json.
+
+    Raises:
+        InputError: no point of the sweep is finished, or the pair is not.
+    """
+    folders = sorted(path.parent for path in run.glob("joint/sweep_*/record.json"))
+    if not folders:
+        raise InputError(f"{run}: no point of the sweep is finished (python -m training.joint_sweep)")
+    systems = [("sequential", "sequential", CE), *((folder.name, "joint", folder.name) for folder in folders)]
+    if (run / "one_step" / CE / "record.json").is_file():
+        systems.insert(0, ("one_step", "one_step", CE))
+    points, counts = [], []
+    for name, model, loss in systems:
+        keras.backend.clear_session()
+        system = load_system(run, model, loss)
+        points.append({"name": name, "why": system.failure, **described(run, model, loss)})
+        if not system.failure:
+            counts += count(system, name, cohorts)
+        print(f"{name}: {system.failure or 'scored'}")
+    content, store = read_run(run), cohorts["test"]
+    data: dict[str, Any] = {f"{name}_cases": len(store.cases_of(name)) for name in ("train", "validation", "test")}
+    data |= {f"{name}_slices": len(store.slices(name)) for name in ("train", "validation", "test")}
+    data |= {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size}
+    data |= {"split_sha256": store.split["sha256"], "split_by": store.split.get("by", "patient")}
+    external = cohorts.get("external")
+    data["external"] = external and {"cohort": external.cohort, "synthetic": external.synthetic}
+    head = {"schema": 1, "preset": content["preset"], "seed": content["seed"], "data": data, "rule": SLICE_RULE}
+    return {**head, "points": points, "counts": counts}
+
+
+def described(run: Path, model: str, loss: str) -> dict[str, Any]:
+    """Return how a system was trained and at what cost, from its records; sums over the networks of a pair."""
+    stages = {"sequential": ("liver", "tumor")}.get(model, (model,))
+    records = [read_json(run / stage / loss / "record.json", ("fit",)) for stage in stages]
+    fits = [record["fit"] for record in records]
+    settings = {key: records[0].get(key) for key in ("start", "alpha", "beta", "mask")}
+    return {
+        **settings,
+        "epochs": [fit["epochs"] for fit in fits],
+        "train_s": round(sum(fit["train_s"] for fit in fits), 1),
+        "peak_memory_mib": max(fit["peak_memory_mib"] for fit in fits),
+        "parameters": sum(fit["parameters"] for fit in fits),
+        "validation_iou": {
+            target: found["iou_at_roc"] for record in records for target, found in record["validation"].items()
+        },
+        "environment": {key: fits[0]["environment"][key] for key in ("git_commit", "processor", "cores")},
+    }
+
+
+def count(system: System, name: str, cohorts: Cohorts) -> list[dict[str, Any]]:
+    """Return the pixel counts of a system by cohort, target and patient at the threshold rule."""
+    rows = []
+    for cohort, store in cohorts.items():
+        cases = list(score_cohort(system, store, cohort))
+        for target in TARGETS:
+            patients: dict[str, Counts] = {}
+            for case in cases:
+                found = counts_at([case], target, SLICE_RULE, system.thresholds(target)[SLICE_RULE])
+                patient = store.patient(case.case)
+                patients[patient] = patients.get(patient, Counts()) + found
+            for patient, found in patients.items():
+                head = {"point": name, "cohort": cohort, "target": target, "patient": patient}
+                rows.append({**head, "tp": found.tp, "fp": found.fp, "fn": found.fn, "tn": found.tn})
+    return rows
+
+
+def title(data: dict[str, Any]) -> str:
+    """Name the data of a sweep for readers."""
+    return data["cohort"] + (f", {SYNTHETIC}" if data["synthetic"] else "")
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluation.joint_sweep")

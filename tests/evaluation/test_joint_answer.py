@@ -1,0 +1,118 @@
+"""Table and figure of the joint loss's sweep, from counts made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.command import InputError
+from data.files import write_json
+from evaluation.draw_joint import draw
+from evaluation.joint_answer import answer, answers, block, caption, read_sweeps, tables
+
+PATIENTS = [f"lits:volume-{n}" for n in range(6)]
+POINTS = {"sequential": None, "one_step": None, "sweep_pair_1_hard": 1.0, "sweep_pair_0.1": 0.1}
+POINTS["sweep_scratch_0.1"] = 0.1
+
+
+def point(name: str, ratio: float | None) -> dict[str, Any]:
+    alpha = None if ratio is None else 2 / (1 + ratio)
+    start = next((start for start in ("pair", "scratch") if start in name), None)
+    mask = "hard" if name.endswith("hard") else "probability"
+    settings = {"start": start, "alpha": alpha, "beta": None if alpha is None else 2 - alpha, "mask": start and mask}
+    cost = {"train_s": 100.0, "peak_memory_mib": 900.0, "environment": {"cores": 2, "processor": "EPYC"}}
+    return {"name": name, "why": "", **settings, **cost}
+
+
+def sweep(seed: int, tp: dict[str, int]) -> dict[str, Any]:
+    """Tumor: of 10 pixels of each patient `tp` are found and nothing else; liver: 90 of 100, by all."""
+    counts = []
+    for name in POINTS:
+        for patient in PATIENTS:
+            head = {"point": name, "cohort": "test", "patient": patient, "fp": 0, "tn": 1000}
+            found = tp.get(name, 5)
+            counts.append({**head, "target": "tumor", "tp": found, "fn": 10 - found})
+            counts.append({**head, "target": "liver", "tp": 90, "fn": 10})
+    sets = {f"{name}_{what}": 6 for name in ("train", "validation", "test") for what in ("cases", "slices")}
+    data = {"cohort": "phantom", "synthetic": True, "size": 64, "external": None, **sets}
+    points = [point(name, ratio) for name, ratio in POINTS.items()]
+    return {"preset": "demo", "seed": seed, "data": data, "rule": "roc", "points": points, "counts": counts}
+
+
+SWEEPS = [sweep(0, {"sweep_pair_0.1": 7, "sequential": 4}), sweep(1, {"sweep_pair_0.1": 9, "sequential": 6})]
+
+
+def test_scores_are_means_over_seeds_and_tests_are_by_patient() -> None:
+    row = answer(SWEEPS, "test", "tumor", "sweep_pair_0.1")
+    assert row["iou"] == pytest.approx(0.8)
+    assert row["iou_sd"] == pytest.approx(np.std([0.7, 0.9], ddof=1))
+    # Dice of 7 of 10 is 14 / 17, of 9 of 10 it is 18 / 19.
+    assert row["dice"] == pytest.approx((14 / 17 + 18 / 19) / 2)
+    assert (row["n_seeds"], row["n_patients"], row["start"]) == (2, 6, "pair")
+    assert row["ratio"] == pytest.approx(0.1)
+    # All patients alike: the interval is a point; 16 of 20 against 10 of 20.
+    assert (row["low"], row["high"]) == (pytest.approx(0.8), pytest.approx(0.8))
+    against = row["against"]
+    assert against.difference.value == pytest.approx(16 / 20 - 10 / 20)
+    assert (against.better, against.worse, against.difference.n_patients) == (6, 0, 6)
+    assert against.p_value == pytest.approx(2 / 2**6)
+    assert answer(SWEEPS, "test", "tumor", "sequential")["against"] is None
+
+
+def test_a_seed_that_failed_does_not_count() -> None:
+    failed = sweep(1, {})
+    failed["counts"] = [row for row in failed["counts"] if row["point"] != "sweep_scratch_0.1"]
+    row = answer([SWEEPS[0], failed], "test", "tumor", "sweep_scratch_0.1")
+    assert (row["n_seeds"], row["iou"], row["iou_sd"]) == (1, 0.5, None)
+    nothing = answer([failed], "test", "tumor", "sweep_scratch_0.1")
+    assert (nothing["n_seeds"], nothing["iou"], nothing["against"]) == (0, None, None)
+    assert "no result" in tables([failed])
+
+
+def test_the_table_says_what_was_measured() -> None:
+    text = tables(SWEEPS)
+    assert "Test, 6 patients:" in text
+    line = next(line for line in text.splitlines() if "joint from the pair, beta / alpha 0.1 " in line)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:3] == ["0.900 ± 0.000", "0.947"]
+    assert cells[3:6] == ["0.800 ± 0.141", "0.800 to 0.800", "0.885"]
+    assert cells[6] == "+0.300 (+0.300 to +0.300), p 0.031"
+    assert cells[7] == "+0.000 (+0.000 to +0.000)"
+    assert cells[8:] == ["100", "900"]
+    assert "hard mask (control)" in text
+    assert "phantom, SYNTHETIC PHANTOM, 64 px" in caption(SWEEPS)
+    assert "seed 0, 1" in caption(SWEEPS)
+    assert block("joint-demo", SWEEPS).startswith("<!-- results: joint-demo -->")
+
+
+def test_the_figure_draws_the_means() -> None:
+    figure = draw(answers(SWEEPS), caption(SWEEPS))
+    liver, tumor = figure.axes
+    drawn = {(line.get_marker(), *np.round(line.get_ydata(), 6)) for line in tumor.lines}
+    assert ("o", 0.8) in drawn, "from the pair"
+    assert ("^", 0.5) in drawn, "from scratch"
+    assert ("s", 0.5) in drawn, "control"
+    assert (".", 0.7, 0.9) in drawn, "each seed"
+    assert ("None", 0.5, 0.5) in drawn, "sequential, as a line"
+    assert len(liver.lines) == len(tumor.lines)
+    assert any("SYNTHETIC PHANTOM" in text.get_text() for text in figure.texts)
+
+
+def test_sweeps_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{seed}.json" for seed in range(2)]
+    for path, content in zip(paths, SWEEPS, strict=True):
+        write_json(path, content)
+    assert [found["seed"] for found in read_sweeps(paths[::-1])] == [0, 1]
+    with pytest.raises(InputError, match="a seed comes twice"):
+        read_sweeps([paths[0], paths[0]])
+    write_json(paths[1], {**SWEEPS[1], "preset": "mini"})
+    with pytest.raises(InputError, match=r"1\.json: preset is not that of .*0\.json; only the seed may differ"):
+        read_sweeps(paths)
+    write_json(paths[1], {**SWEEPS[1], "points": []})
+    with pytest.raises(InputError, match=r"1\.json: other points than"):
+        read_sweeps(paths)
+    with pytest.raises(InputError, match=r"at least one joint_sweep\.json"):
+        read_sweeps([])
