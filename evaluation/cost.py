@@ -7,9 +7,9 @@ from math import prod
 from typing import Any
 
 from evaluation.evidence import system
-from evaluation.names import LOSSES, MODELS, STAGES
+from evaluation.names import LOSSES, STAGES
 from evaluation.results import Results
-from evaluation.text import caption, markdown_table
+from evaluation.text import markdown_table, page
 
 CONVOLUTIONS = ("Conv2D", "Conv2DTranspose")
 
@@ -33,49 +33,87 @@ def gflops(network: Mapping[str, Any]) -> float:
     return total / 1e9
 
 
+def networks_of(results: Results, model: str) -> list[Mapping[str, Any] | None]:
+    """Return the records of a model's networks, None where one is not recorded; the joint model nests its two."""
+    known = results.training["architectures"]
+    found: list[Mapping[str, Any] | None] = []
+    for stage in STAGES[model]:
+        record = known.get(stage)
+        found += list(record["parts"].values()) if record and "parts" in record else [record]
+    return found
+
+
+def phases_of(results: Results, model: str, loss: str) -> list[Mapping[str, Any] | None]:
+    """Return the records of the phases that lead to a system, None where one is not recorded.
+
+    The balanced phase goes on from the weights of cross-entropy; a joint model that began as the sequential pair also
+    took the pair's cross-entropy phases.
+    """
+    known = {(phase["stage"], phase["phase"]): phase for phase in results.training["phases"]}
+    losses = LOSSES[: LOSSES.index(loss) + 1]
+    found = [known.get((stage, phase)) for stage in STAGES[model] for phase in losses]
+    if any(phase and phase.get("start") == "pair" for phase in found):
+        found += [known.get((stage, LOSSES[0])) for stage in STAGES["sequential"]]
+    return found
+
+
 def cost_rows(results: Results) -> list[dict[str, Any]]:
     """Return a row per system: what its networks have and took; None where a run has no record of it."""
-    networks = results.training["architectures"]
-    phases = {(phase["stage"], phase["phase"]): phase for phase in results.training["phases"]}
     scored = {(entry["model"], entry["loss"]): entry for entry in results.summary["systems"]}
     rows = []
-    for model in MODELS:
+    for model in results.models:
+        networks = networks_of(results, model)
+        known = [network for network in networks if network and "layers" in network]
+        complete = len(known) == len(networks)
         for loss in LOSSES:
-            parts = [networks.get(stage) for stage in STAGES[model]]
-            # the balanced phase goes on from the weights of the first
-            trained = [
-                phases.get((stage, phase)) for stage in STAGES[model] for phase in LOSSES[: LOSSES.index(loss) + 1]
-            ]
-            done = all(trained) and all(phase["train_s"] is not None for phase in trained if phase)
-            memory = [phase["peak_memory_mib"] for phase in trained if phase and phase["peak_memory_mib"] is not None]
+            phases = [phase for phase in phases_of(results, model, loss) if phase]
+            seconds = [phase["train_s"] for phase in phases if phase["train_s"] is not None]
+            timed = len(seconds) == len(phases_of(results, model, loss))
+            memory = [phase["peak_memory_mib"] for phase in phases if phase["peak_memory_mib"] is not None]
+            entry = scored.get((model, loss), {})
             rows.append(
                 {
                     "system": system(model, loss),
-                    "networks": len(parts),
-                    "parameters": sum(part["parameters"] for part in parts if part) if all(parts) else None,
-                    "gflops": sum(gflops(part) for part in parts if part) if all(parts) else None,
-                    "train_s": sum(phase["train_s"] for phase in trained if phase) if done else None,
-                    "ms_per_slice": scored.get((model, loss), {}).get("ms_per_slice"),
+                    "networks": 1 if model == "one_step" else 2,
+                    "parameters": sum(network["parameters"] for network in known) if complete else None,
+                    "gflops": sum(map(gflops, known)) if complete else None,
+                    "train_s": sum(seconds) if timed else None,
+                    "ms_per_slice": entry.get("ms_per_slice"),
                     "peak_memory_mib": max(memory, default=None),
+                    "predict_peak_memory_mib": entry.get("predict_peak_memory_mib"),
                 }
             )
     return rows
 
 
+FORMATS = {
+    "networks": "d",
+    "parameters": ",",
+    "gflops": ".2f",
+    "train_s": ",.0f",
+    "ms_per_slice": ".1f",
+    "peak_memory_mib": ",.0f",
+    "predict_peak_memory_mib": ",.0f",
+}
+
+
 def cost_markdown(results: Results) -> str:
     """Return the cost of every system as Markdown."""
-    formats = {"networks": "d", "parameters": ",", "gflops": ".2f", "train_s": ",.0f", "ms_per_slice": ".1f"}
-    formats["peak_memory_mib"] = ",.0f"
     lines = [
-        [row["system"], *("n/a" if row[key] is None else format(row[key], how) for key, how in formats.items())]
+        [row["system"], *("n/a" if row[key] is None else format(row[key], how) for key, how in FORMATS.items())]
         for row in cost_rows(results)
     ]
     size = results.summary["data"]["size"]
-    headings = ("system", "networks", "parameters", f"GFLOPs a slice of {size} px", "training (s)")
-    text = "# Cost\n\n" + "  \n".join(caption(results)) + "\n\n"
-    text += markdown_table([*headings, "prediction (ms a slice)", "peak memory of training (MiB)"], lines, left=1)
+    text = page(results, "Cost", "What each system has and took, on the machines that the record of the run names.")
+    headings = ["system", "networks", "parameters", f"GFLOPs a slice of {size} px", "training (s)"]
+    headings += ["prediction (ms a slice)", "peak memory of training (MiB)", "of prediction (MiB)"]
+    text += "\n" + markdown_table(headings, lines, left=1)
+    joint = ""
+    if "joint" in results.models:
+        joint = " the joint model both of its networks at once, with the pair's cross-entropy before where it began so;"
     return text + (
         "\nGFLOPs: convolutions, a multiplication with its addition as two. Training: both networks of the sequential "
-        "model, the balanced rows with the cross-entropy phase before them. Prediction: networks and scaling, mean "
-        "over the scored slices, on the machine of the evaluation. Peak memory: of the training up to that phase.\n"
+        f"model;{joint} the balanced rows with the cross-entropy phase before them. Prediction: networks and scaling, "
+        "mean over the slices of the test and external cases, on the machine of the evaluation. Peak memory: the "
+        "highest resident memory of the process in those phases, or in prediction. n/a: not recorded.\n"
     )

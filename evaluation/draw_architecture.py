@@ -15,7 +15,7 @@ from evaluation.draw_style import BLACK, GREY, LIVER, SMALL, TUMOR, WIDTH, foote
 from evaluation.draw_unet import Frame, arrow, draw_unet, legend_entries
 from evaluation.names import NAMES
 from evaluation.results import Results
-from evaluation.tables import readable_threshold
+from evaluation.training_table import readable_threshold
 
 SIDE = 1.0  # inches of an example image
 Point = tuple[float, float]

@@ -1,4 +1,4 @@
-"""Figures of scores: ROC curves, learning curves, the sweep of the class weight, bars of Table 1."""
+"""Figures of scores: learning curves, the sweep of the class weight, bars of Table 1."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
+from evaluation.draw_legend import label, systems_of
 from evaluation.draw_style import (
     BLACK,
     BLUE,
     GREEN,
     GREY,
-    LOSS_LINES,
-    MODEL_COLOURS,
     ORANGE,
     PURPLE,
     SKY,
@@ -27,17 +26,24 @@ from evaluation.draw_style import (
     footer,
     new_figure,
 )
-from evaluation.evidence import system
-from evaluation.names import LOSSES, MODELS
+from evaluation.names import LOSSES
 from evaluation.results import Results
-from evaluation.roc import LOWEST_DRAWN_FPR
-from evaluation.text import readable
+from evaluation.statistics import LEAST_PATIENTS
+from evaluation.text import patients
 
 BAR_COLOURS = {
     ("one_step", "ce"): "#F2B58A",
     ("one_step", "balanced"): VERMILLION,
     ("sequential", "ce"): "#9CCBE8",
     ("sequential", "balanced"): BLUE,
+    ("joint", "ce"): "#8FD3BD",
+    ("joint", "balanced"): GREEN,
+}
+STAGES = {
+    "one_step": "one-step network",
+    "liver": "liver network $L$",
+    "tumor": "tumor network $T$",
+    "joint": "joint: $L$ and $T$",
 }
 
 
@@ -46,113 +52,19 @@ def _numbers(values: Iterable[Any]) -> list[float]:
     return [math.nan if value is None else float(value) for value in values]
 
 
-def _label(results: Results, model: str, loss: str) -> str:
-    """Name a system in a legend, and say so where it gave no result."""
-    return system(model, loss) + (": no result" if (model, loss) in results.failures else "")
-
-
-def roc(results: Results) -> Figure | str:
-    """Draw the tumor's ROC curves: over all pixels and restricted to (0.01, 0.99) (the paper's Figure 3.4)."""
-    return roc_of(results, "tumor")
-
-
-def roc_liver(results: Results) -> Figure | str:
-    """Draw the liver's ROC curves, as `roc` does the tumor's."""
-    return roc_of(results, "liver")
-
-
-def roc_of(results: Results, target: str) -> Figure | str:
-    """Draw the ROC curves of a target, a column per cohort: above all pixels, below the restricted ones."""
-    curves = [curve for curve in results.curves if curve["target"] == target]
-    cohorts = [cohort for cohort in results.cohorts if any(curve["cohort"] == cohort for curve in curves)]
-    if not cohorts:
-        return f"no ROC curve of the {target} was recorded"
-    figure = new_figure(5.9)
-    grid = figure.subplots(2, len(cohorts), squeeze=False, sharey="row")
-    figure.subplots_adjust(left=0.075, right=0.975, top=0.94, bottom=0.245, hspace=0.38, wspace=0.13)
-    for column, cohort in enumerate(cohorts):
-        mine = [curve for curve in curves if curve["cohort"] == cohort]
-        mine.sort(key=lambda curve: (MODELS.index(curve["model"]), LOSSES.index(curve["loss"])))
-        _roc_panel(grid[0][column], mine, "full")
-        _roc_panel(grid[1][column], mine, "restricted")
-        grid[0][column].set_title(f"{cohort}, all pixels")
-        grid[1][column].set_title(f"{cohort}, pixels in (0.01, 0.99)")
-    for row in grid:
-        row[0].set_ylabel(f"true positive rate ({target})")
-    entries: list[Any] = [
-        Line2D([], [], color=MODEL_COLOURS[model], linestyle=LOSS_LINES[loss], label=_label(results, model, loss))
-        for model in MODELS
-        for loss in LOSSES
-    ]
-    dot: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 4.5, "markerfacecolor": "white"}
-    entries.append(Line2D([], [], color=BLACK, label="threshold chosen on validation data (rule roc)", **dot))
-    entries.append(Line2D([], [], color=GREY, linewidth=0.7, linestyle=":", label="chance"))
-    figure.legend(handles=entries, loc="lower center", ncols=3, bbox_to_anchor=(0.5, 0.098))
-    note = (
-        f"Above: all pixels, false positive rate on a logarithmic axis. Below: only pixels whose {target} probability "
-        "lies in (0.01, 0.99);\nthe area under these curves is rAUC. A threshold outside that range has no place below."
-    )
-    footer(figure, results, note, cohorts)
-    return figure
-
-
-def _roc_panel(axes: Axes, curves: Sequence[dict[str, Any]], which: str) -> None:
-    """Draw one cohort's curves, "full" or "restricted", with the chosen threshold and the area of each."""
-    full = which == "full"
-    chance = [10**exponent for exponent in _steps(math.log10(LOWEST_DRAWN_FPR), 0, 60)] if full else [0.0, 1.0]
-    axes.plot(chance, chance, color=GREY, linewidth=0.7, linestyle=":")
-    handles = []
-    for curve in curves:
-        colour, line = MODEL_COLOURS[curve["model"]], LOSS_LINES[curve["loss"]]
-        area = curve["auc" if full else "rauc"]
-        handles.append(Line2D([], [], color=colour, linestyle=line, label=readable(area)))
-        if curve[which] is None:
-            continue
-        xs, ys = (
-            _visible(curve[which]["fpr"], curve[which]["tpr"]) if full else (curve[which]["fpr"], curve[which]["tpr"])
-        )
-        axes.plot(xs, ys, color=colour, linestyle=line)
-        point = curve["points"].get("roc") or {}
-        prefix = "" if full else "restricted_"
-        x, y = point.get(f"{prefix}fpr"), point.get(f"{prefix}tpr")
-        if x is not None and y is not None:
-            x = max(x, LOWEST_DRAWN_FPR) if full else x
-            axes.plot([x], [y], "o", color=colour, markersize=4.5, markerfacecolor="white", zorder=4, clip_on=False)
-    if full:
-        axes.set_xscale("log")
-        axes.set_xticks([1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1], minor=False)
-        axes.tick_params(axis="x", which="minor", length=0)
-    axes.set(xlim=(LOWEST_DRAWN_FPR if full else 0, 1), ylim=(0, 1.01), xlabel="false positive rate")
-    title = "AUC" if full else "rAUC"
-    # On the logarithmic axis few curves reach the upper left; where one does, it is drawn over the box.
-    place = "upper left" if full else "lower right"
-    box = axes.legend(handles=handles, title=title, loc=place, title_fontsize=SMALL, labelspacing=0.25)
-    box.set_zorder(1)
-
-
-def _steps(low: float, high: float, count: int) -> list[float]:
-    return [low + (high - low) * index / (count - 1) for index in range(count)]
-
-
-def _visible(xs: Sequence[float], ys: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Return a curve for a logarithmic axis: what lies left of it is drawn on its border, as a vertical line."""
-    return [max(x, LOWEST_DRAWN_FPR) for x in xs], list(ys)
-
-
 def learning_curves(results: Results) -> Figure | str:
     """Draw loss and validation IoU by epoch of every network, cross-entropy first, then the balanced phase."""
     phases = {(phase["stage"], phase["phase"]): phase for phase in results.training["phases"] if phase["rows"]}
-    stages = [stage for stage in ("one_step", "liver", "tumor") if any(key[0] == stage for key in phases)]
+    stages = [stage for stage in STAGES if any(key[0] == stage for key in phases)]
     if not stages:
         return "no epoch was recorded"
     figure = new_figure(4.9)
     grid = figure.subplots(2, len(stages), squeeze=False, sharex="col", sharey="row")
     figure.subplots_adjust(left=0.075, right=0.99, top=0.93, bottom=0.275, hspace=0.12, wspace=0.08)
-    titles = {"one_step": "one-step network", "liver": "liver network $L$", "tumor": "tumor network $T$"}
     for column, stage in enumerate(stages):
         mine = [phases[stage, loss] for loss in LOSSES if (stage, loss) in phases]
         _learning_column(grid[0][column], grid[1][column], mine)
-        grid[0][column].set_title(titles[stage])
+        grid[0][column].set_title(STAGES[stage])
         grid[1][column].set_xlabel("epoch")
     grid[0][0].set_ylabel("loss")
     grid[0][0].set_yscale("log")
@@ -235,12 +147,12 @@ def class_weight(results: Results) -> Figure | str:
         [(text, [p["thresholds"].get(key) for p in fine], colour, line) for text, key, colour, line in rules],
     )
     figure.legend(*panels[1].get_legend_handles_labels(), loc="lower center", ncols=3, bbox_to_anchor=(0.5, 0.125))
-    for axes, title, label in zip(panels, "abc", ("rAUC", "tumor IoU", "threshold $s_2$"), strict=True):
+    for axes, title, what in zip(panels, "abc", ("rAUC", "tumor IoU", "threshold $s_2$"), strict=True):
         axes.set_title(f"({title})", loc="left")
-        axes.set(ylabel=label, xlabel="class weight, tumor to rest")
+        axes.set(ylabel=what, xlabel="class weight, tumor to rest")
         _mark_failed(axes, failed)
         axes.set_xscale("log")
-    panels[2].set_ylim(0, 1.04)
+    panels[2].set_ylim(-0.05, 1.05)
     best = max((p for p in fine if p["rauc"] is not None), key=lambda p: p["rauc"], default=None)
     if best:
         panels[0].plot([best["ratio"]], [best["rauc"]], "o", color=BLUE, markersize=9, markerfacecolor="none")
@@ -263,41 +175,55 @@ def _mark_failed(axes: Axes, ratios: Sequence[float]) -> None:
 
 
 def table1_bars(results: Results) -> Figure | str:
-    """Draw the tumor and liver IoU of Table 1 at the ROC threshold, by cohort, model and loss."""
-    scores = {
-        (row["target"], row["cohort"], row["model"], row["loss"]): row["iou"]
+    """Draw the tumor and liver IoU of Table 1 at the ROC threshold with its interval, by cohort, model and loss."""
+    rows = {
+        (row["target"], row["cohort"], row["model"], row["loss"]): row
         for row in results.rows
         if row["threshold_rule"] == "roc"
     }
-    if not scores:
+    if not rows:
         return "no score at the ROC threshold was recorded"
-    figure = new_figure(3.5)
+    figure = new_figure(4.3)
     panels = figure.subplots(1, 2, sharey=True)
-    figure.subplots_adjust(left=0.07, right=0.99, top=0.91, bottom=0.325, wspace=0.06)
+    figure.subplots_adjust(left=0.07, right=0.99, top=0.93, bottom=0.415, wspace=0.06)
+    systems = systems_of(results)
+    step = 0.84 / len(systems)
     for axes, target in zip(panels, ("liver", "tumor"), strict=True):
         for group, cohort in enumerate(results.cohorts):
-            for index, (model, loss) in enumerate(BAR_COLOURS):
-                value = scores.get((target, cohort, model, loss))
-                _bar(axes, group + (index - 1.5) * 0.21, value, BAR_COLOURS[model, loss])
+            for index, one in enumerate(systems):
+                x = group + (index - (len(systems) - 1) / 2) * step
+                _bar(axes, x, 0.9 * step, rows.get((target, cohort, *one)), BAR_COLOURS[one])
         axes.set_xticks(range(len(results.cohorts)), [_group(results, cohort) for cohort in results.cohorts])
         axes.tick_params(axis="x", length=0)
-        axes.set(title=target, ylim=(0, 1.12), xlim=(-0.55, len(results.cohorts) - 0.45))
+        axes.set(title=target, ylim=(0, 1.24), xlim=(-0.55, len(results.cohorts) - 0.45))
         axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+        axes.spines["left"].set_bounds(0, 1)
     panels[0].set_ylabel("IoU")
-    entries = [Patch(facecolor=colour, label=_label(results, *name)) for name, colour in BAR_COLOURS.items()]
-    figure.legend(handles=entries, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.115))
-    footer(figure, results, "Pooled over all pixels of a cohort; threshold chosen on validation data (rule roc).")
+    handles = [Patch(facecolor=BAR_COLOURS[one], label=label(results, *one)) for one in systems]
+    figure.legend(handles=handles, loc="lower center", ncols=len(results.models), bbox_to_anchor=(0.5, 0.125))
+    note = (
+        "Pooled over all pixels of a cohort; threshold chosen on validation data (rule roc). Whiskers: nominal 95 % "
+        f"interval by patient;\nfewer than {LEAST_PATIENTS} patients with the target give none."
+    )
+    footer(figure, results, note)
     return figure
 
 
 def _group(results: Results, cohort: str) -> str:
     slices, cases = results.sample(cohort)
-    return f"{cohort}\n{slices} slices, {cases} cases"
+    found = {int(row["n_patients"]) for row in results.rows if row["cohort"] == cohort and "n_patients" in row}
+    words = [cohort, f"{slices} slices", f"{cases} case{'' if cases == 1 else 's'}"]
+    return "\n".join([*words, *map(patients, found)])
 
 
-def _bar(axes: Axes, x: float, value: float | None, colour: str) -> None:
-    if value is None:
+def _bar(axes: Axes, x: float, width: float, row: dict[str, Any] | None, colour: str) -> None:
+    if row is None:
         axes.text(x, 0.02, "no result", rotation=90, ha="center", va="bottom", fontsize=SMALL, color=GREY)
         return
-    axes.bar([x], [value], width=0.19, color=colour)
-    axes.text(x, value + 0.012, f"{value:.2f}", ha="center", va="bottom", fontsize=SMALL)
+    value, top = row["iou"], row["iou"]
+    axes.bar([x], [value], width=width, color=colour)
+    if row.get("iou_low") is not None:
+        # A percentile interval need not hold the value.
+        top = max(value, row["iou_high"])
+        axes.plot([x, x], [row["iou_low"], row["iou_high"]], color=BLACK, linewidth=0.9, solid_capstyle="butt")
+    axes.text(x, top + 0.02, f"{value:.2f}", rotation=90, ha="center", va="bottom", fontsize=SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from data.files import read_json
-from evaluation.draw_style import GREEN, LIVER, SMALL, TUMOR, footer, new_figure
-from evaluation.names import MODELS, NAMES
+from evaluation.draw_style import GREEN, LIVER, SMALL, TUMOR, WIDTH, footer, new_figure
+from evaluation.names import NAMES
 from evaluation.results import Results
 from evaluation.text import readable
 
 NO_EXAMPLES = "no examples.json and examples.npz in this run"
-ARRAYS = ("hu", "label", *MODELS)
 INPUTS = ("input_liver", "input_mask", "input_tumor")
 REFERENCE, DASHES = GREEN, (0, (2, 1))
 KINDS = ("best", "median", "worst")
@@ -78,7 +78,8 @@ def read_examples(results: Results) -> Examples | None:
     about = {"liver_window_hu": results.training["settings"]["liver_window_hu"], **read_json(out / "examples.json")}
     with np.load(out / "examples.npz") as file:
         arrays = {name: file[name] for name in file}
-    if any(name not in arrays or len(arrays[name]) != len(about["examples"]) for name in ARRAYS):
+    needed = ("hu", "label", *results.models)
+    if any(name not in arrays or len(arrays[name]) != len(about["examples"]) for name in needed):
         return None
     return Examples(about, arrays)
 
@@ -193,14 +194,15 @@ def _overlay(axes: Axes, image: np.ndarray, label: np.ndarray | None, why: str =
 
 
 def overlays(results: Results) -> Figure | str:
-    """Draw image, reference and both results for the best, the median and the worst slice by tumor IoU."""
+    """Draw image, reference and every model's result for the best, the median and the worst slice by tumor IoU."""
     examples = read_examples(results)
     if examples is None:
         return NO_EXAMPLES
     chosen = [index for index in map(examples.index, KINDS) if index is not None]
     if not chosen:
         return "no best, median or worst slice was recorded"
-    side, left, top, low = 1.68, 0.3, 0.27, 0.82
+    gap, left, top, low, columns = 0.05, 0.3, 0.27, 0.97, 2 + len(results.models)
+    side = min(1.68, (WIDTH - left - 0.03) / columns - gap)
     height = low + top + len(chosen) * (side + 0.22) - 0.22
     figure = new_figure(height)
     for line, index in enumerate(chosen):
@@ -208,39 +210,45 @@ def overlays(results: Results) -> Figure | str:
         y = height - top - side - line * (side + 0.22)
         figure.text(0.012, (y + side / 2) / height, about["kind"], rotation=90, va="center", ha="left")
         panels = []
-        for column in range(4):
-            box = ((left + column * (side + 0.05)) / 7.2, y / height, side / 7.2, side / height)
+        for column in range(columns):
+            box = ((left + column * (side + gap)) / WIDTH, y / height, side / WIDTH, side / height)
             panels.append(figure.add_axes(box))
             bare(panels[-1])
-        _draw_line(panels, examples, index)
+        _draw_line(panels, examples, index, results.models)
     entries = [
         Line2D([], [], color=LIVER, label="liver, outline"),
         Patch(facecolor=to_rgba(TUMOR, 0.4), edgecolor=TUMOR, label="tumor"),
         Line2D([], [], color=REFERENCE, linewidth=1, linestyle=DASHES, label="tumor in the reference"),
         Line2D([], [], color="#888888", linestyle=":", label="part enlarged at the right"),
     ]
-    figure.legend(handles=entries, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.44 / height))
+    figure.legend(handles=entries, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0.58 / height))
     loss, rule = NAMES[examples.about["loss"]], examples.about["rule"]
-    note = f"IoU: of the tumor in the slice. Loss: {loss}; threshold rule: {rule}; shown in the {examples.liver_scale}."
-    footer(figure, results, note + " R, L: the patient's right and left.", ["test"])
+    # examples.json does not say who ranked; only the sequential model goes before the one-step model.
+    ranked = "sequential" if examples.has("sequential", chosen[0]) else "one-step"
+    note = (
+        f"Best, median and worst by the tumor IoU of the {ranked} model, among the test slices with tumor. IoU: of the "
+        f"tumor in the slice.\nLoss: {loss}; threshold rule: {rule}; shown in the {examples.liver_scale}. R, L: the "
+        "patient's right and left."
+    )
+    footer(figure, results, note, ["test"])
     return figure
 
 
-def _draw_line(panels: list[Axes], examples: Examples, index: int) -> None:
+def _draw_line(panels: list[Axes], examples: Examples, index: int, models: Sequence[str]) -> None:
     """Draw one slice: whole, then enlarged with the reference and each result."""
     about, arrays = examples.about["examples"][index], examples.arrays
     image = windowed(arrays["hu"][index], examples.about["liver_window_hu"])
-    present = [model for model in MODELS if examples.has(model, index)]
+    present = [model for model in models if examples.has(model, index)]
     rows, columns = _crop([arrays[name][index] for name in ("label", *present)])
     zoom = image[rows, columns]
     _whole(panels[0], image, rows, columns)
     _overlay(panels[1], zoom, arrays["label"][index][rows, columns])
     titles = [f"case {about['case']}, slice {about['row']}", "reference"]
-    for model, axes in zip(MODELS, panels[2:], strict=True):
+    for model, axes in zip(models, panels[2:], strict=True):
         here = model in present
         _overlay(axes, zoom, arrays[model][index][rows, columns] if here else None, "no result")
         if here:
             outline(axes, arrays["label"][index][rows, columns] == 2, REFERENCE, linewidths=1.2, linestyles=[DASHES])
         titles.append(f"{NAMES[model]}: IoU {readable(about['tumor_iou'][model])}" if here else NAMES[model])
     for axes, title in zip(panels, titles, strict=True):
-        axes.set_title(title, pad=3, fontsize=9)
+        axes.set_title(title, pad=3, fontsize=8.5 if len(models) > 2 else 9)

@@ -23,8 +23,10 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY, LIGHT = "#666666", "#D9D9D9"
 
-MODEL_COLOURS = {"one_step": VERMILLION, "sequential": BLUE}
+MODEL_COLOURS = {"one_step": VERMILLION, "sequential": BLUE, "joint": GREEN}
 LOSS_LINES = {"ce": (0, (4, 1.5)), "balanced": "-"}
+MARKERS = {"ce": "o", "balanced": "s"}
+LINE = 0.14  # inches from a line of a note to the next
 LIVER, TUMOR = SKY, ORANGE
 
 STYLE = {
@@ -65,6 +67,11 @@ def new_figure(height: float, width: float = WIDTH, **settings: Any) -> Figure:
     figure = Figure(figsize=(width, height), **settings)
     FigureCanvasAgg(figure)
     return figure
+
+
+def note_top(note: str) -> float:
+    """Return the height in inches at which `footer` with that note ends."""
+    return 0.27 + LINE * (note.count("\n") + 1 if note else 0)
 
 
 def footer(figure: Figure, results: Results, note: str = "", cohorts: list[str] | None = None) -> None:

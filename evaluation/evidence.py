@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.names import COHORTS, MODELS, NAMES
+from evaluation.metrics import Counts
+from evaluation.names import COHORTS, NAMES, PAPER_MODELS
+from evaluation.statistics import Score, as_row, by_patient, compare, interval
 
 FEW_CASES = 10
 BLIND_MARGIN = 1.1  # a tumor IoU up to this times that of marking the whole liver comes from seeing nothing
@@ -57,6 +59,41 @@ class Evidence:
                 total = {name: count + int(case[name]) for name, count in total.items()}
         return total
 
+    def patients(self, cohort: str, model: str, loss: str, target: str, rule: str = "roc") -> dict[str, Counts]:
+        """Return the counts of each patient of a cohort; {} where there is none."""
+        key = (cohort, model, loss, target, rule)
+        names = ("cohort", "model", "loss", "target", "threshold_rule")
+        return by_patient(case for case in self.cases if key == tuple(case[name] for name in names))
+
+    def spread(self, score: Score, cohort: str, system: tuple[str, str], target: str, of_reference: bool = True) -> str:
+        """Return the interval by patient of a score, rule roc: ` (0.941 to 0.987)`; "" where there is none.
+
+        Args:
+            score, of_reference: as for `evaluation.statistics.interval`.
+            cohort, target: of the score.
+            system: (model, loss).
+        """
+        found = self.patients(cohort, *system, target)
+        scored = interval(found, score, of_reference=of_reference) if found else None
+        return "" if scored is None or scored.low is None else f" ({scored.low:.3f} to {scored.high:.3f})"
+
+    def difference(
+        self, score: Score, cohort: str, target: str, sides: Sequence[tuple[str, str]], pixels: bool = False
+    ) -> str:
+        """Say how sure a difference between two systems is, rule roc: `, 95 % interval ...`; "" where one is missing.
+
+        Args:
+            score: of the counts of all patients together.
+            cohort, target: of the scores.
+            sides: first and second (model, loss); the difference is first less second.
+            pixels: the score is a number of pixels, of all patients, and not a share of the reference.
+        """
+        first, second = (self.patients(cohort, *side, target) for side in sides)
+        if not first or first.keys() != second.keys():
+            return ""
+        compared = compare(first, second, score, of_reference=not pixels)
+        return f", {in_words(as_row(compared), '+,.0f' if pixels else '+.3f')}"
+
     def absent(self, model: str, loss: str) -> str:
         """Say why a score of that system is missing."""
         why = self.failures.get((model, loss))
@@ -67,7 +104,7 @@ class Evidence:
         blind = self.blind_tumor_iou.get(cohort)
         if blind is None:
             return ""
-        sides = {model: self.value("iou", cohort, model, "balanced", "tumor") for model in MODELS}
+        sides = {model: self.value("iou", cohort, model, "balanced", "tumor") for model in PAPER_MODELS}
         below = [NAMES[model] for model, side in sides.items() if side is not None and side <= blind]
         text = f"; marking the whole liver as tumor would give IoU {number(blind)}"
         return text + (f", {' and '.join(below)} is not above that" if below else "")
@@ -80,16 +117,19 @@ class Evidence:
             return None, text
         return outcome, text
 
-    def sureness(self, cohort: str, target: str, first: tuple[str, str], second: tuple[str, str]) -> str:
+    def sureness(
+        self, cohort: str, target: str, first: tuple[str, str], second: tuple[str, str], rule: str = "roc"
+    ) -> str:
         """Say how sure the difference in IoU of two systems is: interval and test by patient ("": not compared).
 
         Args:
             cohort, target: of the scores.
             first, second: (model, loss); the difference is first less second.
+            rule: the threshold rule of the second; that of the first is roc.
         """
         for found in self.comparisons:
-            systems = tuple(found["first"]), tuple(found["second"])
-            if (found["cohort"], found["target"], *systems) == (cohort, target, first, second):
+            compared = tuple(found["first"]), tuple(found["second"]), found.get("second_rule", "roc")
+            if (found["cohort"], found["target"], *compared) == (cohort, target, first, second, rule):
                 return f", {in_words(found)}"
         return ""
 
@@ -107,14 +147,18 @@ def system(model: str, loss: str) -> str:
     return f"{NAMES[model]}, {NAMES[loss]}"
 
 
-def in_words(compared: Row) -> str:
-    """Return the interval and the test of a comparison by patient in words."""
+def in_words(compared: Row, form: str = "+.3f") -> str:
+    """Return the interval and the test of a comparison by patient in words, bounds in that format."""
+    n = compared["n_patients"]
+    counted = compared.get("n_counted", n)
+    sample = f"n = {n}" if counted == n else f"n = {counted} of {n} patients with it in the reference"
     if compared["low"] is None:
-        return f"{compared['n_patients']} patients: no interval"
-    words = f"95 % interval by patient {compared['low']:+.3f} to {compared['high']:+.3f}"
+        return f"no interval by patient, {sample}"
+    words = f"95 % interval by patient {compared['low']:{form}} to {compared['high']:{form}}"
     if compared["p_value"] is not None:
         words += f", Wilcoxon p = {compared['p_value']:.2g}"
-    return f"{words}, n = {compared['n_patients']}"
+        words += f" (least possible {compared['least_p']:.2g})" if compared.get("least_p", 0) > 0.05 else ""
+    return f"{words}, {sample}"
 
 
 def number(value: float) -> str:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from data.command import Parser, run_command
 from evaluation.draw_architecture import one_step_workflow, sequential_architecture
 from evaluation.draw_cases import dice_by_case, lesion_recall, reliability
-from evaluation.draw_scores import class_weight, learning_curves, roc, roc_liver, table1_bars
+from evaluation.draw_roc import roc, roc_liver
+from evaluation.draw_scores import class_weight, learning_curves, table1_bars
 from evaluation.draw_slices import network_inputs, overlays
 from evaluation.draw_style import save, style
 from evaluation.results import Results, read_results

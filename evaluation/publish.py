@@ -1,11 +1,12 @@
 """Put recorded results into the README: nothing in its results tables is typed.
 
-    python -m evaluation.publish --name NAME OUT [OUT ...]
+    python -m evaluation.publish --name NAME [OUT ...]
 
 Copies summary.json, training.json and the verdicts on the claims of the folders OUT (one per seed) to
 evaluation/published/NAME/, with the split (a list for `data.prepare --split`), and rewrites the block of that name in
-README.md from these copies. A test rewrites every block and finds it unchanged. Of a wholly synthetic run some figures
-are copied, too; a picture made from a patient's slices never is.
+README.md and evaluation/published/NAME/claims.md from these copies; without OUT it does only that. A test writes both
+again and finds them unchanged. Of a wholly synthetic run some figures are copied, too; a picture made from a patient's
+slices never is.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from typing import Any
 
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
-from evaluation.claims import judge
+from evaluation.claims import HOLDS, UNTESTED, judge
 from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, origin
 from evaluation.results import Results, notes_lines, read_results
 from evaluation.spread import check_comparable
-from evaluation.tables import blind_line, scaling_line
-from evaluation.text import HOW_SCORED, markdown_table, readable
+from evaluation.tables import blind_line
+from evaluation.text import COVERAGE, FEW, HOW_SCORED, interval_of, markdown_table, patients, readable
+from evaluation.training_table import scaling_line
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(__file__).resolve().parent / "published"
@@ -31,6 +33,9 @@ SHOWN = ("test", "external")
 AT_ROC = ("dice", "pixel_accuracy", "rand_index", "auc", "rauc")
 
 KINDS = ("summary", "claims", "training")
+CLAIMS = "claims.md"
+PLACES = (*COHORTS, "training")
+"""Where a claim gets a verdict."""
 FIGURES = ("fig_sequential_architecture", "fig_overlays", "fig_roc", "fig_class_weight")
 
 Record = dict[str, Any]
@@ -48,7 +53,7 @@ def read_published(folder: Path) -> list[Record]:
 def block(name: str, records: Sequence[Record]) -> str:
     """Return the README's block of a name: what was run, the scores, the verdicts on the claims."""
     lines = [f"<!-- results: {name} -->", "", caption(records), *failures(records), "", score_table(records), ""]
-    lines.append(claims_table(records))
+    lines.append(claims_table(name, records))
     return "\n".join([*lines, f"<!-- end of results: {name} -->"])
 
 
@@ -65,46 +70,56 @@ def failures(records: Sequence[Record]) -> list[str]:
 
 
 def caption(records: Sequence[Record]) -> str:
-    """Return the sentences above the table: data, seeds, time, machine, commit."""
+    """Return the sentences above the table: data, seeds, time, machine, commit, and how its cells are scored."""
+    how = f"{HOW_SCORED} {'Cells are mean ± SD over the seeds. ' if len(records) > 1 else ''}"
+    how += f"Intervals by patient: {COVERAGE}. {FEW}" if with_intervals(records) else ""
+    scalings = " ".join(
+        f"Seed {record['summary']['seed']}: {scaling_line(record['training']['scaling'])}"
+        for record in records
+        if record["training"]["scaling"]
+    )
+    return f"{described(records)} {how.strip()}\n\n{blind_line(records[0]['summary']['data'], SHOWN)}{scalings}"
+
+
+def described(records: Sequence[Record]) -> str:
+    """Return the sentences that say which runs these are: data, seeds, time, machine, commit."""
     summary = records[0]["summary"]
     data = summary["data"]
     sets = [
-        f"{data[f'{name}_slices']} {name} slices of {data[f'{name}_cases']} cases" for name in ("train", *COHORTS[:2])
+        f"{data[f'{name}_slices']} {name} slices of {_cases(data[f'{name}_cases'])}" for name in ("train", *COHORTS[:2])
     ]
     external = data["external"]
     if external:
-        sets.append(f"{external['slices']} external slices of {external['cases']} cases ({origin(external)})")
+        sets.append(f"{external['slices']} external slices of {_cases(external['cases'])} ({origin(external)})")
     minutes = [f"{sum(record['summary']['timing_s'].values()) / 60:.0f}" for record in records]
     trained = [entry for record in records for entry in record["summary"]["trained_on"]]
     machines = sorted({f"{entry['cores']} cores of {entry['processor']}" for entry in trained})
     commits = sorted({str(entry["git_commit"])[:10] for entry in trained})
     backends = sorted({entry["keras_backend"] for entry in trained})
     seeds = ", ".join(str(record["summary"]["seed"]) for record in records)
-    spread = "; cells are mean ± SD over the seeds" if len(records) > 1 else ""
     return (
-        f"Data: {origin(data)}, {data['size']} px; {', '.join(sets)}. "
-        f"Preset `{summary['preset']}`, seed {seeds}{spread}. {HOW_SCORED} "
+        f"Data: {origin(data)}, {data['size']} px; {', '.join(sets)}. Preset `{summary['preset']}`, seed {seeds}. "
         f"Training and evaluation took {', '.join(minutes)} minutes on {' and '.join(machines)} "
-        f"(backend {', '.join(backends)}; trained at commit {', '.join(commits)}).\n\n"
-        + blind_line(data, SHOWN)
-        + " ".join(
-            f"Seed {record['summary']['seed']}: {scaling_line(record['training']['scaling'])}"
-            for record in records
-            if record["training"]["scaling"]
-        )
+        f"(backend {', '.join(backends)}; trained at commit {', '.join(commits)})."
     )
 
 
 def score_table(records: Sequence[Record]) -> str:
-    """Return the scores of test and external data: IoU at every rule, the other scores at the rule `roc`."""
-    headings = ["cohort", "target", "loss", "model", "IoU, 0.5", "IoU, roc", "IoU, iou"]
-    headings += [f"{NAMES[metric]}{'' if 'auc' in metric else ', roc'}" for metric in AT_ROC]
+    """Return the scores of test and external data: IoU at every rule, the other scores at the rule `roc`.
+
+    One seed's IoU at that rule has its interval, where the records hold it; several seeds have their own spread.
+    """
+    rules, sure = ("0.5", "roc", "iou"), with_intervals(records)
+    headings = ["cohort", "target", "loss", "model", *(f"IoU, rule {rule}" for rule in rules)]
+    headings += ["95 % interval, rule roc"] if sure else []
+    headings += [f"{NAMES[metric]}{'' if 'auc' in metric else ', rule roc'}" for metric in AT_ROC]
     rows = []
     for cohort in SHOWN:
         for target in TARGETS:
             for loss in LOSSES:
                 for model in MODELS:
-                    cells = [_cell(records, cohort, target, loss, model, rule, "iou") for rule in ("0.5", "roc", "iou")]
+                    cells = [_cell(records, cohort, target, loss, model, rule, "iou") for rule in rules]
+                    cells += [_interval(records[0], cohort, target, loss, model)] if sure else []
                     cells += [_cell(records, cohort, target, loss, model, "roc", metric) for metric in AT_ROC]
                     if any(cells):
                         names = [cohort, target, NAMES[loss], NAMES[model]]
@@ -112,31 +127,70 @@ def score_table(records: Sequence[Record]) -> str:
     return markdown_table(headings, rows, left=4)
 
 
-def claims_table(records: Sequence[Record]) -> str:
-    """Return each claim of the paper with its measure, its verdict by cohort, and the numbers of the first seed.
+def with_intervals(records: Sequence[Record]) -> bool:
+    """Say whether the score table has a column of intervals: of one seed, recorded since there are intervals."""
+    return len(records) == 1 and any("iou_low" in row for row in records[0]["summary"]["rows"])
 
-    The numbers are those of the test cohort, where the claim has one.
-    """
+
+def _interval(record: Record, cohort: str, target: str, loss: str, model: str) -> str:
+    wanted = {"cohort": cohort, "target": target, "loss": loss, "model": model, "threshold_rule": "roc"}
+    for row in record["summary"]["rows"]:
+        if all(row[key] == value for key, value in wanted.items()):
+            n = row.get("n_counted", row["n_patients"])
+            return interval_of(row) + (f" ({patients(n)})" if row["iou_low"] is not None else "")
+    return ""
+
+
+def _cases(n: int) -> str:
+    return f"{n} case{'' if n == 1 else 's'}"
+
+
+def verdicts(records: Sequence[Record]) -> list[dict[str, str]]:
+    """Return by claim the verdict in each cohort (or "training"); of several seeds, in how many it holds."""
     rows = []
     for index, claim in enumerate(records[0]["claims"]["claims"]):
-        verdicts = []
-        for cohort in claim["cohorts"]:
-            found = [record["claims"]["claims"][index]["cohorts"][cohort]["verdict"] for record in records]
-            if set(found) != {"not tested"}:
-                verdicts.append(f"{cohort}: {_counted(found)}")
-        shown = "test" if "test" in claim["cohorts"] else next(iter(claim["cohorts"]))
-        verdict = "<br>".join(verdicts) or "not tested"
-        how_much = f"{shown}: {claim['cohorts'][shown]['how_much']}"
-        rows.append([f"**{claim['title']}**<br>{claim['measure']}", verdict, how_much])
-    seed = records[0]["summary"]["seed"]
-    return markdown_table(["claim of the paper, and how it is judged", "verdict", f"seed {seed}"], rows, left=3)
+        row = {}
+        for where in claim["cohorts"]:
+            found = [record["claims"]["claims"][index]["cohorts"][where]["verdict"] for record in records]
+            row[where] = _counted(found)
+        rows.append(row)
+    return rows
+
+
+def claims_table(name: str, records: Sequence[Record]) -> str:
+    """Return the verdict on each claim of the paper by cohort, with a link to what it stands on."""
+    judged = verdicts(records)
+    columns = [where for where in PLACES if any(row.get(where, UNTESTED) != UNTESTED for row in judged)]
+    lines = []
+    for claim, row in zip(records[0]["claims"]["claims"], judged, strict=True):
+        lines.append([claim["title"], *(row.get(where, "") for where in columns)])
+    table = markdown_table(["claim of the paper", *columns], lines, left=1 + len(columns))
+    path = (PUBLISHED / name / CLAIMS).relative_to(ROOT).as_posix()
+    return f"{table}\nHow each is judged, and by which numbers: [{path}]({path}).\n"
+
+
+def claims_page(name: str, records: Sequence[Record]) -> str:
+    """Return each claim of the paper with its words, its measure, and every seed's verdicts and numbers."""
+    text = f"# The paper's claims on the runs `{name}`\n\n"
+    text += f"Written by `python -m evaluation.publish` from the records beside it.\n\n{described(records)}\n"
+    for index, claim in enumerate(records[0]["claims"]["claims"]):
+        text += f"\n## {index + 1}. {claim['title']}\n\nPaper: {claim['claim']}\n\nMeasure: {claim['measure']}\n\n"
+        lines = []
+        for record in records:
+            for where, found in record["claims"]["claims"][index]["cohorts"].items():
+                seed = str(record["summary"]["seed"])
+                lines.append([where, seed, f"**{found['verdict']}**", found["how_much"]])
+        lines.sort(key=lambda line: PLACES.index(line[0]))
+        text += markdown_table(["where", "seed", "verdict", "numbers"], lines, left=4)
+    return text
 
 
 def _counted(verdicts: Sequence[str]) -> str:
-    if len(verdicts) == 1:
+    tested = [verdict for verdict in verdicts if verdict != UNTESTED]
+    if len(verdicts) == 1 or not tested:
         return verdicts[0]
-    held, tested = verdicts.count("holds"), len(verdicts) - verdicts.count("not tested")
-    return f"holds in {held} of {tested} seeds"
+    others = f", {len(verdicts) - len(tested)} not tested" if len(tested) < len(verdicts) else ""
+    return f"holds in {tested.count(HOLDS)} of {len(tested)} seed{'' if len(tested) == 1 else 's'}{others}"
 
 
 def _cell(records: Sequence[Record], cohort: str, target: str, loss: str, model: str, rule: str, metric: str) -> str:
@@ -189,9 +243,23 @@ def publish(name: str, folders: Iterable[Path]) -> None:
         write_json(PUBLISHED / name / f"training-seed{seed}.json", without_architectures(run.training))
     for figure in figures:
         shutil.copyfile(figure, PUBLISHED / name / figure.name)
-    text = block(name, read_published(PUBLISHED / name))
-    write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, text))
-    print(f"README.md: block {name} rewritten from {len(runs)} seeds")
+    rewrite(name)
+
+
+def rewrite(name: str) -> None:
+    """Write the README's block of that name and the page of its claims from the published records.
+
+    Raises:
+        InputError: there are none, or the README has no such block.
+    """
+    records = read_published(PUBLISHED / name)
+    if not records:
+        raise InputError(f"{PUBLISHED / name}: holds no records; give the folders OUT to publish")
+    readme = ROOT / "README.md"
+    text = rewritten(readme.read_text(encoding="utf-8"), name, block(name, records))
+    write_text(PUBLISHED / name / CLAIMS, claims_page(name, records))
+    write_text(readme, text)
+    print(f"README.md: block {name} rewritten from {len(records)} seed{'' if len(records) == 1 else 's'}")
 
 
 def split_of(run: Results) -> Record:
@@ -217,10 +285,17 @@ def main() -> None:
     parser = Parser(prog="evaluation.publish", description="Put recorded results into the README.")
     parser.add_argument("--name", required=True, help="which block of the README")
     parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="OUT", help="folders that reproduce.sh finished, one a seed"
+        "runs",
+        type=Path,
+        nargs="*",
+        metavar="OUT",
+        help="folders that reproduce.sh finished, one a seed; default: none",
     )
     arguments = parser.parse_args()
-    publish(arguments.name, arguments.runs)
+    if arguments.runs:
+        publish(arguments.name, arguments.runs)
+    else:
+        rewrite(arguments.name)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Results:
         summary, training: content of the files of that name.
         rows: scores, sorted by cohort, target, loss, model and rule.
         curves, cases, lesions: entries of `curves.json`, `cases.csv` and `lesions.csv`.
+        volumes, options: rows of `whole_cases.csv` and `postprocess.csv`; none where the split is by slice.
     """
 
     path: Path
@@ -34,6 +35,8 @@ class Results:
     curves: list[Row]
     cases: list[Row]
     lesions: list[Row]
+    volumes: list[Row] = field(default_factory=list)
+    options: list[Row] = field(default_factory=list)
 
     @property
     def failures(self) -> dict[tuple[str, str], str]:
@@ -142,14 +145,16 @@ def read_results(path: Path) -> Results:
     training = _read(path / "training.json", ("phases", "sweep", "scaling", "architectures"))
     curves = _read(path / "curves.json", ("curves",))["curves"]
     cases, lesions = (_read_csv(path / name) for name in ("cases.csv", "lesions.csv"))
+    new = [path / name for name in ("whole_cases.csv", "postprocess.csv")]  # evaluations before version 4 lack them
+    volumes, options = (_read_csv(file) if file.is_file() else [] for file in new)
     wanted = {*KEYS, *METRICS, "threshold", "n_cases", "n_slices"}
     for row in summary["rows"]:
         if not wanted <= row.keys():
             raise InputError(f"{path / 'summary.json'}: a row has no {min(wanted - row.keys())!r}")
     failed = {(entry["model"], entry["loss"]) for entry in summary["systems"] if entry["status"] != "ok"}
     # The writer leaves them out already; a score of a collapsed network must not slip through.
-    rows, curves, cases, lesions = (
+    rows, *others = (
         [row for row in entries if (row["model"], row["loss"]) not in failed]
-        for entries in (summary["rows"], curves, cases, lesions)
+        for entries in (summary["rows"], curves, cases, lesions, volumes, options)
     )
-    return Results(path, summary, training, sorted(rows, key=order), curves, cases, lesions)
+    return Results(path, summary, training, sorted(rows, key=order), *others)

@@ -146,7 +146,10 @@ def _blocks(runs: Sequence[Results]) -> str:
 def spread_markdown(runs: Sequence[Results]) -> str:
     """Return the spread as Markdown: scores per cohort, failed systems, and the claims per seed."""
     text = "# Spread over seeds\n\n" + "  \n".join(caption(runs)) + "\n\n"
-    text += "Cells: mean ± SD (min to max) over seeds; SD with n - 1; n/a with one seed.\n" + _blocks(runs)
+    text += (
+        "Cells: mean ± SD (min to max) over seeds; SD with n - 1, n/a with one seed; n/a alone: undefined in each.\n"
+        + _blocks(runs)
+    )
     for run in runs:
         for (model, loss), why in run.failures.items():
             name = f"{NAMES[model]}, {NAMES[loss]}"

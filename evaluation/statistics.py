@@ -2,6 +2,11 @@
 
 Slices of a patient resemble each other, and a score pooled over pixels has as many independent parts as patients. So
 patients are drawn, with replacement, and the pooled score is taken again of each draw (percentile bootstrap).
+
+What holds nothing to score has no score here, though `evaluation.metrics` calls it 1: a draw of patients whose
+reference is empty is skipped, and such a patient is left out of the test by patient; both are counted.
+
+With few patients a percentile interval is too narrow: `evaluation.coverage` simulates by how much.
 """
 
 from __future__ import annotations
@@ -11,44 +16,56 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import wilcoxon
+from scipy.stats import binomtest, wilcoxon
 
 from evaluation.metrics import Counts, iou
 from evaluation.names import COHORTS, KEYS, LOSSES, MODELS, TARGETS
 
 DRAWS = 2000
 LEVEL = 0.95
-LEAST_PATIENTS = 3  # fewer give no interval
+LEAST_PATIENTS = 5  # fewer give no interval and no test
 SEED = 0
+HALF = "0.5"  # the threshold rule that the others are compared with
 
 Score = Callable[[Counts], float]
 ByPatient = Mapping[str, Counts]
+Side = tuple[str, str, str]
+"""Model, loss and threshold rule."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its interval.
+    """A score with its interval; nominally 95 %, less with few patients (`evaluation.coverage`).
 
     Attributes:
         value: of all patients.
-        low, high: bounds of the interval; None with fewer than 3 patients.
+        low, high: bounds of the interval; None with fewer than 5 patients that count.
         n_patients: how many there are.
+        n_counted: how many have something to score, a reference that is not empty.
+        skipped: draws that were left out, because none of their patients has.
     """
 
     value: float
     low: float | None
     high: float | None
     n_patients: int
+    n_counted: int
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same patients, first less second.
+    """Two systems on the same patients, first less second.
+
+    The difference is of pooled scores, where a patient with a large structure weighs more; the test is of the scores
+    per patient, where each weighs the same. So the two may differ in sign.
 
     Attributes:
         difference: of the pooled scores, with its bootstrap interval.
-        p_value: Wilcoxon signed rank test of the scores per patient, two-sided; None with fewer than 3 patients or
-            without any difference.
+        p_value: Wilcoxon signed rank test of the scores per patient, two-sided, over the patients that count
+            (`Interval.n_counted`). Patients with equal scores are dropped (Wilcoxon's own rule). Of the others, exact
+            up to 50, or up to 13 where differences are of one size; beyond, the normal approximation. None with fewer
+            than 5 patients or without any difference.
         better, worse: patients where the first scores higher, or lower.
     """
 
@@ -56,6 +73,16 @@ class Comparison:
     p_value: float | None
     better: int
     worse: int
+
+    @property
+    def least_p(self) -> float:
+        """Smallest two-sided p that this number of patients can give, 2 / 2^n: all differences of one sign."""
+        return least_p(self.difference.n_counted)
+
+
+def least_p(n: int) -> float:
+    """Return the smallest two-sided p of a Wilcoxon signed rank test of n patients, 2 / 2^n; 1 for none."""
+    return min(1.0, 2.0 / 2.0**n)
 
 
 def by_patient(rows: Iterable[Mapping[str, Any]]) -> dict[str, Counts]:
@@ -67,27 +94,27 @@ def by_patient(rows: Iterable[Mapping[str, Any]]) -> dict[str, Counts]:
     return found
 
 
-def interval(patients: ByPatient, score: Score, draws: int = DRAWS) -> Interval:
+def interval(patients: ByPatient, score: Score, draws: int = DRAWS, of_reference: bool = True) -> Interval:
     """Return a pooled score with its bootstrap interval by patient.
 
     Args:
         patients: counts of each.
         score: of `evaluation.metrics`, of the counts of all patients together.
         draws: how often patients are drawn.
+        of_reference: whether an empty reference leaves nothing to score, as for IoU, Dice and sensitivity. False for
+            a score that all pixels make, as pixel accuracy.
 
     Raises:
         ValueError: no patient.
     """
     table = _table(patients)
-    value = score(_sum(table))
-    if len(table) < LEAST_PATIENTS:
-        return Interval(value, None, None, len(table))
-    values = [score(_sum(table[chosen])) for chosen in _draw(len(table), draws)]
-    return Interval(value, *_bounds(values), len(table))
+    return _bootstrap([table], lambda sides: score(sides[0]), draws, _counted(table, of_reference))
 
 
-def compare(first: ByPatient, second: ByPatient, score: Score, draws: int = DRAWS) -> Comparison:
-    """Compare two models on the same patients, drawn together.
+def compare(
+    first: ByPatient, second: ByPatient, score: Score, draws: int = DRAWS, of_reference: bool = True
+) -> Comparison:
+    """Compare two systems on the same patients, drawn together. Arguments as for `interval`.
 
     Raises:
         ValueError: they were scored on other patients.
@@ -96,15 +123,32 @@ def compare(first: ByPatient, second: ByPatient, score: Score, draws: int = DRAW
         raise ValueError(f"first and second must hold the same patients, got {sorted(first)} and {sorted(second)}")
     names = sorted(first)
     tables = [_table({name: patients[name] for name in names}) for patients in (first, second)]
-    value = score(_sum(tables[0])) - score(_sum(tables[1]))
-    each = np.array([score(first[name]) - score(second[name]) for name in names])
-    better, worse = int(np.count_nonzero(each > 0)), int(np.count_nonzero(each < 0))
-    if len(names) < LEAST_PATIENTS:
-        return Comparison(Interval(value, None, None, len(names)), None, better, worse)
-    chosen = _draw(len(names), draws)
-    values = [score(_sum(tables[0][draw])) - score(_sum(tables[1][draw])) for draw in chosen]
-    p_value = float(wilcoxon(each).pvalue) if each.any() else None
-    return Comparison(Interval(value, *_bounds(values), len(names)), p_value, better, worse)
+    counted = _counted(tables[0], of_reference)
+    difference = _bootstrap(tables, lambda sides: score(sides[0]) - score(sides[1]), draws, counted)
+    each = np.array(
+        [score(first[name]) - score(second[name]) for name, counts in zip(names, counted, strict=True) if counts]
+    )
+    each = np.round(each, 12)  # the same difference of other counts is a tie, whatever its last bit
+    moved = each[each != 0]  # dropped here, because SciPy gives up exactness where zeros are left to it
+    p_value = float(wilcoxon(moved).pvalue) if len(each) >= LEAST_PATIENTS and len(moved) else None
+    return Comparison(difference, p_value, int(np.count_nonzero(each > 0)), int(np.count_nonzero(each < 0)))
+
+
+def _bootstrap(
+    tables: Sequence[np.ndarray], score: Callable[[list[Counts]], float], draws: int, counted: np.ndarray
+) -> Interval:
+    n, n_counted = len(counted), int(np.count_nonzero(counted))
+    value = score([Counts(*table.sum(axis=0)) for table in tables])
+    if n_counted < LEAST_PATIENTS:
+        return Interval(value, None, None, n, n_counted)
+    chosen = np.random.default_rng(SEED).integers(0, n, (draws, n))
+    kept = chosen[counted[chosen].any(axis=1)]
+    sums = np.concatenate([table[kept].sum(axis=1) for table in tables], axis=1)
+    # Few patients have few different draws; each is scored once.
+    different, which = np.unique(sums, axis=0, return_inverse=True)
+    values = np.array([score([Counts(*side) for side in row.reshape(-1, 4)]) for row in different])
+    low, high = np.quantile(values[which], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value, float(low), float(high), n, n_counted, draws - len(kept))
 
 
 def _table(patients: ByPatient) -> np.ndarray:
@@ -114,79 +158,106 @@ def _table(patients: ByPatient) -> np.ndarray:
     return np.array([[counts.tp, counts.fp, counts.fn, counts.tn] for counts in patients.values()], np.int64)
 
 
-def _sum(table: np.ndarray) -> Counts:
-    return Counts(*table.sum(axis=0))
+def _counted(table: np.ndarray, of_reference: bool) -> np.ndarray:
+    """Say which patients have something to score, bool (patients,)."""
+    return table[:, 0] + table[:, 2] > 0 if of_reference else np.ones(len(table), bool)
 
 
-def _draw(n: int, draws: int) -> np.ndarray:
-    return np.random.default_rng(SEED).integers(0, n, (draws, n))
+def wilson(found: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of n independent things (Wilson 1927).
 
-
-def _bounds(values: Sequence[float]) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    Raises:
+        ValueError: n is 0.
+    """
+    bounds = binomtest(found, n).proportion_ci(LEVEL, "wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 def with_intervals(rows: Sequence[dict[str, Any]], cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of Table 1 with `iou_low`, `iou_high` (None without an interval) and `n_patients`.
+    """Return the rows of Table 1 with the interval of their IoU.
 
     Args:
         rows: as `evaluation.scoring.table_rows` gives them.
         cases: rows of `cases.csv`.
+
+    Returns:
+        The rows with `iou_low`, `iou_high` (None without an interval), `n_patients`, `n_counted` (patients whose
+        reference holds the target) and `draws_skipped`.
     """
     grouped = _grouped(cases)
     found = []
     for row in rows:
-        scored = interval(by_patient(grouped[_key(row)]), iou)
-        found.append({**row, "iou_low": scored.low, "iou_high": scored.high, "n_patients": scored.n_patients})
+        scored = interval(by_patient(grouped[tuple(row[name] for name in KEYS)]), iou)
+        found.append(
+            {
+                **row,
+                "iou_low": scored.low,
+                "iou_high": scored.high,
+                "n_patients": scored.n_patients,
+                "n_counted": scored.n_counted,
+                "draws_skipped": scored.skipped,
+            }
+        )
     return found
 
 
+def pairs(rule: str = "roc") -> list[tuple[Side, Side]]:
+    """Return what is compared: each model with the one before it after each loss, balanced with cross-entropy for
+    each model, and the rule with a threshold of 0.5 for each system."""
+    found: list[tuple[Side, Side]] = [
+        ((model, loss, rule), (other, loss, rule))
+        for model, other in (("sequential", "one_step"), ("joint", "sequential"))
+        for loss in LOSSES
+    ]
+    found += [((model, "balanced", rule), (model, "ce", rule)) for model in MODELS]
+    return found + [((model, loss, rule), (model, loss, HALF)) for model in MODELS for loss in LOSSES]
+
+
 def comparisons(cases: Sequence[Mapping[str, Any]], rule: str = "roc") -> list[dict[str, Any]]:
-    """Compare IoU by patient: sequential with one-step after each loss, balanced with cross-entropy for each model.
+    """Compare IoU by patient, for the `pairs` that were both scored.
 
     Args:
         cases: rows of `cases.csv`.
         rule: the threshold rule compared.
 
     Returns:
-        {"cohort", "target", "threshold_rule", "first", "second" ([model, loss]), "difference", "low", "high",
-        "p_value", "better", "worse", "n_patients"} for each pair of systems that were both scored.
+        {"cohort", "target", "first", "second" ([model, loss]), "threshold_rule", "second_rule", and what `as_row`
+        gives} for each.
     """
     grouped = _grouped(cases)
-    pairs = [(("sequential", loss), ("one_step", loss)) for loss in LOSSES]
-    pairs += [((model, "balanced"), (model, "ce")) for model in MODELS]
     found = []
     for cohort in COHORTS:
         for target in TARGETS:
-            for systems in pairs:
-                sides = [grouped.get((cohort, target, loss, model, rule)) for model, loss in systems]
+            for first, second in pairs(rule):
+                sides = [grouped.get((cohort, target, loss, model, at)) for model, loss, at in (first, second)]
                 if sides[0] and sides[1]:
                     compared = compare(by_patient(sides[0]), by_patient(sides[1]), iou)
-                    head = {"cohort": cohort, "target": target, "threshold_rule": rule}
-                    found.append({**head, "first": list(systems[0]), "second": list(systems[1]), **_flat(compared)})
+                    head = {"cohort": cohort, "target": target, "threshold_rule": rule, "second_rule": second[2]}
+                    names = {"first": list(first[:2]), "second": list(second[:2])}
+                    found.append({**head, **names, **as_row(compared)})
     return found
 
 
-def _flat(compared: Comparison) -> dict[str, Any]:
+def as_row(compared: Comparison) -> dict[str, Any]:
+    """Return a comparison as it is recorded: {"difference", "low", "high", "p_value", "least_p", "better", "worse",
+    "n_patients", "n_counted", "draws_skipped"}."""
     difference = compared.difference
     return {
         "difference": difference.value,
         "low": difference.low,
         "high": difference.high,
         "p_value": compared.p_value,
+        "least_p": compared.least_p,
         "better": compared.better,
         "worse": compared.worse,
         "n_patients": difference.n_patients,
+        "n_counted": difference.n_counted,
+        "draws_skipped": difference.skipped,
     }
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(row[name] for name in KEYS)
 
 
 def _grouped(cases: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
     grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for case in cases:
-        grouped.setdefault(_key(case), []).append(case)
+        grouped.setdefault(tuple(case[name] for name in KEYS), []).append(case)
     return grouped

@@ -10,10 +10,15 @@ from typing import Any
 
 import numpy as np
 
-COHORTS = {"validation": (60, 4), "test": (60, 4), "external": (80, 8)}
-SYSTEMS = [(model, loss) for loss in ("ce", "balanced") for model in ("one_step", "sequential")]
+from tests.evaluation.fake_whole_cases import write_whole_cases
+
+COHORTS = {"validation": (60, 4), "test": (60, 7), "external": (80, 8)}
+MODELS = ("one_step", "sequential", "joint")
+SYSTEMS = [(model, loss) for loss in ("ce", "balanced") for model in MODELS]
 SHIFT = {("one_step", "ce"): 0.0, ("one_step", "balanced"): 0.05, ("sequential", "ce"): 0.1}
-SHIFT["sequential", "balanced"] = 0.15
+SHIFT |= {("sequential", "balanced"): 0.15, ("joint", "ce"): 0.12, ("joint", "balanced"): 0.13}
+PATIENTS = {"validation": (4, 3), "test": (7, 6), "external": (8, 8)}
+"""Of each cohort: all, and those with tumor."""
 THRESHOLDS = {"argmax": None, "0.5": 0.5, "roc": 0.137, "iou": 0.42}
 Failures = dict[tuple[str, str], str]
 
@@ -33,7 +38,11 @@ def rows(seed: int = 0) -> list[dict[str, Any]]:
                     scores = {"pixel_accuracy": 0.98 + iou / 60, "iou": iou, "dice": 2 * iou / (1 + iou)}
                     scores |= {"rand_index": 0.96 + iou / 30, "auc": 0.9997, "rauc": 0.5 + iou / 2}
                     key = {"cohort": cohort, "model": model, "loss": loss, "target": target, "threshold_rule": rule}
-                    spread = {"iou_low": iou - 0.05, "iou_high": iou + 0.04} if cohort != "validation" else {}
+                    spread: dict[str, Any] = {"iou_low": None, "iou_high": None, "draws_skipped": 0}
+                    if cohort != "validation":
+                        spread |= {"iou_low": iou - 0.05, "iou_high": min(1.0, iou + 0.04)}
+                    spread["n_patients"] = PATIENTS[cohort][0]
+                    spread["n_counted"] = PATIENTS[cohort][target == "tumor"]
                     scores |= {"threshold": threshold, "n_cases": cases, "n_slices": slices}
                     made.append({**key, **scores, **spread})
     return made
@@ -106,7 +115,7 @@ def phase(stage: str, name: str, seed: int = 0) -> dict[str, Any]:
     """Return the record of one phase of one stage."""
     rng = np.random.default_rng(seed)
     epochs = 14 if name == "ce" else 4
-    targets = ("liver", "tumor") if stage == "one_step" else (stage,)
+    targets = ("liver", "tumor") if stage in ("one_step", "joint") else (stage,)
     history = []
     for epoch in range(1, epochs + 1):
         progress = 1 - 0.8 * np.exp(-epoch / 4) if name == "ce" else 0.99
@@ -116,17 +125,21 @@ def phase(stage: str, name: str, seed: int = 0) -> dict[str, Any]:
                 row[key] = float((0.93 if target == "liver" else 0.6) * progress + rng.normal(0, 0.01))
         row["val_iou"] = row[f"val_{targets[-1]}_iou"]
         history.append(row)
-    weights = [1.0] * (3 if stage == "one_step" else 2) if name == "ce" else [0.4, 3.1, 17.0][: 1 + len(targets) % 3]
+    classes = 3 if stage == "one_step" else 2
+    weights = [1.0] * classes if name == "ce" else [0.4, 3.1, 17.0][:classes]
+    by_target: Any = {"liver": weights, "tumor": weights[::-1]} if stage == "joint" else weights
     rules = {"0.5": 0.5, "roc": 0.137, "iou": 0.42}
     record = {"stage": stage, "phase": name, "status": "ok", "why": "", "note": ""}
     record |= {
         "epochs": epochs,
         "best_epoch": epochs - 1,
         "train_s": 11.5 * epochs,
-        "parameters": layers()["parameters"],
-        "peak_memory_mib": 1234.5,
+        "parameters": layers()["parameters"] * (2 if stage == "joint" else 1),
+        "peak_memory_mib": 1234.5 if name == "ce" else 1001.0,
     }
-    return record | {"class_weights": weights, "thresholds": {t: dict(rules) for t in targets}, "rows": history}
+    if stage == "joint":
+        record |= {"alpha": 1.0, "beta": 2.0, "mask": "probability", "start": "pair"}
+    return record | {"class_weights": by_target, "thresholds": {t: dict(rules) for t in targets}, "rows": history}
 
 
 def sweep() -> dict[str, Any]:
@@ -182,12 +195,15 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
     return float(both.sum() / max(either.sum(), 1))
 
 
-def write_examples(out: Path, size: int, synthetic: bool) -> None:
+def write_examples(out: Path, size: int, synthetic: bool, joint: bool = True) -> None:
     """Write examples.json and examples.npz."""
-    listed, arrays = [], {"hu": [], "label": [], "one_step": [], "sequential": []}
+    listed: list[dict[str, Any]] = []
+    arrays: dict[str, list[np.ndarray]] = {name: [] for name in ("hu", "label", *MODELS[: 2 + joint])}
     for index, kind in enumerate(("best", "median", "worst")):
         hu, label = fake_slice(size, index + 3)
         maps = {"one_step": damaged(label, 2 + 2 * index), "sequential": damaged(label, 1 + index)}
+        if joint:
+            maps["joint"] = damaged(label, 1)
         scores = {name: iou(found, label) for name, found in maps.items()}
         listed.append({"kind": kind, "case": str(index + 7), "row": 40 + index, "tumor_iou": scores})
         for name, array in {"hu": hu, "label": label, **maps}.items():
@@ -208,8 +224,7 @@ def write(path: Path, content: Any) -> None:
 
 
 def write_cases(out: Path, failures: Failures, seed: int) -> None:
-    """Write cases.csv: two cases a cohort, sequential with fewer wrong pixels."""
-    rng = np.random.default_rng(seed)
+    """Write cases.csv: a case per patient, the last one of validation and test without tumor; sequential errs less."""
     with (out / "cases.csv").open("w", newline="", encoding="utf-8") as file:
         scores = ["tp", "fp", "fn", "tn", "pixel_accuracy", "iou", "dice", "rand_index"]
         names = ["cohort", "case", "patient", "model", "loss", "target", "threshold_rule", "threshold", "n_slices"]
@@ -218,29 +233,72 @@ def write_cases(out: Path, failures: Failures, seed: int) -> None:
         for row in rows(seed):
             if (row["model"], row["loss"]) in failures or row["threshold_rule"] == "argmax":
                 continue
-            for case in (1, 2):
-                wrong = 400 if row["model"] == "one_step" else 250
-                counts = {"tp": 2000, "fp": wrong, "fn": int(rng.integers(50, 60)), "tn": 90000}
-                counts["dice"] = 4000 / (4000 + wrong + counts["fn"])
+            for case in range(1, PATIENTS[row["cohort"]][0] + 1):
+                held = case <= PATIENTS[row["cohort"]][row["target"] == "tumor"]
+                missed = {"one_step": 50, "sequential": 30, "joint": 40}[row["model"]] + 5 * case
+                missed -= 7 * (row["loss"] == "balanced")
+                wrong = (400 if row["model"] == "one_step" else 250) + 10 * case * case
+                wrong -= 30 * (row["threshold_rule"] == "roc") + 20 * (row["loss"] == "balanced")
+                counts: dict[str, Any] = {"tp": 2000 - missed if held else 0, "fp": wrong, "fn": missed if held else 0}
+                counts |= {"tn": 90000 - wrong + (0 if held else 2000)}
+                counts["dice"] = 2 * counts["tp"] / (2 * counts["tp"] + wrong + counts["fn"])
                 key = {name: row[name] for name in names if name in row}
                 writer.writerow({**key, "case": case, "patient": case, "n_slices": 15, **counts})
 
 
 def write_lesions(out: Path, failures: Failures, seed: int) -> None:
-    """Write lesions.csv: eight lesions a case, the larger the better found."""
+    """Write lesions.csv: eight lesions a case of test and external, the larger the better found, and one false."""
     rng = np.random.default_rng(seed)
     with (out / "lesions.csv").open("w", newline="", encoding="utf-8") as file:
         names = ["cohort", "case", "patient", "model", "loss", "kind", "diameter_mm", "voxels", "touched", "iou"]
         writer = csv.DictWriter(file, names)
         writer.writeheader()
-        for cohort in COHORTS:
+        for cohort in ("test", "external"):
             for model, loss in SYSTEMS:
+                if (model, loss) in failures:
+                    continue
+                row = {"cohort": cohort, "case": 1, "patient": 1, "model": model, "loss": loss}
+                nothing = {"kind": "false positive", "diameter_mm": 5, "voxels": 25, "touched": False, "iou": 0.0}
+                writer.writerow({**row, **nothing})
                 for case, mm in itertools.product((1, 2), (6, 9, 12, 18, 22, 28, 35, 60)):
                     iou = max(0.0, round(rng.normal(mm / 60, 0.2), 3))
                     found = {"kind": "lesion", "diameter_mm": mm, "voxels": mm**2, "touched": iou > 0, "iou": iou}
-                    if (model, loss) not in failures:
-                        row = {"cohort": cohort, "case": case, "patient": case, "model": model, "loss": loss}
-                        writer.writerow({**row, **found})
+                    writer.writerow({**row, "case": case, "patient": case, **found})
+
+
+LITS = {"lesion_precision": 0.25, "liver_assd": 1.5, "liver_rvd": -0.125, "MAXERROR_Tumorburden": -0.5}
+"""Some of the 24 figures."""
+
+
+def lits() -> list[dict[str, Any]]:
+    """Return LiTS figures of test and external, in both modes; one test case has no liver."""
+    made = []
+    for cohort, left_out in (("test", ["7"]), ("external", [])):
+        for index, (model, loss) in enumerate(SYSTEMS):
+            for mode in ("official", "corrected"):
+                head = {"cohort": cohort, "model": model, "loss": loss, "threshold_rule": "roc", "mode": mode}
+                figures = {name: value + 0.01 * index for name, value in LITS.items()}
+                count = {"n_cases": COHORTS[cohort][1] - len(left_out), "left_out": left_out}
+                made.append({**head, **count, "figures": figures})
+    return made
+
+
+def comparisons() -> list[dict[str, Any]]:
+    """Return comparisons of two models and of two rules, one of them with too few patients."""
+    compared: dict[str, Any] = {"cohort": "test", "target": "tumor", "threshold_rule": "roc", "second_rule": "roc"}
+    compared |= {"first": ["sequential", "balanced"], "second": ["one_step", "balanced"], "difference": 0.12}
+    compared |= {"low": 0.04, "high": 0.2, "p_value": 0.031, "least_p": 0.03125, "better": 5, "worse": 1}
+    compared |= {"n_patients": 7, "n_counted": 6, "draws_skipped": 0}
+    few = {"cohort": "validation", "low": None, "high": None, "p_value": None, "n_patients": 4, "n_counted": 3}
+    rules = {
+        "second": ["sequential", "balanced"],
+        "second_rule": "0.5",
+        "difference": -0.02,
+        "low": -0.05,
+        "high": 0.01,
+    }
+    joint = {"first": ["joint", "balanced"], "second": ["sequential", "balanced"], "p_value": None, "difference": 0.0}
+    return [compared, {**compared, **few, "least_p": 0.25}, {**compared, **rules}, {**compared, **joint}]
 
 
 def write_out(
@@ -250,8 +308,19 @@ def write_out(
     external: bool = True,
     synthetic: bool = True,
     size: int = 64,
+    joint: bool = True,
 ) -> Path:
-    """Write a whole OUT folder and return its path; `failures` gives {(model, loss): why it collapsed}."""
+    """Write a whole OUT folder and return its path.
+
+    Args:
+        out: the folder.
+        seed: of the invented numbers.
+        failures: {(model, loss): why it collapsed}.
+        external: whether there is an external cohort.
+        synthetic: whether the main cohort is a phantom; the external one is.
+        size: of the slices, in pixels.
+        joint: whether the joint model was trained.
+    """
     failures = failures or {}
     out.mkdir(parents=True)
     external_data = {"cohort": "phantom-external", "synthetic": True, "slices": 80, "cases": 8} if external else None
@@ -262,12 +331,18 @@ def write_out(
     data |= {"external": external_data, "split_sha256": "ab" * 32, "split_rule": "by patient"}
     systems = [
         {"model": model, "loss": loss, "status": "failed" if (model, loss) in failures else "ok"}
-        | {"why": failures.get((model, loss), "")}
-        for model, loss in SYSTEMS
+        | {
+            "why": failures.get((model, loss), ""),
+            "ms_per_slice": 10.0 + index,
+            "predict_peak_memory_mib": 300.0 + index,
+        }
+        for index, (model, loss) in enumerate(SYSTEMS)
+        if joint or model != "joint"
     ]
 
     def kept(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         known = [entry for entry in entries if (entry["model"], entry["loss"]) not in failures]
+        known = [entry for entry in known if joint or entry["model"] != "joint"]
         return [entry for entry in known if external or entry["cohort"] != "external"]
 
     environment = {
@@ -279,24 +354,27 @@ def write_out(
     environment |= {"system": "Linux", "processor": "made up", "cores": 2}
     summary = {"schema": 1, "preset": "demo", "seed": seed, "data": data, "systems": systems, "rows": kept(rows(seed))}
     trained_on = {"git_commit": "1" * 40, "processor": "made up", "cores": 2, "keras_backend": "tensorflow"}
-    balanced = [["sequential", "balanced"], ["one_step", "balanced"]]
-    compared = {"cohort": "test", "target": "tumor", "threshold_rule": "roc"}
-    compared |= {"first": balanced[0], "second": balanced[1], "difference": 0.12, "low": 0.04, "high": 0.2}
-    compared |= {"p_value": 0.031, "better": 5, "worse": 1, "n_patients": 6}
-    summary |= {"comparisons": [compared, {**compared, "cohort": "validation", "low": None, "p_value": None}]}
+    known = [entry for entry in comparisons() if joint or entry["first"][0] != "joint"]
+    summary |= {"comparisons": known, "lits": kept(lits())}
     summary |= {"environment": environment, "trained_on": [trained_on], "timing_s": {"evaluate": 12.0}}
     write(out / "summary.json", summary)
     (out / "store").mkdir()
     write(out / "store" / "split.json", {"schema": 1, "slices": {}, "sha256": data["split_sha256"]})
     write(out / "curves.json", {"schema": 1, "curves": kept(curves(seed))})
-    stages = [(stage, name) for stage in ("one_step", "liver", "tumor") for name in ("ce", "balanced")]
+    trained = ("one_step", "liver", "tumor", *(("joint",) if joint else ()))
+    stages = [(stage, name) for stage in trained for name in ("ce", "balanced")]
     training = {"schema": 1, "preset": "demo", "seed": seed, "synthetic": synthetic, "settings": {"dropout": 0.5}}
     training["settings"]["liver_window_hu"] = [-100, 400]
     training |= {"phases": [phase(*stage, seed) for stage in stages], "sweep": sweep()}
     training["scaling"] = {"epochs": 3, "validation_iou": {"window": 0.51, "liver_median": 0.49}, "chosen": "window"}
     training["architectures"] = {"one_step": layers(classes=3), "liver": layers(), "tumor": layers()}
+    if joint:
+        parts = {"liver": layers(), "tumor": layers()}
+        training["architectures"]["joint"] = {"parameters": 2 * layers()["parameters"], "parts": parts}
     write(out / "training.json", training)
-    write_cases(out, failures, seed)
-    write_lesions(out, failures, seed)
-    write_examples(out, size, synthetic)
+    absent = {} if joint else dict.fromkeys([one for one in SYSTEMS if one[0] == "joint"], "not trained")
+    write_cases(out, {**failures, **absent}, seed)
+    write_lesions(out, {**failures, **absent}, seed)
+    write_whole_cases(out, [one for one in SYSTEMS if one not in {**failures, **absent}])
+    write_examples(out, size, synthetic, joint)
     return out

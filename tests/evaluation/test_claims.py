@@ -90,14 +90,17 @@ def test_a_gain_of_a_network_that_sees_nothing_counts_for_nothing_a_loss_does():
 def test_balanced_loss_detects(balanced, outcome):
     cases = [
         {"cohort": "test", "model": model, "loss": loss, "target": "tumor", "threshold_rule": "roc"}
-        | {"tp": str(tp), "fn": str(10 - tp), "fp": "3"}
+        | {"tp": str(tp), "fn": str(10 - tp), "fp": "3", "tn": "90", "patient": patient}
         for model in ("one_step", "sequential")
         for loss, tp in (("ce", 6), ("balanced", balanced))
-        for _ in range(2)  # two cases, pooled
+        for patient in "ab"  # pooled
     ]
     found = claims.balanced_loss_detects(evidence([], cases=cases))
     assert verdict(found) == outcome
-    text = f"one-step sensitivity balanced 0.{balanced}00, cross-entropy 0.600; false positive pixels 6, 6"
+    text = (
+        f"one-step sensitivity balanced 0.{balanced}00, cross-entropy 0.600 ({(balanced - 6) / 10:+.3f}, no interval "
+        "by patient, n = 2); false positive pixels 6, 6"
+    )
     assert text in found["cohorts"]["test"]["how_much"]
     assert verdict(claims.balanced_loss_detects(evidence([], cases=cases[2:]))) in (UNTESTED, FAILS)
     healthy = [{**case, "tp": "0", "fn": "0"} for case in cases]
@@ -166,19 +169,85 @@ def test_small_weight_best_rauc():
 def test_one_step_misclassifies(wrong, outcome):
     cases = [
         {"cohort": "test", "model": model, "loss": "balanced", "target": "tumor", "threshold_rule": "roc"}
-        | {"tp": "9", "fp": str(total // 4), "fn": str(total // 4)}
+        | {"tp": "9", "fp": str(total // 4), "fn": str(total // 4), "tn": "90", "patient": patient}
         for model, total in zip(("one_step", "sequential"), wrong, strict=True)
-        for _ in range(2)  # two cases, pooled
+        for patient in "ab"  # pooled
     ]
     found = claims.one_step_misclassifies(evidence([], cases=cases))
     assert verdict(found) == outcome
     half = wrong[0] // 4 * 2
     text = f"one-step {2 * half} wrong tumor pixels ({half} false positive, {half} false negative)"
     assert text in found["cohorts"]["test"]["how_much"]
+    gain = f"one-step less sequential {wrong[0] // 4 * 4 - wrong[1] // 4 * 4:+,}, no interval by patient, n = 2"
+    assert gain in found["cohorts"]["test"]["how_much"]
+
+
+def six_patients(**counts: int) -> list[dict[str, Any]]:
+    """Return the cases of six patients alike, all systems, both targets, rule roc."""
+    return [
+        {"cohort": "test", "model": model, "loss": loss, "target": target, "threshold_rule": "roc", "patient": patient}
+        | {"tp": 6, "fp": 2, "fn": 2, "tn": 90, **(counts if (model, loss) == ("sequential", "balanced") else {})}
+        for model, loss in SYSTEMS
+        for target in ("liver", "tumor")
+        for patient in "abcdef"
+    ]
+
+
+def test_claims_carry_intervals_by_patient():
+    """Six patients alike: whatever is drawn, the score is the same, and all six differences have one sign.
+
+    IoU 6 / 10, pixel accuracy 96 / 100, sensitivity 6 / 8 against 7 / 8; 6 x 4 wrong pixels against 6 x 3.
+    """
+    rows = [row(model, loss, "liver", iou=0.6, pixel_accuracy=0.96) for model, loss in SYSTEMS]
+    found = claims.liver_close_to_one(evidence(rows, cases=six_patients()))["cohorts"]["test"]["how_much"]
+    assert "one-step, cross-entropy: pixel accuracy 0.960 (0.960 to 0.960), IoU 0.600 (0.600 to 0.600)" in found
+    better = evidence([], cases=six_patients(tp=7, fn=1))
+    found = claims.balanced_loss_detects(better)["cohorts"]["test"]["how_much"]
+    sure = "95 % interval by patient +0.125 to +0.125, Wilcoxon p = 0.031, n = 6"
+    assert f"sequential sensitivity balanced 0.875, cross-entropy 0.750 (+0.125, {sure})" in found
+    assert "one-step sensitivity balanced 0.750, cross-entropy 0.750 (+0.000, 95 % interval by patient +0.000" in found
+    found = claims.one_step_misclassifies(better)["cohorts"]["test"]["how_much"]
+    assert "one-step less sequential +6, 95 % interval by patient +6 to +6, Wilcoxon p = 0.031, n = 6" in found
+
+
+def test_patients_without_tumor_are_not_counted_in_a_sensitivity():
+    """In pixels each draw of seven holds k of the six that differ, by 1 pixel: the 2.5 % quantile of k is 4."""
+    cases = six_patients(tp=7, fn=1)
+    cases += [{**case, "patient": "healthy", "tp": 0, "fn": 0} for case in cases if case["patient"] == "a"]
+    found = claims.balanced_loss_detects(evidence([], cases=cases))["cohorts"]["test"]["how_much"]
+    assert "Wilcoxon p = 0.031, n = 6 of 7 patients with it in the reference" in found
+    found = claims.one_step_misclassifies(evidence([], cases=cases))["cohorts"]["test"]["how_much"]
+    assert "one-step less sequential +6, 95 % interval by patient +4 to +7, Wilcoxon p = 0.031, n = 7" in found
+
+
+def test_the_gain_by_the_roc_threshold_has_its_comparison():
+    rows = [
+        row(model, loss, "tumor", rule, iou=iou)
+        for model, loss in SYSTEMS
+        for rule, iou in (("roc", 0.6), ("0.5", 0.5))
+    ]
+    compared = {"cohort": "test", "target": "tumor", "first": ["one_step", "ce"], "second": ["one_step", "ce"]}
+    compared |= {"threshold_rule": "roc", "second_rule": "0.5", "low": 0.02, "high": 0.3, "p_value": 0.0625}
+    compared |= {"least_p": 0.0625, "n_patients": 5, "n_counted": 5}
+    other = {**compared, "second": ["one_step", "balanced"], "second_rule": "roc", "low": 0.7, "high": 0.8}
+    found = claims.roc_threshold_improves(evidence(rows, comparisons=[other, compared]))["cohorts"]["test"]["how_much"]
+    assert (
+        "one-step, cross-entropy: 0.600 against 0.500 at 0.5 (+0.100, 95 % interval by patient +0.020 to +0.300, "
+        "Wilcoxon p = 0.062 (least possible 0.062), n = 5); one-step, balanced: 0.600 against 0.500 at 0.5 (+0.100);"
+    ) in found
+
+
+def test_the_joint_model_is_no_part_of_the_claims(tmp_path):
+    """The paper's claims are about its two models: the same with the joint model trained, and without."""
+    with_joint, without = (
+        judge(read_results(write_out(tmp_path / str(joint), joint=joint)).evidence) for joint in (True, False)
+    )
+    assert with_joint == without
+    assert "joint" not in str(with_joint)
 
 
 def test_one_step_fast():
-    seconds = {"one_step": 10.0, "liver": 8.0, "tumor": 7.0}
+    seconds = {"one_step": 10.0, "liver": 8.0, "tumor": 7.0, "joint": 100.0}
     phases = [
         {"stage": stage, "phase": phase, "train_s": total / 2, "epochs": 5}
         for stage, total in seconds.items()

@@ -27,12 +27,70 @@ def test_a_small_unet_by_hand(tmp_path: Path) -> None:
     assert gflops(describe_network(path)) == pytest.approx(2 * multiplications / 1e9)
 
 
-def test_table(tmp_path: Path) -> None:
+def by_hand(classes: int) -> float:
+    """Return 10^9 operations of the made-up U-Net: 128 px, widths 16, 32, 64, 128, 256."""
+    down = 128**2 * 9 * (1 * 16 + 16 * 16) + 64**2 * 9 * (16 * 32 + 32 * 32)
+    down += 32**2 * 9 * (32 * 64 + 64 * 64) + 16**2 * 9 * (64 * 128 + 128 * 128)
+    bottom = 8**2 * 9 * (128 * 256 + 256 * 256)
+    up = 4 * (8**2 * 256 * 128 + 16**2 * 128 * 64 + 32**2 * 64 * 32 + 64**2 * 32 * 16)
+    joined = 9 * (16**2 * 3 * 128**2 + 32**2 * 3 * 64**2 + 64**2 * 3 * 32**2 + 128**2 * 3 * 16**2)
+    return 2 * (down + bottom + up + joined + 128**2 * 16 * classes) / 1e9
+
+
+SYSTEMS = ("one-step", "sequential", "joint")
+# Of fake_out: an epoch takes 11.5 s, 14 epochs of cross-entropy and 4 of balanced; the joint model began as the pair.
+SECONDS = {
+    "one-step, cross-entropy": 161.0,
+    "one-step, balanced": 161.0 + 46.0,
+    "sequential, cross-entropy": 2 * 161.0,
+    "sequential, balanced": 2 * (161.0 + 46.0),
+    "joint, cross-entropy": 161.0 + 2 * 161.0,
+    "joint, balanced": 161.0 + 46.0 + 2 * 161.0,
+}
+MS = dict(zip([f"{m}, {loss}" for loss in ("cross-entropy", "balanced") for m in SYSTEMS], range(10, 16), strict=True))
+
+
+def test_every_cell(tmp_path: Path) -> None:
+    rows = {row["system"]: row for row in cost_rows(read_results(write_out(tmp_path / "out")))}
+    assert list(rows) == list(SECONDS)
+    for name, row in rows.items():
+        one_step = name.startswith("one-step")
+        assert row == {
+            "system": name,
+            "networks": 1 if one_step else 2,
+            "parameters": 1_940_851 if one_step else 2 * 1_940_817,
+            "gflops": pytest.approx(by_hand(3) if one_step else 2 * by_hand(1)),
+            "train_s": SECONDS[name],
+            "ms_per_slice": MS[name],
+            "peak_memory_mib": 1234.5,  # of cross-entropy; the balanced phases take 1001.0
+            "predict_peak_memory_mib": 290.0 + MS[name],
+        }
+
+
+def test_cells_as_they_are_written(tmp_path: Path) -> None:
+    text = cost_markdown(read_results(write_out(tmp_path / "out")))
+    cells = ["1", "1,940,851", f"{by_hand(3):.2f}", "207", "13.0", "1,234", "303"]
+    assert f"| one-step, balanced | {' | '.join(cells)} |" in text
+    cells = ["2", "3,881,634", f"{2 * by_hand(1):.2f}", "529", "15.0", "1,234", "305"]
+    assert f"| joint, balanced | {' | '.join(cells)} |" in text
+    assert "GFLOPs a slice of 64 px" in text
+    assert "joint" not in cost_markdown(read_results(write_out(tmp_path / "two", joint=False)))
+
+
+def test_a_joint_model_from_fresh_weights_and_records_that_are_not_there(tmp_path: Path) -> None:
     results = read_results(write_out(tmp_path / "out"))
+    joint = [phase for phase in results.training["phases"] if phase["stage"] == "joint"]
+    for phase in joint:
+        phase["start"] = "scratch"
     rows = {row["system"]: row for row in cost_rows(results)}
-    one, both = rows["one-step, cross-entropy"], rows["sequential, balanced"]
-    assert (one["networks"], both["networks"]) == (1, 2)
-    assert both["gflops"] > 1.9 * one["gflops"]
-    assert rows["one-step, balanced"]["train_s"] > one["train_s"]
-    assert one["ms_per_slice"] is None
-    assert "| one-step, cross-entropy | 1 | " in cost_markdown(results)
+    assert (rows["joint, cross-entropy"]["train_s"], rows["joint, balanced"]["train_s"]) == (161.0, 207.0)
+    for phase in joint:
+        phase["start"] = "pair"  # of another run
+    results.training["phases"][:] = joint
+    results.training["architectures"].clear()
+    results.summary["systems"][2].pop("ms_per_slice")
+    rows = {row["system"]: row for row in cost_rows(results)}
+    nothing = ("gflops", "parameters", "train_s", "ms_per_slice")
+    assert [rows["joint, cross-entropy"][name] for name in nothing] == [None] * 4
+    assert rows["joint, cross-entropy"]["peak_memory_mib"] == 1234.5
+    assert "| joint, cross-entropy | 2 | n/a | n/a | n/a | n/a | 1,234 | 302 |" in cost_markdown(results)

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from data.command import InputError
-from evaluation import draw_scores, draw_slices
+from evaluation import draw_roc, draw_scores, draw_slices
 from evaluation.draw_architecture import sequential_architecture, sequential_images
 from evaluation.draw_style import style
 from evaluation.draw_unet import blocks_of, kernel
@@ -106,14 +106,14 @@ def test_failed_system_is_no_result(tmp_path):
     rewrite(out / "examples.json", lambda c: [e["tumor_iou"].update(sequential=None) for e in c["examples"]])
     results = read_results(out)
     with style():
-        for draw in (draw_scores.roc, draw_scores.table1_bars):
+        for draw in (draw_roc.roc, draw_scores.table1_bars):
             assert "sequential, balanced: no result" in texts(draw(results))
         assert texts(draw_scores.table1_bars(results)).count("no result") == 1 + 2 * 3  # legend, bars
         assert texts(draw_slices.overlays(results)).count("no result") == 3
         assert texts(sequential_architecture(results)).count("no result") == 1
-    # Three systems left: six lines with chance in each panel would be eight.
-    roc = draw_scores.roc(results)
-    assert [sum(len(line.get_xdata()) > 2 for line in axes.lines[1:]) for axes in roc.axes] == [3] * 6
+    # Five systems left, and chance in each panel.
+    roc = draw_roc.roc(results)
+    assert [sum(len(line.get_xdata()) > 2 for line in axes.lines[1:]) for axes in roc.axes] == [5] * 6
 
 
 def test_nothing_trained_but_one_step(tmp_path):
@@ -122,7 +122,7 @@ def test_nothing_trained_but_one_step(tmp_path):
     rewrite(out / "summary.json", lambda c: c.update(rows=one(c["rows"]), systems=one(c["systems"])))
     rewrite(out / "curves.json", lambda c: c.update(curves=one(c["curves"])))
     rewrite(out / "training.json", lambda c: c.update(phases=one(c["phases"]), sweep=None, scaling=None))
-    rewrite(out / "training.json", lambda c: [c["architectures"].pop(name) for name in ("liver", "tumor")])
+    rewrite(out / "training.json", lambda c: [c["architectures"].pop(name) for name in ("liver", "tumor", "joint")])
     rewrite(out / "examples.json", lambda c: [c.pop(name) for name in ("input", "liver_window_hu", "tumor_window_hu")])
     with np.load(out / "examples.npz") as file:
         arrays = {name: file[name] for name in ("hu", "label", "one_step", "sequential")}
@@ -141,7 +141,7 @@ def test_no_curves_no_epochs_no_restricted_range(tmp_path):
 
     rewrite(out / "curves.json", undefined)
     with style():
-        assert "n/a" in texts(draw_scores.roc(read_results(out)))
+        assert "n/a" in texts(draw_roc.roc(read_results(out)))
     rewrite(out / "curves.json", lambda c: c.update(curves=[]))
     rewrite(out / "training.json", lambda c: c.update(phases=[]))
     rewrite(out / "summary.json", lambda c: c.update(rows=[]))

@@ -1,0 +1,148 @@
+"""How much of a score by slice is memory: one recipe, split by patient and split by slice, side by side.
+
+    python -m evaluation.by_slice --by-patient NAME [--by-slice OUT]
+
+The paper does not say by what it split. Where slices are split, a test slice has neighbours of the same patient in the
+training set, and its score is partly that of memory. NAME is the published run that was split by patient
+(`evaluation.publish`), OUT one of the same preset and size on the same volumes that was split by slice (`data.prepare
+--by-slice`). Writes evaluation/published/NAME-by-slice/by_slice.json and the README's block of that name; without
+OUT it rewrites the block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data.command import InputError, Parser, run_command
+from data.files import read_json, write_json, write_text
+from evaluation import publish
+from evaluation.metrics import Counts, iou
+from evaluation.names import KEYS, LOSSES, NAMES, TARGETS
+from evaluation.results import Results, read_results
+from evaluation.text import interval_of, markdown_table, readable
+
+RULE = "roc"
+SUFFIX = "-by-slice"
+FILE = "by_slice.json"
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Record the run that was split by slice, if one is given, and rewrite the README's block."""
+    parser = Parser(prog="evaluation.by_slice", description="A split by slice beside the same split by patient.")
+    parser.add_argument("--by-patient", required=True, metavar="NAME", help="published run, as mini")
+    parser.add_argument("--by-slice", type=Path, metavar="OUT", help="folder of reproduce.sh --by-slice")
+    flags = parser.parse_args()
+    readme = publish.ROOT / "README.md"
+    name, text = flags.by_patient + SUFFIX, readme.read_text(encoding="utf-8")
+    publish.rewritten(text, name, "")
+    folder = publish.PUBLISHED / name
+    patient = published(flags.by_patient)
+    if flags.by_slice is not None:
+        results = read_results(flags.by_slice)
+        check_same(results, patient)
+        write_json(folder / FILE, recorded(results))
+    write_text(readme, publish.rewritten(text, name, block(name, patient, read_json(folder / FILE, ("rows", "cases")))))
+    print(f"README.md: block {name} rewritten")
+
+
+def published(name: str) -> Row:
+    """Return {"summary", "test": names of the test cases} of a published run.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    records = publish.read_published(publish.PUBLISHED / name)
+    if not records:
+        raise InputError(f"--by-patient {name}: nothing of that name is published")
+    split = read_json(publish.PUBLISHED / name / "split.json", ("slices",))
+    return {"summary": records[0]["summary"], "test": list(split["slices"]["test"])}
+
+
+def check_same(results: Results, patient: Row) -> None:
+    """Check that the two runs differ in the split alone.
+
+    Raises:
+        InputError: the run was not split by slice, or has another preset, seed or size.
+    """
+    ours, theirs = results.summary, patient["summary"]
+    if ours["data"].get("split_by") != "slice":
+        raise InputError(f"{results.path}: its split is by patient (data.prepare --by-slice)")
+    for key, found, wanted in (
+        ("preset", ours["preset"], theirs["preset"]),
+        ("seed", ours["seed"], theirs["seed"]),
+        *((key, ours["data"][key], theirs["data"][key]) for key in ("size", "cohort", "train_slices", "test_slices")),
+    ):
+        if found != wanted:
+            raise InputError(f"{results.path}: {key} is {found}, that of the split by patient {wanted}")
+
+
+def recorded(results: Results) -> Row:
+    """Return what is kept of the run: its test scores and the counts of its test cases, threshold rule roc."""
+    keys = ("preset", "seed", "data", "trained_on", "timing_s")
+
+    def wanted(row: Mapping[str, Any]) -> bool:
+        return (row["cohort"], row["threshold_rule"]) == ("test", RULE)
+
+    names = ("case", *KEYS, "tp", "fp", "fn", "tn")
+    cases = [{name: row[name] for name in names} for row in results.cases if wanted(row)]
+    rows = [row for row in results.rows if wanted(row)]
+    return {"schema": 1, **{key: results.summary[key] for key in keys}, "rows": rows, "cases": cases}
+
+
+def table(patient: Row, by_slice: Row) -> str:
+    """Return IoU split by patient, by slice, and by slice on the volumes that the split by patient tests on."""
+    lines = []
+    for target in TARGETS:
+        for loss in LOSSES:
+            for model in ("one_step", "sequential", "joint"):
+                key = ("test", target, loss, model, RULE)
+                ours, theirs = find(patient["summary"]["rows"], key), find(by_slice["rows"], key)
+                if ours is None or theirs is None:
+                    continue
+                same = pooled([c for c in by_slice["cases"] if is_of(c, key) and c["case"] in patient["test"]])
+                lines.append(
+                    [
+                        *(target, NAMES[loss], NAMES[model], readable(ours["iou"]), readable(theirs["iou"])),
+                        *(interval_of(theirs), readable(same), f"{same - ours['iou']:+.3f}"),
+                    ]
+                )
+    volumes = " and ".join(name.removeprefix("volume-") for name in patient["test"])
+    headings = ["target", "loss", "model", f"by patient: volumes {volumes}", "by slice: all test slices"]
+    headings += ["95 % by patient", f"by slice: volumes {volumes}", "of that memory"]
+    return markdown_table(headings, lines, left=3)
+
+
+def find(rows: list[Row], key: tuple[str, ...]) -> Row | None:
+    """Return the row of that key, or None."""
+    return next((row for row in rows if is_of(row, key)), None)
+
+
+def is_of(row: Mapping[str, Any], key: tuple[str, ...]) -> bool:
+    """Say whether a row has that cohort, target, loss, model and rule."""
+    return tuple(row[name] for name in KEYS) == key
+
+
+def pooled(cases: list[Row]) -> float:
+    """Return the IoU of the counts of all these cases together."""
+    return iou(sum((Counts(*(int(case[cell]) for cell in ("tp", "fp", "fn", "tn"))) for case in cases), Counts()))
+
+
+def block(name: str, patient: Row, by_slice: Row) -> str:
+    """Return the README's block of that name."""
+    data = by_slice["data"]
+    minutes = sum(by_slice["timing_s"].values()) / 60
+    caption = (
+        f"IoU at threshold rule {RULE}; preset `{by_slice['preset']}`, seed {by_slice['seed']}, {data['size']} px, "
+        f"{data['train_slices']} / {data['validation_slices']} / {data['test_slices']} slices in both splits; the run "
+        f"by slice has test slices of {data['test_cases']} volumes, all of whose patients trained it, and took "
+        f"{minutes:.0f} minutes. The last column: on the same volumes, by slice less by patient."
+    )
+    return f"<!-- results: {name} -->\n\n{caption}\n\n{table(patient, by_slice)}\n<!-- end of results: {name} -->"
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluation.by_slice")
