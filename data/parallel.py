@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +15,8 @@ from data.command import InputError
 THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
 """Errors that are not a case's fault: they end the command."""
 
+MOST_NAMED = 5  # cases in one line
+
 STREAMING = ("loky", "threading")  # backends that give results as they come
 
 
@@ -23,18 +26,21 @@ class Failures:
     Attributes:
         by_case: what is wrong with each.
         order: of the cases; `by_case` follows it, whatever finishes first.
+        can_skip: whether the command has --skip-bad: only then each bad case is printed as it is found. Otherwise
+            one line at the end says it all.
     """
 
-    def __init__(self, skip: bool, order: Sequence[str] = ()) -> None:
-        self.skip, self.order = skip, list(order)
+    def __init__(self, skip: bool, order: Sequence[str] = (), can_skip: bool = True) -> None:
+        self.skip, self.order, self.can_skip = skip, list(order), can_skip
         self.by_case: dict[str, str] = {}
 
     def add(self, case: str, why: str) -> None:
-        """Note a case and say so."""
+        """Note a case, and say so where it can be skipped."""
         why = " ".join(why.split())  # one line, whoever wrote it
         found = {**self.by_case, case: why}
         self.by_case = {name: found[name] for name in (*self.order, *found) if name in found}
-        print(f"{case}: cannot be used: {why}", flush=True)
+        if self.can_skip:
+            print(f"{case}: cannot be used: {why}", flush=True)
 
     def stop(self) -> None:
         """End the command, unless the bad cases are to be skipped.
@@ -43,9 +49,23 @@ class Failures:
             InputError: a case cannot be used.
         """
         if self.by_case and not self.skip:
-            others = len(self.by_case) - 1
-            more = f" (and {others} more of its cases, named above; --skip-bad goes on without them)" if others else ""
-            raise InputError(next(iter(self.by_case.values())) + more)
+            raise InputError(next(iter(self.by_case.values())) + self._others())
+
+    def _others(self) -> str:
+        _, *others = self.by_case
+        if not others:
+            return ""
+        if self.can_skip:
+            return f" (and {len(others)} more of its cases, named above; --skip-bad goes on without them)"
+        more = ", ..." if len(others) > MOST_NAMED else ""
+        return f" (and {len(others)} more cannot be used: {', '.join(others[:MOST_NAMED])}{more})"
+
+
+def positive(text: str) -> int:
+    """Parse the value of a flag that counts, such as --jobs: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def each_case(

@@ -328,17 +328,22 @@ def _has_near_labels(volume: Volume) -> bool:
     liver = False
     for _, chunk in volume.chunks():
         nearest = np.rint(chunk)
-        wrong = ~((np.abs(chunk - nearest) <= LABEL_ATOL) & (nearest >= 0) & (nearest <= 2))
+        with np.errstate(invalid="ignore"):  # infinity less infinity is wrong as well
+            wrong = ~((np.abs(chunk - nearest) <= LABEL_ATOL) & (nearest >= 0) & (nearest <= 2))
         if wrong.any():
             raise InputError(f"{volume.path}: labels must be 0, 1 or 2, it holds {chunk[wrong][0]:g}")
         liver = liver or bool(nearest.any())
     return liver
 
 
-def check_pair(image: Volume, label: Volume) -> None:
+def check_pair(image: Volume, label: Volume, flag: str = "--ignore-label-affine") -> None:
     """Check that image and label lie on one grid: same shape, no corner voxel further apart than a quarter voxel.
 
     The corners bound every voxel between them, wherever the origin is; the smallest voxel edge is the measure.
+
+    Args:
+        image, label: the volumes.
+        flag: of the command, which takes labels voxel for voxel instead.
 
     Raises:
         InputError: they do not.
@@ -353,7 +358,7 @@ def check_pair(image: Volume, label: Volume) -> None:
     if not worst <= SAME_PLACE * voxel_sizes(image.affine).min():
         raise InputError(
             f"{label.path}: its affine is not that of {image.path.name}, voxels lie up to {worst:.3g} mm apart "
-            "(--ignore-label-affine takes it voxel for voxel)"
+            f"({flag} takes it voxel for voxel)"
         )
 
 

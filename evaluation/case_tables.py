@@ -22,6 +22,7 @@ SCORES = {
     "rmsd_mm": "RMSD (mm)",
     "hausdorff_mm": "Hausdorff (mm)",
     "hausdorff95_mm": "Hausdorff 95 % (mm)",
+    "components_rand_index": "Rand index of regions",
 }
 """Columns of `whole_cases.csv` and their headings."""
 NO_WHOLE_CASES = "\nNone: the split is by slice, and other slices of the test cases trained the run.\n"

@@ -1,7 +1,7 @@
 """Which lesions were found, by size: one row for each lesion of a case, and for each that was drawn where none is.
 
 A lesion is a 6-connected component (`evaluation.lesions`) among the slices that were scored; where a split takes single
-slices, pieces of lesions are counted. Diameters are those of a sphere of the same volume.
+slices, pieces of lesions are counted. Diameters are those of a sphere of the same volume. Empty masks give no row.
 """
 
 from __future__ import annotations
@@ -10,18 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from data.store import Store
 from evaluation.lesions import LESION, find_lesions
 
 BINS_MM = (0.0, 10.0, 20.0, 30.0, float("inf"))
-
-
-def spacing_of(store: Store, case: str) -> tuple[float, float, float]:
-    """Return the spacing of the store's slices in mm: the volume's own slices, padded to a square and resampled."""
-    entry = store.cases[case]
-    slice_mm, row_mm, column_mm = entry["spacing_mm"]
-    factor = max(entry["native_shape"]) / store.size
-    return slice_mm, row_mm * factor, column_mm * factor
 
 
 def diameter_mm(volume_mm3: float) -> float:
@@ -56,7 +47,7 @@ def lesion_rows(prediction: np.ndarray, reference: np.ndarray, voxel_mm3: float)
 
 def _row(kind: str, voxels: int, voxel_mm3: float, touched: bool, iou: float) -> dict[str, Any]:
     diameter = round(diameter_mm(voxels * voxel_mm3), 2)
-    return {"kind": kind, "diameter_mm": diameter, "voxels": voxels, "touched": touched, "iou": round(iou, 6)}
+    return {"kind": kind, "diameter_mm": diameter, "voxels": voxels, "touched": touched, "iou": iou}
 
 
 def recall_by_diameter(rows: list[dict[str, Any]], threshold: float = 0.0) -> list[tuple[int, int]]:
@@ -64,9 +55,15 @@ def recall_by_diameter(rows: list[dict[str, Any]], threshold: float = 0.0) -> li
 
     Args:
         rows: of `lesions.csv`, values may be text.
-        threshold: found means an IoU above it.
+        threshold: found means an IoU above it; 0: a voxel in common.
     """
     lesions = [row for row in rows if row["kind"] == "lesion"]
     sizes = np.digitize([float(row["diameter_mm"]) for row in lesions], BINS_MM) - 1
-    found = np.array([float(row["iou"]) > threshold for row in lesions], bool)
+    found = np.array([_is_found(row, threshold) for row in lesions], bool)
     return [(int(found[sizes == n].sum()), int((sizes == n).sum())) for n in range(len(BINS_MM) - 1)]
+
+
+def _is_found(row: dict[str, Any], threshold: float) -> bool:
+    if threshold == 0:  # tables of earlier versions rounded the IoU, that of a voxel in a large prediction to 0
+        return str(row["touched"]) == "True"
+    return float(row["iou"]) > threshold

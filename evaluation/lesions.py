@@ -124,12 +124,18 @@ def match_official(lesions: Lesions, threshold: float) -> Matching:
 
 
 def match_once(lesions: Lesions, threshold: float) -> Matching:
-    """Match each lesion at most once, so that the sum of the IoU is largest; pairs above the threshold count.
+    """Match each lesion at most once, by pairs of an IoU above the threshold: most pairs, then the largest sum of IoU.
 
-    Above an IoU of 0.5 no lesion has two partners, so there the matching is the only one.
+    Most pairs first, because the matching serves to count what was found: at a threshold of 0 the largest sum alone
+    would give up a hit for a better overlap elsewhere. At a threshold of 0.5 or more no lesion has two partners, so
+    there the matching is the only one.
     """
-    rows, columns = linear_sum_assignment(lesions.iou, maximize=True)
+    allowed = lesions.iou > threshold
+    rows, columns = (np.flatnonzero(allowed.any(axis=axis)) for axis in (1, 0))
+    # a pair weighs more than the IoU of all pairs together
+    weight = np.where(allowed, lesions.iou + len(rows), 0.0)[np.ix_(rows, columns)]
+    first, second = linear_sum_assignment(weight, maximize=True)
+    chosen = weight[first, second] > 0
     partner = np.zeros(lesions.n_prediction + 1, np.int64)
-    good = lesions.iou[rows, columns] > threshold
-    partner[rows[good]] = columns[good]
-    return Matching(int(good.sum()), partner[lesions.prediction], lesions.reference)
+    partner[rows[first[chosen]]] = columns[second[chosen]]
+    return Matching(int(chosen.sum()), partner[lesions.prediction], lesions.reference)

@@ -2,17 +2,33 @@
 
 All scores are *pooled*: add the counts of slices or cases first, then score the sum once.
 
-The rule for empty masks, here and nowhere else: every score is a share ``part / whole``, and the share of an
-empty whole is 1.0, because there was nothing to get wrong. Hence, for IoU and Dice,
+The rule for empty masks, of every module of `evaluation`: a share ``part / whole`` of an empty whole is 1.0, because
+there was nothing to get wrong, and its error, ``1 - share``, is 0. A distance needs two surfaces. What does not exist
+is None: null in JSON, an empty cell in CSV; a mean leaves it out, and the mean of nothing does not exist either.
 
-==========  ===========  =====
-reference   prediction   score
-==========  ===========  =====
-empty       empty        1.0
-empty       not empty    0.0
-not empty   empty        0.0
-not empty   not empty    formula
-==========  ===========  =====
+=============================  =====  =========  =========
+reference                      empty  empty      not empty
+prediction                     empty  not empty  empty
+=============================  =====  =========  =========
+IoU (Jaccard), Dice, F1        1      0          0
+sensitivity (recall)           1      1          0
+precision                      1      0          1
+VOE = 1 - IoU                  0      1          1
+RVD = (P - R) / R              0      None       -1
+ASSD, RMSD, Hausdorff, HD95    None   None       None
+=============================  =====  =========  =========
+
+Pixel accuracy, specificity and Rand index are shares of pixels and pairs: their whole is empty only without pixels. Of
+lesions that are counted, precision is a share of those predicted, recall of those of the reference. The tumor burden of
+a mask without liver is None; so are AUC and rAUC without a pixel inside, or outside, the reference, where there is no
+ROC curve (`evaluation.roc`).
+
+Exceptions, in `evaluation.lits_scoring` alone. `official` is the published LiTS script's: precision, recall and
+dice_global of an empty whole are 0, and without any match lesion overlaps are 0, VOE 1, RVD and distances 9001, even
+where there was nothing to find; without a liver in the prediction its overlaps are 0, VOE 1, RVD, distances and burden
+9001. `corrected` follows the table, but for one thing: where one of the two masks is empty, or no lesion of a set is
+matched though there are some, RVD, distances and burden are 9001, the script's "infinite", so that a liver or the
+lesions that were missed weigh on a mean instead of vanishing from it.
 """
 
 from __future__ import annotations
@@ -146,6 +162,21 @@ def f1(counts: Counts) -> float:
     return dice(counts)
 
 
+def voe(counts: Counts) -> float:
+    """Volumetric overlap error, ``1 - IoU``. In [0, 1], 0 is best. Both masks empty: 0.0; exactly one empty: 1.0."""
+    return 1 - iou(counts)
+
+
+def rvd(counts: Counts) -> float | None:
+    """Relative volume difference, ``(P - R) / R`` with the sizes of prediction and reference; signed, 0 is best.
+
+    At least -1, which an empty prediction has. Both masks empty: 0.0; only the reference empty: None.
+    """
+    if not counts.tp + counts.fn:
+        return None if counts.fp else 0.0
+    return (counts.fp - counts.fn) / (counts.tp + counts.fn)
+
+
 def rand_index(counts: Counts) -> float:
     """Rand index: share of the pairs of pixels on which the two segmentations agree (paper, section 3.2.2).
 
@@ -176,7 +207,7 @@ def scores(counts: Counts) -> dict[str, float]:
     }
 
 
-def partition_rand_index(prediction: np.ndarray, reference: np.ndarray) -> float:
+def partition_rand_index(prediction: np.ndarray, reference: np.ndarray, outside: int = 0) -> float:
     """Rand index of two partitions into any number of parts, by their contingency table, without sampling.
 
     With n_ij pixels in part i of one and j of the other, a_i and b_j their sums and n pixels in all,
@@ -188,6 +219,7 @@ def partition_rand_index(prediction: np.ndarray, reference: np.ndarray) -> float
 
     Args:
         prediction, reference: ndarrays of one shape, integers that name the parts.
+        outside: how many more pixels there are that are part 0 in both, so that a box around what was found will do.
 
     In [0, 1], 1 is best. Fewer than two pixels: 1.0.
 
@@ -199,12 +231,23 @@ def partition_rand_index(prediction: np.ndarray, reference: np.ndarray) -> float
             "`prediction` must have the shape of `reference`. "
             f"Received: prediction.shape={prediction.shape}, reference.shape={reference.shape}"
         )
-    of_prediction, of_reference = (np.unique(part, return_inverse=True)[1] for part in (prediction, reference))
-    pairs = of_prediction.astype(np.int64) * (int(of_reference.max(initial=0)) + 1) + of_reference
-    squares = [sum(int(n) ** 2 for n in np.bincount(part.ravel())) for part in (of_prediction, of_reference)]
-    together = sum(int(n) ** 2 for n in np.unique(pairs, return_counts=True)[1])
-    n_pairs_twice = prediction.size * (prediction.size - 1)
-    return share(n_pairs_twice - (sum(squares) - 2 * together), n_pairs_twice)
+    parts, of_part = zip(
+        *(np.unique(partition, return_inverse=True) for partition in (prediction, reference)), strict=True
+    )
+    flat = [numbers.ravel().astype(np.int64) for numbers in of_part]
+    shape = tuple(len(names) for names in parts)
+    sizes = np.bincount(flat[0] * shape[1] + flat[1], minlength=shape[0] * shape[1])
+    table = {(parts[0][n // shape[1]], parts[1][n % shape[1]]): int(sizes[n]) for n in np.flatnonzero(sizes)}
+    table[0, 0] = table.get((0, 0), 0) + outside
+    sums: list[dict[int, int]] = [{}, {}]
+    for pair, size in table.items():
+        for side, name in zip(sums, pair, strict=True):
+            side[name] = side.get(name, 0) + size
+    squares = sum(size**2 for side in sums for size in side.values())
+    together = sum(size**2 for size in table.values())
+    n = prediction.size + outside
+    n_pairs_twice = n * (n - 1)
+    return share(n_pairs_twice - (squares - 2 * together), n_pairs_twice)
 
 
 def components(mask: np.ndarray) -> np.ndarray:

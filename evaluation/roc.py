@@ -91,7 +91,8 @@ class Roc:
     Args:
         false_positive_rate: FP / (FP + TN), ndarray of shape (n_points,), dtype float64, not decreasing.
         true_positive_rate: TP / (TP + FN), the same shape and dtype, not decreasing.
-        threshold: probability, the same shape and dtype, falling. An end at 0.0 takes in p = 0.
+        threshold: probability, the same shape and dtype, falling. An end at 0.0 takes in p = 0; where a point
+            without p = 0 is told from it (`evaluation.exact_roc`) it is at minus infinity.
     """
 
     false_positive_rate: np.ndarray
@@ -131,7 +132,7 @@ class ProbabilityHistogram:
         Raises:
             ValueError: wrong dtype, unequal shapes, a NaN, or a value outside [0, 1].
         """
-        _check_pixels(probability, reference)
+        check_pixels(probability, reference)
         dtype = np.dtype(np.float32 if probability.dtype.itemsize <= 4 else np.float64)
         flat_probability, flat_reference = probability.reshape(-1), reference.reshape(-1)
         for start in range(0, probability.size, CHUNK):
@@ -237,7 +238,12 @@ class ProbabilityHistogram:
         return self.roc(low, high).area()
 
 
-def _check_pixels(probability: np.ndarray, reference: np.ndarray) -> None:
+def check_pixels(probability: np.ndarray, reference: np.ndarray) -> None:
+    """Check what a ROC curve is made of: probabilities and a mask, of one shape.
+
+    Raises:
+        ValueError: wrong dtype, unequal shapes, a NaN, or a value outside [0, 1].
+    """
     if not np.issubdtype(probability.dtype, np.floating):
         raise ValueError(f"`probability` must have a floating dtype. Received: dtype={probability.dtype}")
     if reference.dtype != np.bool_:

@@ -2,8 +2,16 @@
 
     python -m evaluation.score --reference DIR --prediction DIR --out FILE.json [--mode official|corrected] [--jobs N]
 
-Files pair by name, `.nii` or `.nii.gz`; each holds 0 other, 1 liver, 2 lesion. FILE gets {"schema", "mode", "total":
-the 24 figures by the names of the official scores.txt, "beside": lesion F1, "cases": [...]}, FILE.csv the cases.
+Each file holds 0 other, 1 liver, 2 lesion, `.nii` or `.nii.gz`; files pair by name. For `segmentation-4` of LiTS the
+prediction may also be called `volume-4`, as `evaluation.predict` names what it makes of LiTS' `volume-4`; in a folder
+of references that holds `segmentation-N` the `volume-N` beside them are CT and left out. A prediction without a
+reference is noted and left out; a reference without a prediction, or with two, is an error.
+
+FILE.json gets {"schema", "mode", "total": the 24 figures by the names of the official scores.txt, "beside": lesion F1,
+"cases": [{"case", "figures": the 24 of a set of this case alone, "beside", its counts, every match}]}. FILE.csv has a
+row of counts, figures and F1 for each case, and a last row `total`. A figure that does not exist is null, an empty
+cell: in mode `corrected`, lesion distances where no lesion was to be found and none was drawn (`evaluation.metrics` has
+the rule for empty masks).
 """
 
 from __future__ import annotations
@@ -11,7 +19,8 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,60 +29,30 @@ from typing import Any
 import numpy as np
 
 from data.command import InputError, Parser, run_command
-from data.files import write_json, write_text
-from data.parallel import Failures, each_case
+from data.files import json_text, write_texts
+from data.parallel import Failures, each_case, positive
+from data.spacing import check_same_spacing, check_spacing
 from data.volumes import Volume, check_label_values, check_pair, open_volume
 from evaluation.lits_scoring import MODES, CaseFigures, lesion_f1, score_case, total
+from evaluation.pairs import named, paired
 
-SCHEMA = 1
-SUFFIXES = (".nii.gz", ".nii")
-
-
-def volumes_by_name(folder: Path) -> dict[str, Path]:
-    """Return the NIfTI files of a folder by their names without .nii or .nii.gz, in order.
-
-    Raises:
-        InputError: no such folder, no NIfTI file in it, or a name twice.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        suffix = next((end for end in SUFFIXES if path.name.endswith(end)), None)
-        if suffix is None or path.name.startswith(".") or not path.is_file():
-            continue
-        name = path.name.removesuffix(suffix)
-        if name in found:
-            raise InputError(f"{path}: {found[name].name} is there too; keep one of them")
-        found[name] = path
-    if not found:
-        raise InputError(f"{folder}: no .nii or .nii.gz file in it")
-    return found
-
-
-def paired(reference: Path, prediction: Path) -> dict[str, tuple[Path, Path]]:
-    """Return (reference, prediction) of each case by name; a prediction without a reference is left out.
-
-    Raises:
-        InputError: a reference without a prediction, or what `volumes_by_name` refuses.
-    """
-    references, predictions = volumes_by_name(reference), volumes_by_name(prediction)
-    missing = [name for name in references if name not in predictions]
-    if missing:
-        more = f" (nor for {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise InputError(f"{prediction}: no prediction {missing[0]}.nii[.gz] for {references[missing[0]]}{more}")
-    return {name: (path, predictions[name]) for name, path in references.items()}
+SCHEMA = 2
+COUNTS = ("n_reference", "n_prediction", "hits", "hits_any")
+TOTAL = "total"
 
 
 def score_files(reference: Path, prediction: Path, mode: str, ignore_affine: bool = False) -> CaseFigures:
     """Score one pair of files, in the axes of the files: the official matching depends on them.
 
     Raises:
-        InputError: a file that is no label volume, another shape, spacing or affine, no liver in the reference.
+        InputError: a file that is no label volume, another shape, spacing or affine, a reference whose spacing is not
+            that of its affine, no liver in the reference.
     """
     given = open_volume(reference)
     predicted = open_volume(prediction, on=given if ignore_affine else None)
-    check_pair(given, predicted)
+    check_spacing(given)
+    check_pair(given, predicted, "--ignore-affine")
+    check_same_spacing(given, predicted)
     for volume in (given, predicted):
         check_label_values(volume)
     slice_mm, row_mm, column_mm = given.spacing_mm
@@ -92,36 +71,55 @@ def _labels(volume: Volume) -> np.ndarray:
 def main() -> None:
     """Score two folders and print the figures."""
     arguments = parse()
-    pairs = paired(arguments.reference, arguments.prediction)
+    table = arguments.out.with_suffix(".csv")
+    for path in (table, arguments.out):
+        check_target(path)
+    pairs, surplus = paired(arguments.reference, arguments.prediction)
     work = {
         name: partial(score_files, *pair, mode=arguments.mode, ignore_affine=arguments.ignore_affine)
         for name, pair in pairs.items()
     }
-    failures = Failures(skip=False)
-    found = dict(each_case(work, arguments.jobs, "loky", failures))
+    failures = Failures(skip=False, order=list(pairs), can_skip=False)
+    found = dict(each_case(work, min(arguments.jobs, len(work)), "loky", failures))
     failures.stop()
     cases = {name: found[name] for name in pairs}
-    figures = total(list(cases.values()))
-    rows = [{"case": name, **asdict(case)} for name, case in cases.items()]
-    beside = lesion_f1(list(cases.values()))
-    content = {"schema": SCHEMA, "mode": arguments.mode, "total": figures, "beside": beside, "cases": rows}
-    write_text(arguments.out.with_suffix(".csv"), cases_csv(cases))
-    write_json(arguments.out, content)
-    for name, value in (figures | beside).items():
-        print(f"{name:32} {value:10.3f}")
+    content = scores_json(cases, arguments.mode)
+    write_texts({table: scores_csv(cases), arguments.out: json_text(content)})
+    for name, value in (content[TOTAL] | content["beside"]).items():
+        print(f"{name:32} {'none' if value is None else f'{value:.3f}':>10}")
     print(f"{arguments.out}: {len(cases)} cases, {arguments.mode}")
+    if surplus:
+        noted = f"{arguments.prediction}: left out, as no reference has its name: {named(surplus)}"
+        print(f"evaluation.score: {noted}", file=sys.stderr)
 
 
-def cases_csv(cases: dict[str, CaseFigures]) -> str:
-    """Return a line per case: counts, overlaps, the liver's figures, the mean of the lesions' figures."""
-    rows: list[dict[str, Any]] = []
+def check_target(path: Path) -> None:
+    """Check that a file could be written, before the work.
+
+    Raises:
+        InputError: it is a folder, or its folder is a file.
+    """
+    if path.is_dir():
+        raise InputError(f"--out {path}: is a folder, not a file")
+    if not next(folder for folder in path.absolute().parents if folder.exists()).is_dir():
+        raise InputError(f"--out {path}: lies in what is a file, not a folder")
+
+
+def scores_json(cases: Mapping[str, CaseFigures], mode: str) -> dict[str, Any]:
+    """Return the content of the JSON file (see the module)."""
+    rows = []
     for name, case in cases.items():
-        row: dict[str, Any] = {"case": name}
-        row |= {key: getattr(case, key) for key in ("n_reference", "n_prediction", "hits", "hits_any")}
-        row |= {key: getattr(case, key) for key in ("lesion_dice", "liver_dice", "burden_difference")}
-        row |= {f"liver_{key}": value for key, value in case.liver.items()}
-        row |= {f"lesion_{key}_matched": _mean(case.lesions, key) for key in case.liver}
-        rows.append(row)
+        row = asdict(case)
+        del row["mode"]
+        rows.append({"case": name, "figures": total([case]), "beside": lesion_f1([case]), **row})
+    whole = list(cases.values())
+    return {"schema": SCHEMA, "mode": mode, TOTAL: total(whole), "beside": lesion_f1(whole), "cases": rows}
+
+
+def scores_csv(cases: Mapping[str, CaseFigures]) -> str:
+    """Return the content of the CSV file: a row for each case, a last row for all (see the module)."""
+    rows = [_row(name, [case]) for name, case in cases.items()]
+    rows.append(_row(TOTAL, list(cases.values())))
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -129,23 +127,30 @@ def cases_csv(cases: dict[str, CaseFigures]) -> str:
     return text.getvalue()
 
 
-def _mean(scores: Sequence[dict[str, float]], key: str) -> float | None:
-    return float(np.mean([one[key] for one in scores])) if scores else None
+def _row(name: str, cases: Sequence[CaseFigures]) -> dict[str, Any]:
+    counts = {key: sum(getattr(case, key) for case in cases) for key in COUNTS}
+    return {"case": name, **counts, **total(cases), **lesion_f1(cases)}
+
+
+_REFERENCE_HELP = (
+    "label volumes of the reference; where it holds segmentation-N, volume-N is taken for CT, and a prediction may be "
+    "called volume-N as well"
+)
 
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(prog="evaluation.score", description="The figures of the LiTS challenge for a folder.")
     add = parser.add_argument
-    add("--reference", type=Path, required=True, metavar="DIR", help="label volumes of the reference")
-    add("--prediction", type=Path, required=True, metavar="DIR", help="label volumes with the same names")
-    add("--out", type=Path, required=True, metavar="FILE", help="JSON to write; a .csv comes beside it")
+    add("--reference", type=Path, required=True, metavar="DIR", help=_REFERENCE_HELP)
+    add("--prediction", type=Path, required=True, metavar="DIR", help="label volumes of these names; see --reference")
+    add("--out", type=Path, required=True, metavar="FILE", help="JSON to write, named .json; a .csv comes beside it")
     add("--mode", choices=MODES, default="official", help="default official: as the published script, faults included")
-    add("--jobs", type=int, default=1, help="cases at once (default 1)")
+    add("--jobs", type=positive, default=1, metavar="N", help="cases at once (default 1)")
     add("--ignore-affine", action="store_true", help="compare voxel for voxel where the affines differ")
     arguments = parser.parse_args()
     if arguments.out.suffix != ".json":
-        raise InputError(f"--out {arguments.out}: must end in .json")
+        raise InputError(f"--out {arguments.out}: must end in .json; the .csv gets the same name")
     return arguments
 
 

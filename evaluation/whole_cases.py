@@ -8,9 +8,20 @@ import numpy as np
 
 from data.batches import target_of
 from data.store import Store
-from evaluation.metrics import Counts, dice, iou, precision, sensitivity, specificity
+from evaluation.metrics import (
+    Counts,
+    components,
+    dice,
+    iou,
+    partition_rand_index,
+    precision,
+    rvd,
+    sensitivity,
+    specificity,
+    voe,
+)
 from evaluation.names import TARGETS
-from evaluation.surfaces import surface_distances
+from evaluation.surfaces import bounding_box, surface_distances
 
 DISTANCES = ("assd_mm", "rmsd_mm", "hausdorff_mm", "hausdorff95_mm")
 
@@ -35,9 +46,9 @@ def whole_case_rows(
     Returns:
         For liver (tumor included) and tumor: {"target", "prediction_ml", "reference_ml", "dice", "iou", "voe"
         (1 - IoU), "rvd" (prediction / reference - 1), "sensitivity", "specificity", "precision", "assd_mm", "rmsd_mm",
-        "hausdorff_mm", "hausdorff95_mm", "burden_percent", "reference_burden_percent" (tumor in the liver)}. Shares of
-        nothing are 1 (`evaluation.metrics`); what has no value (distances from or to an empty mask, rvd of an empty
-        reference, burden without a liver) is None.
+        "hausdorff_mm", "hausdorff95_mm", "components_rand_index" (of the connected regions, paper 3.2.2),
+        "burden_percent", "reference_burden_percent" (tumor in the liver)}. `evaluation.metrics` has the rule for empty
+        masks; what has no value (distances from or to an empty mask, burden without a liver) is None.
     """
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     masks = {target: [target_of(labels, target) > 0 for labels in (prediction, reference)] for target in TARGETS}
@@ -57,14 +68,27 @@ def whole_case_rows(
                 "reference_ml": round(n_given * voxel_ml, 3),
                 "dice": dice(counts),
                 "iou": iou(counts),
-                "voe": 1 - iou(counts),
-                "rvd": n_found / n_given - 1 if n_given else None,
+                "voe": voe(counts),
+                "rvd": rvd(counts),
                 "sensitivity": sensitivity(counts),
                 "specificity": specificity(counts),
                 "precision": precision(counts),
                 **{name: distances and round(getattr(distances, name), 4) for name in DISTANCES},
+                "components_rand_index": components_rand_index(found, given),
                 "burden_percent": burdens[0],
                 "reference_burden_percent": burdens[1],
             }
         )
     return rows
+
+
+def components_rand_index(prediction: np.ndarray, reference: np.ndarray) -> float:
+    """Return the Rand index of the connected regions of two masks, ndarrays of one shape, bool.
+
+    Merged or split regions lower it much, a shifted outline little (paper 3.2.2).
+    """
+    box = bounding_box(prediction | reference)
+    if box is None:
+        return 1.0
+    inside = components(prediction[box])
+    return partition_rand_index(inside, components(reference[box]), outside=prediction.size - inside.size)

@@ -62,6 +62,20 @@ def test_a_case_that_fails_in_any_way_stops_no_other_but_the_machine_does() -> N
         dict(each_case({"a": partial(_raise, OSError(errno.ENOSPC, "No space left"))}, 1, "loky", failures))
 
 
+def test_without_skip_bad_all_is_said_in_one_line_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    failures = Failures(skip=False, can_skip=False)
+    for case, why in {"a": "a.nii: rule", "b": "b.nii: other\nrule"}.items():
+        failures.add(case, why)
+    with pytest.raises(InputError) as caught:
+        failures.stop()
+    assert str(caught.value) == "a.nii: rule (and 1 more cannot be used: b)"
+    for n in range(9):
+        failures.add(f"c{n}", "rule")
+    with pytest.raises(InputError, match=r"and 10 more cannot be used: b, c0, c1, c2, c3, \.\.\.\)"):
+        failures.stop()
+    assert capsys.readouterr().out == ""
+
+
 def test_a_killed_process_is_one_line() -> None:
     with pytest.raises(InputError, match="a process was killed, mostly for memory"):
         dict(each_case({str(n): partial(os._exit, 1) for n in range(2)}, 2, "loky", Failures(skip=True)))

@@ -240,7 +240,15 @@ def test_allow_non_hu_takes_a_picture_but_no_nan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "rule"), [(3, "holds 3"), (-1, "holds -1"), (0.5, "holds 0.5"), (np.nan, "holds nan")]
+    ("value", "rule"),
+    [
+        (3, "holds 3"),
+        (-1, "holds -1"),
+        (0.5, "holds 0.5"),
+        (np.nan, "holds nan"),
+        (np.inf, "holds inf"),
+        (-np.inf, "holds -inf"),
+    ],
 )
 def test_refused_labels(tmp_path: Path, value: float, rule: str) -> None:
     array = (ct() > 0).astype(np.float32)
@@ -266,8 +274,11 @@ def test_pairs_must_share_shape_and_affine(tmp_path: Path) -> None:
     affine[0, 3] += 0.12  # of 0.5 mm
     check_pair(image, open_volume(save(tmp_path / "segmentation-1.nii", ct(), affine)))
     affine[0, 3] += 0.01
-    with pytest.raises(InputError, match=r"segmentation-2\.nii: its affine .* 0\.13 mm apart"):
-        check_pair(image, open_volume(save(tmp_path / "segmentation-2.nii", ct(), affine)))
+    shifted = open_volume(save(tmp_path / "segmentation-2.nii", ct(), affine))
+    with pytest.raises(InputError, match=r"segmentation-2\.nii: its affine .* 0\.13 mm apart \(--ignore-label-affine"):
+        check_pair(image, shifted)
+    with pytest.raises(InputError, match=r"\(--other takes it voxel for voxel\)"):
+        check_pair(image, shifted, "--other")
 
 
 @pytest.mark.parametrize("origin", [0.0, -950.0])

@@ -27,6 +27,19 @@ def test_lesions_by_hand() -> None:
     assert recall_by_diameter(rows, 0.7) == [(0, 1), (0, 0), (0, 1), (0, 0)]
 
 
+def test_a_voxel_in_a_huge_prediction_is_found() -> None:
+    """IoU 1 / 2,000,000: rounded to six digits it would be 0."""
+    reference, prediction = np.zeros((2, 125, 125, 128), bool)
+    prediction[:] = reference[60, 60, 60] = True
+    rows = lesion_rows(prediction, reference, voxel_mm3=1.0)
+    assert rows[0]["iou"] == 1 / 2_000_000
+    assert recall_by_diameter(rows) == [(1, 1), (0, 0), (0, 0), (0, 0)]
+    assert recall_by_diameter(rows, 0.5) == [(0, 1), (0, 0), (0, 0), (0, 0)]
+    as_text = [{name: str(value) for name, value in row.items()} for row in rows]
+    earlier = [{**row, "iou": "0.0"} for row in as_text]  # a table of a version that rounded
+    assert recall_by_diameter(as_text) == recall_by_diameter(earlier) == recall_by_diameter(rows)
+
+
 def test_a_sphere_has_its_own_diameter() -> None:
     assert diameter_mm(4 / 3 * np.pi * 5**3) == pytest.approx(10)
     assert diameter_mm(0) == 0

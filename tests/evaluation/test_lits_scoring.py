@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from evaluation.check_official import compare
-from evaluation.lesions import find_lesions, match_official, match_once
-from evaluation.lits_scoring import HALF, INFINITE, SHAPE_SCORES, lesion_f1, score_case, total
-from tests.conftest import Command
+from evaluation.lesions import find_lesions, match_official
+from evaluation.lits_scoring import HALF, INFINITE, MODES, SHAPE_SCORES, lesion_f1, score_case, score_shape, total
 
 SETS = Path(__file__).parent / "lits_sets"  # a part of the published script's outcomes on random shapes
 CONTENT: dict[str, Any] = json.loads((SETS / "public.json").read_text())
@@ -87,18 +86,6 @@ def test_one_prediction_across_three_lesions() -> None:
     assert total([corrected])["lesion_precision"] == 0
 
 
-def test_each_lesion_is_matched_at_most_once() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        prediction, reference = (rng.choice(3, (6, 8, 8), p=(0.2, 0.4, 0.4)).astype(np.uint8) for _ in range(2))
-        lesions = find_lesions(prediction, reference)
-        for threshold in (0.0, 0.5):
-            matching = match_once(lesions, threshold)
-            assert 0 <= matching.hits <= min(lesions.n_prediction, lesions.n_reference)
-            assert matching.hits == len(matching.kept)
-        assert match_once(lesions, 0.5).hits == np.count_nonzero(lesions.iou > 0.5)
-
-
 def test_mirroring_changes_only_the_official_figures() -> None:
     """The script's matching depends on the numbers of the lesions; the corrected one does not."""
     changed = 0
@@ -119,29 +106,80 @@ def test_mirroring_changes_only_the_official_figures() -> None:
     assert changed > 0
 
 
-def test_what_is_empty() -> None:
-    prediction, reference = scene()
-    no_lesion = np.ones_like(reference)
-    assert score_case(no_lesion, no_lesion, ONES).lesion_dice == 1
-    assert lesion_f1([score_case(no_lesion, no_lesion, ONES)])["lesion_f1"] == 1
-    assert score_case(no_lesion, reference, ONES).lesion_dice == 0
-    assert score_case(reference, no_lesion, ONES).lesion_dice == 0
-    nothing = score_case(np.zeros_like(reference), reference, ONES)
-    assert nothing.liver == dict(zip(SHAPE_SCORES, (0, 0, 1, *[INFINITE] * 4), strict=True))
-    assert nothing.burden_difference == pytest.approx(6 / 40 - INFINITE)
-    assert total([nothing])["lesion_assd"] == INFINITE
+NOT_FOUND = (0, 0, 1, *[INFINITE] * 4)
+# (lesions in the reference, in the prediction): precision, recall, dice per case, dice global, F1, scores of the shapes
+RULE: dict[str, dict[tuple[bool, bool], Any]] = {
+    "official": {
+        (False, False): (0, 0, 1, 0, 1, NOT_FOUND),
+        (False, True): (0, 0, 0, 0, 0, NOT_FOUND),
+        (True, False): (0, 0, 0, 0, 0, NOT_FOUND),
+        (True, True): (1, 1, 1, 1, 1, (1, 1, 0, 0, 0, 0, 0)),
+    },
+    "corrected": {
+        (False, False): (1, 1, 1, 1, 1, (1, 1, 0, 0, None, None, None)),
+        (False, True): (0, 1, 0, 0, 0, NOT_FOUND),
+        (True, False): (1, 0, 0, 0, 0, NOT_FOUND),
+        (True, True): (1, 1, 1, 1, 1, (1, 1, 0, 0, 0, 0, 0)),
+    },
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("drawn", [False, True])
+def test_the_rule_for_empty_masks(mode: str, there: bool, drawn: bool) -> None:
+    """The table of evaluation.metrics, and what the script says instead."""
+    without, lesions = scene()
+    case = score_case(lesions if drawn else without, lesions if there else without, ONES, mode)
+    precision, recall, per_case, whole, f1, shapes = RULE[mode][there, drawn]
+    figures = total([case])
+    for which in ("", "_greater_zero"):
+        assert figures[f"lesion_precision{which}"] == precision
+        assert figures[f"lesion_recall{which}"] == recall
+        assert lesion_f1([case])[f"lesion_f1{which}"] == f1
+    assert (figures["lesion_dice_per_case"], figures["lesion_dice_global"]) == (per_case, whole)
+    assert tuple(figures[f"lesion_{name}"] for name in SHAPE_SCORES) == shapes
+    assert list(figures) == CONTENT["metrics"]
+
+
+def test_nothing_to_find_beside_a_case_with_lesions() -> None:
+    """A mean is over what is there: the case without lesions adds no match."""
+    without, lesions = scene()
+    cases = [score_case(*pair, ONES, "corrected") for pair in ((without, without), (lesions, lesions))]
+    figures = total(cases)
+    assert (figures["lesion_assd"], figures["lesion_dice"], figures["lesion_precision"]) == (0, 1, 1)
+    missed = total([cases[0], score_case(without, lesions, ONES, "corrected")])
+    assert (missed["lesion_assd"], missed["lesion_dice"], missed["lesion_dice_per_case"]) == (INFINITE, 0, 0.5)
+
+
+def test_without_a_liver() -> None:
+    _, reference = scene()
+    for mode in MODES:
+        nothing = score_case(np.zeros_like(reference), reference, ONES, mode)
+        assert nothing.liver == dict(zip(SHAPE_SCORES, NOT_FOUND, strict=True))
+        assert (nothing.liver_dice, nothing.burden_difference) == (0, pytest.approx(6 / 40 - INFINITE))
+        with pytest.raises(ValueError, match="must hold liver"):
+            score_case(reference, np.zeros_like(reference), ONES, mode)
+        with pytest.raises(ValueError, match="must hold liver"):
+            score_case(np.zeros_like(reference), np.zeros_like(reference), ONES, mode)
     only_lesion = np.where(reference == 2, 2, 0)  # label 1 nowhere: no liver to the script, a small one in fact
     assert score_case(only_lesion, reference, ONES, "official").liver["dice"] == 0
     assert score_case(only_lesion, reference, ONES, "corrected").liver["dice"] == pytest.approx(12 / 46)
-    for wrong, rule in ((np.zeros_like(reference), "must hold liver"), (reference[:, :2], "one shape")):
-        with pytest.raises(ValueError, match=rule):
-            score_case(prediction, wrong, ONES)
+
+
+def test_refusals() -> None:
+    prediction, reference = scene()
+    with pytest.raises(ValueError, match="one shape"):
+        score_case(prediction, reference[:, :2], ONES)
     with pytest.raises(ValueError, match="official, corrected"):
         score_case(prediction, reference, ONES, "other")
-
-
-def test_the_script_that_shows_it(run_module: Command, tmp_path: Path) -> None:
-    done = run_module("evaluation.check_official", "--sets", SETS)
-    assert done.returncode == 0, done.stderr
-    assert "43 of 43 sets equal in all 24 figures; 3 that it cannot score" in done.stdout
-    assert run_module("evaluation.check_official", "--sets", tmp_path).returncode == 2
+    with pytest.raises(ValueError, match=r"all of one mode, got \['corrected', 'official'\]"):
+        total([score_case(prediction, reference, ONES, mode) for mode in MODES])
+    full, empty = np.ones((2, 2, 2), bool), np.zeros((2, 2, 2), bool)
+    for pair, which in (
+        ((empty, full), "prediction"),
+        ((full, empty), "reference"),
+        ((empty, empty), "prediction, reference"),
+    ):
+        with pytest.raises(ValueError, match=f"must not be empty. Empty: {which}$"):
+            score_shape(*pair, ONES)

@@ -18,9 +18,11 @@ from evaluation.metrics import (
     pixel_accuracy,
     precision,
     rand_index,
+    rvd,
     scores,
     sensitivity,
     specificity,
+    voe,
 )
 
 
@@ -162,6 +164,22 @@ def test_shares_agree_with_scikit_learn(prediction: np.ndarray, reference: np.nd
     assert f1(counts) == pytest.approx(f1_score(reference, prediction, zero_division=1.0))
 
 
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        # the table of the module: sensitivity, precision, F1, IoU, VOE, RVD
+        (Counts(tn=9), (1, 1, 1, 1, 0, 0)),
+        (Counts(tn=5, fp=4), (1, 0, 0, 0, 1, None)),
+        (Counts(tn=5, fn=4), (0, 1, 0, 0, 1, -1)),
+        (Counts(tp=2, fp=3, fn=1), (2 / 3, 2 / 5, 4 / 8, 2 / 6, 4 / 6, (5 - 3) / 3)),
+    ],
+)
+def test_the_four_combinations_of_empty_masks_by_the_table(counts: Counts, expected: tuple[float | None, ...]) -> None:
+    values = [score(counts) for score in (sensitivity, precision, f1, iou, voe, rvd)]
+    assert values[:-1] == pytest.approx(expected[:-1])
+    assert values[-1] == expected[-1]
+
+
 def test_shares_of_empty_masks() -> None:
     nothing = Counts(tn=4)
     assert (sensitivity(nothing), specificity(nothing), precision(nothing), f1(nothing)) == (1.0, 1.0, 1.0, 1.0)
@@ -177,6 +195,9 @@ def test_rand_index_of_partitions() -> None:
         assert partition_rand_index(a, b) == pytest.approx(rand_index_over_all_pairs(a, b))
         first, second = a > 2, b > 2
         assert partition_rand_index(first, second) == pytest.approx(rand_index(Counts.of(first, second)))
+        padded = [np.pad(part, 3) for part in (a, b)]
+        outside = padded[0].size - a.size
+        assert partition_rand_index(a, b, outside) == pytest.approx(rand_score(*(part.ravel() for part in padded)))
     assert partition_rand_index(np.zeros(1, int), np.ones(1, int)) == 1.0
     with pytest.raises(ValueError, match="shape"):
         partition_rand_index(np.zeros(2), np.zeros(3))

@@ -14,7 +14,7 @@ from evaluation.examples import rank
 from evaluation.roc import ProbabilityHistogram
 from evaluation.scoring import curve, most_probable, score_case
 from evaluation.systems import System
-from evaluation.whole_cases import whole_case_rows
+from evaluation.whole_cases import components_rand_index, whole_case_rows
 
 THRESHOLDS = {"0.5": 0.5, "roc": 0.3, "iou": 0.6}
 
@@ -137,6 +137,16 @@ def test_volumes_by_hand() -> None:
     assert [row["assd_mm"] for row in nothing] == [None, None]
     assert (nothing[0]["rvd"], nothing[0]["burden_percent"]) == (-1, None)
     assert whole_case_rows(reference, np.zeros_like(reference), (1.0, 1.0, 1.0))[1]["rvd"] is None
+    # 32 voxels; 30 stay in their part (24 others and the 6 found), 2 change from the liver to the others.
+    assert liver["components_rand_index"] == pytest.approx(1 - 2 * 30 / (32 * 31 / 2))
+    assert components_rand_index(np.zeros((1, 2, 2), bool), np.zeros((1, 2, 2), bool)) == 1
+
+
+def test_the_rand_index_of_regions_falls_when_two_are_merged() -> None:
+    two = np.array([[[1, 1, 0, 1, 1, 0, 0, 0]]], bool)
+    merged = np.array([[[1, 1, 1, 1, 1, 0, 0, 0]]], bool)
+    # Pairs that disagree: 4 between the two regions, the pixel between them with these 4 and with the 3 outside.
+    assert components_rand_index(merged, two) == pytest.approx(1 - 11 / 28)
 
 
 def test_a_probability_that_is_nan_is_one_line(store: Store) -> None:

@@ -65,8 +65,36 @@ def test_agrees_with_medpy(seed: int) -> None:
     distances = found(prediction, reference)
     assert distances.assd_mm == pytest.approx(medpy.assd(prediction, reference, SPACING, connectivity=2))
     assert distances.hausdorff_mm == pytest.approx(medpy.hd(prediction, reference, SPACING, connectivity=2))
-    # MedPy takes the 95th percentile of both directions together, never above the larger of the two
-    assert medpy.hd95(prediction, reference, SPACING, connectivity=2) <= distances.hausdorff95_mm + 1e-9
+    pooled = np.concatenate([distances.prediction_mm, distances.reference_mm])
+    assert medpy.hd95(prediction, reference, SPACING, connectivity=2) == pytest.approx(np.percentile(pooled, 95))
+
+
+def test_the_95th_percentile_of_medpy_lies_above_or_below_ours() -> None:
+    """Theirs pools both ways. Points 10 mm apart: 0, 10 each way, pooled 0, 0, 10, 10. Line and end: 0, 1, 2 and 0."""
+    prediction, reference = np.zeros((2, 1, 11, 11), bool)
+    prediction[0, [0, 10], 0] = reference[0, 0, [0, 10]] = True
+    ones = (1.0, 1.0, 1.0)
+    assert found(prediction, reference, ones).hausdorff95_mm == pytest.approx(9.5)
+    assert medpy.hd95(prediction, reference, ones, connectivity=2) == pytest.approx(10)
+    line, point = np.zeros((2, 1, 1, 5), bool)
+    line[0, 0, :3] = point[0, 0, 0] = True
+    assert found(line, point, ones).hausdorff95_mm == pytest.approx(1.9)
+    assert medpy.hd95(line, point, ones, connectivity=2) == pytest.approx(1.85)
+
+
+def test_the_default_of_medpy_is_another_surface() -> None:
+    """A cube of 3 x 3 x 3 without a voxel on an edge, against its middle alone.
+
+    25 voxels around the middle: 6 at 1 mm, 11 at sqrt(2), 8 at sqrt(3). To connectivity=2 the middle is laid bare, too:
+    two distances of 0 more. To connectivity=1, the default, it is not: from the middle to the surface 1 mm.
+    """
+    cube, middle = np.zeros((2, 5, 5, 5), bool)
+    cube[1:4, 1:4, 1:4], cube[1, 1, 2] = True, False
+    middle[2, 2, 2] = True
+    ones, around = (1.0, 1.0, 1.0), 6 + 11 * 2**0.5 + 8 * 3**0.5
+    assert found(cube, middle, ones).assd_mm == pytest.approx(around / 27)
+    assert medpy.assd(cube, middle, ones, connectivity=2) == pytest.approx(around / 27)
+    assert medpy.assd(cube, middle, ones) == pytest.approx((around + 1) / 26)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,14 +113,35 @@ def test_agrees_with_scikit_image(seed: int) -> None:
 @pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # theirs
 @pytest.mark.parametrize("seed", range(5))
 def test_deepmind_measures_between_other_surfaces(seed: int) -> None:
-    """Its surface runs between the voxels and is weighted by area: the same to within the voxels' size, no closer."""
+    """Its surface runs between the voxels and is weighted by area: the same to within the smallest edge of a voxel."""
     prediction, reference = blobs(seed)
     distances = found(prediction, reference)
     theirs = deepmind.compute_surface_distances(reference, prediction, SPACING)
-    voxel = float(np.linalg.norm(SPACING))
-    assert abs(deepmind.compute_robust_hausdorff(theirs, 100) - distances.hausdorff_mm) < voxel
-    assert abs(deepmind.compute_robust_hausdorff(theirs, 95) - distances.hausdorff95_mm) < voxel
-    assert np.mean(deepmind.compute_average_surface_distance(theirs)) < distances.assd_mm + voxel
+    edge = min(SPACING)
+    assert deepmind.compute_robust_hausdorff(theirs, 100) == pytest.approx(distances.hausdorff_mm, abs=edge)
+    assert deepmind.compute_robust_hausdorff(theirs, 95) == pytest.approx(distances.hausdorff95_mm, abs=edge)
+    assert np.mean(deepmind.compute_average_surface_distance(theirs)) == pytest.approx(distances.assd_mm, abs=edge)
+
+
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # theirs
+def test_deepmind_weighs_by_area() -> None:
+    """A line of 3 voxels against its first. Ours: 0, 1, 2 mm one way and 0 the other.
+
+    Theirs has four elements at each of x = -0.5, 0.5, 1.5, 2.5, at 0, 0, 1, 2 mm. Those at the two ends are the corners
+    of a cube cut off, sqrt(3) / 8 mm2; those between are its edges cut off, sqrt(1 / 2) mm2. 88 % of the area lies
+    within 1 mm, so the 95th percentile is 2 mm, where ours is 1.9.
+    """
+    line, point = np.zeros((2, 5, 5, 8), bool)
+    line[2, 2, 2:5] = point[2, 2, 2] = True
+    ones = (1.0, 1.0, 1.0)
+    theirs = deepmind.compute_surface_distances(point, line, ones)
+    corner, edge = 3**0.5 / 8, 0.5**0.5
+    average = (edge * 1 + corner * 2) / (2 * edge + 2 * corner)
+    assert deepmind.compute_average_surface_distance(theirs) == pytest.approx((0, average), rel=1e-6)
+    assert deepmind.compute_robust_hausdorff(theirs, 95) == 2
+    ours = found(line, point, ones)
+    assert (ours.prediction_mm.mean(), ours.reference_mm.mean()) == (1, 0)
+    assert ours.hausdorff95_mm == pytest.approx(1.9)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -122,3 +171,8 @@ def test_an_empty_mask_has_no_distance() -> None:
     assert bounding_box(one) == (slice(1, 2),) * 3
     with pytest.raises(ValueError, match="one shape with 3 axes"):
         surface_distances(one, one[0], SPACING)
+    with pytest.raises(ValueError, match="must be boolean"):
+        surface_distances(one, one.astype(np.uint8), SPACING)
+    for spacing in ((1.0, 1.0), (1.0, 1.0, 0.0), (1.0, np.nan, 1.0)):
+        with pytest.raises(ValueError, match="3 positive numbers"):
+            surface_distances(one, one, spacing)

@@ -79,9 +79,7 @@ def test_a_failed_joint_phase_is_named_once(run: Path) -> None:
     assert joint.failure == "joint collapsed: all is background"
 
 
-def test_a_nan_in_a_volume_is_one_line(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_nan_in_a_volume_is_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nib.save(nib.Nifti1Image(draw_case(1)[0], np.diag([1.0, 1, 2, 1])), tmp_path / "ct.nii")
     system = load_system(run, "sequential", "ce")
 
