@@ -7,7 +7,6 @@ import shutil
 import tarfile
 import urllib.parse
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,26 +17,7 @@ from data import download as module
 from data.command import InputError
 from data.download import HCC_TACE_SEG, IRCADB, LITS, TASK03_LIVER, Dataset, Series, download, main, read_series_list
 from tests.conftest import Command
-from tests.data.serving import File, Server, Waits, names, serving
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    running.files.clear()
-    running.requests.clear()
-    return running
-
+from tests.data.serving import File, Server, Waits, names
 
 # the command, on archives
 

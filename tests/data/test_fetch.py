@@ -4,7 +4,6 @@ import io
 import json
 import socket
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,30 +12,12 @@ import pytest
 
 from data.command import InputError
 from data.fetch import Fetched, Progress, _Redirects, fetch
-from tests.data.serving import File, Server, Waits, names, serving
+from tests.data.serving import File, Server, Waits, names
 
 # the test vector "abc" of RFC 1321 and FIPS 180
 MD5_ABC = "900150983cd24fb0d6963f7d28e17f72"
 SHA256_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 BODY = bytes(range(250)) * 20  # 5000 bytes
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    running.files.clear()
-    running.requests.clear()
-    return running
 
 
 def test_a_file_and_its_checksums(server: Server, tmp_path: Path) -> None:
