@@ -44,8 +44,9 @@ def volumes_markdown(results: Results) -> str:
         "Whole cases",
         "Every slice of a case on the store's grid, rule roc.",
         "Means over cases, each with the same weight. Of the tumor only cases count whose reference holds tumor; a "
-        "distance has no value where nothing was found, so n counts the cases behind each mean. RVD is signed: above "
-        "0, too much was found.",
+        "distance has no value where nothing was found, and n counts the cases behind a mean that not all stand "
+        "behind. RVD is signed: above 0, too much was found. Rand index of regions: of the connected regions of liver "
+        "or tumor and what lies around them (paper 3.2.2).",
     )
     if not results.volumes:
         return text + NO_WHOLE_CASES
@@ -58,16 +59,18 @@ def volumes_markdown(results: Results) -> str:
                     mine = [r for r in results.volumes if (r["cohort"], r["target"], r["model"], r["loss"]) == wanted]
                     mine = [row for row in mine if float(row["reference_ml"])]
                     if mine:
-                        lines.append([system(model, loss), *(_mean(mine, name) for name in SCORES)])
+                        lines.append([system(model, loss), len(mine), *(_mean(mine, name) for name in SCORES)])
             if lines:
                 text += f"\n## {cohort.capitalize()}, {target}: {results.origin(cohort)}\n\n"
-                text += markdown_table(["model", *SCORES.values()], lines, left=1)
+                text += markdown_table(["model", "cases", *SCORES.values()], lines, left=1)
     return text
 
 
 def _mean(rows: Sequence[Row], name: str) -> str:
-    known = [float(row[name]) for row in rows if row[name] not in ("", None)]
-    return f"{statistics.fmean(known):.3f} (n = {len(known)})" if known else f"n/a (0 of {len(rows)})"
+    known = [float(row[name]) for row in rows if row.get(name) not in ("", None)]
+    if not known:
+        return "n/a"
+    return f"{statistics.fmean(known):.3f}" + (f" (n = {len(known)})" if len(known) < len(rows) else "")
 
 
 def postprocessing_markdown(results: Results) -> str:
@@ -96,6 +99,8 @@ def postprocessing_markdown(results: Results) -> str:
                         changes = [f"{found[*key, name] - base:+.3f}" for name in OPTIONS]
                         last = [readable(found[*key, CHOSEN])] if (*key, CHOSEN) in found else ["-"]
                         lines.append([system(model, loss), readable(base), *changes, *last])
+            if not lines:
+                continue
             text += f"\n## {cohort.capitalize()}, {target}: {results.origin(cohort)}\n\n"
             text += markdown_table(["model", *(LABELS[name] for name in (NONE, *OPTIONS, CHOSEN))], lines, left=1)
     text += "\nChosen on validation data, so not shown for it:\n\n"

@@ -1,4 +1,4 @@
-"""Record what the report's slice viewer shows: whole test cases with the reference and both models' labels.
+"""Record what the report's slice viewer shows: whole test cases with the reference and the models' labels.
 
     python -m evaluation.viewer --run DIR --store DIR --out DIR [--cases N]
 
@@ -8,7 +8,8 @@ cases. It reads OUT/summary.json and cases.csv and writes OUT/viewer.npz:
 about                   JSON as text: preset, seed, split, threshold rule, phase of each model, cases with their rows
 hu                      int16 (n, size, size), HU as the store holds them, the slices of all cases one after another
 label                   uint8 (n, size, size), the reference: 0 other, 1 liver, 2 tumor
-one_step, sequential    uint8 (n, size, size), the model's labels at threshold rule `roc`; absent without a result
+one_step, sequential, joint
+                        uint8 (n, size, size), the model's labels at threshold rule `roc`; absent without a result
 
 Of a store of real patients the file, and the report made from it, holds patients' images.
 """
@@ -37,6 +38,8 @@ Row = dict[str, Any]
 
 SCHEMA = 1
 CASES, MOST_CASES = 3, 5
+RANKED_BY = ("sequential", "one_step", "joint")
+"""The first of these that has scores ranks the cases, as in the overlays."""
 MOST_PIXELS = 2**25  # 128 slices of 512 px, 2048 of 128 px: a page of about 50 MB
 
 
@@ -88,7 +91,7 @@ def write_viewer(
     """
     path = out / "viewer.npz"
     losses = {model: loss for model in MODELS if (loss := better_phase(rows, model))}
-    ranked_by = "sequential" if "sequential" in losses else "one_step"
+    ranked_by = next((model for model in RANKED_BY if model in losses), "")
     ranked = rank_cases(cases, ranked_by, losses[ranked_by]) if losses else []
     if not ranked:
         path.unlink(missing_ok=True)  # of an earlier evaluation

@@ -145,24 +145,22 @@
     context.drawImage(scratch, part.x, part.y, part.side, part.side, 0, 0, side, side);
     const scale = side / part.side;
     context.setTransform(scale, 0, 0, scale, -part.x * scale, -part.y * scale);
-    for (const { key } of sources) if (checked(`show-${key}`)) drawOutlines(key, ratio / scale);
+    const keys = sources.map(({ key }) => key).filter((key) => checked(`show-${key}`));
+    // All dark edges first: the gaps of a dashed outline then show the one below it.
+    for (const edge of [true, false]) for (const key of keys) drawOutlines(key, ratio / scale, edge);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     drawMarks(side / ratio, part.side);
   }
 
-  /** Stroke what is chosen of a source; `unit` is a CSS pixel in pixels of the slice. */
-  function drawOutlines(key, unit) {
+  /** Stroke what is chosen of a source, or its dark edge; `unit` is a CSS pixel in pixels of the slice. */
+  function drawOutlines(key, unit, edge) {
+    context.lineJoin = "round";
+    context.strokeStyle = edge ? "rgba(0, 0, 0, 0.45)" : look[key].colour;
+    context.setLineDash(edge ? [] : look[key].dash.map((length) => length * unit));
     for (const [target, lowest, width] of [["liver", 1, THIN], ["tumor", 2, THICK]]) {
       if (!checked(target)) continue;
       const path = (state.slice.outlines[key + target] ??= outline(state.slice.labels[key], lowest));
-      context.lineJoin = "round";
-      context.setLineDash([]);
-      context.strokeStyle = "rgba(0, 0, 0, 0.45)";
-      context.lineWidth = (width + CASING) * unit;
-      context.stroke(path);
-      context.setLineDash(look[key].dash.map((length) => length * unit));
-      context.strokeStyle = look[key].colour;
-      context.lineWidth = width * unit;
+      context.lineWidth = (width + (edge ? CASING : 0)) * unit;
       context.stroke(path);
     }
   }
@@ -220,7 +218,7 @@
     element("place").textContent = where;
     element("status").textContent = `${note}${words[0].toUpperCase()}${words.slice(1)}.${exact}`;
     element("slice").setAttribute("aria-valuetext", words);
-    canvas.setAttribute("aria-label", `CT, case ${entry().case}, ${words}`);
+    canvas.setAttribute("aria-label", `${data.label || "CT"}, case ${entry().case}, ${words}`);
     canvas.dataset.index = state.index; // last: the slice is drawn and described
   }
 
@@ -283,8 +281,7 @@
   }
 
   function toggle(id) {
-    const box = element(id);
-    if (box) box.checked = !box.checked;
+    element(id).checked = !element(id).checked;
     draw();
   }
 
@@ -304,13 +301,18 @@
   };
   const letters = {
     n: () => toError(1), p: () => toError(-1), z: () => toggle("zoom"), t: () => toggle("tumor"),
-    l: () => toggle("liver"), r: () => toggle("show-label"), o: () => toggle("show-one_step"),
-    s: () => toggle("show-sequential"),
+    l: () => toggle("liver"),
   };
+  for (const { key, letter } of sources) letters[letter] = () => toggle(`show-${key}`);
   Object.keys(data.windows).forEach((name, n) => (letters[n + 1] = () => chooseWindow(name)));
 
-  canvas.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+  /** Say whether a control has a meaning of its own for a key: lists and fields for all, slider and radios for moves. */
+  function taken(target, key) {
+    return target.matches("select, input[type=number]") || (key in moves && target.matches("[type=range], [type=radio]"));
+  }
+
+  element("viewer").addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || taken(event.target, event.key)) return;
     const act = moves[event.key] ?? letters[event.key.toLowerCase()];
     if (!act) return;
     event.preventDefault();
@@ -345,6 +347,11 @@
   }
   for (const { key } of sources) element(`show-${key}`).addEventListener("change", draw);
   for (const id of ["tumor", "liver", "zoom"]) element(id).addEventListener("change", draw);
+  // A window chosen with the mouse leaves the arrow keys to the slices.
+  element("windows").addEventListener("mousedown", (event) => {
+    event.preventDefault();
+    canvas.focus({ preventScroll: true });
+  });
   for (const name of Object.keys(data.windows)) {
     element(`window-${name}`).addEventListener("change", () => chooseWindow(name));
   }

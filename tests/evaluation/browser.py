@@ -15,7 +15,10 @@ from typing import Any
 
 KEYS = {"ArrowUp": "\ue013", "ArrowDown": "\ue015", "ArrowRight": "\ue014", "ArrowLeft": "\ue012"}
 KEYS |= {"Home": "\ue011", "End": "\ue010", "PageUp": "\ue00e", "PageDown": "\ue00f", "Tab": "\ue004"}
+KEYS |= {"Enter": "\ue007", "Escape": "\ue00c"}
 PATIENCE_S = 30
+INDEX = "return document.getElementById('image')?.dataset.index"
+"""Which slice the report's viewer shows, of those of its case; nothing before the first one is drawn."""
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name of a reference to an element
 
 
@@ -23,6 +26,11 @@ def why_missing() -> str:
     """Say what is missing to drive a browser here; nothing if none is."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     return f"no {' and no '.join(missing)} here (Debian: chromium, chromium-driver)" if missing else ""
+
+
+def at(browser: Browser, index: int) -> None:
+    """Wait until the report's viewer shows the slice of that index."""
+    browser.wait(f"{INDEX} === '{index}'")
 
 
 class Browser:
@@ -97,9 +105,9 @@ class Browser:
             time.sleep(0.02)
         return found
 
-    def size(self, width: int, height: int) -> None:
-        """Give the page these CSS pixels; a window cannot be as narrow as a phone."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 500}
+    def size(self, width: int, height: int, scale: int = 2) -> None:
+        """Give the page these CSS pixels, of `scale` pixels each; a window cannot be as narrow as a phone."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 500}
         self.post("/goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=metrics)
 
     def press(self, *keys: str) -> None:
@@ -136,6 +144,10 @@ class Browser:
         messages = [json.loads(entry["message"])["message"] for entry in self.post("/se/log", type="performance")]
         sent = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
         return [one["request"]["url"] for one in sent if not one["request"]["url"].startswith("data:")]
+
+    def print(self) -> bytes:
+        """Return the page as it prints, a PDF."""
+        return base64.b64decode(self.post("/print"))
 
     def screenshot(self, path: Path) -> None:
         """Write what the window shows as PNG."""

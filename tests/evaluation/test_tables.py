@@ -150,7 +150,7 @@ SAYS = {
     "ablation.md": (POOLED, CHOSEN, INTERVALS, "-: not a rule of that model", "give no interval"),
     "lits.md": ("Whole cases", "Thresholds by rule roc", CHOSEN, "signed", "at most once", "9001: infinite"),
     "postprocessing.md": (CHOSEN_BEFORE, "counted are the slices of Table 1", "whole case"),
-    "whole_cases.md": ("Means over cases", "n counts the cases", "Every slice of a case"),
+    "whole_cases.md": ("Means over cases", "n counts the cases behind a mean", "Every slice of a case"),
     "calibration.md": ("Expected calibration error (ECE)", "lower is better", "before", "n/a: no pixel"),
     "cost.md": ("GFLOPs: convolutions", "n/a: not recorded", "slices of the test and external cases"),
     "training.md": (CHOSEN, "n/a: not recorded"),

@@ -153,6 +153,22 @@ def test_without_scores_nothing_is_left_of_an_earlier_recording(
     assert not (tmp_path / "viewer.npz").exists()
 
 
+@pytest.mark.parametrize(
+    ("models", "ranks"),
+    [(("joint",), "joint"), (("joint", "one_step"), "one_step"), (("joint", "one_step", "sequential"), "sequential")],
+)
+def test_the_sequential_model_ranks_the_cases_where_it_has_scores(
+    run: Path, store: Store, out: Path, monkeypatch: pytest.MonkeyPatch, models: tuple[str, ...], ranks: str
+) -> None:
+    monkeypatch.setattr(viewer, "record", lambda *_: {})
+    rows = [score(model, "ce", 0.4) for model in models]
+    cases = [{**case, "model": model} for case in CASES for model in models]
+    viewer.write_viewer(run, store, rows, cases, out)
+    with np.load(out / "viewer.npz") as file:
+        about = json.loads(str(file["about"]))
+    assert (about["ranked_by"], about["loss"]) == (ranks, dict.fromkeys(models, "ce"))
+
+
 def test_the_phase_with_the_better_validation_tumors() -> None:
     rows = [score("one_step", "ce", 0.3), score("one_step", "balanced", 0.5), score("sequential", "ce", 0.9)]
     rows += [score("one_step", "ce", 0.8, **change) for change in ({"cohort": "test"}, {"threshold_rule": "iou"})]

@@ -1,0 +1,44 @@
+"""A made-up report and the browser that opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from evaluation import report
+from tests.evaluation.browser import INDEX, Browser, why_missing
+from tests.evaluation.fake_out import write_out
+from tests.evaluation.fake_viewer import write_viewer
+
+
+@pytest.fixture(scope="session")
+def report_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder OUT with report.html, of three models and two figures."""
+    made = write_out(tmp_path_factory.mktemp("report") / "out")
+    write_viewer(made, joint=True)
+    (made / "figures").mkdir()
+    for name in ("fig_roc", "fig_table1_bars"):
+        Image.new("RGB", (1440, 900), "white").save(made / "figures" / f"{name}.png")
+    report.main(["--out", str(made)])
+    return made
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The window of headless Chromium; where there is none, its tests are skipped and say why."""
+    if why := why_missing():
+        pytest.skip(why)
+    with Browser(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def viewer(window: Browser, report_out: Path) -> Browser:
+    """The report, opened at the first case's slice with most tumor."""
+    window.size(1200, 900)
+    window.open(report_out / "report.html")
+    window.wait(INDEX)
+    return window
