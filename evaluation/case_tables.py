@@ -59,7 +59,7 @@ def volumes_markdown(results: Results) -> str:
                     mine = [r for r in results.volumes if (r["cohort"], r["target"], r["model"], r["loss"]) == wanted]
                     mine = [row for row in mine if float(row["reference_ml"])]
                     if mine:
-                        lines.append([system(model, loss), len(mine), *(_mean(mine, name) for name in SCORES)])
+                        lines.append([system(model, loss), str(len(mine)), *(_mean(mine, name) for name in SCORES)])
             if lines:
                 text += f"\n## {cohort.capitalize()}, {target}: {results.origin(cohort)}\n\n"
                 text += markdown_table(["model", "cases", *SCORES.values()], lines, left=1)
