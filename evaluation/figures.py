@@ -14,12 +14,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from data.command import Parser, run_command
-from evaluation.draw_architecture import one_step_workflow, sequential_architecture
-from evaluation.draw_cases import dice_by_case, lesion_recall, reliability
-from evaluation.draw_roc import roc, roc_liver
-from evaluation.draw_scores import class_weight, learning_curves, table1_bars
-from evaluation.draw_slices import network_inputs, overlays
-from evaluation.draw_style import save, style
+from evaluation.drawing.architecture import one_step_workflow, sequential_architecture
+from evaluation.drawing.cases import dice_by_case, lesion_recall, reliability
+from evaluation.drawing.roc import roc, roc_liver
+from evaluation.drawing.scores import class_weight, learning_curves, table1_bars
+from evaluation.drawing.slices import network_inputs, overlays
+from evaluation.drawing.style import save, style
 from evaluation.results import Results, read_results
 
 # Each returns the figure, or why this run has none.

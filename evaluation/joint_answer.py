@@ -18,8 +18,8 @@ from typing import Any
 
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
-from evaluation.draw_joint import draw
-from evaluation.draw_style import save, style
+from evaluation.drawing.joint import draw
+from evaluation.drawing.style import save, style
 from evaluation.joint_sweep import title
 from evaluation.metrics import Counts, dice, iou
 from evaluation.names import TARGETS

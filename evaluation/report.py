@@ -19,9 +19,9 @@ from string import Template
 from data.command import Parser, run_command
 from data.files import write_text
 from evaluation.names import SYNTHETIC
-from evaluation.report_figures import figures
-from evaluation.report_sections import sections
-from evaluation.report_viewer import Recording, asset, page_data, read_recording, viewer_html
+from evaluation.reporting.figures import figures
+from evaluation.reporting.sections import sections
+from evaluation.reporting.viewer import Recording, asset, page_data, read_recording, viewer_html
 from evaluation.results import Results, read_results
 from evaluation.text import caption
 

@@ -16,7 +16,7 @@ from PIL import Image
 from data.command import InputError, Parser, run_command
 from data.files import replacing
 from evaluation.names import SYNTHETIC
-from evaluation.report_viewer import ASSETS
+from evaluation.reporting.viewer import ASSETS
 from evaluation.results import read_results
 from tests.evaluation.browser import INDEX, Browser, why_missing
 

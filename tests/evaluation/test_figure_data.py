@@ -12,8 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from evaluation import draw_cases, draw_roc, draw_scores, draw_slices
-from evaluation.draw_style import style
+from evaluation.drawing import cases as draw_cases
+from evaluation.drawing import roc as draw_roc
+from evaluation.drawing import scores as draw_scores
+from evaluation.drawing import slices as draw_slices
+from evaluation.drawing.style import style
 from evaluation.figures import FIGURES
 from evaluation.results import Results, read_results
 from tests.evaluation.fake_out import write_out

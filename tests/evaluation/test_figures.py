@@ -10,10 +10,12 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from data.command import InputError
-from evaluation import draw_roc, draw_scores, draw_slices
-from evaluation.draw_architecture import sequential_architecture, sequential_images
-from evaluation.draw_style import style
-from evaluation.draw_unet import blocks_of, kernel
+from evaluation.drawing import roc as draw_roc
+from evaluation.drawing import scores as draw_scores
+from evaluation.drawing import slices as draw_slices
+from evaluation.drawing.architecture import sequential_architecture, sequential_images
+from evaluation.drawing.style import style
+from evaluation.drawing.unet import blocks_of, kernel
 from evaluation.figures import FIGURES, draw_all, main
 from evaluation.results import read_results
 from tests.evaluation.fake_out import layers, write_out

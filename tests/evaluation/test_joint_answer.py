@@ -10,7 +10,7 @@ import pytest
 
 from data.command import InputError
 from data.files import write_json
-from evaluation.draw_joint import draw
+from evaluation.drawing.joint import draw
 from evaluation.joint_answer import answer, answers, block, caption, read_sweeps, tables
 
 PATIENTS = [f"lits:volume-{n}" for n in range(6)]

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from data.command import InputError
-from evaluation import figures, report, report_figures
+from evaluation import figures, report
 from evaluation.figures import draw_all
-from evaluation.report_markdown import cells, grouped, to_html
-from evaluation.report_sections import scores_markdown
-from evaluation.report_viewer import (
+from evaluation.reporting import figures as report_figures
+from evaluation.reporting.markdown import cells, grouped, to_html
+from evaluation.reporting.sections import scores_markdown
+from evaluation.reporting.viewer import (
     WINDOWS,
     encode_slice,
     few_pixels,

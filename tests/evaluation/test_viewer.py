@@ -14,7 +14,7 @@ from data.command import InputError
 from data.files import read_json, write_json
 from data.store import Store
 from evaluation import viewer
-from evaluation.report_viewer import read_recording
+from evaluation.reporting.viewer import read_recording
 from evaluation.results import read_results
 from tests.conftest import SIZE, Command
 from tests.evaluation.fake_out import write_out

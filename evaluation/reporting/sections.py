@@ -12,7 +12,7 @@ from typing import Any
 
 from evaluation.evidence import Row
 from evaluation.names import LOSSES, NAMES, TARGETS
-from evaluation.report_markdown import LONG, to_html
+from evaluation.reporting.markdown import LONG, to_html
 from evaluation.results import Results
 from evaluation.tables import PAGES, blind_line
 from evaluation.text import HOW_SCORED, INTERVALS, caption, interval_of, markdown_table, page, readable, sample
@@ -38,7 +38,7 @@ class Section:
     Attributes:
         short, title: in the navigation, and above the section.
         markdown: what is in it, with a title and the caption of the run's tables, which the page leaves out.
-        opened, long, fold_all: see `evaluation.report_markdown.to_html`.
+        opened, long, fold_all: see `evaluation.reporting.markdown.to_html`.
     """
 
     short: str

@@ -42,7 +42,7 @@ KEYS = {"label": "R", "one_step": "O", "sequential": "S", "joint": "J"}
 WINDOWS = {"abdomen": (40, 400), "liver": (80, 150), "wide": (0, 2000)}
 """Centre and width in HU; the first one is shown at the start."""
 FEW_PIXELS_AT_128 = 10
-ASSETS = Path(__file__).resolve().parent / "report_assets"
+ASSETS = Path(__file__).resolve().parent / "assets"
 ABOUT = ("cohort", "synthetic", "size", "rule", "loss", "ranked_by", "n_ranked", "n_test_cases", "left_out", "cases")
 
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evaluation.draw_legend import System, entries, look, system_table, systems_of, table_height
-from evaluation.draw_style import BLACK, GREY, SMALL, footer, new_figure, note_top
+from evaluation.drawing.legend import System, entries, look, system_table, systems_of, table_height
+from evaluation.drawing.style import BLACK, GREY, SMALL, footer, new_figure, note_top
 from evaluation.lesion_recall import BINS_MM, recall_by_diameter
 from evaluation.names import TARGETS
 from evaluation.results import Results

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-from evaluation.draw_legend import label, systems_of
-from evaluation.draw_style import (
+from evaluation.drawing.legend import label, systems_of
+from evaluation.drawing.style import (
     BLACK,
     BLUE,
     GREEN,

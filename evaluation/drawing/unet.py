@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 
-from evaluation.draw_style import BLACK, BLUE, GREEN, GREY, LIGHT, PURPLE, SMALL, VERMILLION, YELLOW
+from evaluation.drawing.style import BLACK, BLUE, GREEN, GREY, LIGHT, PURPLE, SMALL, VERMILLION, YELLOW
 
 Layer = dict[str, Any]
 TIMES = "\N{MULTIPLICATION SIGN}"

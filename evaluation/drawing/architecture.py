@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Patch, Rectangle
 
-from evaluation.draw_slices import Examples, label_image, read_examples, windowed
-from evaluation.draw_style import BLACK, GREY, LIVER, SMALL, TUMOR, WIDTH, footer, new_figure
-from evaluation.draw_unet import Frame, arrow, draw_unet, legend_entries
+from evaluation.drawing.slices import Examples, label_image, read_examples, windowed
+from evaluation.drawing.style import BLACK, GREY, LIVER, SMALL, TUMOR, WIDTH, footer, new_figure
+from evaluation.drawing.unet import Frame, arrow, draw_unet, legend_entries
 from evaluation.names import NAMES
 from evaluation.results import Results
 from evaluation.training_table import readable_threshold

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evaluation.draw_style import LOSS_LINES, MARKERS, MODEL_COLOURS, SMALL, WIDTH
+from evaluation.drawing.style import LOSS_LINES, MARKERS, MODEL_COLOURS, SMALL, WIDTH
 from evaluation.evidence import system
 from evaluation.names import LOSSES
 from evaluation.results import Results

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evaluation.draw_legend import Columns, look, system_table, systems_of, table_height
-from evaluation.draw_style import BLACK, GREY, MODEL_COLOURS, footer, new_figure, note_top
+from evaluation.drawing.legend import Columns, look, system_table, systems_of, table_height
+from evaluation.drawing.style import BLACK, GREY, MODEL_COLOURS, footer, new_figure, note_top
 from evaluation.results import Results
 from evaluation.roc import LOWEST_DRAWN_FPR
 from evaluation.text import readable

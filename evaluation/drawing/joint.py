@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from evaluation.draw_style import BLACK, GREY, MODEL_COLOURS, SMALL, new_figure
+from evaluation.drawing.style import BLACK, GREY, MODEL_COLOURS, SMALL, new_figure
 from evaluation.names import TARGETS
 
 GREEN = "#009E73"

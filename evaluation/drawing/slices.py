@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from data.files import read_json
-from evaluation.draw_style import GREEN, LIVER, SMALL, TUMOR, WIDTH, footer, new_figure
+from evaluation.drawing.style import GREEN, LIVER, SMALL, TUMOR, WIDTH, footer, new_figure
 from evaluation.names import NAMES
 from evaluation.results import Results
 from evaluation.text import readable
