@@ -8,7 +8,7 @@ usage() {
 bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--seed N]
                   [--cohort NAME] [--external-cohort NAME] [--split FILE] [--shared-patients refuse|drop|allow]
                   [--test N,N] [--validation N,N] [--same-patient N,N] [--subset N,N,N] [--by-slice] [--jobs N]
-                  [--ignore-label-affine] [--allow-non-hu] [--skip-bad] [--orient anatomy] [--setup]
+                  [--ignore-label-affine] [--allow-non-hu] [--skip-bad] [--orient anatomy] [--joint-sweep] [--setup]
 
   --preset NAME     smoke (minutes), demo (default, a quarter of an hour on 2 cores), mini (real CT at
                     128 px, an hour), mini-augmented, paper, paper-short (512 px, a GPU); python -m training.presets
@@ -32,18 +32,20 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
   --ignore-label-affine, --allow-non-hu, --skip-bad, --orient anatomy
                     as data.prepare: take labels voxel for voxel, values that do not look like HU; go on without
                     cases that cannot be used; mirror volumes that lie otherwise than their header says
+  --joint-sweep     also sweep beta / alpha of the joint loss, from the pair and from scratch (two to three times as long)
   --setup           only make the virtual environment
 HELP
 }
 
 fail() { echo "reproduce.sh: $1" >&2; exit 2; }
 
-preset=demo data="" external="" out="" seed=0 setup_only=false
+preset=demo data="" external="" out="" seed=0 setup_only=false joint_sweep=false
 split_flags=() check_flags=() cohort_flags=() external_flags=() shared_flags=() split="" subset=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --help|-h) usage; exit 0 ;;
         --setup) setup_only=true; shift; continue ;;
+        --joint-sweep) joint_sweep=true; shift; continue ;;
         --by-slice) split_flags+=("$1"); shift; continue ;;
         --ignore-label-affine|--allow-non-hu|--skip-bad) check_flags+=("$1"); shift; continue ;;
     esac
@@ -120,12 +122,17 @@ if [ -n "$split" ]; then split_flags+=(--split "$split"); elif [ -n "$subset" ];
 python -m data.prepare --source "$data" --store "$out/store" --size "$size" \
     ${cohort_flags[@]+"${cohort_flags[@]}"} ${split_flags[@]+"${split_flags[@]}"} \
     ${shared_flags[@]+"${shared_flags[@]}"} ${check_flags[@]+"${check_flags[@]}"}
-# One-step, liver, tumor, sweep; each has its own command too (training.one_step and so on).
+# One-step, liver, tumor, joint, sweep; each has its own command too (training.one_step and so on).
 python -m training.all_stages --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
 python -m evaluation.evaluate --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
 python -m evaluation.figures --out "$out"
 python -m evaluation.tables --out "$out"
 python -m evaluation.report --out "$out"
+if $joint_sweep; then
+    python -m training.joint_sweep --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
+    python -m evaluation.joint_sweep --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
+    python -m evaluation.joint_answer --out "$out" "$out/joint_sweep.json"
+fi
 echo
 echo "time      $((SECONDS / 60)) min $((SECONDS % 60)) s, this call"
 echo "scores    $out/summary.json, cases.csv, slices.csv"

@@ -1,7 +1,7 @@
 """From trained models and label maps to scores, tables, figures and segmentations.
 
-Commands   predict, evaluate, tables, figures, report, viewer, spread, publish; score, check_official (LiTS scoring of any
-           predictions); joint_sweep, joint_answer (joint loss), by_slice; coverage, benchmark
+Commands   predict, evaluate, tables, figures, report, viewer, spread, publish; score, check_official (LiTS scoring of
+           any predictions); joint_sweep, joint_answer (joint loss), by_slice; coverage, benchmark
 Scores     metrics (pixels), roc, exact_roc, surfaces (mm), lesions, lesion_recall, lits_scoring, whole_cases,
            calibration, statistics (by patient), postprocess
 A run      systems (trained models), scoring (a case, a cohort), history, examples, results (read again)

@@ -24,7 +24,7 @@ from data.environment import describe_environment, peak_memory_mib, reset_peak_m
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
 from data.store import Store
 from evaluation.examples import write_examples
-from evaluation.history import phase_seconds, training_environments, write_training
+from evaluation.history import phase_seconds, record_paths, training_environments, write_training
 from evaluation.names import LOSSES, MODELS, TARGETS
 from evaluation.postprocess_scores import chosen_options
 from evaluation.results import order
@@ -234,7 +234,7 @@ def blind_tumor_iou(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def fingerprint(run: Path, cohorts: Cohorts, systems: Sequence[tuple[str, str]]) -> str:
     """Return a hash of everything the scores depend on: records of the run, stores, `SCORING_VERSION`."""
-    files = sorted(run.glob("*/*/record.json")) + sorted(run.glob("tumor/*.json")) + [run / "run.json"]
+    files = record_paths(run) + sorted(run.glob("tumor/*.json")) + [run / "run.json"]
     records = {str(path.relative_to(run)): sha256_of_file(path) for path in files}
     stores = {name: store.sha256 for name, store in cohorts.items()}
     return sha256_of_json({"version": SCORING_VERSION, "systems": systems, "records": records, "stores": stores})

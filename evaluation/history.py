@@ -43,10 +43,19 @@ def write_training(run: Path, out: Path) -> None:
     )
 
 
+def record_paths(run: Path) -> list[Path]:
+    """Return `record.json` of every finished phase of the run, trials and sweep of the class weight included.
+
+    The sweep of the joint loss (`training.joint_sweep`) is an experiment of its own.
+    """
+    paths = sorted(run.glob("*/*/record.json"))
+    return [path for path in paths if not (path.parts[-3] == "joint" and path.parts[-2].startswith("sweep_"))]
+
+
 def phase_seconds(run: Path) -> dict[str, float]:
     """Return the training time in seconds of every finished phase, trials and sweep included."""
     seconds: dict[str, float] = {}
-    for path in sorted(run.glob("*/*/record.json")):
+    for path in record_paths(run):
         stage, name = path.parts[-3:-1]
         key = "sweep" if name.startswith("sweep_") else f"{stage}_{name}"
         seconds[key] = round(seconds.get(key, 0.0) + read_json(path)["fit"]["train_s"], 1)
@@ -56,7 +65,7 @@ def phase_seconds(run: Path) -> dict[str, float]:
 def training_environments(run: Path) -> list[dict[str, Any]]:
     """Return on what the phases were trained: each {"git_commit", "processor", "cores", "keras_backend"} once."""
     found: list[dict[str, Any]] = []
-    for path in sorted(run.glob("*/*/record.json")):
+    for path in record_paths(run):
         environment = read_json(path)["fit"]["environment"]
         entry = {name: environment[name] for name in ("git_commit", "processor", "cores", "keras_backend")}
         if entry not in found:

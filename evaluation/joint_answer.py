@@ -80,8 +80,9 @@ def answers(sweeps: Sequence[Row]) -> list[Row]:
 
     Returns:
         {"cohort", "target", "name", "start", "ratio", "mask", "n_seeds", "iou" and "dice" (mean over the seeds),
-        "iou_by_seed", "iou_sd" (None for one seed), "low", "high", "n_patients", "n_counted" (IoU by patient),
-        "against" (difference in IoU from the sequential model with interval and test), "train_s", "peak_memory_mib"}.
+        "iou_sd" and "dice_sd" (None for one seed), "iou_by_seed", "iou_interval" and "dice_interval" (by patient, an
+        `evaluation.statistics.Interval`), "n_counted" (patients that have the target), "against" (difference in IoU
+        from the sequential model with interval and test), "train_s", "peak_memory_mib"}.
         A seed in which the point or the pair failed does not count; without any seed scores are None.
     """
     cohorts = [cohort for cohort in SHOWN if any(row["cohort"] == cohort for row in sweeps[0]["counts"])]
@@ -103,15 +104,17 @@ def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
         row[key] = statistics.fmean(point_of(sweep, name)[key] for sweep in sweeps)
     scored = [(sweep, counts_of(sweep, cohort, target, name)) for sweep in sweeps]
     scored = [(sweep, counts) for sweep, counts in scored if counts]
-    pooled = [sum(counts.values(), Counts()) for _, counts in scored]
-    ious = [iou(counts) for counts in pooled]
-    row |= {"n_seeds": len(ious), "iou_by_seed": ious, "iou": statistics.fmean(ious) if ious else None}
-    row |= {"dice": statistics.fmean(dice(counts) for counts in pooled) if ious else None}
-    row |= {"iou_sd": statistics.stdev(ious) if len(ious) > 1 else None, "against": None}
-    if not ious:
-        return row | dict.fromkeys(("low", "high", "n_patients", "n_counted"))
-    found = interval(together([counts for _, counts in scored]), iou)
-    row |= {"low": found.low, "high": found.high, "n_patients": found.n_patients, "n_counted": found.n_counted}
+    row |= {"n_seeds": len(scored), "iou_by_seed": [], "n_counted": None, "against": None}
+    for score in (iou, dice):
+        values = [score(sum(counts.values(), Counts())) for _, counts in scored]
+        kind = score.__name__
+        row |= {kind: statistics.fmean(values) if values else None, f"{kind}_interval": None}
+        row[f"{kind}_sd"] = statistics.stdev(values) if len(values) > 1 else None
+        if score is iou:
+            row["iou_by_seed"] = values
+        if scored:
+            row[f"{kind}_interval"] = interval(together([counts for _, counts in scored]), score)
+            row["n_counted"] = row[f"{kind}_interval"].n_counted
     both = [(counts, counts_of(sweep, cohort, target, "sequential")) for sweep, counts in scored]
     both = [(one, other) for one, other in both if other]
     if both and name != "sequential":
@@ -166,7 +169,7 @@ SETS = ("train", "validation", "test")
 def tables(sweeps: Sequence[Row]) -> str:
     """Return a table per cohort: every point with its scores, its difference from sequential, its cost."""
     rows = answers(sweeps)
-    headings = ["model", "liver IoU", "liver Dice", "tumor IoU", "95 % by patient", "tumor Dice"]
+    headings = ["model", *(f"{target} {score}" for target in TARGETS for score in ("IoU", "Dice"))]
     headings += ["tumor IoU - sequential", "liver IoU - sequential", "training (s)", "host memory (MiB)"]
     text = ""
     for cohort in dict.fromkeys(row["cohort"] for row in rows):
@@ -174,30 +177,27 @@ def tables(sweeps: Sequence[Row]) -> str:
         lines = []
         for name in dict.fromkeys(row["name"] for row in rows):
             liver, tumor = mine["liver", name], mine["tumor", name]
-            cells = [in_words(tumor), with_sd(liver), readable(liver["dice"]), with_sd(tumor), bounds(tumor)]
-            cells += [readable(tumor["dice"]), difference(tumor), difference(liver)]
+            cells = [in_words(tumor), *(cell(row, score) for row in (liver, tumor) for score in ("iou", "dice"))]
+            cells += [difference(tumor), difference(liver)]
             lines.append([*cells, f"{tumor['train_s']:,.0f}", f"{tumor['peak_memory_mib']:,.0f}"])
-        text += f"\n{cohort.capitalize()}, {patients(mine['tumor', 'sequential']['n_patients'] or 0)}:\n\n"
+        counted = mine["tumor", "sequential"]["n_counted"]
+        text += f"\n{cohort.capitalize()}{'' if counted is None else f', {patients(counted)} with tumor'}:\n\n"
         text += markdown_table(headings, lines, left=1)
     return text.lstrip() + (
-        f"\nMean ± SD over the seeds. Differences: pooled IoU less that of the sequential model, all seeds together, "
-        f"with interval and Wilcoxon p by patient. {INTERVALS} Training: of this point alone, so from the pair without "
-        "the pair's own time; for sequential both networks, without the trial of scalings.\n"
+        f"\nMean ± SD over the seeds; below it the interval by patient. Differences: pooled IoU less that of the "
+        f"sequential model, all seeds together, with interval and Wilcoxon p by patient. {INTERVALS} Training: of this "
+        "point alone, so from the pair without the pair's own time; for sequential both networks, without the trial of "
+        "scalings.\n"
     )
 
 
-def with_sd(row: Row) -> str:
-    """Return mean ± SD of the IoU."""
-    if row["iou"] is None:
+def cell(row: Row, score: str) -> str:
+    """Return mean ± SD of a score ("iou" or "dice") and below it its interval by patient."""
+    if row[score] is None:
         return "no result"
-    return readable(row["iou"]) + (f" ± {row['iou_sd']:.3f}" if row["iou_sd"] is not None else "")
-
-
-def bounds(row: Row) -> str:
-    """Return the interval of the IoU by patient."""
-    if row["low"] is None:
-        return patients(row["n_counted"]) if row["n_counted"] is not None else ""
-    return f"{row['low']:.3f} to {row['high']:.3f}"
+    text = readable(row[score]) + (f" ± {row[f'{score}_sd']:.3f}" if row[f"{score}_sd"] is not None else "")
+    found = row[f"{score}_interval"]
+    return text if found.low is None else f"{text}<br>{found.low:.3f} to {found.high:.3f}"
 
 
 def difference(row: Row) -> str:

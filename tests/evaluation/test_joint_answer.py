@@ -51,10 +51,11 @@ def test_scores_are_means_over_seeds_and_tests_are_by_patient() -> None:
     assert row["iou_sd"] == pytest.approx(np.std([0.7, 0.9], ddof=1))
     # Dice of 7 of 10 is 14 / 17, of 9 of 10 it is 18 / 19.
     assert row["dice"] == pytest.approx((14 / 17 + 18 / 19) / 2)
-    assert (row["n_seeds"], row["n_patients"], row["start"]) == (2, 6, "pair")
+    assert (row["n_seeds"], row["n_counted"], row["start"]) == (2, 6, "pair")
     assert row["ratio"] == pytest.approx(0.1)
     # All patients alike: the interval is a point; 16 of 20 against 10 of 20.
-    assert (row["low"], row["high"]) == (pytest.approx(0.8), pytest.approx(0.8))
+    assert (row["iou_interval"].low, row["iou_interval"].high) == (pytest.approx(0.8), pytest.approx(0.8))
+    assert row["dice_interval"].low == pytest.approx(2 * 16 / (20 + 16))
     against = row["against"]
     assert against.difference.value == pytest.approx(16 / 20 - 10 / 20)
     assert (against.better, against.worse, against.difference.n_patients) == (6, 0, 6)
@@ -74,14 +75,15 @@ def test_a_seed_that_failed_does_not_count() -> None:
 
 def test_the_table_says_what_was_measured() -> None:
     text = tables(SWEEPS)
-    assert "Test, 6 patients:" in text
+    assert "Test, 6 patients with tumor:" in text
     line = next(line for line in text.splitlines() if "joint from the pair, beta / alpha 0.1 " in line)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:3] == ["0.900 ± 0.000", "0.947"]
-    assert cells[3:6] == ["0.800 ± 0.141", "0.800 to 0.800", "0.885"]
-    assert cells[6] == "+0.300 (+0.300 to +0.300), p 0.031"
-    assert cells[7] == "+0.000 (+0.000 to +0.000)"
-    assert cells[8:] == ["100", "900"]
+    assert cells[1:3] == ["0.900 ± 0.000<br>0.900 to 0.900", "0.947 ± 0.000<br>0.947 to 0.947"]
+    # Dice by seed 14 / 17 and 18 / 19; of both together, as the interval has it, 32 / 36
+    assert cells[3:5] == ["0.800 ± 0.141<br>0.800 to 0.800", "0.885 ± 0.088<br>0.889 to 0.889"]
+    assert cells[5] == "+0.300 (+0.300 to +0.300), p 0.031"
+    assert cells[6] == "+0.000 (+0.000 to +0.000)"
+    assert cells[7:] == ["100", "900"]
     assert "hard mask (control)" in text
     assert "phantom, SYNTHETIC PHANTOM, 64 px" in caption(SWEEPS)
     assert "seed 0, 1" in caption(SWEEPS)
