@@ -139,13 +139,16 @@ def nested_loader(
 ) -> Load:
     """Load X and w(X), not masked, as two channels, and the label: the nested network masks by itself.
 
-    `medians_hu` gives the liver's median HU of each case, which scaling "liver_median" needs.
+    HU are clipped to the second window first, also for scaling "liver_median": a soft mask lets a little of everything
+    through, and air at -1000 HU would outweigh the liver. `medians_hu` gives the liver's median HU of each case, which
+    scaling "liver_median" needs.
     """
 
     def load(chosen: Slice) -> tuple[np.ndarray, np.ndarray]:
         case, row = chosen
         hu = np.asarray(store.image(case)[row], np.float32)
-        scaled = tumor_input(hu, np.ones(hu.shape, bool), scaling, tumor_window_hu, medians_hu.get(case))
+        clipped = np.clip(hu, *tumor_window_hu)
+        scaled = tumor_input(clipped, np.ones(hu.shape, bool), scaling, tumor_window_hu, medians_hu.get(case))
         return np.stack([window(hu, *liver_window_hu), scaled], -1), np.asarray(store.label(case)[row])
 
     return load

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from data.command import run_command
 from training import joint, liver, one_step, tumor
+from training.joint_start import of_preset
 from training.run import PHASES, open_from_command_line
 from training.sweep import sweep
 
@@ -20,7 +21,7 @@ def main() -> None:
     one_step.train(run, phases)
     liver.train(run, phases)
     tumor.train(run, phases)
-    joint.train(run, phases, joint.of_preset(run))
+    joint.train(run, phases, of_preset(run))
     if phases == list(PHASES):
         sweep(run)
 

@@ -5,18 +5,22 @@
 Trains the sequential pair of the run with cross-entropy, where it is not there yet, then the nested network once for
 every ratio and start (cross-entropy; the preset's `joint_sweep_epochs`). alpha + beta is 2 throughout (assumed), so
 that a ratio moves the weight between the terms and not the size of the step. One more point is the control: from the
-pair with the hard mask, ratio 1. Nothing passes from T to L there, so it is the sequential model trained for longer,
-and what the other points from the pair have more than it is what joint training gives. Each point is a phase
-RUN/joint/sweep_<start>_<ratio>; `python -m evaluation.joint_sweep` scores them.
+pair with the hard mask, ratio 1. Nothing passes from T to L there: it is the pair trained for longer, but for three
+things that it shares with the other points (the mask comes from L as it learns, dropout included; the second input is
+scaled by the median of the reference liver; one epoch is kept for both networks). What a point from the pair has more
+than the control is what the gradient from T to L gives. Each point is a phase RUN/joint/sweep_<start>_<ratio>;
+`python -m evaluation.joint_sweep` scores them.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 
 from data.command import run_command
 from training import liver, tumor
-from training.joint import Joint, train_joint
+from training.joint import train_joint
+from training.joint_start import Joint
 from training.run import Run, open_from_command_line
 
 STARTS = ("pair", "scratch")
@@ -61,6 +65,7 @@ def main() -> None:
     for point in points(run):
         epochs = run.preset.joint_sweep_epochs[STARTS.index(point.start)]
         train_joint(run, "ce", point.settings(run), point.name, epochs)
+        shutil.rmtree(run.folder("joint", point.name) / "tensorboard", ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -42,14 +42,15 @@ def train(run: Run, phases: Sequence[str]) -> None:
                 )
             folder = run.folder("liver", phase)
             s1 = record["thresholds"]["liver"][run.preset.mask_threshold_rule]
-            find_livers(run, load_network(folder / "best.keras"), folder / "masks", s1)
+            cases = run.store.cases_of("train") + run.store.cases_of("validation")
+            find_livers(run, load_network(folder / "best.keras"), folder / "masks", s1, cases)
 
 
-def find_livers(run: Run, model: keras.Model, folder: Path, s1: float) -> None:
-    """Write the masks [L(X) > s1] of every slice of the training and validation cases into `folder`."""
+def find_livers(run: Run, model: keras.Model, folder: Path, s1: float, cases: Sequence[str]) -> None:
+    """Write the masks [L(X) > s1] of every slice of these cases into `folder`."""
     predict = partial(predict_slices, model)
     medians: dict[str, float | None] = {}
-    for case in run.store.cases_of("train") + run.store.cases_of("validation"):
+    for case in cases:
         image = run.store.image(case)
         masked = liver_masks(image, predict, s1, run.preset.liver_window_hu)
         medians[case] = median_of_liver(write_masks(folder, case, len(image), masked))

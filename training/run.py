@@ -3,7 +3,8 @@
 RUN/run.json                        preset as resolved, seed, store and split, written by the first stage
 RUN/<stage>/<phase>/                one finished phase: `training.fit` says what it holds
 RUN/<stage>/<phase>/record.json     status, thresholds, weights, times; written last
-RUN/liver/<phase>/masks/            the first network's masks of the training and validation cases; joint has them, too
+RUN/liver/<phase>/masks/            the first network's masks of the training and validation cases
+RUN/joint/<phase>/settings.json     what the phase was begun with; masks/ as above, of the validation cases
 RUN/tumor/scaling.json              which scaling of the second input was chosen, and on what grounds
 
 Stages are `one_step`, `liver`, `tumor` and `joint`; phases are `ce` and `balanced` (paper 2.4).
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,16 @@ def open_from_command_line(stage: str, description: str) -> tuple[Run, list[str]
     return run, [arguments.phase] if arguments.phase else list(PHASES)
 
 
-def open_run(path: Path, store_path: Path, preset_name: str, seed: int, changes: Sequence[str], stage: str) -> Run:
-    """Open a run directory, or make it.
+def open_run(
+    path: Path,
+    store_path: Path,
+    preset_name: str,
+    seed: int,
+    changes: Sequence[str],
+    stage: str,
+    check: Callable[[Run], None] | None = None,
+) -> Run:
+    """Open a run directory, or make it; `check` sees the run before anything is written.
 
     Raises:
         InputError: no store, no such preset or field, a size that is not the preset's or that the network
@@ -115,13 +124,17 @@ def open_run(path: Path, store_path: Path, preset_name: str, seed: int, changes:
         _check_tumor(store)
     description = describe_run(store, preset, seed)
     record_path = path / "run.json"
+    run = Run(path, store, preset, seed)
     if record_path.is_file():
         _check_same(path, read_json(record_path), description)
     else:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: not a run directory, and not empty")
+    if check is not None:
+        check(run)
+    if not record_path.is_file():
         write_json(record_path, description)
-    return Run(path, store, preset, seed)
+    return run
 
 
 def _check_tumor(store: Store) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -13,13 +15,15 @@ import pytest
 from data.backend import load_network
 from data.batches import NestedBatches, nested_loader
 from data.command import InputError
+from data.files import write_json
 from data.store import Store
 from models.cascade import split_cascade
 from tests.conftest import Command
 from tests.training.test_stages import TINY, open_tiny
 from training import liver, tumor
 from training.callbacks import Checkpoint, read_log
-from training.joint import Joint, of_preset, reference_medians, settings_of, train_joint
+from training.joint import reference_medians, train_joint
+from training.joint_start import Joint, begin, of_preset, pair_of, scaling_of, settings_of
 from training.run import Run
 
 JOINT = ("joint_epochs=(2,1)", "tumor_scaling='window'")
@@ -54,6 +58,7 @@ def test_both_phases_from_scratch(store: Store, tmp_path: Path) -> None:
         assert record["mask_s1"] == record["thresholds"]["liver"]["roc"]
         assert (folder / "masks" / "masks.json").is_file()
         model = load_network(folder / "best.keras")
+        assert model.get_layer("mask").s1 == record["mask_s1"]
         assert record["fit"]["parameters"] == sum(part.count_params() for part in split_cascade(model))
         assert list(folder.glob("last-*")) == []
     ce, balanced = records
@@ -72,7 +77,7 @@ def test_from_a_pair_it_starts_with_the_weights_and_mask_of_the_pair(pair: Run, 
     nested = load_network(run.folder("joint", "ce") / "best.keras")
     assert record["start"] == "pair"
     assert record["pair"]["preset"] == pair.preset.name
-    assert nested.get_layer("mask").s1 == pair.record("tumor", "ce")["mask_s1"]
+    assert record["begun_s1"] == pair.record("tumor", "ce")["mask_s1"]
     for stage, network in zip(("liver", "tumor"), split_cascade(nested), strict=True):
         for found, wanted in zip(network.get_weights(), weights(pair.folder(stage, "ce") / "best.keras"), strict=True):
             np.testing.assert_allclose(found, wanted, atol=1e-6)
@@ -142,7 +147,9 @@ def test_what_the_nested_network_is_given(store: Store) -> None:
     load = nested_loader(store, (-100.0, 400.0), "liver_median", (0.0, 200.0), medians)
     inputs, targets = NestedBatches([(case, row)], load, 1)[0]
     np.testing.assert_allclose(inputs["slice"][0, ..., 0], np.clip((hu[row] + 100) / 500, 0, 1), atol=1e-6)
-    np.testing.assert_allclose(inputs["scaled"][0, ..., 0], (hu[row] - medians[case]) / 40, atol=1e-5)
+    clipped = np.clip(hu[row], 0, 200)
+    assert (clipped != hu[row]).any()
+    np.testing.assert_allclose(inputs["scaled"][0, ..., 0], (clipped - medians[case]) / 40, atol=1e-5)
     np.testing.assert_array_equal(targets["liver"][0, ..., 0], label[row] >= 1)
     np.testing.assert_array_equal(targets["tumor"][0, ..., 0], label[row] == 2)
 
@@ -166,9 +173,9 @@ def test_the_preset_says_weights_mask_and_start(store: Store, tmp_path: Path) ->
         (("--alpha", -1), "--alpha -1.0: must be a number from 0 up"),
         (("--beta", "nan"), "--beta nan: must be a number from 0 up"),
         (("--alpha", 0, "--beta", 0), "--alpha 0 --beta 0: one of them must be above 0"),
-        (("--set", "tumor_window_hu=(-50,150)"), "a pair of another window: tumor [-200"),
+        (("--set", "tumor_window_hu=(-50,150)"), "a pair of another window: tumor [0.0, 200.0] HU, not [-50.0, 150.0]"),
         (("--set", "filters=8"), "a pair of other filters: 4, not 8"),
-        (("--balanced",), "phase ce of joint is not finished"),
+        (("--init", "nowhere"), "nowhere: not a run directory (no run.json in it)"),
     ],
 )
 def test_bad_flags_end_in_one_line(
@@ -177,10 +184,43 @@ def test_bad_flags_end_in_one_line(
     tiny = [part for change in (*TINY, *JOINT) for part in ("--set", change)]
     given = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", *tiny, "--init", pair.path)
     done = run_module("training.joint", *given, *flags)
-    message = message.replace("[-200", str(list(pair.preset.tumor_window_hu))[:3])
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+    assert not (tmp_path / "run").exists(), "nothing half-written"
+
+
+def test_balanced_needs_cross_entropy_first(pair: Run, store: Store, tmp_path: Path) -> None:
+    run = open_joint(tmp_path / "run", store)
+    with pytest.raises(InputError, match="phase ce of joint is not finished"):
+        train_joint(run, "balanced", Joint(1, 1, "probability", pair.path))
+    assert not run.folder("joint", "balanced").exists()
+
+
+def test_an_unfinished_pair_and_another_one_are_refused(pair: Run, store: Store, tmp_path: Path) -> None:
+    run, copy = open_joint(tmp_path / "run", store), tmp_path / "copy"
+    shutil.copytree(pair.path, copy)
+    settings = Joint(1, 1, "probability", copy)
+    begin(run, "ce", "ce", settings)
+    (copy / "liver" / "ce" / "best.keras").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"begun from another pair than .*copy; take another --run"):
+        train_joint(run, "ce", settings)
+    (copy / "liver" / "ce" / "best.keras").unlink()
+    with pytest.raises(InputError, match=r"best\.keras: no such file; train the liver stage again"):
+        train_joint(open_joint(tmp_path / "other", store), "ce", settings)
+    with pytest.raises(InputError, match="a pair of another size: 32, not 64"):
+        pair_of(Run(pair.path, SimpleNamespace(size=64, split={"sha256": ""}, sha256=""), pair.preset, 0), pair.path)  # type: ignore[arg-type]
+
+
+def test_what_a_phase_was_begun_with_stays(store: Store, tmp_path: Path) -> None:
+    """The trial of scalings may end after joint training has begun from scratch; its choice comes too late."""
+    run = open_joint(tmp_path / "run", store, "tumor_scaling='choose'")
+    assert begin(run, "ce", "ce", ONES)["scaling"] == "window"
+    write_json(run.path / "tumor" / "scaling.json", {"chosen": "liver_median"})
+    assert scaling_of(run) == "liver_median"
+    assert begin(run, "ce", "ce", ONES)["scaling"] == "window"
+    with pytest.raises(InputError, match="trained with start scratch, not pair"):
+        begin(run, "ce", "ce", Joint(1, 1, "probability", tmp_path))
 
 
 def test_a_pair_of_another_split_is_refused(pair: Run, cohort: Path, run_module: Command, tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     for phase in ("ce", "balanced"):
         record = train_liver(run, phase)
         folder = run.folder("liver", phase)
-        find_livers(run, load_network(folder / "best.keras"), folder / "masks", record["thresholds"]["liver"]["roc"])
+        s1, cases = record["thresholds"]["liver"]["roc"], store.cases_of("train") + store.cases_of("validation")
+        find_livers(run, load_network(folder / "best.keras"), folder / "masks", s1, cases)
     return run
 
 
