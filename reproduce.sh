@@ -32,7 +32,7 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
   --ignore-label-affine, --allow-non-hu, --skip-bad, --orient anatomy
                     as data.prepare: take labels voxel for voxel, values that do not look like HU; go on without
                     cases that cannot be used; mirror volumes that lie otherwise than their header says
-  --joint-sweep     also sweep beta / alpha of the joint loss, from the pair and from scratch (two to three times as long)
+  --joint-sweep     also sweep beta / alpha of the joint loss, from the pair and from scratch (a training on 2 CPU cores takes three to four times as long)
   --setup           only make the virtual environment
 HELP
 }
@@ -104,7 +104,8 @@ mkdir -p "$out" 2>/dev/null || fail "--out $out: cannot be made"
 
 if [ -z "$data" ]; then
     data=$out/phantom
-    split_flags+=(--stratify)  # so few cases would leave a set without tumor by chance
+    # So few cases would leave a set without tumor by chance; a split by slice knows no cases.
+    [[ " ${split_flags[*]-} " == *" --by-slice "* ]] || split_flags+=(--stratify)
     python -m data.phantom --out "$data" --cases "${cases%,*}" --size "$size"
     if [ -z "$external" ]; then
         external=$out/phantom-external

@@ -75,7 +75,7 @@ def load_network(path: Path) -> keras.Model:
     """
     try:
         model = keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be loaded, missing or damaged ({str(error).splitlines()[0]})") from None
     policies = {layer.dtype_policy.name for part in (model, *_nested(model)) for layer in part.layers}
     return model if all(usable_precision(name) == name for name in policies) else in_single_precision(model)

@@ -26,6 +26,7 @@ from evaluation.text import interval_of, markdown_table, readable
 RULE = "roc"
 SUFFIX = "-by-slice"
 FILE = "by_slice.json"
+SAME = ("size", "cohort", "train_slices", "validation_slices", "test_slices")
 
 Row = dict[str, Any]
 
@@ -71,10 +72,13 @@ def check_same(results: Results, patient: Row) -> None:
     ours, theirs = results.summary, patient["summary"]
     if ours["data"].get("split_by") != "slice":
         raise InputError(f"{results.path}: its split is by patient (data.prepare --by-slice)")
+    missing = [name for name in patient["test"] if not any(case["case"] == name for case in results.cases)]
+    if missing:
+        raise InputError(f"{results.path}: {missing[0]}, a test case of the split by patient, has no test slice in it")
     for key, found, wanted in (
         ("preset", ours["preset"], theirs["preset"]),
         ("seed", ours["seed"], theirs["seed"]),
-        *((key, ours["data"][key], theirs["data"][key]) for key in ("size", "cohort", "train_slices", "test_slices")),
+        *((key, ours["data"][key], theirs["data"][key]) for key in SAME),
     ):
         if found != wanted:
             raise InputError(f"{results.path}: {key} is {found}, that of the split by patient {wanted}")
@@ -112,7 +116,7 @@ def table(patient: Row, by_slice: Row) -> str:
                 )
     volumes = " and ".join(name.removeprefix("volume-") for name in patient["test"])
     headings = ["target", "loss", "model", f"by patient: volumes {volumes}", "by slice: all test slices"]
-    headings += ["95 % by patient", f"by slice: volumes {volumes}", "of that memory"]
+    headings += ["95 % by patient", f"by slice: volumes {volumes}", "by slice less by patient"]
     return markdown_table(headings, lines, left=3)
 
 
@@ -139,7 +143,7 @@ def block(name: str, patient: Row, by_slice: Row) -> str:
         f"IoU at threshold rule {RULE}; preset `{by_slice['preset']}`, seed {by_slice['seed']}, {data['size']} px, "
         f"{data['train_slices']} / {data['validation_slices']} / {data['test_slices']} slices in both splits; the run "
         f"by slice has test slices of {data['test_cases']} volumes, all of whose patients trained it, and took "
-        f"{minutes:.0f} minutes. The last column: on the same volumes, by slice less by patient."
+        f"{minutes:.0f} minutes. The last column is of the same volumes."
     )
     return f"<!-- results: {name} -->\n\n{caption}\n\n{table(patient, by_slice)}\n<!-- end of results: {name} -->"
 

@@ -153,11 +153,12 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
     reset_peak_memory()
     timed: list[CaseScores] = []
     chosen: tuple[str, ...] | None = None
-    for cohort, store in cohorts.items():  # validation first: it chooses
+    for cohort, store in cohorts.items():  # validation comes first: it alone chooses
         # Other slices of a test case trained the run where the split is by slice.
         whole = store.split.get("by") != "slice"
         cases: Sequence[CaseScores] = list(score_cohort(system, store, cohort, whole, chosen))
-        chosen = chosen_options([case.options for case in cases]) if whole and chosen is None else chosen
+        if cohort == "validation" and whole:
+            chosen = chosen_options([case.options for case in cases])
         timed += [case for case in cases if case.whole]
         if not cases:
             raise InputError(f"{store.path}: no slice in its {cohort} set")

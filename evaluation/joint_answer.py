@@ -6,7 +6,7 @@
 Each SWEEP is a joint_sweep.json of `evaluation.joint_sweep`, one a seed. `--out` writes joint.md and fig_joint there;
 `--publish` copies the sweeps to evaluation/published/NAME, draws the figure beside them and rewrites the README's block
 of that name (without a SWEEP: from those that lie there). Scores are means over the seeds; intervals and tests are by
-patient, of the counts of all seeds together.
+patient, of these means. Which point is best is read from validation data (`best_on_validation`), not from the scores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from evaluation.joint_sweep import title
 from evaluation.metrics import Counts, dice, iou
 from evaluation.names import TARGETS
 from evaluation.publish import PUBLISHED, ROOT, rewritten
-from evaluation.statistics import by_patient, compare, interval
+from evaluation.statistics import by_patient, compare_over_seeds, interval_over_seeds
 from evaluation.text import INTERVALS, markdown_table, patients, readable
 
 NEEDED = ("preset", "seed", "data", "rule", "points", "counts")
@@ -69,6 +69,8 @@ def read_sweeps(paths: Sequence[Path]) -> list[Row]:
                 raise InputError(f"{path}: {key} is not that of {paths[0]}; only the seed may differ")
         if [point["name"] for point in sweep["points"]] != names:
             raise InputError(f"{path}: other points than {paths[0]}")
+        if {row["patient"] for row in sweep["counts"]} != {row["patient"] for row in sweeps[0]["counts"]}:
+            raise InputError(f"{path}: other patients than {paths[0]}")
     seeds = [sweep["seed"] for sweep in sweeps]
     if len(set(seeds)) < len(seeds):
         raise InputError(f"{paths[-1]}: a seed comes twice; sweeps of different seeds are needed")
@@ -79,10 +81,10 @@ def answers(sweeps: Sequence[Row]) -> list[Row]:
     """Return a row for each cohort, target and point.
 
     Returns:
-        {"cohort", "target", "name", "start", "ratio", "mask", "n_seeds", "iou" and "dice" (mean over the seeds),
-        "iou_sd" and "dice_sd" (None for one seed), "iou_by_seed", "iou_interval" and "dice_interval" (by patient, an
-        `evaluation.statistics.Interval`), "n_counted" (patients that have the target), "against" (difference in IoU
-        from the sequential model with interval and test), "train_s", "peak_memory_mib"}.
+        {"cohort", "target", "name", "start", "ratio", "mask", "n_seeds" (of "n_sweeps"), "iou" and "dice" (mean over
+        the seeds), "iou_sd" and "dice_sd" (None for one seed), "iou_by_seed", "iou_interval" and "dice_interval" (by
+        patient, an `evaluation.statistics.Interval`), "n_counted" (patients that have the target), "against"
+        (difference in IoU from the sequential model with interval and test), "train_s", "peak_memory_mib"}.
         A seed in which the point or the pair failed does not count; without any seed scores are None.
     """
     cohorts = [cohort for cohort in SHOWN if any(row["cohort"] == cohort for row in sweeps[0]["counts"])]
@@ -104,7 +106,7 @@ def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
         row[key] = statistics.fmean(point_of(sweep, name)[key] for sweep in sweeps)
     scored = [(sweep, counts_of(sweep, cohort, target, name)) for sweep in sweeps]
     scored = [(sweep, counts) for sweep, counts in scored if counts]
-    row |= {"n_seeds": len(scored), "iou_by_seed": [], "n_counted": None, "against": None}
+    row |= {"n_seeds": len(scored), "n_sweeps": len(sweeps), "iou_by_seed": [], "n_counted": None, "against": None}
     for score in (iou, dice):
         values = [score(sum(counts.values(), Counts())) for _, counts in scored]
         kind = score.__name__
@@ -113,12 +115,12 @@ def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
         if score is iou:
             row["iou_by_seed"] = values
         if scored:
-            row[f"{kind}_interval"] = interval(together([counts for _, counts in scored]), score)
+            row[f"{kind}_interval"] = interval_over_seeds([counts for _, counts in scored], score)
             row["n_counted"] = row[f"{kind}_interval"].n_counted
     both = [(counts, counts_of(sweep, cohort, target, "sequential")) for sweep, counts in scored]
     both = [(one, other) for one, other in both if other]
     if both and name != "sequential":
-        row["against"] = compare(together([one for one, _ in both]), together([other for _, other in both]), iou)
+        row["against"] = compare_over_seeds([one for one, _ in both], [other for _, other in both], iou)
     return row
 
 
@@ -132,11 +134,6 @@ def counts_of(sweep: Row, cohort: str, target: str, name: str) -> dict[str, Coun
     """Return the counts of a point by patient; empty where it gave no result."""
     wanted = (cohort, target, name)
     return by_patient(row for row in sweep["counts"] if (row["cohort"], row["target"], row["point"]) == wanted)
-
-
-def together(seeds: Sequence[dict[str, Counts]]) -> dict[str, Counts]:
-    """Sum counts by patient over the seeds: the patients are what is drawn, not the seeds."""
-    return {patient: sum((counts[patient] for counts in seeds), Counts()) for patient in seeds[0]}
 
 
 def in_words(row: Row) -> str:
@@ -169,7 +166,7 @@ SETS = ("train", "validation", "test")
 def tables(sweeps: Sequence[Row]) -> str:
     """Return a table per cohort: every point with its scores, its difference from sequential, its cost."""
     rows = answers(sweeps)
-    headings = ["model", *(f"{target} {score}" for target in TARGETS for score in ("IoU", "Dice"))]
+    headings = ["model", "validation", *(f"{target} {score}" for target in TARGETS for score in ("IoU", "Dice"))]
     headings += ["tumor IoU - sequential", "liver IoU - sequential", "training (s)", "host memory (MiB)"]
     text = ""
     for cohort in dict.fromkeys(row["cohort"] for row in rows):
@@ -177,18 +174,41 @@ def tables(sweeps: Sequence[Row]) -> str:
         lines = []
         for name in dict.fromkeys(row["name"] for row in rows):
             liver, tumor = mine["liver", name], mine["tumor", name]
-            cells = [in_words(tumor), *(cell(row, score) for row in (liver, tumor) for score in ("iou", "dice"))]
+            cells = [in_words(tumor), validation(sweeps, name)]
+            cells += [cell(row, score) for row in (liver, tumor) for score in ("iou", "dice")]
             cells += [difference(tumor), difference(liver)]
             lines.append([*cells, f"{tumor['train_s']:,.0f}", f"{tumor['peak_memory_mib']:,.0f}"])
         counted = mine["tumor", "sequential"]["n_counted"]
         text += f"\n{cohort.capitalize()}{'' if counted is None else f', {patients(counted)} with tumor'}:\n\n"
         text += markdown_table(headings, lines, left=1)
     return text.lstrip() + (
-        f"\nMean ± SD over the seeds; below it the interval by patient. Differences: pooled IoU less that of the "
-        f"sequential model, all seeds together, with interval and Wilcoxon p by patient. {INTERVALS} Training: of this "
-        "point alone, so from the pair without the pair's own time; for sequential both networks, without the trial of "
-        "scalings.\n"
+        "\nMean ± SD over the seeds; below it the interval by patient of that mean. Differences: IoU less that of the "
+        f"sequential model, with interval and Wilcoxon p by patient, not corrected for the number of rows. {INTERVALS} "
+        "Validation: mean IoU of liver and tumor on validation data; **bold**: the best joint point, the one to be "
+        "read against the sequential model. Training: of this point alone, so from the pair without the pair's own "
+        "time; for sequential both networks, without the trial of scalings.\n"
     )
+
+
+def on_validation(sweeps: Sequence[Row], name: str) -> float | None:
+    """Return the mean over seeds and targets of a point's validation IoU; None where a seed gave no result."""
+    found = [point_of(sweep, name) for sweep in sweeps]
+    if any(point["why"] for point in found):
+        return None
+    return statistics.fmean(value for point in found for value in point["validation_iou"].values())
+
+
+def best_on_validation(sweeps: Sequence[Row]) -> str | None:
+    """Return the joint point with the best validation IoU: what a user would take, with no look at the test set."""
+    joint = [point["name"] for point in sweeps[0]["points"] if point["start"] is not None and point["mask"] != "hard"]
+    scored = {name: value for name in joint if (value := on_validation(sweeps, name)) is not None}
+    return max(scored, key=lambda name: scored[name], default=None)
+
+
+def validation(sweeps: Sequence[Row], name: str) -> str:
+    """Return the validation IoU of a point, bold for the best joint one."""
+    text = readable(on_validation(sweeps, name))
+    return f"**{text}**" if name == best_on_validation(sweeps) else text
 
 
 def cell(row: Row, score: str) -> str:
@@ -196,6 +216,7 @@ def cell(row: Row, score: str) -> str:
     if row[score] is None:
         return "no result"
     text = readable(row[score]) + (f" ± {row[f'{score}_sd']:.3f}" if row[f"{score}_sd"] is not None else "")
+    text += f" ({row['n_seeds']} of {row['n_sweeps']} seeds)" if row["n_seeds"] < row["n_sweeps"] else ""
     found = row[f"{score}_interval"]
     return text if found.low is None else f"{text}<br>{found.low:.3f} to {found.high:.3f}"
 

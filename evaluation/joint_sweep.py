@@ -43,7 +43,8 @@ def score_sweep(run: Path, cohorts: Cohorts) -> dict[str, Any]:
     Raises:
         InputError: no point of the sweep is finished, or the pair is not.
     """
-    folders = sorted(path.parent for path in run.glob("joint/sweep_*/record.json"))
+    folders = [path.parent for path in run.glob("joint/sweep_*/record.json")]
+    folders.sort(key=order)
     if not folders:
         raise InputError(f"{run}: no point of the sweep is finished (python -m training.joint_sweep)")
     systems = [("sequential", "sequential", CE), *((folder.name, "joint", folder.name) for folder in folders)]
@@ -63,9 +64,17 @@ def score_sweep(run: Path, cohorts: Cohorts) -> dict[str, Any]:
     data |= {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size}
     data |= {"split_sha256": store.split["sha256"], "split_by": store.split.get("by", "patient")}
     external = cohorts.get("external")
-    data["external"] = external and {"cohort": external.cohort, "synthetic": external.synthetic}
+    if external is not None:
+        names = {"cohort": external.cohort, "synthetic": external.synthetic, "store_sha256": external.sha256}
+    data["external"] = names if external is not None else None
     head = {"schema": 1, "preset": content["preset"], "seed": content["seed"], "data": data, "rule": SLICE_RULE}
     return {**head, "points": points, "counts": counts}
+
+
+def order(folder: Path) -> tuple[bool, str, float]:
+    """Sort key of a point: the control first, then from the pair and from scratch, by ratio."""
+    record = read_json(folder / "record.json", ("mask", "start", "alpha", "beta"))
+    return record["mask"] != "hard", record["start"], record["beta"] / max(record["alpha"], 1e-12)
 
 
 def described(run: Path, model: str, loss: str) -> dict[str, Any]:

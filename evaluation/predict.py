@@ -277,7 +277,8 @@ class Predictor:
 
     def about(self) -> dict[str, Any]:
         """Return what a table says of its origin: equal for the same networks and flags only."""
-        folders = {stage: self.run / stage / self.system.loss for stage in self.system.records}
+        stages = stages_of(self.system.model, self.options.liver_only)
+        folders = {stage: self.run / stage / self.system.loss for stage in stages}
         return {
             "schema": SCHEMA,
             "purpose": "research, not diagnosis",

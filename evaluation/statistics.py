@@ -119,19 +119,60 @@ def compare(
     Raises:
         ValueError: they were scored on other patients.
     """
-    if first.keys() != second.keys():
-        raise ValueError(f"first and second must hold the same patients, got {sorted(first)} and {sorted(second)}")
-    names = sorted(first)
-    tables = [_table({name: patients[name] for name in names}) for patients in (first, second)]
+    return compare_over_seeds([first], [second], score, draws, of_reference)
+
+
+def interval_over_seeds(seeds: Sequence[ByPatient], score: Score, draws: int = DRAWS) -> Interval:
+    """Return the mean over seeds of a pooled score, with its interval by patient: patients are drawn, not seeds.
+
+    Raises:
+        ValueError: no seed, no patient, or seeds that were scored on other patients.
+    """
+    tables = _tables(seeds)
+    return _bootstrap(tables, lambda sides: _mean(score, sides), draws, _counted(tables[0], True))
+
+
+def compare_over_seeds(
+    first: Sequence[ByPatient],
+    second: Sequence[ByPatient],
+    score: Score,
+    draws: int = DRAWS,
+    of_reference: bool = True,
+) -> Comparison:
+    """Compare the mean scores over seeds of two systems on the same patients, drawn together.
+
+    Args:
+        first, second: counts by patient, one entry a seed.
+        score, draws, of_reference: as for `interval`.
+
+    Raises:
+        ValueError: no seed, no patient, or they were scored on other patients.
+    """
+    tables, n = _tables([*first, *second]), len(first)
     counted = _counted(tables[0], of_reference)
-    difference = _bootstrap(tables, lambda sides: score(sides[0]) - score(sides[1]), draws, counted)
-    each = np.array(
-        [score(first[name]) - score(second[name]) for name, counts in zip(names, counted, strict=True) if counts]
-    )
+
+    def less(sides: list[Counts]) -> float:
+        return _mean(score, sides[:n]) - _mean(score, sides[n:])
+
+    difference = _bootstrap(tables, less, draws, counted)
+    each = np.array([less([Counts(*table[k]) for table in tables]) for k in np.flatnonzero(counted)])
     each = np.round(each, 12)  # the same difference of other counts is a tie, whatever its last bit
     moved = each[each != 0]  # dropped here, because SciPy gives up exactness where zeros are left to it
     p_value = float(wilcoxon(moved).pvalue) if len(each) >= LEAST_PATIENTS and len(moved) else None
     return Comparison(difference, p_value, int(np.count_nonzero(each > 0)), int(np.count_nonzero(each < 0)))
+
+
+def _mean(score: Score, sides: Sequence[Counts]) -> float:
+    return sum(score(counts) for counts in sides) / len(sides)
+
+
+def _tables(seeds: Sequence[ByPatient]) -> list[np.ndarray]:
+    """Counts of each seed as arrays, their patients in one order."""
+    names = sorted(seeds[0]) if seeds else []
+    for patients in seeds:
+        if sorted(patients) != names:
+            raise ValueError(f"first and second must hold the same patients, got {names} and {sorted(patients)}")
+    return [_table({name: patients[name] for name in names}) for patients in seeds] if seeds else [_table({})]
 
 
 def _bootstrap(

@@ -50,6 +50,8 @@ def test_what_is_recorded_and_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its split is by patient"):
         check_same(results, patient)
     results.summary["data"]["split_by"] = "slice"
+    with pytest.raises(InputError, match="volume-99, a test case of the split by patient, has no test slice in it"):
+        check_same(results, {**patient, "test": ["volume-99"]})
     check_same(results, patient)
     patient["summary"]["data"]["train_slices"] = 1
     with pytest.raises(InputError, match="train_slices is 360, that of the split by patient 1"):

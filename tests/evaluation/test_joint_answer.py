@@ -11,7 +11,7 @@ import pytest
 from data.command import InputError
 from data.files import write_json
 from evaluation.drawing.joint import draw
-from evaluation.joint_answer import answer, answers, block, caption, read_sweeps, tables
+from evaluation.joint_answer import answer, answers, best_on_validation, block, caption, read_sweeps, tables
 
 PATIENTS = [f"lits:volume-{n}" for n in range(6)]
 POINTS = {"sequential": None, "one_step": None, "sweep_pair_1_hard": 1.0, "sweep_pair_0.1": 0.1}
@@ -24,7 +24,8 @@ def point(name: str, ratio: float | None) -> dict[str, Any]:
     mask = "hard" if name.endswith("hard") else "probability"
     settings = {"start": start, "alpha": alpha, "beta": None if alpha is None else 2 - alpha, "mask": start and mask}
     cost = {"train_s": 100.0, "peak_memory_mib": 900.0, "environment": {"cores": 2, "processor": "EPYC"}}
-    return {"name": name, "why": "", **settings, **cost}
+    found = {"liver": 0.9, "tumor": {"sweep_scratch_0.1": 0.6, "sweep_pair_1_hard": 0.7}.get(name, 0.5)}
+    return {"name": name, "why": "", "validation_iou": found, **settings, **cost}
 
 
 def sweep(seed: int, tp: dict[str, int]) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def test_scores_are_means_over_seeds_and_tests_are_by_patient() -> None:
     assert row["ratio"] == pytest.approx(0.1)
     # All patients alike: the interval is a point; 16 of 20 against 10 of 20.
     assert (row["iou_interval"].low, row["iou_interval"].high) == (pytest.approx(0.8), pytest.approx(0.8))
-    assert row["dice_interval"].low == pytest.approx(2 * 16 / (20 + 16))
+    assert row["dice_interval"].low == pytest.approx((14 / 17 + 18 / 19) / 2)
     against = row["against"]
     assert against.difference.value == pytest.approx(16 / 20 - 10 / 20)
     assert (against.better, against.worse, against.difference.n_patients) == (6, 0, 6)
@@ -71,6 +72,8 @@ def test_a_seed_that_failed_does_not_count() -> None:
     nothing = answer([failed], "test", "tumor", "sweep_scratch_0.1")
     assert (nothing["n_seeds"], nothing["iou"], nothing["against"]) == (0, None, None)
     assert "no result" in tables([failed])
+    assert "0.500<br>0.500 to 0.500" not in tables([SWEEPS[0], failed])
+    assert "0.500 (1 of 2 seeds)<br>0.500 to 0.500" in tables([SWEEPS[0], failed])
 
 
 def test_the_table_says_what_was_measured() -> None:
@@ -78,12 +81,16 @@ def test_the_table_says_what_was_measured() -> None:
     assert "Test, 6 patients with tumor:" in text
     line = next(line for line in text.splitlines() if "joint from the pair, beta / alpha 0.1 " in line)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1:3] == ["0.900 ± 0.000<br>0.900 to 0.900", "0.947 ± 0.000<br>0.947 to 0.947"]
-    # Dice by seed 14 / 17 and 18 / 19; of both together, as the interval has it, 32 / 36
-    assert cells[3:5] == ["0.800 ± 0.141<br>0.800 to 0.800", "0.885 ± 0.088<br>0.889 to 0.889"]
-    assert cells[5] == "+0.300 (+0.300 to +0.300), p 0.031"
-    assert cells[6] == "+0.000 (+0.000 to +0.000)"
-    assert cells[7:] == ["100", "900"]
+    assert cells[1] == "0.700"
+    assert cells[2:4] == ["0.900 ± 0.000<br>0.900 to 0.900", "0.947 ± 0.000<br>0.947 to 0.947"]
+    # Dice by seed 14 / 17 and 18 / 19
+    assert cells[4:6] == ["0.800 ± 0.141<br>0.800 to 0.800", "0.885 ± 0.088<br>0.885 to 0.885"]
+    assert cells[6] == "+0.300 (+0.300 to +0.300), p 0.031"
+    assert cells[7] == "+0.000 (+0.000 to +0.000)"
+    assert cells[8:] == ["100", "900"]
+    # The best on validation data among the joint points, not the best on the test set, and not the control.
+    assert best_on_validation(SWEEPS) == "sweep_scratch_0.1"
+    assert text.count("**0.750**") == 1
     assert "hard mask (control)" in text
     assert "phantom, SYNTHETIC PHANTOM, 64 px" in caption(SWEEPS)
     assert "seed 0, 1" in caption(SWEEPS)
@@ -115,6 +122,10 @@ def test_sweeps_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
         read_sweeps(paths)
     write_json(paths[1], {**SWEEPS[1], "points": []})
     with pytest.raises(InputError, match=r"1\.json: other points than"):
+        read_sweeps(paths)
+    strangers = [{**row, "patient": f"x{row['patient']}"} for row in SWEEPS[1]["counts"]]
+    write_json(paths[1], {**SWEEPS[1], "counts": strangers})
+    with pytest.raises(InputError, match=r"1\.json: other patients than"):
         read_sweeps(paths)
     with pytest.raises(InputError, match=r"at least one joint_sweep\.json"):
         read_sweeps([])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 
 from data.command import InputError
 from data.store import Store
+from evaluation import evaluate
 from evaluation.evaluate import blind_tumor_iou
 from evaluation.examples import rank
+from evaluation.postprocess import NONE, OPTIONS
 from evaluation.roc import ProbabilityHistogram
-from evaluation.scoring import curve, most_probable, score_case
+from evaluation.scoring import CaseScores, curve, most_probable, score_case
 from evaluation.systems import System
 from evaluation.whole_cases import components_rand_index, whole_case_rows
 
@@ -64,7 +67,8 @@ class Oracle(System):
     """A one-step model that answers the reference, or NaN."""
 
     def __init__(self, answer: np.ndarray) -> None:
-        record = {"one_step": {"thresholds": dict.fromkeys(("liver", "tumor"), THRESHOLDS)}}
+        thresholds = dict.fromkeys(("liver", "tumor"), THRESHOLDS)
+        record = {"one_step": {"status": "ok", "why": "", "thresholds": thresholds}}
         super().__init__("one_step", "ce", record, {})
         object.__setattr__(self, "answer", answer)
 
@@ -158,3 +162,31 @@ def test_a_probability_that_is_nan_is_one_line(store: Store) -> None:
 
     with pytest.raises(InputError, match=rf"one_step_ce: a probability of {case}, slice 1 is NaN"):
         score_case(Broken(np.zeros(0)), store, case, [1])
+
+
+def test_post_processing_is_chosen_on_validation_data_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was split by slice with an external cohort by patient: nothing was chosen, so nothing is applied."""
+    by_slice = copy.copy(store)
+    object.__setattr__(by_slice, "split", {**store.split, "by": "slice"})
+    seen: list[tuple[str, bool, Any]] = []
+
+    def scored(system: System, of: Store, name: str, whole: bool, chosen: Any) -> list[CaseScores]:
+        seen.append((name, whole, chosen))
+        case = of.cases_of("test")[0]
+        answer = np.asarray(of.label(case))
+        rows = of.cases[case]["liver_rows"]
+        return [score_case(Oracle(answer if whole else answer[rows]), of, case, rows, whole, chosen)]
+
+    monkeypatch.setattr(evaluate, "score_cohort", scored)
+    monkeypatch.setattr(evaluate, "warm_up", lambda *_: None)
+    for cohorts, wanted in (
+        ({"validation": by_slice, "test": by_slice, "external": store}, [False, False, True]),
+        ({"validation": store, "test": store}, [True, True]),
+    ):
+        tables: dict[str, list[Any]] = {name: [] for name in ("rows", *evaluate.CSV_FILES, "lits", "curves", "systems")}
+        evaluate.score_system(Oracle(np.zeros(0)), cohorts, tables)
+        assert [whole for _, whole, _ in seen] == wanted
+        assert tables["systems"][-1]["postprocess"] == []
+        assert {row["option"] for row in tables["postprocess"] if row["cohort"] == "external"} <= {NONE, *OPTIONS}
+        assert seen[-1][2] == (None if len(wanted) == 3 else ())
+        seen.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import keras
@@ -12,13 +14,13 @@ import pytest
 from data.command import InputError
 from data.files import write_json
 from data.images import read_image
-from evaluation.predict import choose_system, segment
+from evaluation.predict import Options, Predictor, choose_system, segment
 from evaluation.systems import System, finished_systems, load_system
 from models.cascade import cascade
 from models.unet import unet
 from tests.conftest import draw_case
 
-SIZE, S1 = 16, 0.5
+SIZE, S1 = 16, 0.45
 
 
 def make_run(path: Path) -> Path:
@@ -70,6 +72,18 @@ def test_the_joint_model_for_the_liver_only(run: Path) -> None:
     for (one,), (other,) in zip(*(system.probabilities(slices, slices) for system in livers), strict=True):
         np.testing.assert_array_equal(one, other)
     assert choose_system(run, "joint", None, liver_only=True).name == "joint_ce"
+
+
+def test_a_table_of_the_joint_model_names_its_own_file(run: Path, tmp_path: Path) -> None:
+    """In a run that holds no pair: what was predicted from is joint/ce/best.keras."""
+    alone = tmp_path / "run"
+    shutil.copytree(run, alone)
+    for stage in ("liver", "tumor"):
+        shutil.rmtree(alone / stage)
+    options = Options("roc", False, "", False, False, False)
+    about = Predictor(alone, {"synthetic": True}, load_system(alone, "joint", "ce"), options).about()
+    wanted = hashlib.sha256((alone / "joint" / "ce" / "best.keras").read_bytes()).hexdigest()
+    assert {stage: files["best.keras"] for stage, files in about["networks"].items()} == {"joint": wanted}
 
 
 def test_a_failed_joint_phase_is_named_once(run: Path) -> None:
