@@ -27,8 +27,8 @@ class Preset:
     """The paper's recipe (`paper`): 512 px, 64 filters, 50 + 30, 300 + 30 and 600 + 30 epochs.
 
     Reproduces Table 1 and all figures: `bash reproduce.sh --preset paper --data LITS --external DIR`.
-    Time: the paper says about 70 s per epoch of 765 slices on its GPU, so about 22 h for the 1,120
-    epochs, trial and sweep included. Hardware: one GPU with 16 GiB. Expected numbers: not measured here (no GPU).
+    Time: the paper says about 70 s per epoch of 765 slices on its GPU, so about 25 h for 1,280 epochs of
+    one network, trial, sweep and joint training (two networks at once) included. Hardware: one GPU with 16 GiB. Expected numbers: not measured here (no GPU).
     """
 
     name: str = "paper"
@@ -121,8 +121,8 @@ class Preset:
 class PaperShort(Preset):
     """The paper's recipe with its other reading of the epochs: 50 + 30 for every network.
 
-    Command: `bash reproduce.sh --preset paper-short --data LITS --external DIR`. Time: 320 epochs,
-    trial and sweep included, about 6 h at the paper's 70 s. Hardware: one GPU with 16 GiB. Expected numbers: not
+    Command: `bash reproduce.sh --preset paper-short --data LITS --external DIR`. Time: 480 epochs
+    of one network, trial, sweep and joint training included, about 9 h at the paper's 70 s. Hardware: one GPU with 16 GiB. Expected numbers: not
     measured here.
     """
 
@@ -199,7 +199,7 @@ class MiniAugmented(Mini):
 
 @dataclass(frozen=True)
 class Smoke(Demo):
-    """Every row, table and figure in about 2 minutes on 2 CPU cores: 64 px, 8 filters, few steps.
+    """Every row, table and figure in about 3 minutes on 2 CPU cores: 64 px, 8 filters, few steps.
 
     Command: `bash reproduce.sh --preset smoke`. It shows that everything runs; its scores mean nothing.
     """
