@@ -27,8 +27,9 @@ class Preset:
     """The paper's recipe (`paper`): 512 px, 64 filters, 50 + 30, 300 + 30 and 600 + 30 epochs.
 
     Reproduces Table 1 and all figures: `bash reproduce.sh --preset paper --data LITS --external DIR`.
-    Time: the paper says about 70 s per epoch of 765 slices on its GPU, so about 25 h for 1,280 epochs of
-    one network, trial, sweep and joint training (two networks at once) included. Hardware: one GPU with 16 GiB. Expected numbers: not measured here (no GPU).
+    Time: the paper says about 70 s per epoch of 765 slices on its GPU, so about 25 h for 1,280 epochs of one network,
+    trial, sweep and joint training (two networks at once) included. Hardware: one GPU with 16 GiB. Expected numbers:
+    not measured here (no GPU).
     """
 
     name: str = "paper"
@@ -121,9 +122,9 @@ class Preset:
 class PaperShort(Preset):
     """The paper's recipe with its other reading of the epochs: 50 + 30 for every network.
 
-    Command: `bash reproduce.sh --preset paper-short --data LITS --external DIR`. Time: 480 epochs
-    of one network, trial, sweep and joint training included, about 9 h at the paper's 70 s. Hardware: one GPU with 16 GiB. Expected numbers: not
-    measured here.
+    Command: `bash reproduce.sh --preset paper-short --data LITS --external DIR`. Time: 480 epochs of one network,
+    trial, sweep and joint training included, about 9 h at the paper's 70 s. Hardware: one GPU with 16 GiB. Expected
+    numbers: not measured here.
     """
 
     name: str = "paper-short"
@@ -135,7 +136,7 @@ class PaperShort(Preset):
 class Demo(Preset):
     """The whole paper in small on the phantom: 128 px, 16 filters. Synthetic results.
 
-    Command: `bash reproduce.sh --preset demo`. Time: under 15 minutes on 2 CPU cores. Expected numbers:
+    Command: `bash reproduce.sh --preset demo`. Time: about 17 minutes on 2 CPU cores. Expected numbers:
     README, "Results on the phantom".
     """
 
