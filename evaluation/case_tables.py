@@ -80,9 +80,9 @@ def postprocessing_markdown(results: Results) -> str:
         "Ablation: post-processing",
         "Rule roc; options see the whole case, counted are the slices of Table 1.",
         "IoU of the label map without any option; for each option alone the change; and the IoU with those that "
-        "validation data chose (each of them alone raised its mean IoU of liver and tumor). The other tables stand "
-        "without any. Here liver is what is labelled liver or tumor, so a liver IoU differs from Table 1's where tumor "
-        "was found outside the liver, as the one-step model may.",
+        "validation data chose (its mean IoU of liver and tumor rose by each of them alone, and further by each that "
+        "was added). The other tables stand without any. Here liver is what is labelled liver or tumor, so a liver IoU "
+        "differs from Table 1's where tumor was found outside the liver, as the one-step model may.",
     )
     if not results.options:
         return text + NO_WHOLE_CASES

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from evaluation.scoring import (
     CaseScores,
     case_rows,
     curve,
+    kept_maps,
     lesion_table,
     lits_rows,
     option_table,
@@ -47,7 +50,7 @@ from evaluation.viewer import write_viewer
 
 Cohorts = dict[str, Store]
 
-SCORING_VERSION = 4  # raise it when a change of the code changes a score
+SCORING_VERSION = 5  # raise it when a change of the code changes a score
 CSV_FILES = ("cases", "slices", "whole_cases", "lesions", "postprocess")
 OUTPUTS = ("summary.json", *(f"{name}.csv" for name in CSV_FILES), "curves.json", "training.json")
 
@@ -156,9 +159,13 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
     for cohort, store in cohorts.items():  # validation comes first: it alone chooses
         # Other slices of a test case trained the run where the split is by slice.
         whole = store.split.get("by") != "slice"
-        cases: Sequence[CaseScores] = list(score_cohort(system, store, cohort, whole, chosen))
-        if cohort == "validation" and whole:
-            chosen = chosen_options([case.options for case in cases])
+        choosing = cohort == "validation" and whole
+        with tempfile.TemporaryDirectory() as folder:
+            keep = Path(folder) if choosing else None
+            cases: Sequence[CaseScores] = list(score_cohort(system, store, cohort, whole, chosen, keep))
+            if choosing:
+                maps = partial(kept_maps, store, cases, Path(folder))
+                chosen = chosen_options([case.options for case in cases], maps)
         timed += [case for case in cases if case.whole]
         if not cases:
             raise InputError(f"{store.path}: no slice in its {cohort} set")

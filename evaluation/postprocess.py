@@ -6,7 +6,7 @@ validation data (`chosen`), and what each does alone stands in the ablation tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -111,15 +111,18 @@ def postprocess(
     return labels
 
 
-def choose(scores: Mapping[str, Sequence[float | None]]) -> tuple[str, ...]:
-    """Return the options that alone raise the mean validation IoU of liver and tumor.
+def choose(alone: Mapping[str, float], together: Callable[[tuple[str, ...]], float]) -> tuple[str, ...]:
+    """Return the options to use: those that raise the score alone, by falling gain, each kept if it raises it further.
 
     Args:
-        scores: IoU of (liver, tumor) by option, `NONE` among them; None where there is no such pixel.
+        alone: score of each option by name, and without any as `NONE`.
+        together: gives the score of several options.
     """
-
-    def mean(name: str) -> float:
-        known = [value for value in scores[name] if value is not None]
-        return sum(known) / len(known) if known else 0.0
-
-    return check_options(name for name in OPTIONS if name in scores and mean(name) > mean(NONE))
+    helpful = sorted((name for name in OPTIONS if alone[name] > alone[NONE]), key=lambda name: -alone[name])
+    chosen, best = tuple(helpful[:1]), alone[helpful[0]] if helpful else alone[NONE]
+    for name in helpful[1:]:
+        more = check_options([*chosen, name])
+        score = together(more)
+        if score > best:
+            chosen, best = more, score
+    return chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from evaluation.lits_scoring import MODES, CaseFigures, total
 from evaluation.lits_scoring import score_case as lits_figures
 from evaluation.metrics import Counts, scores
 from evaluation.names import ARGMAX, TARGETS
-from evaluation.postprocess_scores import OptionCounts, option_counts, option_rows
+from evaluation.postprocess_scores import CaseMaps, OptionCounts, option_counts, option_rows
 from evaluation.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
 from evaluation.systems import System, check_numbers, slices_of
 from evaluation.whole_cases import spacing_of, whole_case_rows
@@ -67,6 +68,7 @@ def score_case(
     rows: Sequence[int],
     whole: bool = False,
     chosen: Iterable[str] | None = None,
+    keep: Path | None = None,
 ) -> CaseScores:
     """Predict the slices `rows` of a case and score them against the labels.
 
@@ -76,6 +78,7 @@ def score_case(
         rows: the slices that Table 1 is about.
         whole: predict every slice, for the scores of the case as a volume and for post-processing.
         chosen: the post-processing that validation data chose; None: not known yet.
+        keep: folder for the label map of a whole case, which `kept_maps` reads again.
 
     Raises:
         InputError: a probability is NaN.
@@ -84,7 +87,10 @@ def score_case(
     kept = CaseScores(case, sorted(rows), whole=whole)
     scored, wanted = set(rows), list(range(len(image))) if whole else kept.rows
     thresholds = {target: system.thresholds(target)[SLICE_RULE] for target in TARGETS}
-    predictions = system.probabilities(slices_of(image), slices_of(image, wanted))
+    if whole:
+        predictions = system.of_whole_case(slices_of(image))
+    else:
+        predictions = system.probabilities(slices_of(image), slices_of(image, wanted))
     found, livers = np.zeros(label.shape, np.uint8), np.zeros(label.shape, bool)
     for row in wanted:
         started = time.perf_counter()
@@ -100,7 +106,10 @@ def score_case(
         given, spacing_mm = np.asarray(label), spacing_of(store, case)
         kept.volumes = whole_case_rows(found, given, spacing_mm)
         kept.lesions = lesion_rows(found == LESION, given == LESION, float(np.prod(spacing_mm)))
-        kept.options = option_counts(found, livers, np.asarray(image), given, spacing_mm, kept.rows, chosen)
+        maps = CaseMaps(found, livers, np.asarray(image), given, spacing_mm, kept.rows)
+        kept.options = option_counts(maps, chosen)
+        if keep is not None:
+            np.savez(keep / f"{case}.npz", labels=found, liver=livers)
         if given.any():
             kept.lits = {mode: lits_figures(found, given, spacing_mm, mode) for mode in MODES}
     return kept
@@ -133,13 +142,26 @@ def most_probable(liver: np.ndarray, tumor: np.ndarray) -> np.ndarray:
 
 
 def score_cohort(
-    system: System, store: Store, set_name: str, whole: bool = False, chosen: Iterable[str] | None = None
+    system: System,
+    store: Store,
+    set_name: str,
+    whole: bool = False,
+    chosen: Iterable[str] | None = None,
+    keep: Path | None = None,
 ) -> Iterator[CaseScores]:
-    """Score every slice of a set of the store's split, case by case; `whole` and `chosen` as for `score_case`."""
+    """Score every slice of a set of the store's split, case by case; `whole`, `chosen`, `keep` as for `score_case`."""
     for case in store.cases_of(set_name):
         rows = [row for other, row in store.slices(set_name) if other == case]
         if rows:
-            yield score_case(system, store, case, rows, whole, chosen)
+            yield score_case(system, store, case, rows, whole, chosen, keep)
+
+
+def kept_maps(store: Store, cases: Sequence[CaseScores], folder: Path) -> Iterator[CaseMaps]:
+    """Yield what `score_case` kept of whole cases in `folder`, one at a time."""
+    for case in cases:
+        with np.load(folder / f"{case.case}.npz") as maps:
+            arrays = maps["labels"], maps["liver"], np.asarray(store.image(case.case))
+        yield CaseMaps(*arrays, np.asarray(store.label(case.case)), spacing_of(store, case.case), case.rows)
 
 
 def pooled_histogram(cases: Sequence[CaseScores], target: str) -> ProbabilityHistogram:

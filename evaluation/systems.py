@@ -102,14 +102,36 @@ class System:
         s1, window_hu = self.records["tumor"]["mask_s1"], self.records["liver"]["window_hu"]
         return median_of_liver(liver_masks(all_slices(), predict, s1, window_hu))
 
+    def of_whole_case(self, slices: Slices) -> Probabilities:
+        """Yield what `probabilities` does for every slice of a case, each network asked once for each slice.
+
+        Where the scaling needs the liver's median first, memory holds the liver probabilities of the case (4 bytes a
+        pixel).
+        """
+        if (
+            self.model == "one_step"
+            or "tumor" not in self.records
+            or self.records["tumor"]["scaling"] != "liver_median"
+        ):
+            return self.probabilities(slices, slices)
+        livers = list(self._livers(slices()))
+        s1 = self.records["tumor"]["mask_s1"]
+        found = ((hu, liver_mask(probability, s1)) for hu, probability in zip(slices(), livers, strict=True))
+        return self._tumors(slices(), livers, median_of_liver(found))
+
     def _sequential(self, all_slices: Slices, wanted: Iterable[np.ndarray]) -> Probabilities:
-        tumor = self.records["tumor"]
-        s1, median_hu = tumor["mask_s1"], self.liver_median(all_slices)
         for_liver, for_tumor = tee(wanted)
-        for_input, for_output = tee(self._livers(for_liver))
+        return self._tumors(for_tumor, self._livers(for_liver), self.liver_median(all_slices))
+
+    def _tumors(
+        self, wanted: Iterable[np.ndarray], livers: Iterable[np.ndarray], median_hu: float | None
+    ) -> Probabilities:
+        tumor = self.records["tumor"]
+        s1 = tumor["mask_s1"]
+        for_input, for_output = tee(livers)
         inputs = (
             tumor_input(hu, liver_mask(probability, s1), tumor["scaling"], tumor["window_hu"], median_hu)
-            for hu, probability in zip(for_tumor, for_input, strict=True)
+            for hu, probability in zip(wanted, for_input, strict=True)
         )
         tumors = predict_slices(self.networks["tumor"], inputs)
         for liver_probability, probability in zip(for_output, tumors, strict=True):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from data.store import Store
 from evaluation.metrics import Counts
 from evaluation.postprocess import NONE, OPTIONS, active_contour, check_options, choose, postprocess
-from evaluation.postprocess_scores import chosen_options, option_counts, option_rows
-from evaluation.scoring import score_case
+from evaluation.postprocess_scores import CaseMaps, chosen_options, mean_iou, option_counts, option_rows
+from evaluation.scoring import kept_maps, score_case
 from tests.evaluation.test_scoring import Oracle
 
 MM = (1.0, 1.0, 1.0)
@@ -78,16 +80,18 @@ def test_options_are_applied_in_one_order_and_unknown_ones_are_refused() -> None
         check_options(["crf"])
 
 
-def test_an_option_is_chosen_when_it_raises_the_mean_of_liver_and_tumor() -> None:
-    scores: dict[str, list[float | None]] = {
-        NONE: [0.8, 0.4],
-        "inside_liver": [0.8, 0.4],  # no change
-        "largest_liver": [0.79, 0.42],  # more tumor than liver is lost
-        "fill_holes": [0.85, 0.34],
-        "min_lesion": [0.8, 0.41],
-    }
-    assert choose(scores) == ("largest_liver", "min_lesion")
-    assert choose({NONE: [0.8, None], "fill_holes": [0.81, None]}) == ("fill_holes",)
+def test_options_are_chosen_by_falling_gain_while_the_score_rises() -> None:
+    alone = {NONE: 0.60, "inside_liver": 0.60, "largest_liver": 0.61, "fill_holes": 0.65, "min_lesion": 0.64}
+    alone["active_contour"] = 0.5
+    asked = []
+
+    def together(names: tuple[str, ...]) -> float:
+        asked.append(names)
+        return {("fill_holes", "min_lesion"): 0.63, ("largest_liver", "fill_holes"): 0.66}[names]
+
+    assert choose(alone, together) == ("largest_liver", "fill_holes")
+    assert asked == [("fill_holes", "min_lesion"), ("largest_liver", "fill_holes")]
+    assert choose({**alone, NONE: 0.7}, together) == ()
 
 
 def test_counts_are_of_the_slices_of_table_1_after_options_on_the_whole_case() -> None:
@@ -97,7 +101,8 @@ def test_counts_are_of_the_slices_of_table_1_after_options_on_the_whole_case() -
     labels = reference.copy()
     labels[0] = 0
     labels[0, 0, 0] = 1
-    found = option_counts(labels, labels > 0, np.zeros(labels.shape), reference, MM, [0], chosen=["largest_liver"])
+    case = CaseMaps(labels, labels > 0, np.zeros(labels.shape), reference, MM, [0])
+    found = option_counts(case, chosen=["largest_liver"])
     assert found.keys() == {NONE, "chosen", *OPTIONS}
     assert found[NONE]["liver"] == Counts(tp=0, fp=1, fn=6, tn=5)
     assert found["largest_liver"]["liver"] == found["chosen"]["liver"] == Counts(tp=0, fp=0, fn=6, tn=6)
@@ -115,8 +120,10 @@ def test_validation_cases_are_pooled_for_the_choice() -> None:
     same = dict.fromkeys(OPTIONS, counts(5, 0, 5))
     first = {**same, NONE: counts(5, 0, 5), "fill_holes": counts(5, 1, 5)}
     second = {**same, NONE: counts(5, 0, 5), "fill_holes": counts(8, 0, 2)}
-    assert chosen_options([first, second]) == ("fill_holes",)
-    assert chosen_options([first]) == ()
+    assert chosen_options([first, second], lambda: []) == ("fill_holes",)
+    assert chosen_options([first], lambda: []) == ()
+    # liver 5 of 10 pixels; the tumor is neither there nor found
+    assert mean_iou([counts(5, 0, 5)]) == 0.5
 
 
 def test_a_scored_case_carries_its_options(store: Store) -> None:
@@ -127,3 +134,11 @@ def test_a_scored_case_carries_its_options(store: Store) -> None:
     assert kept.options[NONE]["tumor"].fn == kept.options[NONE]["tumor"].fp == 0
     # Lesions of this cohort are discs of 29 pixels of 0.8 x 0.8 x 2.5 mm: 46 mm3, less than the 65 of a sphere of 5 mm.
     assert kept.options["min_lesion"]["tumor"].tp == 0
+
+
+def test_kept_label_maps_give_the_same_counts_again(store: Store, tmp_path: Path) -> None:
+    case = store.cases_of("test")[0]
+    rows = store.cases[case]["liver_rows"]
+    kept = score_case(Oracle(np.asarray(store.label(case))), store, case, rows, whole=True, keep=tmp_path)
+    (maps,) = kept_maps(store, [kept], tmp_path)
+    assert option_counts(maps) == kept.options

@@ -170,12 +170,12 @@ def test_post_processing_is_chosen_on_validation_data_alone(store: Store, monkey
     object.__setattr__(by_slice, "split", {**store.split, "by": "slice"})
     seen: list[tuple[str, bool, Any]] = []
 
-    def scored(system: System, of: Store, name: str, whole: bool, chosen: Any) -> list[CaseScores]:
+    def scored(system: System, of: Store, name: str, whole: bool, chosen: Any, keep: Any) -> list[CaseScores]:
         seen.append((name, whole, chosen))
         case = of.cases_of("test")[0]
         answer = np.asarray(of.label(case))
         rows = of.cases[case]["liver_rows"]
-        return [score_case(Oracle(answer if whole else answer[rows]), of, case, rows, whole, chosen)]
+        return [score_case(Oracle(answer if whole else answer[rows]), of, case, rows, whole, chosen, keep)]
 
     monkeypatch.setattr(evaluate, "score_cohort", scored)
     monkeypatch.setattr(evaluate, "warm_up", lambda *_: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ import pytest
 from data.command import InputError
 from data.files import write_json
 from data.images import read_image
+from evaluation import systems
 from evaluation.predict import Options, Predictor, choose_system, segment
 from evaluation.systems import System, finished_systems, load_system
 from models.cascade import cascade
@@ -65,6 +67,28 @@ def test_the_joint_model_answers_as_the_pair_it_is_made_of(run: Path) -> None:
         for found, wanted in zip(other, one, strict=True):
             np.testing.assert_array_equal(found, wanted)
     assert sum(float((tumor > 0).mean()) for _, tumor in answers[0]) > 0.5, "the mask lets something through"
+
+
+@pytest.mark.parametrize("model", ["sequential", "joint"])
+def test_a_whole_case_gets_the_same_answers_with_each_slice_asked_once(
+    run: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = load_system(run, model, "ce")
+    wanted = list(system.probabilities(slices, slices))
+    asked: list[str] = []
+    predict = systems.predict_slices
+
+    def counted(network: keras.Model, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for answer in predict(network, inputs):
+            asked.append(network.name)
+            yield answer
+
+    monkeypatch.setattr(systems, "predict_slices", counted)
+    found = list(system.of_whole_case(slices))
+    assert asked.count("liver") == asked.count("tumor") == len(slices())
+    for one, other in zip(found, wanted, strict=True):
+        for answer, expected in zip(one, other, strict=True):
+            np.testing.assert_array_equal(answer, expected)
 
 
 def test_the_joint_model_for_the_liver_only(run: Path) -> None:
