@@ -57,14 +57,18 @@ OUTPUTS = ("summary.json", *(f"{name}.csv" for name in CSV_FILES), "curves.json"
 
 def main() -> None:
     """Score what is finished, unless the same run and stores were scored into OUT already."""
-    parser = Parser(prog="evaluation.evaluate", description="Score every finished model of a run.")
+    evaluate(*open_from_command_line("evaluate", "Score every finished model of a run."))
+
+
+def open_from_command_line(command: str, description: str) -> tuple[Path, Cohorts, Path]:
+    """Parse the flags of a command that scores a run; return the run, its cohorts and the folder for the results."""
+    parser = Parser(prog=f"evaluation.{command}", description=description)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run directory of the training scripts")
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store the run was trained on")
     parser.add_argument("--external", type=Path, metavar="STORE", help="store of another cohort (prepare --external)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     arguments = parser.parse_args()
-    cohorts = open_cohorts(arguments.run, arguments.store, arguments.external)
-    evaluate(arguments.run, cohorts, arguments.out)
+    return arguments.run, open_cohorts(arguments.run, arguments.store, arguments.external), arguments.out
 
 
 def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Cohorts:

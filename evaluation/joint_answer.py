@@ -20,9 +20,8 @@ from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.drawing.joint import draw
 from evaluation.drawing.style import save, style
-from evaluation.joint_sweep import title
 from evaluation.metrics import Counts, dice, iou
-from evaluation.names import TARGETS
+from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
 from evaluation.statistics import by_patient, compare_over_seeds, interval_over_seeds
 from evaluation.text import INTERVALS, markdown_table, patients, readable
@@ -149,13 +148,13 @@ def caption(sweeps: Sequence[Row]) -> str:
     """Return the lines above the table: data, seeds, rule, machine."""
     first, data = sweeps[0], sweeps[0]["data"]
     sets = ", ".join(f"{data[f'{name}_slices']} {name} slices of {data[f'{name}_cases']} cases" for name in SETS)
-    external = f"; external: {title(data['external'])}" if data["external"] else ""
+    external = f"; external: {origin(data['external'])}" if data["external"] else ""
     machines = sorted(
         {f"{p['environment']['cores']} cores of {p['environment']['processor']}" for p in first["points"]}
     )
     seeds = ", ".join(str(sweep["seed"]) for sweep in sweeps)
     return (
-        f"Data: {title(data)}, {data['size']} px; {sets}{external}. Preset `{first['preset']}`, seed {seeds}; "
+        f"Data: {origin(data)}, {data['size']} px; {sets}{external}. Preset `{first['preset']}`, seed {seeds}; "
         f"cross-entropy, threshold rule {first['rule']}, found on validation data; {' and '.join(machines)}."
     )
 
@@ -248,7 +247,7 @@ def publish(name: str, paths: Sequence[Path]) -> None:
 
 def block(name: str, sweeps: Sequence[Row]) -> str:
     """Return the README's block of a name."""
-    picture = f"![IoU by beta / alpha, {title(sweeps[0]['data'])}](evaluation/published/{name}/fig_joint.png)"
+    picture = f"![IoU by beta / alpha, {origin(sweeps[0]['data'])}](evaluation/published/{name}/fig_joint.png)"
     parts = [f"<!-- results: {name} -->", caption(sweeps), tables(sweeps).rstrip(), picture]
     return "\n\n".join(parts) + f"\n\n<!-- end of results: {name} -->"
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from data.backend import keras
-from data.command import InputError, Parser, run_command
+from data.command import InputError, run_command
 from data.files import read_json, write_json
-from evaluation.evaluate import Cohorts, open_cohorts
+from evaluation.evaluate import Cohorts, open_from_command_line
 from evaluation.metrics import Counts
-from evaluation.names import LOSSES, SYNTHETIC, TARGETS
+from evaluation.names import LOSSES, TARGETS
 from evaluation.scoring import SLICE_RULE, counts_at, score_cohort
 from evaluation.systems import System, load_system, read_run
 
@@ -26,15 +26,9 @@ CE = LOSSES[0]
 
 def main() -> None:
     """Score what is trained of the sweep."""
-    parser = Parser(prog="evaluation.joint_sweep", description="Score the sweep of the joint loss.")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run of training.joint_sweep")
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store the run was trained on")
-    parser.add_argument("--external", type=Path, metavar="STORE", help="store of another cohort (prepare --external)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where joint_sweep.json goes")
-    arguments = parser.parse_args()
-    cohorts = open_cohorts(arguments.run, arguments.store, arguments.external)
-    write_json(arguments.out / "joint_sweep.json", score_sweep(arguments.run, cohorts))
-    print(f"sweep: {arguments.out / 'joint_sweep.json'}")
+    run, cohorts, out = open_from_command_line("joint_sweep", "Score the sweep of the joint loss.")
+    write_json(out / "joint_sweep.json", score_sweep(run, cohorts))
+    print(f"sweep: {out / 'joint_sweep.json'}")
 
 
 def score_sweep(run: Path, cohorts: Cohorts) -> dict[str, Any]:
@@ -64,9 +58,11 @@ def score_sweep(run: Path, cohorts: Cohorts) -> dict[str, Any]:
     data |= {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size}
     data |= {"split_sha256": store.split["sha256"], "split_by": store.split.get("by", "patient")}
     external = cohorts.get("external")
-    if external is not None:
-        names = {"cohort": external.cohort, "synthetic": external.synthetic, "store_sha256": external.sha256}
-    data["external"] = names if external is not None else None
+    data["external"] = external and {
+        "cohort": external.cohort,
+        "synthetic": external.synthetic,
+        "store_sha256": external.sha256,
+    }
     head = {"schema": 1, "preset": content["preset"], "seed": content["seed"], "data": data, "rule": SLICE_RULE}
     return {**head, "points": points, "counts": counts}
 
@@ -111,11 +107,6 @@ def count(system: System, name: str, cohorts: Cohorts) -> list[dict[str, Any]]:
                 head = {"point": name, "cohort": cohort, "target": target, "patient": patient}
                 rows.append({**head, "tp": found.tp, "fp": found.fp, "fn": found.fn, "tn": found.tn})
     return rows
-
-
-def title(data: dict[str, Any]) -> str:
-    """Name the data of a sweep for readers."""
-    return data["cohort"] + (f", {SYNTHETIC}" if data["synthetic"] else "")
 
 
 if __name__ == "__main__":

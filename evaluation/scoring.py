@@ -123,12 +123,12 @@ def _add_slice(
     thresholds: dict[str, float],
 ) -> None:
     """Add a slice's pixels to the histograms and counts of its case."""
+    classes = most_probable(probabilities["liver"], probabilities["tumor"]) if system.model == "one_step" else None
     for target, probability in probabilities.items():
         truth = target_of(label, target) > 0
         kept.histograms[target].add(probability, truth)
         kept.slices[target].append(Counts.of(probability > thresholds[target], truth))
-        if system.model == "one_step":
-            classes = most_probable(probabilities["liver"], probabilities["tumor"])
+        if classes is not None:
             kept.argmax[target] += Counts.of(target_of(classes, target) > 0, truth)
 
 

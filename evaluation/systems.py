@@ -21,13 +21,11 @@ from data.command import InputError
 from data.files import read_json
 from data.masks import liver_masks, median_of_liver
 from data.scaling import tumor_input, window
-from evaluation.names import LOSSES, MODELS, STAGES
+from evaluation.names import LOSSES, MODELS, STAGES, TARGETS
 from models.cascade import split_cascade
 from models.inference import predict_slices
 from models.sequential import liver_mask, masked_tumor_probability, one_step_probabilities
 
-NESTED = ("liver", "tumor")
-"""The networks of the sequential and of the joint model."""
 Slices = Callable[[], Iterable[np.ndarray]]
 Probabilities = Iterator[tuple[np.ndarray, ...]]
 
@@ -159,8 +157,10 @@ def load_system(run: Path, model: str, loss: str, liver_only: bool = False) -> S
         record = read_json(folder / "record.json", ("status", "why", "thresholds", "validation", "window_hu"))
         network = None if record["status"] == "diverged" else load_network(folder / "best.keras")
         records |= _by_network({**record, "stage": stage})
-        if network is not None:
-            networks |= dict(zip(NESTED, split_cascade(network), strict=True)) if stage == "joint" else {stage: network}
+        if network is not None and stage == "joint":
+            networks |= dict(zip(TARGETS, split_cascade(network), strict=True))
+        elif network is not None:
+            networks[stage] = network
     if liver_only:
         records.pop("tumor", None)
     return System(model, loss, records, networks)

@@ -14,10 +14,9 @@ from matplotlib.ticker import NullLocator
 from evaluation.drawing.style import BLACK, GREY, MODEL_COLOURS, SMALL, new_figure
 from evaluation.names import TARGETS
 
-GREEN = "#009E73"
 LOOKS: dict[str, dict[str, Any]] = {
-    "pair": {"color": GREEN, "marker": "o", "linestyle": "-"},
-    "scratch": {"color": GREEN, "marker": "^", "linestyle": (0, (4, 1.5)), "markerfacecolor": "white"},
+    "pair": {"color": MODEL_COLOURS["joint"], "marker": "o", "linestyle": "-"},
+    "scratch": {"color": MODEL_COLOURS["joint"], "marker": "^", "linestyle": (0, (4, 1.5)), "markerfacecolor": "white"},
 }
 NAMES = {"pair": "joint, from the pair", "scratch": "joint, from scratch"}
 

@@ -1,4 +1,4 @@
-"""A made-up report and the browser that opens it."""
+"""Made-up results, a report of them and the browser that opens it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from PIL import Image
 
 from evaluation import report
 from tests.evaluation.browser import INDEX, Browser, why_missing
-from tests.evaluation.fake_out import write_out
+from tests.evaluation.fake_out import FAILURE, write_out
 from tests.evaluation.fake_viewer import write_viewer
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder OUT of three models that all have scores."""
+    return write_out(tmp_path_factory.mktemp("whole") / "out")
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder OUT in which a system collapsed."""
+    return write_out(tmp_path_factory.mktemp("failed") / "out", failures=FAILURE)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,10 @@ THRESHOLDS = {"argmax": None, "0.5": 0.5, "roc": 0.137, "iou": 0.42}
 Failures = dict[tuple[str, str], str]
 
 
+FAILURE = {("sequential", "balanced"): "no tumor pixel | 100 % background"}
+"""A system that collapsed, for `write_out(failures=...)`; the bar is one that a table must escape."""
+
+
 def rows(seed: int = 0) -> list[dict[str, Any]]:
     """Return one row per cohort, system, target and rule."""
     rng = np.random.default_rng(seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from evaluation.claims import judge
 from evaluation.lits_scoring import score_case, total
@@ -16,18 +15,7 @@ from evaluation.more_tables import (
 )
 from evaluation.results import read_results
 from evaluation.tables import claims_markdown
-from tests.evaluation.fake_out import write_out
-from tests.evaluation.test_tables import FAILURE, cells, recorded
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    return write_out(tmp_path_factory.mktemp("whole") / "out")
-
-
-@pytest.fixture(scope="module")
-def failed(tmp_path_factory):
-    return write_out(tmp_path_factory.mktemp("failed") / "out", failures=FAILURE)
+from tests.evaluation.test_tables import cells, recorded
 
 
 def test_systems_are_compared_by_patient(out):

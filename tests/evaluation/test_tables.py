@@ -16,21 +16,10 @@ from evaluation.results import read_results
 from evaluation.tables import PAGES, main, table1_csv, table1_markdown, table1_tex, tex_escape
 from evaluation.text import interval_of, readable, sample
 from evaluation.training_table import readable_threshold, scaling_line, training_markdown
-from tests.evaluation.fake_out import write_out
+from tests.evaluation.fake_out import FAILURE, write_out
 
-FAILURE = {("sequential", "balanced"): "no tumor pixel | 100 % background"}
 NAMES = {"ce": "cross-entropy", "one_step": "one-step"}
 METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    return write_out(tmp_path_factory.mktemp("whole") / "out")
-
-
-@pytest.fixture(scope="module")
-def failed(tmp_path_factory):
-    return write_out(tmp_path_factory.mktemp("failed") / "out", failures=FAILURE)
 
 
 def recorded(out: Path) -> list[dict]:
