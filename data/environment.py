@@ -69,6 +69,11 @@ def processor_flags() -> set[str]:
     return {flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split()}
 
 
+def usable_cores() -> int:
+    """Return the cores this process may use; `taskset`, a container or a batch system may leave it fewer than all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def reset_peak_memory() -> None:
     """Let `peak_memory_mib` begin anew; only Linux can."""
     with suppress(OSError):
@@ -96,5 +101,5 @@ def describe_environment() -> dict[str, Any]:
         "git_commit": git_commit(),
         "system": platform.system(),
         "processor": processor_name(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
     }

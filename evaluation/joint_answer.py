@@ -24,7 +24,7 @@ from evaluation.metrics import Counts, dice, iou
 from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
 from evaluation.statistics import by_patient, compare_over_seeds, interval_over_seeds
-from evaluation.text import INTERVALS, markdown_table, patients, readable
+from evaluation.text import INTERVALS, machines, markdown_table, patients, readable
 
 NEEDED = ("preset", "seed", "data", "rule", "points", "counts")
 SHOWN = ("test", "external")
@@ -149,13 +149,11 @@ def caption(sweeps: Sequence[Row]) -> str:
     first, data = sweeps[0], sweeps[0]["data"]
     sets = ", ".join(f"{data[f'{name}_slices']} {name} slices of {data[f'{name}_cases']} cases" for name in SETS)
     external = f"; external: {origin(data['external'])}" if data["external"] else ""
-    machines = sorted(
-        {f"{p['environment']['cores']} cores of {p['environment']['processor']}" for p in first["points"]}
-    )
+    trained = machines(point["environment"] for sweep in sweeps for point in sweep["points"])
     seeds = ", ".join(str(sweep["seed"]) for sweep in sweeps)
     return (
         f"Data: {origin(data)}, {data['size']} px; {sets}{external}. Preset `{first['preset']}`, seed {seeds}; "
-        f"cross-entropy, threshold rule {first['rule']}, found on validation data; {' and '.join(machines)}."
+        f"cross-entropy, threshold rule {first['rule']}, found on validation data; {' and '.join(trained)}."
     )
 
 

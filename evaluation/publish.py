@@ -24,7 +24,7 @@ from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS,
 from evaluation.results import Results, notes_lines, read_results
 from evaluation.spread import check_comparable
 from evaluation.tables import blind_line
-from evaluation.text import COVERAGE, FEW, HOW_SCORED, interval_of, markdown_table, patients, readable
+from evaluation.text import COVERAGE, FEW, HOW_SCORED, interval_of, machines, markdown_table, patients, readable
 from evaluation.training_table import scaling_line
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,13 +93,12 @@ def described(records: Sequence[Record]) -> str:
         sets.append(f"{external['slices']} external slices of {_cases(external['cases'])} ({origin(external)})")
     minutes = [f"{sum(record['summary']['timing_s'].values()) / 60:.0f}" for record in records]
     trained = [entry for record in records for entry in record["summary"]["trained_on"]]
-    machines = sorted({f"{entry['cores']} cores of {entry['processor']}" for entry in trained})
     commits = sorted({str(entry["git_commit"])[:10] for entry in trained})
     backends = sorted({entry["keras_backend"] for entry in trained})
     seeds = ", ".join(str(record["summary"]["seed"]) for record in records)
     return (
         f"Data: {origin(data)}, {data['size']} px; {', '.join(sets)}. Preset `{summary['preset']}`, seed {seeds}. "
-        f"Training and evaluation took {', '.join(minutes)} minutes on {' and '.join(machines)} "
+        f"Training and evaluation took {', '.join(minutes)} minutes on {' and '.join(machines(trained))} "
         f"(backend {', '.join(backends)}; trained at commit {', '.join(commits)})."
     )
 

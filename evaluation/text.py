@@ -36,6 +36,11 @@ def patients(n: int) -> str:
     return f"{n} patient{'' if n == 1 else 's'}"
 
 
+def machines(environments: Iterable[dict[str, Any]]) -> list[str]:
+    """Write the machines of these environments ("cores", "processor"), each once, in order of their text."""
+    return sorted({f"{one['cores']} core{'s'[: one['cores'] != 1]} of {one['processor']}" for one in environments})
+
+
 def interval_of(row: dict[str, Any], low: str = "iou_low", high: str = "iou_high", form: str = ".3f") -> str:
     """Return the 95 % interval by patient that a row holds, `0.410 to 0.630`; without one the number of patients."""
     if row.get(low) is not None:
