@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SIZE, SLICES, CASES = 32, 8, 6
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+TorchReference = Callable[..., dict[str, np.ndarray]]
 
 
 def draw_case(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,3 +77,26 @@ def store(cohort: Path, run_module: Command, tmp_path_factory: pytest.TempPathFa
     done = run_module("data.prepare", *arguments)
     assert done.returncode == 0, done.stderr
     return Store.open(path)
+
+
+@pytest.fixture
+def torch_reference(tmp_path: Path) -> TorchReference:
+    """Run Python code with PyTorch and return the arrays that it puts into its dict `results`.
+
+    In a process of its own, since PyTorch and TensorFlow do not live in one; `given` are arrays (or paths) that the
+    code finds under their names. Skips where PyTorch is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed (tests/requirements-torch.txt)")
+
+    def run(code: str, **given: object) -> dict[str, np.ndarray]:
+        np.savez(tmp_path / "given.npz", **{name: np.asarray(value) for name, value in given.items()})
+        read = f"import numpy as np; globals().update(np.load({str(tmp_path / 'given.npz')!r})); results = {{}}"
+        write = f"np.savez({str(tmp_path / 'results.npz')!r}, **results)"
+        script = "\n".join([read, "import torch", textwrap.dedent(code), write])
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / "results.npz") as results:
+            return dict(results)
+
+    return run

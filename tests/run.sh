@@ -3,6 +3,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce.sh --setup
+# References of the other systems' networks and Keras's other backends: without them their tests are skipped.
+if ! cmp -s tests/requirements-torch.txt .venv/torch-from.txt; then
+    echo "installing PyTorch, MONAI and JAX for the tests (6 GB)"
+    if .venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-torch.txt; then
+        cp tests/requirements-torch.txt .venv/torch-from.txt
+    fi
+fi
 # The browser that opens the report in the tests; without one those tests are skipped and say so.
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
     ! { command -v chromium && command -v chromedriver; } >/dev/null; then
