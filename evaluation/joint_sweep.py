@@ -14,11 +14,11 @@ from typing import Any
 
 from data.backend import keras
 from data.command import InputError, run_command
-from data.files import read_json, write_json
-from evaluation.evaluate import Cohorts, open_from_command_line
-from evaluation.metrics import Counts
+from data.files import read_json, sha256_of_file, sha256_of_json, write_json
+from evaluation.evaluate import SCORING_VERSION, Cohorts, open_from_command_line
 from evaluation.names import LOSSES, TARGETS
-from evaluation.scoring import SLICE_RULE, counts_at, score_cohort
+from evaluation.scoring import SLICE_RULE, case_rows, score_cohort
+from evaluation.statistics import by_patient
 from evaluation.systems import System, load_system, read_run
 
 CE = LOSSES[0]
@@ -27,8 +27,21 @@ CE = LOSSES[0]
 def main() -> None:
     """Score what is trained of the sweep."""
     run, cohorts, out = open_from_command_line("joint_sweep", "Score the sweep of the joint loss.")
-    write_json(out / "joint_sweep.json", score_sweep(run, cohorts))
-    print(f"sweep: {out / 'joint_sweep.json'}")
+    path = out / "joint_sweep.json"
+    key = fingerprint(run, cohorts)
+    if path.is_file() and read_json(path).get("fingerprint") == key:
+        print("sweep: already scored")
+        return
+    write_json(path, {**score_sweep(run, cohorts), "fingerprint": key})
+    print(f"sweep: {path}")
+
+
+def fingerprint(run: Path, cohorts: Cohorts) -> str:
+    """Return a hash of what the scores depend on: records of the sweep, of the pair and one-step, stores, code."""
+    records = [*run.glob("joint/sweep_*/record.json"), *run.glob(f"*/{CE}/record.json")]
+    hashes = {str(path.relative_to(run)): sha256_of_file(path) for path in records}
+    stores = {name: store.sha256 for name, store in cohorts.items()}
+    return sha256_of_json({"version": SCORING_VERSION, "records": hashes, "stores": stores})
 
 
 def score_sweep(run: Path, cohorts: Cohorts) -> dict[str, Any]:
@@ -96,14 +109,10 @@ def count(system: System, name: str, cohorts: Cohorts) -> list[dict[str, Any]]:
     """Return the pixel counts of a system by cohort, target and patient at the threshold rule."""
     rows = []
     for cohort, store in cohorts.items():
-        cases = list(score_cohort(system, store, cohort))
+        cases = case_rows(system, store, cohort, list(score_cohort(system, store, cohort)))
         for target in TARGETS:
-            patients: dict[str, Counts] = {}
-            for case in cases:
-                found = counts_at([case], target, SLICE_RULE, system.thresholds(target)[SLICE_RULE])
-                patient = store.patient(case.case)
-                patients[patient] = patients.get(patient, Counts()) + found
-            for patient, found in patients.items():
+            mine = [row for row in cases if (row["target"], row["threshold_rule"]) == (target, SLICE_RULE)]
+            for patient, found in by_patient(mine).items():
                 head = {"point": name, "cohort": cohort, "target": target, "patient": patient}
                 rows.append({**head, "tp": found.tp, "fp": found.fp, "fn": found.fn, "tn": found.tn})
     return rows

@@ -180,6 +180,8 @@ def test_tables_and_figures_are_there_and_called_synthetic(out: Path) -> None:
         "cost.md",
         "lits.md",
         "ablation.md",
+        "postprocessing.md",
+        "whole_cases.md",
     ):
         assert "SYNTHETIC" in (out / "tables" / name).read_text(), name
     for name in FIGURES:

@@ -51,6 +51,24 @@ def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(training_mas
             np.testing.assert_array_equal(network_.predict_on_batch(given), wanted[network_.name])
 
 
+def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_precision_close_ones() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        liver, tumor, s1 = pair()
+        nested = cascade(liver, tumor, s1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert split_cascade(nested)[0].get_layer("bottom_conv_1").compute_dtype == "bfloat16"
+    assert nested.get_layer("mask").compute_dtype == "float32"
+    x, scaled = slices(0), slices(3)
+    probability = liver.predict_on_batch(x)
+    found = nested.predict_on_batch({"slice": x, "scaled": scaled})
+    np.testing.assert_array_equal(found["liver"], probability)
+    np.testing.assert_array_equal(found["tumor"], tumor.predict_on_batch(liver_mask(probability, s1) * scaled))
+    single = in_single_precision(nested).predict_on_batch({"slice": x, "scaled": scaled})
+    np.testing.assert_allclose(single["liver"], probability, atol=0.02)
+
+
 def test_the_logits_are_those_of_the_probabilities() -> None:
     liver, tumor, s1 = pair()
     given = {"slice": slices(0), "scaled": slices(3)}
@@ -126,6 +144,19 @@ def test_without_beta_only_the_liver_network_learns_as_if_alone(training_mask: s
     logits.compile(keras.optimizers.SGD(1.0), loss=keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
     logits.train_on_batch(slices(0), (slices(4) > 0).astype(np.float32))
     for moved, now, old in zip(liver, alone.get_weights(), before, strict=True):
+        np.testing.assert_allclose(moved, now - old, atol=1e-7)
+
+
+def test_behind_the_hard_mask_without_alpha_only_the_tumor_network_learns_as_if_alone() -> None:
+    liver, tumor = weights_after_a_step("hard", alpha=0, beta=1)
+    assert length(liver) == 0
+    first, alone, s1 = pair()
+    before = [np.copy(w) for w in alone.get_weights()]
+    logits = keras.Model(alone.input, alone.get_layer("logits").output)
+    logits.compile(keras.optimizers.SGD(1.0), loss=keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    masked = liver_mask(first.predict_on_batch(slices(0)), s1) * slices(3)
+    logits.train_on_batch(masked, (slices(5) > 1).astype(np.float32))
+    for moved, now, old in zip(tumor, alone.get_weights(), before, strict=True):
         np.testing.assert_allclose(moved, now - old, atol=1e-7)
 
 

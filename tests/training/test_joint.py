@@ -251,11 +251,11 @@ def test_the_sweep_trains_every_point_and_is_scored(
     assert records["sweep_pair_0.5"]["beta"] / records["sweep_pair_0.5"]["alpha"] == pytest.approx(0.5)
     assert records["sweep_pair_1_hard"]["mask"] == "hard"
     assert run_module("training.joint_sweep", *flags).stdout.count("already done") == 2 + 3
-    scored = run_module(
-        "evaluation.joint_sweep", "--run", tmp_path / "run", "--store", store.path, "--out", tmp_path / "out"
-    )
+    score = ("evaluation.joint_sweep", "--run", tmp_path / "run", "--store", store.path, "--out", tmp_path / "out")
+    scored = run_module(*score)
     assert scored.returncode == 0, scored.stderr
     sweep = json.loads((tmp_path / "out" / "joint_sweep.json").read_text())
+    assert run_module(*score).stdout == "sweep: already scored\n"
     wanted = ["sequential", "sweep_pair_1_hard", "sweep_pair_0.5", "sweep_scratch_0.5"]
     assert [found["name"] for found in sweep["points"]] == wanted
     pixels = len(store.slices("test")) * store.size**2
