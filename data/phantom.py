@@ -12,6 +12,9 @@ nibabel and zlib on the same kind of processor; on another kind single voxels ma
 from __future__ import annotations
 
 import argparse
+import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from data.command import InputError, Parser, run_command
-from data.files import read_json, replacing, sha256_of_file, write_json
+from data.files import read_json, replacing, sha256_of_file, write_json, write_text
 from data.phantom_anatomy import Patient, Timing
+from data.phantom_clinical import draw_clinical
 from data.phantom_imaging import Scan, acquire, as_stored, draw_scan, save_nifti
 from data.phantom_patient import draw_patient
 
-SCHEMA = 1
-RECORD, PROGRESS = "cohort.json", ".cohort-unfinished.json"
+SCHEMA = 2
+RECORD, PROGRESS, CLINICAL = "cohort.json", ".cohort-unfinished.json", "clinical.csv"
 FILES = {"volume": "volume-{}.nii.gz", "segmentation": "segmentation-{}.nii.gz"}
 # One case in eight has no tumor, always the same one of the eight: a small cohort has its share too.
 HEALTHY_EVERY, HEALTHY_AT = 8, 5
@@ -88,9 +92,14 @@ EXTERNAL = Cohort(
 )
 
 
+def generators(cohort: Cohort, seed: int, case: int) -> list[np.random.Generator]:
+    """Return the generators of a case: of its body, of its scan, of the noise, of its clinical row."""
+    return np.random.default_rng([seed, cohort.number, case]).spawn(4)
+
+
 def draw_case(cohort: Cohort, seed: int, size: int, case: int) -> tuple[Patient, Scan, np.random.Generator]:
     """Draw case number `case` (0, 1, ... within its cohort): the patient, the scan, the generator of the noise."""
-    body, scanner, noise = np.random.default_rng([seed, cohort.number, case]).spawn(3)
+    body, scanner, noise = generators(cohort, seed, case)[:3]
     healthy = case % HEALTHY_EVERY == HEALTHY_AT
     patient = draw_patient(body, cohort.timing, cohort.tumor_mm, healthy)
     return patient, draw_scan(scanner, patient, size, cohort.noise_sd_hu, cohort.noise_cutoff), noise
@@ -107,8 +116,12 @@ def write_case(out: Path, cohort: Cohort, seed: int, size: int, case: int) -> di
         with replacing(path) as temporary:
             save_nifti(temporary, image)
         checksums[kind] = sha256_of_file(path)
+    labels = arrays["segmentation"]
+    load = float((labels == 2).sum() / (labels > 0).sum())
     return {
         "case": f"volume-{number}",
+        "clinical": draw_clinical(generators(cohort, seed, case)[3], load, len(patient.tumors)),
+        "tumor_load": round(load, 5),
         "n_slices": scan.n_slices,
         "spacing_mm": [round(float(length), 6) for length in image.header.get_zooms()],
         "thickness_mm": round(scan.thickness_mm, 6),
@@ -179,9 +192,19 @@ def write_cohort(out: Path, cohort: Cohort, n_cases: int, size: int, seed: int) 
             write_json(out / PROGRESS, record())
         print(f"{name}: {done[name]['n_slices']} slices, {len(done[name]['tumors'])} tumors", flush=True)
     if not (out / RECORD).is_file():
+        write_clinical(out / CLINICAL, record()["cases"])
         write_json(out / RECORD, record())
     (out / PROGRESS).unlink(missing_ok=True)
     return record()
+
+
+def write_clinical(path: Path, cases: Sequence[dict[str, Any]]) -> None:
+    """Write the clinical rows of the cases as a table, from which `data.cohorts.lits` reads them."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["case", *cases[0]["clinical"]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"case": entry["case"], **entry["clinical"]} for entry in cases)
+    write_text(path, text.getvalue())
 
 
 def at_least(minimum: int) -> Any:

@@ -7,7 +7,6 @@ liver, mass, portal vein, abdominal aorta; "liver" and "mass" become the labels.
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data.cohorts.base import Case, Cohort, Options, check_folder
+from data.cohorts.spreadsheet import read_by_key
 from data.command import InputError
 from data.dicom import Series, is_dicom_file, open_series, read_dataset
 from data.folders import files_below
@@ -172,37 +172,7 @@ def read_clinical(source: Path) -> dict[str, dict[str, Any]]:
     ]
     if not found:
         return {}
-    rows = _xlsx_rows(found[0]) if found[0].suffix == ".xlsx" else _csv_rows(found[0])
-    if not rows or _KEY not in rows[0]:
-        raise InputError(f"{found[0]}: no column {_KEY} in its first row")
-    return {str(row[_KEY]): {key: value for key, value in row.items() if key != _KEY} for row in rows if row[_KEY]}
-
-
-def _csv_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: must be UTF-8 ({error})") from None
-
-
-def _xlsx_rows(path: Path) -> list[dict[str, Any]]:
-    from openpyxl import load_workbook
-
-    try:
-        sheet = load_workbook(path, read_only=True, data_only=True).worksheets[0]
-        lines = list(sheet.iter_rows(values_only=True))
-    except Exception as error:  # of zip, XML and openpyxl
-        raise InputError(f"{path}: not a readable spreadsheet ({error})") from None
-    if not lines:
-        return []
-    names = [str(name) for name in lines[0]]
-    return [dict(zip(names, (_plain(value) for value in line), strict=False)) for line in lines[1:]]
-
-
-def _plain(value: Any) -> Any:
-    """A cell as JSON takes it."""
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    return read_by_key(found[0], _KEY)
 
 
 COHORT = Cohort(NAME, recognise, find_cases, open_image=open_ct, open_label=open_label)

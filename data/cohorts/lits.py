@@ -1,5 +1,7 @@
 """LiTS: `volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, loose or in the folders of its archives.
 
+A `clinical.csv` beside them, with a column `case` (volume-N), becomes the cases' clinical data; LiTS itself has none.
+
 Volumes 28 to 47 are the 20 patients of 3D-IRCADb-01. Their headers say 1 x 1 x 1 mm under an identity affine, which is
 false (https://github.com/PatrickChrist/LITS-CHALLENGE/issues/14): spacing comes from 3D-IRCADb-01's own table.
 """
@@ -7,6 +9,7 @@ false (https://github.com/PatrickChrist/LITS-CHALLENGE/issues/14): spacing comes
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from data.cohorts.base import (
     open_nifti_label,
     paired,
 )
+from data.cohorts.spreadsheet import read_by_key
 from data.command import InputError
 from data.folders import files_below
 from data.volumes import Volume
@@ -28,6 +32,7 @@ NAME = "lits"
 LAYOUT = "lits-layout"
 """Another cohort under LiTS' file names: nothing that is known of LiTS holds for it."""
 
+CLINICAL = "clinical.csv"
 _FILE = re.compile(r"(volume|segmentation)-(\d+)\.nii(?:\.gz)?")
 
 # 3D-IRCADb-01 patient 1 to 20: (column, row, slice) spacing in mm, number of slices. The numbers of slices are those of
@@ -46,7 +51,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
     """List the volumes of a folder in the LiTS layout, in numeric order; one without labels fails when it is opened.
 
     Raises:
-        InputError: no such folder, no volume, a number twice.
+        InputError: no such folder, no volume, a number twice, a clinical table that is none.
     """
     check_folder(source)
     found: dict[str, dict[int, Path]] = {"volume": {}, "segmentation": {}}
@@ -60,7 +65,9 @@ def find_cases(source: Path, options: Options) -> list[Case]:
         found[match[1]][number] = path
     if not found["volume"]:
         raise InputError(f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it")
-    return [
+    table = source / CLINICAL
+    clinical = read_by_key(table, "case") if table.is_file() else {}
+    cases = [
         paired(
             f"volume-{number}",
             found["volume"].get(number),
@@ -70,6 +77,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
         )
         for number in sorted(found["volume"].keys() | found["segmentation"].keys())
     ]
+    return [replace(case, clinical=clinical.get(case.name, {})) for case in cases]
 
 
 def _files(source: Path) -> list[Path]:

@@ -62,10 +62,10 @@ def noise_of(hu: np.ndarray, labels: np.ndarray) -> float:
 def test_layout_is_that_of_lits(cohort: tuple[Path, dict[str, Any]]) -> None:
     out, record = cohort
     kinds = ("volume", "segmentation")
-    expected = {f"{kind}-{k}.nii.gz" for kind in kinds for k in range(CASES)} | {"cohort.json"}
+    expected = {f"{kind}-{k}.nii.gz" for kind in kinds for k in range(CASES)} | {"cohort.json", "clinical.csv"}
     assert {path.name for path in out.iterdir()} == expected
     assert json.loads((out / "cohort.json").read_text()) == record
-    assert (record["schema"], record["cohort"], record["synthetic"]) == (1, "phantom", True)
+    assert (record["schema"], record["cohort"], record["synthetic"]) == (2, "phantom", True)
     assert (record["seed"], record["size"], record["n_cases"]) == (SEED, SIZE, CASES)
     assert "ynthetic" in record["note"]
     assert [entry["case"] for entry in record["cases"]] == [f"volume-{k}" for k in range(CASES)]

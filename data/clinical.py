@@ -1,0 +1,180 @@
+"""A weak label of each patient's tumor load, from clinical data: the "indicator of tumor severity" of seed system 2.
+
+The global and local pipeline regularises its tumor network with it: a linear regression of the tumor-to-liver volume
+ratio on the patients' clinical variables, fitted on training patients only. The text names no variable; which are used
+is assumed: every column that is a number in the training rows, or has 2 to 4 values there. Columns that tell what
+happened after the scan (`OUTCOMES`) are left out, and those that more than a third of the training rows lack; what else
+is missing counts as the mean (a number) or as none of the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LinearRegression
+
+from data.command import InputError
+from data.store import Store
+
+OUTCOMES = ("death", "os", "ttp", "pfs", "interval", "survival", "censor")
+"""Beginnings of the names of columns that are known later than the scan only (assumed, after HCC-TACE-Seg's)."""
+
+MOST_VALUES = 4
+MOST_MISSING = 1 / 3
+_MISSING = {"", "na", "n/a", "nan", "none", "unknown"}
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a clinical column becomes features.
+
+    Attributes:
+        name: of the column.
+        values: its values where it is a category, each but the first a feature; empty where it is a number.
+        mean, deviation: of the training rows, where it is a number.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    def features(self, row: Row) -> list[float]:
+        """Return the features of a row."""
+        if self.values:
+            return [float(_text(row.get(self.name)) == value) for value in self.values[1:]]
+        number = _number(row.get(self.name))
+        return [0.0 if number is None else (number - self.mean) / self.deviation]
+
+
+@dataclass(frozen=True)
+class WeakLabels:
+    """A fitted regression of the tumor-to-liver ratio.
+
+    Attributes:
+        columns: what it reads.
+        regression: fitted on training cases.
+        r2_training: share of the variance of the training ratios that it explains.
+        r2_left_out: the same for each training case predicted by the regression of the others; below 0: worse than
+            their mean.
+    """
+
+    columns: tuple[Column, ...]
+    regression: LinearRegression
+    r2_training: float
+    r2_left_out: float
+
+    def ratio(self, row: Row) -> float:
+        """Return the predicted tumor-to-liver volume ratio of a patient, clipped to [0, 1]."""
+        return float(np.clip(self.regression.predict(_matrix(self.columns, [row]))[0], 0, 1))
+
+    def described(self) -> dict[str, Any]:
+        """Return what a record says of it, ready for JSON."""
+        names = [
+            f"{column.name}={value}" if value else column.name
+            for column in self.columns
+            for value in (column.values[1:] or ("",))
+        ]
+        return {
+            "columns": [column.name for column in self.columns],
+            "coefficients": dict(zip(names, map(float, self.regression.coef_), strict=True)),
+            "intercept": float(self.regression.intercept_),
+            "r2_training": round(self.r2_training, 4),
+            "r2_left_out": round(self.r2_left_out, 4),
+        }
+
+
+def clinical_rows(store: Store, cases: Sequence[str]) -> list[Row]:
+    """Return the clinical row of each case.
+
+    Raises:
+        InputError: one has none.
+    """
+    missing = [case for case in cases if not store.cases[case].get("clinical")]
+    if missing:
+        named = ", ".join(missing[:3]) + (" ..." if missing[3:] else "")
+        raise InputError(
+            f"{store.path}: no clinical row for {named}; the cohort needs a clinical table (README, Data), or train with "
+            "--set weak_label=none"
+        )
+    return [store.cases[case]["clinical"] for case in cases]
+
+
+def tumor_ratios(store: Store, cases: Sequence[str]) -> np.ndarray:
+    """Return the reference tumor-to-liver volume ratio (liver with tumor) of each case, float64."""
+    counts = [np.bincount(np.asarray(store.label(case)).ravel(), minlength=3)[1:] for case in cases]
+    return np.array([tumor / max(liver + tumor, 1) for liver, tumor in counts])
+
+
+def fit_weak_labels(rows: Sequence[Row], ratios: np.ndarray) -> WeakLabels:
+    """Fit the regression on training rows.
+
+    Args:
+        rows: clinical data of the training cases.
+        ratios: their tumor-to-liver volume ratios, ndarray of shape (n,).
+
+    Raises:
+        InputError: no usable column, or fewer rows than features and a constant.
+    """
+    columns = usable_columns(rows)
+    matrix = _matrix(columns, rows)
+    if not columns or len(rows) < matrix.shape[1] + 2:
+        raise InputError(
+            f"clinical data: {len(rows)} training rows with {matrix.shape[1] if columns else 0} usable features; a "
+            "regression needs at least one feature, and two rows more than features"
+        )
+    regression = LinearRegression().fit(matrix, ratios)
+    left_out = [
+        LinearRegression().fit(np.delete(matrix, i, 0), np.delete(ratios, i)).predict(matrix[i : i + 1])[0]
+        for i in range(len(rows))
+    ]
+    fitted = regression.predict(matrix)
+    return WeakLabels(columns, regression, _explained(ratios, fitted), _explained(ratios, np.array(left_out)))
+
+
+def usable_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """Return the columns of these rows that a regression can use (see the module), in their order."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    found = (_column(name, [row.get(name) for row in rows]) for name in names if not _is_outcome(name))
+    return tuple(column for column in found if column is not None)
+
+
+def _column(name: str, cells: Sequence[Any]) -> Column | None:
+    texts = [text for text in map(_text, cells) if text]
+    if len(texts) < (1 - MOST_MISSING) * len(cells) or len(set(texts)) < 2:
+        return None
+    numbers = [_number(cell) for cell in cells if _text(cell)]
+    if all(number is not None for number in numbers):
+        return Column(name, mean=float(np.mean(numbers)), deviation=float(np.std(numbers)))  # type: ignore[arg-type]
+    return Column(name, tuple(sorted(set(texts)))) if len(set(texts)) <= MOST_VALUES else None
+
+
+def _matrix(columns: Sequence[Column], rows: Sequence[Row]) -> np.ndarray:
+    return np.array([[feature for column in columns for feature in column.features(row)] for row in rows])
+
+
+def _explained(ratios: np.ndarray, predicted: np.ndarray) -> float:
+    spread = float(((ratios - ratios.mean()) ** 2).sum())
+    return 1 - float(((ratios - predicted) ** 2).sum()) / spread if spread else 0.0
+
+
+def _is_outcome(name: str) -> bool:
+    return name.lower().replace("_", " ").split(" ")[0] in OUTCOMES
+
+
+def _text(cell: Any) -> str:
+    text = "" if cell is None else str(cell).strip()
+    return "" if text.lower() in _MISSING else text
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        number = float(_text(cell))
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None

@@ -1,0 +1,107 @@
+"""The weak label: a regression on clinical columns, against a line drawn by hand, and the tables it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.clinical import clinical_rows, fit_weak_labels, tumor_ratios, usable_columns
+from data.cohorts import lits
+from data.cohorts.base import Options
+from data.cohorts.spreadsheet import read_by_key
+from data.command import InputError
+from data.phantom_clinical import draw_clinical
+
+
+def rows(n: int = 12) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "AFP": str(round(float(value), 3)),
+            "nodules": "many" if k % 2 else "one",
+            "name": f"patient {k}",
+            "OS": str(k),
+            "Death_1_alive_0": k % 2,
+            "same": "yes",
+            "rare": "1" if k < 3 else "",
+        }
+        for k, value in enumerate(rng.normal(3, 2, n))
+    ]
+
+
+def test_the_columns_are_numbers_and_short_categories_known_at_the_scan() -> None:
+    assert [column.name for column in usable_columns(rows())] == ["AFP", "nodules"]
+
+
+def test_a_linear_ratio_is_found_exactly() -> None:
+    table = rows()
+    ratios = np.array([0.1 + 0.02 * float(row["AFP"]) + (0.05 if row["nodules"] == "one" else 0) for row in table])
+    found = fit_weak_labels(table, ratios)
+    assert found.ratio({"AFP": 4.0, "nodules": "one"}) == pytest.approx(0.1 + 0.08 + 0.05)
+    assert found.ratio({"AFP": 4.0, "nodules": "many"}) == pytest.approx(0.18)
+    assert found.ratio({"AFP": 1e6, "nodules": "many"}) == 1
+    assert found.ratio({"AFP": "-1e6", "nodules": "many"}) == 0
+    mean = np.mean([float(row["AFP"]) for row in table])
+    assert found.ratio({"AFP": "NA", "nodules": "many"}) == pytest.approx(0.1 + 0.02 * mean)
+    said = found.described()
+    assert said["r2_training"] == said["r2_left_out"] == 1
+    assert said["coefficients"].keys() == {"AFP", "nodules=one"}
+
+
+def test_unrelated_columns_explain_nothing_of_a_patient_left_out() -> None:
+    table = rows(30)
+    found = fit_weak_labels(table, np.random.default_rng(1).uniform(0, 0.3, 30))
+    assert found.r2_left_out < found.r2_training < 0.3
+    assert found.r2_left_out < 0.1
+
+
+def test_too_few_rows_are_refused() -> None:
+    with pytest.raises(InputError, match="3 training rows with 4 usable features"):
+        fit_weak_labels(rows(3), np.zeros(3))
+    with pytest.raises(InputError, match="0 usable features"):
+        fit_weak_labels([{"a": "x"}] * 5, np.zeros(5))
+
+
+def test_a_case_without_a_row_is_named() -> None:
+    store: Any = SimpleNamespace(path="STORE", cases={"a": {"clinical": {"x": 1}}, "b": {}})
+    assert clinical_rows(store, ["a"]) == [{"x": 1}]
+    with pytest.raises(InputError, match="STORE: no clinical row for b;"):
+        clinical_rows(store, ["a", "b"])
+
+
+def test_the_ratio_is_tumor_in_liver_and_tumor() -> None:
+    labels = {"a": np.array([0, 1, 1, 1, 2]), "b": np.zeros(4, int)}
+    store: Any = SimpleNamespace(label=labels.__getitem__)
+    assert tumor_ratios(store, ["a", "b"]).tolist() == [0.25, 0]
+
+
+def test_the_phantom_s_table_tells_the_tumor_load_imperfectly() -> None:
+    """R2 of patients left out: above chance, far from 1 (200 patients of log-uniform load)."""
+    rng = np.random.default_rng(0)
+    loads = 10 ** rng.uniform(-3, -0.4, 200)
+    table = [draw_clinical(np.random.default_rng([1, k]), load, 1 + (load > 0.05)) for k, load in enumerate(loads)]
+    found = fit_weak_labels(table, loads)
+    assert 0.15 < found.r2_left_out < 0.8
+    unrelated = [{name: row[name] for name in ("age_years", "sex", "bilirubin_mg_dl", "cirrhosis")} for row in table]
+    assert fit_weak_labels(unrelated, loads).r2_left_out < 0.05
+
+
+def test_a_table_beside_volumes_in_the_lits_layout_is_read(tmp_path: Path) -> None:
+    for name in ("volume-1.nii", "segmentation-1.nii", "volume-2.nii", "segmentation-2.nii"):
+        (tmp_path / name).touch()
+    (tmp_path / "clinical.csv").write_text("case,age\nvolume-1,60\n")
+    found = lits.find_cases(tmp_path, Options())
+    assert [case.clinical for case in found] == [{"age": "60"}, {}]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("patient,age\n1,2\n", "no column case"), ("case,age\nx,2\nx,3\n", "case x has two rows")]
+)
+def test_a_table_that_is_none_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "clinical.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_by_key(tmp_path / "clinical.csv", "case")
