@@ -99,8 +99,8 @@ def clinical_rows(store: Store, cases: Sequence[str]) -> list[Row]:
     if missing:
         named = ", ".join(missing[:3]) + (" ..." if missing[3:] else "")
         raise InputError(
-            f"{store.path}: no clinical row for {named}; the cohort needs a clinical table (README, Data), or train with "
-            "--set weak_label=none"
+            f"{store.path}: no clinical row for {named}; the cohort needs a clinical table (README, Data), or train "
+            "with --set weak_label=none"
         )
     return [store.cases[case]["clinical"] for case in cases]
 

@@ -30,11 +30,12 @@ class Recipe:
     Attributes:
         target: "liver", "tumor", "classes" or "joint" (the nested network, `models.cascade`).
         loss: reads logits; for "joint" one by target.
-        learning_rate, momentum: of SGD (paper 2.4).
+        learning_rate, momentum: of SGD (paper 2.4), or of `optimizer`.
         epochs: in all, also after a resume.
         blind_iou: validation IoU by target of a network that sees nothing, for the watch on collapse.
         data: names what it is trained on, for the title of the curves.
         loss_weights: by target, for "joint": the paper's alpha and beta.
+        optimizer: "sgd", or "adam", which takes no momentum (other systems).
     """
 
     target: str
@@ -45,6 +46,7 @@ class Recipe:
     blind_iou: dict[str, float]
     data: str = ""
     loss_weights: dict[str, float] | None = None
+    optimizer: str = "sgd"
 
 
 class Timer(keras.callbacks.Callback):
@@ -62,12 +64,16 @@ class Timer(keras.callbacks.Callback):
 
 
 def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
-    """Return the logits part of `model`, compiled with SGD and momentum, the loss and the IoU metrics."""
+    """Return the logits part of `model`, compiled with the optimizer, the loss and the IoU metrics."""
     trained = cascade_logits(model) if recipe.target == "joint" else logits_model(model)
     # XLA is about 10 times slower than oneDNN for these networks on a CPU; elsewhere Keras decides.
     on_cpu = keras.backend.backend() == "tensorflow" and not has_accelerator()
+    if recipe.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(recipe.learning_rate)
+    else:
+        optimizer = keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum)
     trained.compile(
-        optimizer=keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum),
+        optimizer=optimizer,
         loss=recipe.loss,
         loss_weights=recipe.loss_weights,
         metrics=iou_metrics(recipe.target),

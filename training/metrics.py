@@ -38,6 +38,8 @@ class ThresholdedIoU(keras.metrics.Metric):
         foreground: the least truth that is foreground: 1 (liver, or the one channel's own) or 2 (tumor).
         threshold: a multiple of 1/200, or None for the best one.
 
+    Further channels of the truth, which a loss may read, are passed over.
+
     The empty case: no foreground in truth or prediction gives 0. Counts are float32 (Keras keeps metrics in it):
     exact to 2**24 pixels of a probability bin, then rounded; the final scores come from exact counts
     (`evaluation.roc`).
@@ -57,7 +59,7 @@ class ThresholdedIoU(keras.metrics.Metric):
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Any = None) -> None:
         bins = keras.ops.cast(keras.ops.minimum(keras.ops.floor(self.score(y_pred) * BINS), BINS - 1), "int32")
-        truth = keras.ops.cast(keras.ops.reshape(y_true, (-1,)) >= self.foreground, "float32")
+        truth = keras.ops.cast(keras.ops.reshape(y_true[..., :1], (-1,)) >= self.foreground, "float32")
         bins = keras.ops.reshape(bins, (-1,))
         self.positive.assign_add(keras.ops.segment_sum(truth, bins, num_segments=BINS))
         self.negative.assign_add(keras.ops.segment_sum(1 - truth, bins, num_segments=BINS))
