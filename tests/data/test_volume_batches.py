@@ -1,0 +1,110 @@
+"""Crops of volumes: where they lie, what is in them, that they cover a case and change with the epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.command import InputError
+from data.volume_batches import (
+    CropBatches,
+    check_depth,
+    global_crops,
+    global_loader,
+    liver_box,
+    local_crops,
+    local_loader,
+    local_view,
+    starts,
+)
+
+WINDOW = (-200.0, 250.0)
+SHAPE = (4, 8, 8)
+
+
+@pytest.fixture
+def store() -> Any:
+    """One case of 10 slices of 16 x 16: a liver of 6 x 10 x 6 voxels at 100 HU, a tumor voxel at 40 HU in it."""
+    label = np.zeros((10, 16, 16), np.uint8)
+    label[2:8, 3:13, 5:11] = 1
+    label[6, 4, 9] = 2
+    image = np.where(label == 2, 40, np.where(label == 1, 100, -60)).astype(np.int16)
+    image += np.arange(10, dtype=np.int16)[:, None, None]
+    return SimpleNamespace(path=Path("STORE"), image=lambda case: image, label=lambda case: label)
+
+
+def test_windows_side_by_side_cover_a_length() -> None:
+    assert starts(10, 4) == [0, 4, 6]
+    assert starts(8, 4) == [0, 4]
+    assert starts(4, 4) == [0]
+
+
+def test_the_box_is_that_of_the_liver_or_grows_to_the_window(store: Any) -> None:
+    liver = store.label("a") > 0
+    assert liver_box(liver, SHAPE) == (slice(2, 8), slice(3, 13), slice(4, 12))  # 6 columns grow to 8
+    assert liver_box(liver, (10, 16, 16)) == (slice(0, 10), slice(0, 16), slice(0, 16))
+    corner = np.zeros((10, 16, 16), bool)
+    corner[9, 15, 0] = True
+    assert liver_box(corner, SHAPE) == (slice(6, 10), slice(8, 16), slice(0, 8))
+    assert liver_box(np.zeros((10, 16, 16), bool), SHAPE) is None
+
+
+def test_outside_the_liver_the_local_view_is_at_minus_1000_hu(store: Any) -> None:
+    """-1000 HU lies below the window, so it is 0; 102 HU is 302 / 450 of it."""
+    liver = store.label("a") > 0
+    box = liver_box(liver, SHAPE)
+    assert box is not None
+    view = local_view(store.image("a"), liver, box, WINDOW)
+    assert view.shape == (6, 10, 8)
+    assert not view[:, :, 0].any()
+    assert view[0, 0, 1] == pytest.approx(302 / 450)
+    wide = local_view(store.image("a"), liver, box, (-2000.0, 0.0))
+    assert wide[0, 0, 0] == pytest.approx(0.5)
+
+
+def test_global_crops_cover_the_case_and_are_drawn_anew_every_epoch(store: Any) -> None:
+    load, crops = global_loader(store, WINDOW, 4), global_crops(store, ["a"], 4)
+    covering = CropBatches(crops, load, 2)
+    inputs, targets = covering[0]
+    assert inputs.shape == (2, 4, 16, 16, 1)
+    assert targets.dtype == np.float32
+    np.testing.assert_array_equal(targets[1, ..., 0], store.label("a")[4:8] > 0)
+    np.testing.assert_allclose(covering[1][0][0, :, 0, 0, 0], (np.arange(6, 10) + 140) / 450, rtol=1e-5)
+    drawn = CropBatches([("a", 0)] * 8, load, 8, seed=0)
+    first = drawn[0][0][:, 0, 0, 0, 0]
+    assert len(set(first.tolist())) > 2
+    drawn.on_epoch_end()
+    assert drawn[0][0][:, 0, 0, 0, 0].tolist() != first.tolist()
+    drawn.go_to_epoch(0)
+    np.testing.assert_array_equal(drawn[0][0][:, 0, 0, 0, 0], first)
+
+
+def test_local_crops_carry_tumor_liver_and_weak_label(store: Any) -> None:
+    crops = local_crops(store, ["a"], SHAPE)
+    assert len(crops) == 2 * 2  # 6 slices, 10 rows and 8 columns by 4, 8 and 8
+    batches = CropBatches(crops, local_loader(store, WINDOW, SHAPE, {"a": 0.25}), 4)
+    inputs, targets = batches[0]
+    assert inputs.shape == (4, *SHAPE, 1)
+    assert targets.shape == (4, *SHAPE, 3)
+    assert (targets[..., 2] == 0.25).all()
+    assert ((inputs[..., 0] > 0) == (targets[..., 1] > 0)).all()
+    assert ((targets[..., 0] > 0) <= (targets[..., 1] > 0)).all()
+    without = CropBatches(crops, local_loader(store, WINDOW, SHAPE), 4)
+    np.testing.assert_array_equal(without[0][1][..., 0], targets[..., 0])
+
+
+def test_half_of_the_local_crops_are_drawn_around_tumor(store: Any) -> None:
+    """The one tumor voxel lies at slice 4 of 6 and row 1 of 10 of the box: a crop anywhere holds it in 2/3 x 2/3."""
+    drawn = CropBatches([("a", 0)] * 400, local_loader(store, WINDOW, SHAPE), 400, seed=3)
+    share = drawn[0][1][..., 0].any(axis=(1, 2, 3)).mean()
+    assert share == pytest.approx(0.5 + 0.5 * (2 / 3) * (2 / 3), abs=0.08)
+
+
+def test_a_volume_smaller_than_the_window_is_refused(store: Any) -> None:
+    check_depth(store, ["a"], 10)
+    with pytest.raises(InputError, match="STORE: a has 10 slices, the 3D window takes 16"):
+        check_depth(store, ["a"], 16)
