@@ -4,7 +4,8 @@ The global and local pipeline regularises its tumor network with it: a linear re
 ratio on the patients' clinical variables, fitted on training patients only. The text names no variable; which are used
 is assumed: every column that is a number in the training rows, or has 2 to 4 values there. Columns that tell what
 happened after the scan (`OUTCOMES`) are left out, and those that more than a third of the training rows lack; what else
-is missing counts as the mean (a number) or as none of the values.
+is missing counts as the mean (a number) or as none of the values. Of these columns the regression takes those that each
+explain most of the training ratios by themselves, up to one feature for every five rows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from data.store import Store
 OUTCOMES = ("death", "os", "ttp", "pfs", "interval", "survival", "censor")
 """Beginnings of the names of columns that are known later than the scan only (assumed, after HCC-TACE-Seg's)."""
 
+ROWS_PER_FEATURE = 5  # assumed: a regression on as many features as rows fits anything
 MOST_VALUES = 4
 MOST_MISSING = 1 / 3
 _MISSING = {"", "na", "n/a", "nan", "none", "unknown"}
@@ -43,6 +45,11 @@ class Column:
     values: tuple[str, ...] = ()
     mean: float = 0.0
     deviation: float = 1.0
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return len(self.values[1:]) or 1
 
     def features(self, row: Row) -> list[float]:
         """Return the features of a row."""
@@ -119,22 +126,39 @@ def fit_weak_labels(rows: Sequence[Row], ratios: np.ndarray) -> WeakLabels:
         ratios: their tumor-to-liver volume ratios, ndarray of shape (n,).
 
     Raises:
-        InputError: no usable column, or fewer rows than features and a constant.
+        InputError: no usable column, or too few rows for one.
     """
+    if len(rows) <= ROWS_PER_FEATURE:
+        raise InputError(f"clinical data: {len(rows)} training rows, a weak label needs {ROWS_PER_FEATURE + 1}")
+    columns, regression = _fit(rows, ratios)
+    left_out = []
+    for index, row in enumerate(rows):  # the choice of the columns is made anew without the row
+        others = [*rows[:index], *rows[index + 1 :]]
+        found, fitted = _fit(others, np.delete(ratios, index))
+        left_out.append(float(fitted.predict(_matrix(found, [row]))[0]))
+    of_all = regression.predict(_matrix(columns, rows))
+    return WeakLabels(columns, regression, _explained(ratios, of_all), _explained(ratios, np.array(left_out)))
+
+
+def _fit(rows: Sequence[Row], ratios: np.ndarray) -> tuple[tuple[Column, ...], LinearRegression]:
+    """Return the columns that are taken and the regression on them."""
     columns = usable_columns(rows)
-    matrix = _matrix(columns, rows)
-    if not columns or len(rows) < matrix.shape[1] + 2:
-        raise InputError(
-            f"clinical data: {len(rows)} training rows with {matrix.shape[1] if columns else 0} usable features; a "
-            "regression needs at least one feature, and two rows more than features"
-        )
-    regression = LinearRegression().fit(matrix, ratios)
-    left_out = [
-        LinearRegression().fit(np.delete(matrix, i, 0), np.delete(ratios, i)).predict(matrix[i : i + 1])[0]
-        for i in range(len(rows))
-    ]
-    fitted = regression.predict(matrix)
-    return WeakLabels(columns, regression, _explained(ratios, fitted), _explained(ratios, np.array(left_out)))
+    if not columns:
+        raise InputError(f"clinical data: no column of the {len(rows)} training rows is usable (data/clinical.py)")
+    alone = {column: _alone(column, rows, ratios) for column in columns}
+    taken: list[Column] = []
+    room = len(rows) // ROWS_PER_FEATURE
+    for column in sorted(columns, key=lambda one: -alone[one]):
+        if column.width <= room:
+            taken.append(column)
+            room -= column.width
+    taken = taken or [max(columns, key=lambda one: alone[one])]
+    return tuple(taken), LinearRegression().fit(_matrix(taken, rows), ratios)
+
+
+def _alone(column: Column, rows: Sequence[Row], ratios: np.ndarray) -> float:
+    matrix = _matrix([column], rows)
+    return _explained(ratios, LinearRegression().fit(matrix, ratios).predict(matrix))
 
 
 def usable_columns(rows: Sequence[Row]) -> tuple[Column, ...]:

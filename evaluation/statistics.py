@@ -132,6 +132,23 @@ def interval_over_seeds(seeds: Sequence[ByPatient], score: Score, draws: int = D
     return _bootstrap(tables, lambda sides: _mean(score, sides), draws, _counted(tables[0], True))
 
 
+def interval_of_mean(values: Sequence[float], draws: int = DRAWS) -> Interval:
+    """Return the mean of one value a patient with its percentile bootstrap interval by patient.
+
+    Raises:
+        ValueError: no value.
+    """
+    if not values:
+        raise ValueError("values must hold at least one value, got none")
+    table = np.asarray(values, float)
+    n = len(table)
+    if n < LEAST_PATIENTS:
+        return Interval(float(table.mean()), None, None, n, n)
+    drawn = table[np.random.default_rng(SEED).integers(0, n, (draws, n))].mean(axis=1)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(table.mean()), float(low), float(high), n, n)
+
+
 def compare_over_seeds(
     first: Sequence[ByPatient],
     second: Sequence[ByPatient],

@@ -82,6 +82,11 @@ def whole_case_rows(
     return rows
 
 
+def case_counts(prediction: np.ndarray, reference: np.ndarray, target: str) -> Counts:
+    """Return the counts of a case's voxels for "liver" (tumor included) or "tumor", of two label maps."""
+    return Counts.of(target_of(prediction, target) > 0, target_of(reference, target) > 0)
+
+
 def components_rand_index(prediction: np.ndarray, reference: np.ndarray) -> float:
     """Return the Rand index of the connected regions of two masks, ndarrays of one shape, bool.
 

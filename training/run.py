@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data.command import InputError, Parser
 from data.files import read_json, sha256_of_json, write_json
@@ -29,8 +29,10 @@ MADE_BEFORE = {"subset": "data.prepare --subset", "phantom_cases": "data.phantom
 """Fields of a preset that decide what the store holds; `reproduce.sh` reads them."""
 
 
-ANY_LENGTH = {"joint_sweep_ratios"}
-"""Fields of a preset that hold any number of values."""
+ANY_LENGTH = {"joint_sweep_ratios": 1.0, "postprocess": ""}
+"""Fields of a preset that hold any number of values, with one of their kind."""
+
+Settings = TypeVar("Settings", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -168,24 +170,39 @@ def changed(preset: Preset, changes: Sequence[str]) -> Preset:
         InputError: not of that form, no such field, or a value of another type.
     """
     for change in changes:
-        key, _, text = change.partition("=")
-        if key == "name" or key not in {entry.name for entry in dataclasses.fields(preset)}:
-            raise InputError(f"--set {change}: a preset has no field {key}")
+        key = change.partition("=")[0]
         if key in MADE_BEFORE:
             raise InputError(f"--set {change}: training does not read {key}; {MADE_BEFORE[key]} decides it")
-        value = _value(text)
-        old = getattr(preset, key)
-        try:
-            if key in ANY_LENGTH and isinstance(value, tuple) and value:
-                old = (old[0],) * len(value)
-            value = value if old is None else _like(value, old)
-        except TypeError:
-            raise InputError(f"--set {change}: {key} must be of the kind of {old!r}") from None
-        try:
-            preset = dataclasses.replace(preset, **{key: value, "name": f"{preset.name}+{change}"})
-        except ValueError as error:
-            raise InputError(f"--set {change}: {error}") from None
+        preset = dataclasses.replace(with_change(preset, change), name=f"{preset.name}+{change}")
     return preset
+
+
+def with_change(settings: Settings, change: str, fixed: Collection[str] = ("name",)) -> Settings:
+    """Return a preset, of the stages or of a system, with one `FIELD=VALUE` change.
+
+    Args:
+        settings: a frozen dataclass that refuses values out of range.
+        change: as the flag gives it.
+        fixed: fields that cannot be changed.
+
+    Raises:
+        InputError: not of that form, no such field, or a value of another type or out of range.
+    """
+    key, _, text = change.partition("=")
+    if key in fixed or key not in {entry.name for entry in dataclasses.fields(settings)}:
+        raise InputError(f"--set {change}: a preset has no field {key}")
+    value = _value(text)
+    old = getattr(settings, key)
+    try:
+        if key in ANY_LENGTH and isinstance(value, tuple) and value:
+            old = (ANY_LENGTH[key],) * len(value)
+        value = value if old is None else _like(value, old)
+    except TypeError:
+        raise InputError(f"--set {change}: {key} must be of the kind of {old!r}") from None
+    try:
+        return dataclasses.replace(settings, **{key: value})
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--set {change}: {error}") from None
 
 
 def _like(value: Any, old: Any) -> Any:

@@ -38,7 +38,7 @@ def test_the_columns_are_numbers_and_short_categories_known_at_the_scan() -> Non
 
 
 def test_a_linear_ratio_is_found_exactly() -> None:
-    table = rows()
+    table = rows(40)
     ratios = np.array([0.1 + 0.02 * float(row["AFP"]) + (0.05 if row["nodules"] == "one" else 0) for row in table])
     found = fit_weak_labels(table, ratios)
     assert found.ratio({"AFP": 4.0, "nodules": "one"}) == pytest.approx(0.1 + 0.08 + 0.05)
@@ -52,6 +52,14 @@ def test_a_linear_ratio_is_found_exactly() -> None:
     assert said["coefficients"].keys() == {"AFP", "nodules=one"}
 
 
+def test_few_rows_leave_room_for_the_best_column_only() -> None:
+    """Nine rows: one feature. The ratio follows the second column; the first is noise."""
+    table = [{"noise": float(k % 4), "load": float(k)} for k in range(9)]
+    found = fit_weak_labels(table, np.arange(9) / 20)
+    assert found.described()["columns"] == ["load"]
+    assert found.ratio({"load": 4}) == pytest.approx(0.2)
+
+
 def test_unrelated_columns_explain_nothing_of_a_patient_left_out() -> None:
     table = rows(30)
     found = fit_weak_labels(table, np.random.default_rng(1).uniform(0, 0.3, 30))
@@ -60,10 +68,10 @@ def test_unrelated_columns_explain_nothing_of_a_patient_left_out() -> None:
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(InputError, match="3 training rows with 4 usable features"):
-        fit_weak_labels(rows(3), np.zeros(3))
-    with pytest.raises(InputError, match="0 usable features"):
-        fit_weak_labels([{"a": "x"}] * 5, np.zeros(5))
+    with pytest.raises(InputError, match="5 training rows, a weak label needs 6"):
+        fit_weak_labels(rows(5), np.zeros(5))
+    with pytest.raises(InputError, match="no column of the 6 training rows is usable"):
+        fit_weak_labels([{"a": "x"}] * 6, np.zeros(6))
 
 
 def test_a_case_without_a_row_is_named() -> None:

@@ -1,0 +1,318 @@
+"""Table and figure of all systems side by side, over seeds.
+
+    python -m evaluation.comparison --out DIR COMPARISON [COMPARISON ...]
+    python -m evaluation.comparison --publish NAME [COMPARISON ...]
+
+Each COMPARISON is a comparison.json of `evaluation.compare`, one a seed. `--out` writes comparison.md and
+fig_comparison there; `--publish` copies them to evaluation/published/NAME, draws the figure beside them and rewrites
+the README's block of that name (without a COMPARISON: from those that lie there). Dice and ASSD are means over cases,
+each the mean over the seeds, with intervals by patient; the published numbers stand in columns of their own: other
+data, other splits.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.command import InputError, Parser, run_command
+from data.files import read_json, write_json, write_text
+from evaluation.drawing.comparison import draw
+from evaluation.drawing.style import save, style
+from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
+from evaluation.names import NAMES, TARGETS, origin
+from evaluation.publish import PUBLISHED, ROOT, rewritten
+from evaluation.published_numbers import NUMBERS, UNCLEAR
+from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds
+from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
+
+NEEDED = ("preset", "seed", "data", "systems", "cases")
+SAME = ("preset", "data")
+MEANS = ("dice", "assd_mm")
+POOLED: dict[str, Callable[[Counts], float]] = {
+    "accuracy": pixel_accuracy,
+    "sensitivity": sensitivity,
+    "dice": dice,
+    "iou": iou,
+}
+"""Scores of all voxels of a cohort together; F1 of voxels is their Dice."""
+PAPER = ("one_step", "sequential", "joint")
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Write table and figure, or publish them."""
+    parser = Parser(prog="evaluation.comparison", description="Table and figure of all systems side by side.")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for comparison.md and fig_comparison")
+    parser.add_argument("--publish", metavar="NAME", help="block of the README")
+    parser.add_argument("comparisons", type=Path, nargs="*", metavar="COMPARISON", help="comparison.json, one a seed")
+    flags = parser.parse_args()
+    if (flags.out is None) == (flags.publish is None):
+        raise InputError("--out or --publish: one of them is needed")
+    if flags.publish is not None:
+        publish(flags.publish, flags.comparisons)
+        return
+    found = read_comparisons(flags.comparisons)
+    write_text(flags.out / "comparison.md", f"# All systems\n\n{caption(found)}\n\n{tables(found)}")
+    with style():
+        save(draw(answers(found), caption(found)), flags.out / "fig_comparison")
+    print(f"{flags.out / 'comparison.md'}, fig_comparison.png, fig_comparison.pdf")
+
+
+def read_comparisons(paths: Sequence[Path]) -> list[Row]:
+    """Read comparisons that differ in nothing but the seed, by seed.
+
+    Raises:
+        InputError: none, damaged, of another preset or data, a seed twice, or other systems.
+    """
+    if not paths:
+        raise InputError("COMPARISON: at least one comparison.json is needed")
+    found = [read_json(path, NEEDED) for path in paths]
+    for path, one in zip(paths, found, strict=True):
+        for key in SAME:
+            if one[key] != found[0][key]:
+                raise InputError(f"{path}: {key} is not that of {paths[0]}; only the seed may differ")
+        if [_what(system) for system in one["systems"]] != [_what(system) for system in found[0]["systems"]]:
+            raise InputError(f"{path}: other systems, or other settings of one, than {paths[0]}")
+    seeds = [one["seed"] for one in found]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"{paths[-1]}: a seed comes twice; comparisons of different seeds are needed")
+    return sorted(found, key=lambda one: int(one["seed"]))
+
+
+def _what(system: Row) -> tuple[str, Any]:
+    return system["system"], system["settings"]
+
+
+def answers(comparisons: Sequence[Row]) -> list[Row]:
+    """Return a row for each cohort, target and system, in the order of the tables.
+
+    Returns:
+        {"cohort", "target", "system", "n_seeds" (of "n_comparisons", where it gave a result), "dice" and "assd_mm"
+        (`Interval` of the mean over the cases that hold the target), "by_seed" (mean Dice of each), "n_valued" (cases
+        with an ASSD, over all seeds, of "n_cases"), "pooled" (`Interval` by score of `POOLED`), "published"}. Scores
+        are None without a seed that gave a result.
+    """
+    cohorts = dict.fromkeys(row["cohort"] for one in comparisons for row in one["cases"])
+    names = sorted((system["system"] for system in comparisons[0]["systems"]), key=order)
+    return [_answer(comparisons, cohort, target, name) for cohort in cohorts for target in TARGETS for name in names]
+
+
+def order(name: str) -> tuple[int, int, str]:
+    """Sort key of a system: the paper's models, then the documents' systems, each before its variants."""
+    paper = next((index for index, model in enumerate(PAPER) if name.startswith(f"{model}_")), None)
+    if paper is not None:
+        return 0, paper, str(not name.endswith("_ce"))
+    known = [index for index, label in enumerate(NUMBERS) if name.startswith(label)]
+    return 1, max(known, default=len(NUMBERS)), name
+
+
+def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> Row:
+    rows = [
+        [r for r in one["cases"] if (r["cohort"], r["target"], r["system"]) == (cohort, target, name)]
+        for one in comparisons
+    ]
+    rows = [mine for mine in rows if mine]
+    answer: Row = {"cohort": cohort, "target": target, "system": name, "n_seeds": len(rows)}
+    answer |= {"n_comparisons": len(comparisons), "dice": None, "assd_mm": None, "by_seed": [], "pooled": None}
+    published = NUMBERS.get(name)
+    answer["published"] = getattr(published, target) if published else {}
+    if not rows:
+        return answer
+    held = [[row for row in mine if row["tp"] + row["fn"] > 0] for mine in rows]
+    for score in MEANS:
+        answer[score] = mean_of(held, score)
+    answer["by_seed"] = [statistics.fmean(row["dice"] for row in mine) for mine in held if mine]
+    answer["n_cases"] = sum(map(len, held))
+    answer["n_valued"] = sum(row["assd_mm"] is not None for mine in held for row in mine)
+    counts = [by_patient(mine) for mine in rows]
+    answer["pooled"] = {score: interval_over_seeds(counts, how) for score, how in POOLED.items()}
+    return answer
+
+
+def mean_of(seeds: Sequence[Sequence[Row]], score: str) -> Interval | None:
+    """Return the mean of a score over cases with its interval by patient; None where no case has a value.
+
+    A patient's value is the mean over its cases and over the seeds that have one.
+    """
+    values: dict[str, list[float]] = {}
+    for rows in seeds:
+        for row in rows:
+            if row[score] is not None:
+                values.setdefault(row["patient"], []).append(row[score])
+    return interval_of_mean([statistics.fmean(found) for found in values.values()]) if values else None
+
+
+def caption(comparisons: Sequence[Row]) -> str:
+    """Return the lines above the table: data, seeds, machines."""
+    first, data = comparisons[0], comparisons[0]["data"]
+    sets = ", ".join(f"{data[f'{name}_cases']} {name} cases" for name in ("train", "validation", "test"))
+    external = data["external"]
+    more = f"; external: {origin(external)}, {external['cases']} cases" if external else ""
+    trained = machines(system["trained_on"] for one in comparisons for system in one["systems"])
+    return (
+        f"Data: {origin(data)}, {data['size']} px; {sets}{more}. Preset `{first['preset']}`, seed "
+        f"{', '.join(str(one['seed']) for one in comparisons)}; every slice of the test and external cases; each "
+        f"system with its own decision rule; {' and '.join(trained)}."
+    )
+
+
+def tables(comparisons: Sequence[Row]) -> str:
+    """Return the tables of each cohort, the cost, and how to read them."""
+    rows = answers(comparisons)
+    text = ""
+    for cohort in dict.fromkeys(row["cohort"] for row in rows):
+        mine = {(row["target"], row["system"]): row for row in rows if row["cohort"] == cohort}
+        names = list(dict.fromkeys(system for _, system in mine))
+        text += f"{cohort.capitalize()}, means over cases:\n\n{_means_table(mine, names)}\n"
+        text += f"{cohort.capitalize()}, all voxels of the cohort together:\n\n{_pooled_table(mine, names)}\n"
+    return text + f"Cost:\n\n{_cost_table(comparisons)}\n{_notes(comparisons)}"
+
+
+def _means_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str:
+    headings = ["system"]
+    for target in TARGETS:
+        headings += [f"{target} DSC", f"{target} ASSD (mm)"]
+    headings += [f"{target} DSC (ASSD) published, other split" for target in TARGETS]
+    lines = []
+    for name in names:
+        line = [in_words(name)]
+        for target in TARGETS:
+            row = rows[target, name]
+            line += [_cell(row, "dice"), _cell(row, "assd_mm", ".1f")]
+        lines.append([*line, *(_published(name, rows[target, name]["published"]) for target in TARGETS)])
+    counted = next((rows["tumor", name]["dice"] for name in names if rows["tumor", name]["dice"]), None)
+    note = f"\n{patients(counted.n_patients)} with tumor.\n" if counted else ""
+    return markdown_table(headings, lines, left=1) + note
+
+
+def _cell(row: Row, score: str, form: str = ".3f") -> str:
+    found = row[score]
+    if found is None:
+        return "no result" if not row["n_seeds"] else "n/a"
+    text = format(found.value, form)
+    if score == "dice" and len(row["by_seed"]) > 1:
+        text += f" ± {statistics.stdev(row['by_seed']):.3f}"
+    if score == "assd_mm" and row["n_valued"] < row["n_cases"]:
+        text += f" (of {row['n_valued']} of {row['n_cases']})"
+    if row["n_seeds"] < row["n_comparisons"]:
+        text += f" ({row['n_seeds']} of {row['n_comparisons']} seeds)"
+    return text if found.low is None else f"{text}<br>{found.low:{form}} to {found.high:{form}}"
+
+
+def _published(name: str, scores: dict[str, float]) -> str:
+    if "dice" not in scores:
+        return ""
+    text = f"{scores['dice']:.3f}" if name not in UNCLEAR else f"{scores['dice']:.2f}, of which target is not said"
+    return text + (f" ({scores['assd_mm']:.2f})" if "assd_mm" in scores else "")
+
+
+def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str:
+    headings = ["system", *(f"{target} {_NAMES[score]}" for target in TARGETS for score in POOLED)]
+    headings.append("published, other split")
+    lines = []
+    for name in names:
+        line = [in_words(name)]
+        for target in TARGETS:
+            found = rows[target, name]["pooled"]
+            line += [_pooled_cell(found[score], score) if found else "no result" for score in POOLED]
+        said = [
+            f"{target if name not in UNCLEAR else 'target not said'}: "
+            + ", ".join(f"{_NAMES[score]} {value:g}" for score, value in rows[target, name]["published"].items())
+            for target in TARGETS
+            if rows[target, name]["published"].keys() & {"accuracy", "sensitivity", "iou"}
+        ]
+        lines.append([*line, "; ".join(said)])
+    return markdown_table(headings, lines, left=1)
+
+
+_NAMES = {"accuracy": "accuracy", "sensitivity": "sensitivity", "dice": "Dice = F1", "iou": "IoU", "assd_mm": "ASSD"}
+
+
+def _pooled_cell(found: Interval, score: str) -> str:
+    text = readable(found.value)
+    return f"{text}<br>{found.low:.3f} to {found.high:.3f}" if score == "iou" and found.low is not None else text
+
+
+def _cost_table(comparisons: Sequence[Row]) -> str:
+    headings = ["system", "document", "parameters", "training (s)", "host memory of training (MiB)", "ms a slice"]
+    lines = []
+    for system in sorted(comparisons[0]["systems"], key=lambda one: order(one["system"])):
+        same = [other for one in comparisons for other in one["systems"] if other["system"] == system["system"]]
+        timed = [other["ms_per_slice"] for other in same if other.get("ms_per_slice") is not None]
+        lines.append(
+            [
+                in_words(system["system"]),
+                system["document"],
+                f"{system['parameters']:,}",
+                f"{statistics.fmean(other['train_s'] for other in same):,.0f}",
+                f"{max(other['peak_memory_mib'] for other in same):,.0f}",
+                f"{statistics.fmean(timed):.1f}" if timed else "n/a",
+            ]
+        )
+    return markdown_table(headings, lines, left=2)
+
+
+def _notes(comparisons: Sequence[Row]) -> str:
+    failed = [
+        f"{in_words(system['system'])}, seed {one['seed']}: {system['why']}"
+        for one in comparisons
+        for system in one["systems"]
+        if system["why"]
+    ]
+    weak = {
+        system["system"]: system["weak_label"]["r2_left_out"]
+        for system in comparisons[0]["systems"]
+        if system.get("weak_label")
+    }
+    text = (
+        "DSC and ASSD: means over the cases whose reference holds the target; a case in which nothing was found has "
+        "DSC 0 and no ASSD. ± is the SD over seeds; below it the interval of the mean: patients drawn with "
+        f"replacement, {COVERAGE}. Accuracy counts every voxel of the slices, most of which are neither. Published: "
+        "other data, other split, in part other targets and definitions; not to be compared digit by digit. "
+        "Initialisation: random, no ImageNet weights, where no file was given. Training: for the balanced rows with "
+        "the cross-entropy before them; host memory: the highest of the process, which trained several systems one "
+        "after the other.\n"
+    )
+    if weak:
+        found = ", ".join(f"{in_words(name)} {value:.2f}" for name, value in weak.items())
+        text += f"\nVariance of the tumor-to-liver ratio that the weak label explains in patients left out: {found}.\n"
+    return text + "".join(f"\nNot a result: {line}.\n" for line in failed)
+
+
+def in_words(name: str) -> str:
+    """Name a system for readers."""
+    for model in PAPER:
+        for loss in ("ce", "balanced"):
+            if name == f"{model}_{loss}":
+                return f"{NAMES[model]}, {NAMES[loss]}"
+    return f"`{name}`"
+
+
+def publish(name: str, paths: Sequence[Path]) -> None:
+    """Copy the comparisons, draw their figure and rewrite the README's block of that name."""
+    folder, readme = PUBLISHED / name, ROOT / "README.md"
+    rewritten(readme.read_text(encoding="utf-8"), name, "")
+    for one in read_comparisons(paths) if paths else []:
+        write_json(folder / f"comparison-seed{one['seed']}.json", one)
+    found = read_comparisons(sorted(folder.glob("comparison-seed*.json")))
+    with style():
+        save(draw(answers(found), caption(found)), folder / "fig_comparison")
+    (folder / "fig_comparison.pdf").unlink()
+    write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(name, found)))
+    print(f"README.md: block {name} rewritten from {len(found)} seeds")
+
+
+def block(name: str, comparisons: Sequence[Row]) -> str:
+    """Return the README's block of a name."""
+    data = comparisons[0]["data"]
+    picture = f"![Dice of all systems, {origin(data)}](evaluation/published/{name}/fig_comparison.png)"
+    parts = [f"<!-- results: {name} -->", caption(comparisons), tables(comparisons).rstrip(), picture]
+    return "\n\n".join(parts) + f"\n\n<!-- end of results: {name} -->"
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluation.comparison")

@@ -1,0 +1,86 @@
+"""The figure of all systems: Dice of liver and tumor as means over cases, with interval by patient, one line each."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from evaluation.drawing.style import BLACK, GREY, LIGHT, MODEL_COLOURS, SMALL, new_figure
+from evaluation.names import LOSSES, NAMES, TARGETS
+
+Row = dict[str, Any]
+LINE_HEIGHT = 0.21  # inches a system
+
+
+def draw(rows: Sequence[Row], caption: str) -> Figure:
+    """Draw a panel per cohort and target.
+
+    Args:
+        rows: of `evaluation.comparison.answers`.
+        caption: data, seeds and rule, written below.
+    """
+    cohorts = list(dict.fromkeys(row["cohort"] for row in rows))
+    names = list(dict.fromkeys(row["system"] for row in rows))
+    lines = textwrap.wrap(caption.replace("`", ""), 130)
+    below, above = 0.95 + 0.14 * len(lines), 0.35
+    panel = LINE_HEIGHT * (len(names) + 1)
+    height = above + below + len(cohorts) * panel + 0.45 * (len(cohorts) - 1)
+    figure = new_figure(height)
+    grid = figure.subplots(len(cohorts), len(TARGETS), squeeze=False, sharey=True, sharex=True)
+    figure.subplots_adjust(left=0.24, right=0.985, top=1 - above / height, bottom=below / height, wspace=0.06)
+    for line, cohort in enumerate(cohorts):
+        for column, target in enumerate(TARGETS):
+            mine = [row for row in rows if (row["cohort"], row["target"]) == (cohort, target)]
+            _panel(grid[line][column], mine, names)
+            grid[line][column].set_title(f"{cohort}, {target}")
+    for axes in grid[-1]:
+        axes.set_xlabel("Dice, mean over cases")
+    figure.legend(handles=_legend(rows), loc="lower center", ncols=4, bbox_to_anchor=(0.55, (below - 0.72) / height))
+    figure.text(0.01, 0.06 / height, "\n".join(lines), fontsize=SMALL, color=GREY, va="bottom")
+    return figure
+
+
+def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
+    for row in rows:
+        y, colour = names.index(row["system"]), _colour(row["system"])
+        axes.axhline(y, color=LIGHT, linewidth=0.5, zorder=0)
+        if row["dice"] is None:
+            axes.text(0.01, y, "no result", fontsize=SMALL, color=GREY, va="center")
+            continue
+        if row["dice"].low is not None:
+            axes.plot([row["dice"].low, row["dice"].high], [y, y], color=colour, linewidth=1.2)
+        axes.plot([row["dice"].value], [y], "o", color=colour, markersize=4)
+        if len(row["by_seed"]) > 1:
+            axes.plot(row["by_seed"], [y] * len(row["by_seed"]), "|", color=colour, markersize=6)
+        if "dice" in row["published"]:
+            axes.plot([row["published"]["dice"]], [y], "D", color=GREY, markersize=4, markerfacecolor="white")
+    axes.set_yticks(range(len(names)), [_name(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+
+
+def _colour(system: str) -> str:
+    return next((colour for model, colour in MODEL_COLOURS.items() if system.startswith(f"{model}_")), BLACK)
+
+
+def _name(system: str) -> str:
+    for model in MODEL_COLOURS:
+        for loss in LOSSES:
+            if system == f"{model}_{loss}":
+                return f"{NAMES[model]}, {NAMES[loss]}"
+    return system
+
+
+def _legend(rows: Sequence[Row]) -> list[Line2D]:
+    entries = [Line2D([], [], color=BLACK, marker="o", markersize=4, label="mean, 95 % interval by patient")]
+    if any(len(row["by_seed"]) > 1 for row in rows):
+        entries.append(Line2D([], [], color=BLACK, marker="|", linestyle="", label="each seed"))
+    published: dict[str, Any] = {"color": GREY, "marker": "D", "markerfacecolor": "white", "linestyle": ""}
+    if any("dice" in row["published"] for row in rows):
+        entries.append(Line2D([], [], markersize=4, label="published, other split", **published))
+    return entries

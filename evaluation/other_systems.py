@@ -1,0 +1,141 @@
+"""The systems of the other source documents as they are scored: a whole case in, its label map out.
+
+Everything comes from RUN/systems/<label>, where `training.system` left settings, networks and records. Each system
+decides as its document says, or as is assumed here: the most probable of three classes, or a probability above 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from data.backend import keras, load_network
+from data.enhance import INPUTS
+from data.files import read_json
+from data.scaling import window
+from data.volume_batches import liver_box, local_view
+from evaluation.postprocess import postprocess
+from models import segresnet_vae, unpooling  # their layers must be known before a network is loaded
+from models.inference import predict_slices
+from models.sequential import label_map
+from models.sliding_window import predict_volume
+
+HALF = 0.5  # assumed: the documents name no threshold
+OVERLAP = 0.5  # assumed: of the windows of the 3D networks
+LIVER_OPTIONS = ("largest_liver", "fill_holes")
+"""Post-processing that the global and local pipeline applies to the liver before it looks for tumors in its box."""
+
+CUSTOM_LAYERS = (segresnet_vae, unpooling)
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class OtherSystem:
+    """A trained system.
+
+    Attributes:
+        label: its folder, and its name in the tables.
+        settings: as trained; `training.system_presets` says what they mean.
+        records: content of `record.json` by target.
+        networks: Keras models by target.
+    """
+
+    label: str
+    settings: dict[str, Any]
+    records: dict[str, dict[str, Any]]
+    networks: dict[str, keras.Model]
+
+    @property
+    def failure(self) -> str:
+        """Why its scores are no result ("": they are one): a network collapsed or diverged."""
+        failed = [f"{target} {r['status']}: {r['why']}" for target, r in self.records.items() if r["status"] != "ok"]
+        return "; ".join(failed)
+
+    def labels(self, hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+        """Return the label map of a case.
+
+        Args:
+            hu: (n_slices, rows, columns), the networks' size in rows and columns.
+            spacing_mm: of each axis.
+
+        Returns:
+            uint8 of the same shape: 0 other, 1 liver, 2 tumor.
+        """
+        if self.settings["architecture"] == "segresnet_vae":
+            return self._pipeline(hu, spacing_mm)
+        if "classes" in self.networks:
+            smoothed = (self._smoothed(found) for found in self._predicted("classes", hu))
+            return np.stack([np.argmax(found, axis=-1) for found in smoothed]).astype(np.uint8)
+        pair = zip(self._predicted("liver", hu), self._predicted("tumor", hu), strict=True)
+        return np.stack([label_map(liver[..., 0], tumor[..., 0], HALF, HALF) for liver, tumor in pair])
+
+    def _predicted(self, target: str, hu: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the probabilities of one slice after another, (rows, columns, classes)."""
+        prepare, window_hu = INPUTS[self.settings["input"]], self.records[target]["window_hu"]
+        inputs = (prepare(np.asarray(slice_, np.float32), window_hu) for slice_ in hu)
+        return predict_slices(self.networks[target], inputs)
+
+    def _smoothed(self, classes: np.ndarray) -> np.ndarray:
+        variance = self.settings["smoothing_variance"]
+        if not variance:
+            return classes
+        return np.asarray(gaussian_filter(classes, np.sqrt(variance), axes=(0, 1)))
+
+    def _pipeline(self, hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+        """Global view, liver, local view, tumor (seed system 2)."""
+        hu = np.asarray(hu, np.float32)
+        livers = self._volume("liver", window(hu, *self.records["liver"]["window_hu"])) > HALF
+        options = self.settings["postprocess"]
+        labels = livers.astype(np.uint8)
+        labels = postprocess(labels, livers, hu, spacing_mm, [name for name in options if name in LIVER_OPTIONS])
+        liver = labels > 0
+        box = liver_box(liver, tuple(self.records["tumor"]["crop"]))
+        if box is None:
+            return labels
+        view = local_view(hu, liver, box, self.records["tumor"]["window_hu"])
+        labels[box][self._volume("tumor", view) > HALF] = 2
+        rest = [name for name in options if name not in LIVER_OPTIONS]
+        found = postprocess(labels, liver, hu, spacing_mm, rest)
+        if "active_contour" not in rest:
+            return found
+        # The text adjusts the tumor's outline; the option moves the liver's too.
+        return np.where(liver, 1 + (found == 2), 0).astype(np.uint8)
+
+    def _volume(self, target: str, volume: np.ndarray) -> np.ndarray:
+        network, crop = self.networks[target], self.records[target]["crop"]
+        return predict_volume(network.predict_on_batch, volume, crop, OVERLAP)[..., 0]
+
+
+def finished_labels(run: Path) -> list[str]:
+    """Return the labels of the systems whose networks are all finished, in the order of their folders' names."""
+    found = []
+    for path in sorted(run.glob("systems/*/system.json")):
+        targets = read_json(path, ("settings",))["settings"]["targets"]
+        if all((path.parent / target / "record.json").is_file() for target in targets):
+            found.append(path.parent.name)
+    return found
+
+
+def load_other(run: Path, label: str) -> OtherSystem:
+    """Load a finished system of a run.
+
+    Raises:
+        InputError: a file of it is missing or damaged.
+    """
+    folder = run / "systems" / label
+    settings = read_json(folder / "system.json", ("settings",))["settings"]
+    needed = ("status", "why", "window_hu", "fit")
+    records = {target: read_json(folder / target / "record.json", needed) for target in settings["targets"]}
+    networks = {
+        target: load_network(folder / target / "best.keras")
+        for target, record in records.items()
+        if record["fit"]["best_epoch"] > 0
+    }
+    if settings["architecture"] == "segresnet_vae":
+        networks = {target: segresnet_vae.segmentation_part(network) for target, network in networks.items()}
+    return OtherSystem(label, settings, records, networks)

@@ -1,0 +1,295 @@
+"""The systems of the other source documents, as presets: every value once, with what the document states.
+
+`python -m training.system_presets` lists them. A document's own values are the default; `in_small` replaces what no
+small machine can do (filters, epochs, rates of few steps) under the presets `demo`, `mini*` and `smoke`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from data.command import InputError, Parser, run_command
+from training.presets import Demo, Preset, Smoke, assumed
+
+ELMENABAWY, DHANUSH, PIPELINE = "Elmenabawy et al.", "Dhanush et al.", "global and local pipeline"
+
+
+def said(value: Any, where: str) -> Any:
+    """A value that a source document states."""
+    return field(default=value, metadata={"source": where})
+
+
+@dataclass(frozen=True)
+class System:
+    """What every system has.
+
+    Attributes:
+        name: of `--name`.
+        document: where it is described.
+        architecture: of `training.system_networks`.
+        targets: of its networks: one of three "classes", or "liver" and "tumor".
+    """
+
+    name: str = ""
+    document: str = ""
+    architecture: str = ""
+    targets: tuple[str, ...] = ("classes",)
+    input: str = assumed("windowed", "of data.enhance.INPUTS")
+    window_hu: tuple[float, float] | None = assumed(None, "no window is named; None: the preset's for the liver")
+    loss: str = assumed("cross_entropy", "of training.system_networks.LOSSES")
+    optimizer: str = assumed("sgd", "not named")
+    learning_rate: float = assumed(1e-4, "not given")
+    momentum: float = assumed(0.9, "not given")
+    epochs: int = assumed(40, "not given")
+    batch_size: int = assumed(8, "not given")
+    filters: int = assumed(64, "the architecture's own widths")
+    smoothing_variance: float = assumed(0.0, "of a Gaussian over the probabilities, in pixels; 0: none")
+    postprocess: tuple[str, ...] = assumed((), "of evaluation.postprocess")
+
+    def __post_init__(self) -> None:
+        """Refuse values that no training can use.
+
+        Raises:
+            ValueError: names the field, the rule and the value.
+        """
+        rules = {
+            "input": self.input in ("windowed", "equalised", "standardised"),
+            "window_hu": self.window_hu is None or self.window_hu[0] < self.window_hu[1],
+            "loss": self.loss in ("cross_entropy", "dice", "dice_focal"),
+            "optimizer": self.optimizer in ("sgd", "adam"),
+            "learning_rate": self.learning_rate > 0,
+            "momentum": 0 <= self.momentum < 1,
+            "epochs": self.epochs > 0,
+            "batch_size": self.batch_size > 0,
+            "filters": self.filters > 0,
+            "smoothing_variance": self.smoothing_variance >= 0,
+        }
+        for name, holds in {**rules, **self.further_rules()}.items():
+            if not holds:
+                raise ValueError(f"{name} is out of its range: {getattr(self, name)!r}")
+
+    def further_rules(self) -> dict[str, bool]:
+        """Return which of the fields of a kind of system hold what they may."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Cdnn(System):
+    """A convolutional-deconvolutional network over three classes, after Elmenabawy et al."""
+
+    document: str = ELMENABAWY
+    input: str = said("equalised", "II.A: histogram equalization and median filter")
+    loss: str = said("cross_entropy", "III.B")
+    optimizer: str = said("sgd", "III.B")
+    learning_rate: float = said(1e-4, "III.B")
+    momentum: float = said(0.9, "III.B")
+    epochs: int = said(40, "III.B: at most")
+    batch_size: int = assumed(8, "III.B says 1000, which no memory holds at 512 px; the rate stays the stated one")
+
+
+@dataclass(frozen=True)
+class CdnnAlexnet(Cdnn):
+    """CDNN-Alex: AlexNet, fully convolutional, one transposed convolution by 8."""
+
+    name: str = "cdnn_alexnet"
+    architecture: str = "alexnet"
+    upsampling: str = assumed("dilated", "II.B upsamples by 8, which a stride of 32 does not allow; models/alexnet.py")
+    variant: str = assumed("krizhevsky", "II.B: 62.4 million parameters; torchvision fits the published weights")
+
+    def further_rules(self) -> dict[str, bool]:
+        """`models.alexnet` says what they mean."""
+        return {
+            "upsampling": self.upsampling in ("dilated", "stride_32", "skips"),
+            "variant": self.variant in ("krizhevsky", "torchvision"),
+        }
+
+
+@dataclass(frozen=True)
+class CdnnAlexnetPlain(CdnnAlexnet):
+    """CDNN-Alex without preprocessing."""
+
+    name: str = "cdnn_alexnet_plain"
+    input: str = said("windowed", "Table 1: without preprocessing")
+
+
+@dataclass(frozen=True)
+class CdnnResnet18(Cdnn):
+    """The encoder-decoder on ResNet18."""
+
+    name: str = "cdnn_resnet18"
+    architecture: str = "resnet18"
+
+
+@dataclass(frozen=True)
+class CdnnResnet18Plain(CdnnResnet18):
+    """The encoder-decoder on ResNet18 without preprocessing."""
+
+    name: str = "cdnn_resnet18_plain"
+    input: str = said("windowed", "Table 1: without preprocessing")
+
+
+@dataclass(frozen=True)
+class Korabelnikov(CdnnAlexnet):
+    """Elmenabawy et al.'s baseline: the same AlexNet, a range of HU, Gaussian smoothing after it."""
+
+    name: str = "korabelnikov"
+    input: str = said("windowed", "I: a Hounsfield range as pre-processing")
+    window_hu: tuple[float, float] | None = said((-2000.0, 2000.0), "I")
+    smoothing_variance: float = said(0.25, "III.E; of the probabilities, in pixels (assumed)")
+
+
+@dataclass(frozen=True)
+class UnetDhanush(System):
+    """U-Net on standardised slices with a Dice loss, a network each for liver and tumor."""
+
+    name: str = "unet_dhanush"
+    document: str = DHANUSH
+    architecture: str = "unet"
+    targets: tuple[str, ...] = assumed(("liver", "tumor"), "the text says segmented livers here and lesions there")
+    input: str = said("standardised", "3.2: zero mean and unit variance for every image")
+    loss: str = said("dice", "abstract, 3.3: Dice loss, sigmoid")
+    optimizer: str = said("sgd", "3.3: stochastic gradient descent, in the description of U-Net")
+    learning_rate: float = assumed(0.01, "not given")
+    momentum: float = assumed(0.9, "not given")
+
+
+@dataclass(frozen=True)
+class Segnet(UnetDhanush):
+    """SegNet in the place of the U-Net."""
+
+    name: str = "segnet"
+    architecture: str = "segnet"
+
+
+@dataclass(frozen=True)
+class GlobalLocal(System):
+    """The global and local pipeline in 3D: SegResNetVAE for the liver, then for the tumor in the liver's box."""
+
+    name: str = "global_local"
+    document: str = PIPELINE
+    architecture: str = "segresnet_vae"
+    targets: tuple[str, ...] = said(("liver", "tumor"), "global-view liver model, then local-view tumor model")
+    window_hu: tuple[float, float] | None = said((-150.0, 250.0), "preprocessing figure, liver")
+    tumor_window_hu: tuple[float, float] = said((-200.0, 250.0), "preprocessing figure, tumor")
+    loss: str = said("dice_focal", "Dice and focal loss, gamma 2")
+    optimizer: str = said("adam", "adam")
+    learning_rate: float = assumed(1e-4, "not given; as in the paper of SegResNetVAE")
+    epochs: int = assumed(300, "not given; as in the paper of SegResNetVAE")
+    batch_size: int = assumed(1, "not given; as in the paper of SegResNetVAE")
+    filters: int = said(16, "initial filters")
+    dropout: float = said(0.2, "dropout")
+    latent: int = said(256, "size of the VAE's latent vector")
+    vae_weight: float = assumed(0.0, "the reference implementation discards the branch's output; 0.1 uses it")
+    weak_label: str = said("clinical", "linear regression on clinical variables; none: no penalty")
+    ratio_weight: float = said(0.5, "lambda of the penalty on the tumor-to-liver ratio")
+    depth: int = assumed(32, "slices of a crop; not given")
+    local_share: float = assumed(0.5, "rows and columns of a local crop, as a share of the slice's; not given")
+    crops_per_case: int = assumed(4, "crops of each case in an epoch; not given")
+    postprocess: tuple[str, ...] = said(
+        ("largest_liver", "fill_holes", "inside_liver", "active_contour"), "active contour: tumor contour adjustment"
+    )
+
+    def further_rules(self) -> dict[str, bool]:
+        """A depth that network and VAE branch can halve four times, weights of at least 0."""
+        return {
+            "tumor_window_hu": self.tumor_window_hu[0] < self.tumor_window_hu[1],
+            "dropout": 0 <= self.dropout < 1,
+            "latent": self.latent > 0,
+            "vae_weight": self.vae_weight >= 0,
+            "weak_label": self.weak_label in ("clinical", "none"),
+            "ratio_weight": self.ratio_weight >= 0,
+            "depth": self.depth > 0 and self.depth % 16 == 0,
+            "local_share": 0 < self.local_share <= 1,
+            "crops_per_case": self.crops_per_case > 0,
+        }
+
+
+SYSTEMS: dict[str, System] = {
+    kind.name: kind()
+    for kind in (
+        CdnnAlexnet,
+        CdnnAlexnetPlain,
+        CdnnResnet18,
+        CdnnResnet18Plain,
+        Korabelnikov,
+        UnetDhanush,
+        Segnet,
+        GlobalLocal,
+    )
+}
+
+VARIANTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "cdnn_alexnet_skips": ("cdnn_alexnet", ("upsampling=skips",)),
+    "cdnn_alexnet_stride_32": ("cdnn_alexnet", ("upsampling=stride_32",)),
+    "global_local_vae": ("global_local", ("vae_weight=0.1",)),
+    "global_local_no_weak_label": ("global_local", ("weak_label=none",)),
+}
+"""Options of the systems that are measured beside them: label, and the system with its changes."""
+
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "alexnet": {"filters": 16, "epochs": 13, "batch_size": 4, "learning_rate": 0.01},
+    "resnet18": {"filters": 16, "epochs": 13, "batch_size": 4, "learning_rate": 0.01},
+    "unet": {"filters": 16, "epochs": 10, "batch_size": 2},
+    "segnet": {"filters": 16, "epochs": 10, "batch_size": 2},
+    "segresnet_vae": {
+        "filters": 8,
+        "latent": 64,
+        "depth": 16,
+        "epochs": 30,
+        "batch_size": 1,
+        "crops_per_case": 2,
+        "learning_rate": 1e-3,
+    },
+}
+"""By architecture, what `demo` and the presets on real slices at 128 px take instead: 2 CPU cores, few steps."""
+
+SMOKE: Mapping[str, Any] = {"filters": 8, "epochs": 1, "latent": 16, "crops_per_case": 1}
+"""What `smoke` takes on top of that, where a system has the field."""
+
+
+def system_named(name: str) -> tuple[System, tuple[str, ...]]:
+    """Return the preset of a system, or of a variant, with the changes that make the variant.
+
+    Raises:
+        InputError: there is none.
+    """
+    known, changes = VARIANTS.get(name, (name, ()))
+    if known not in SYSTEMS:
+        raise InputError(f"--name {name}: unknown system; there are {', '.join([*SYSTEMS, *VARIANTS])}")
+    return SYSTEMS[known], changes
+
+
+def in_small(system: System, preset: Preset) -> System:
+    """Return the system as it is trained under a preset: as documented, or with what `SMALL` and `SMOKE` replace."""
+    if not isinstance(preset, Demo):
+        return system
+    changes = {**SMALL[system.architecture], **(SMOKE if isinstance(preset, Smoke) else {})}
+    known = {entry.name for entry in fields(system)}
+    return replace(system, **{key: value for key, value in changes.items() if key in known})
+
+
+def settings_of(system: System) -> dict[str, Any]:
+    """Return every field with its value, ready for JSON."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(system).items()}
+
+
+def describe(system: System) -> str:
+    """Return a system as text: a line per field with its value and source."""
+    lines = [f"{system.name}: {' '.join((type(system).__doc__ or '').split())} ({system.document})"]
+    for entry in fields(system):
+        if "source" in entry.metadata:
+            lines.append(f"  {entry.name} = {getattr(system, entry.name)}    [{entry.metadata['source']}]")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print every system."""
+    Parser(prog="training.system_presets", description="The other systems with the source of every value.").parse_args()
+    print("\n\n".join(describe(system) for system in SYSTEMS.values()))
+    print("\nVariants: " + "; ".join(f"{label}: {name} with {', '.join(c)}" for label, (name, c) in VARIANTS.items()))
+
+
+if __name__ == "__main__":
+    run_command(main, "training.system_presets")
