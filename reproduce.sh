@@ -8,7 +8,8 @@ usage() {
 bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--seed N]
                   [--cohort NAME] [--external-cohort NAME] [--split FILE] [--shared-patients refuse|drop|allow]
                   [--test N,N] [--validation N,N] [--same-patient N,N] [--subset N,N,N] [--by-slice] [--jobs N]
-                  [--ignore-label-affine] [--allow-non-hu] [--skip-bad] [--orient anatomy] [--joint-sweep] [--setup]
+                  [--ignore-label-affine] [--allow-non-hu] [--skip-bad] [--orient anatomy] [--joint-sweep] [--all-systems]
+                  [--setup]
 
   --preset NAME     smoke (minutes), demo (default, a quarter of an hour on 2 cores), mini (real CT at
                     128 px, an hour), mini-augmented, mini-short, paper, paper-short (512 px, a GPU); python -m
@@ -33,19 +34,21 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
                     as data.prepare: take labels voxel for voxel, values that do not look like HU; go on without
                     cases that cannot be used; mirror volumes that lie otherwise than their header says
   --joint-sweep     also sweep beta / alpha of the joint loss, from the pair and from scratch (a training on 2 CPU cores takes three to four times as long)
+  --all-systems     also train the systems of the other documents, and compare all (on 2 CPU cores an hour and more)
   --setup           only make the virtual environment
 HELP
 }
 
 fail() { echo "reproduce.sh: $1" >&2; exit 2; }
 
-preset=demo data="" external="" out="" seed=0 setup_only=false joint_sweep=false
+preset=demo data="" external="" out="" seed=0 setup_only=false joint_sweep=false all_systems=false
 split_flags=() check_flags=() cohort_flags=() external_flags=() shared_flags=() split="" subset=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --help|-h) usage; exit 0 ;;
         --setup) setup_only=true; shift; continue ;;
         --joint-sweep) joint_sweep=true; shift; continue ;;
+        --all-systems) all_systems=true; shift; continue ;;
         --by-slice) split_flags+=("$1"); shift; continue ;;
         --ignore-label-affine|--allow-non-hu|--skip-bad) check_flags+=("$1"); shift; continue ;;
     esac
@@ -133,6 +136,11 @@ if $joint_sweep; then
     python -m training.joint_sweep --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
     python -m evaluation.joint_sweep --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
     python -m evaluation.joint_answer --out "$out" "$out/joint_sweep.json"
+fi
+if $all_systems; then
+    python -m training.system --name all --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
+    python -m evaluation.compare --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
+    python -m evaluation.comparison --out "$out" "$out/comparison.json"
 fi
 echo
 echo "time      $((SECONDS / 60)) min $((SECONDS % 60)) s, this call"

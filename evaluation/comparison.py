@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.drawing.comparison import draw
@@ -58,8 +60,13 @@ def main() -> None:
     found = read_comparisons(flags.comparisons)
     write_text(flags.out / "comparison.md", f"# All systems\n\n{caption(found)}\n\n{tables(found)}")
     with style():
-        save(draw(answers(found), caption(found)), flags.out / "fig_comparison")
+        save(figure_of(found), flags.out / "fig_comparison")
     print(f"{flags.out / 'comparison.md'}, fig_comparison.png, fig_comparison.pdf")
+
+
+def figure_of(comparisons: Sequence[Row]) -> Figure:
+    """Draw the figure of comparisons."""
+    return draw(answers(comparisons), caption(comparisons), published=not comparisons[0]["data"]["synthetic"])
 
 
 def read_comparisons(paths: Sequence[Path]) -> list[Row]:
@@ -300,7 +307,7 @@ def publish(name: str, paths: Sequence[Path]) -> None:
         write_json(folder / f"comparison-seed{one['seed']}.json", one)
     found = read_comparisons(sorted(folder.glob("comparison-seed*.json")))
     with style():
-        save(draw(answers(found), caption(found)), folder / "fig_comparison")
+        save(figure_of(found), folder / "fig_comparison")
     (folder / "fig_comparison.pdf").unlink()
     write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(name, found)))
     print(f"README.md: block {name} rewritten from {len(found)} seeds")

@@ -23,15 +23,15 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 TorchReference = Callable[..., dict[str, np.ndarray]]
 
 
-def draw_case(number: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_case(number: int, slices: int = SLICES) -> tuple[np.ndarray, np.ndarray]:
     """Return HU int16 and labels uint8, (x, y, z) in RAS+ order."""
     rng = np.random.default_rng(number)
     y, x = np.mgrid[:SIZE, :SIZE]
-    hu = rng.normal(-60, 10, (SLICES, SIZE, SIZE))
-    label = np.zeros((SLICES, SIZE, SIZE), np.uint8)
+    hu = rng.normal(-60, 10, (slices, SIZE, SIZE))
+    label = np.zeros((slices, SIZE, SIZE), np.uint8)
     liver = (x - 11 - number % 3) ** 2 + (y - 16) ** 2 < 81
     tumor = (x - 10) ** 2 + (y - 15) ** 2 < 10
-    for z in range(1, SLICES - 1):
+    for z in range(1, slices - 1):
         label[z][liver] = 1
         hu[z][liver] += 160
         if z % 2:
@@ -40,16 +40,20 @@ def draw_case(number: int) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(hu).astype(np.int16).T, label.T
 
 
-@pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in the LiTS layout with `CASES` cases, numbers 100 and up."""
-    folder = tmp_path_factory.mktemp("cohort")
+def write_cohort(folder: Path, cases: int, slices: int = SLICES) -> Path:
+    """Write cases 100 and up into a folder in the LiTS layout."""
     affine = np.diag([-0.8, -0.8, 2.5, 1.0])
-    for number in range(100, 100 + CASES):
-        hu, label = draw_case(number)
+    for number in range(100, 100 + cases):
+        hu, label = draw_case(number, slices)
         nib.save(nib.Nifti1Image(hu, affine), folder / f"volume-{number}.nii.gz")
         nib.save(nib.Nifti1Image(label, affine), folder / f"segmentation-{number}.nii.gz")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the LiTS layout with `CASES` cases, numbers 100 and up."""
+    return write_cohort(tmp_path_factory.mktemp("cohort"), CASES)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,9 @@
     python -m training.system --name NAME --store DIR --run DIR [--preset NAME] [--seed N] [--weights FILE]
                               [--set FIELD=VALUE] [--label NAME]
 
-NAME is a preset of `training.system_presets`, which lists them, or `all`; `--set` changes one of its values, and `--label` then
-keeps the changed system beside the documented one. RUN is a run directory of the stage scripts, or becomes one:
+NAME is a preset of `training.system_presets`, which lists them, or `all`; `--set` changes one of its values, and
+`--label` then keeps the changed system beside the documented one. RUN is a run directory of the stage scripts, or
+becomes one:
 
 RUN/systems/<label>/system.json          settings; written first
 RUN/systems/<label>/<target>/            a finished network: `training.fit` says what it holds

@@ -56,7 +56,7 @@ class System:
         """
         rules = {
             "input": self.input in ("windowed", "equalised", "standardised"),
-            "window_hu": self.window_hu is None or self.window_hu[0] < self.window_hu[1],
+            "window_hu": self.window_hu is None or _is_window(self.window_hu),
             "loss": self.loss in ("cross_entropy", "dice", "dice_focal"),
             "optimizer": self.optimizer in ("sgd", "adam"),
             "learning_rate": self.learning_rate > 0,
@@ -194,7 +194,7 @@ class GlobalLocal(System):
     def further_rules(self) -> dict[str, bool]:
         """A depth that network and VAE branch can halve four times, weights of at least 0."""
         return {
-            "tumor_window_hu": self.tumor_window_hu[0] < self.tumor_window_hu[1],
+            "tumor_window_hu": _is_window(self.tumor_window_hu),
             "dropout": 0 <= self.dropout < 1,
             "latent": self.latent > 0,
             "vae_weight": self.vae_weight >= 0,
@@ -204,6 +204,10 @@ class GlobalLocal(System):
             "local_share": 0 < self.local_share <= 1,
             "crops_per_case": self.crops_per_case > 0,
         }
+
+
+def _is_window(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and value[0] < value[1]
 
 
 SYSTEMS: dict[str, System] = {

@@ -17,12 +17,13 @@ Row = dict[str, Any]
 LINE_HEIGHT = 0.21  # inches a system
 
 
-def draw(rows: Sequence[Row], caption: str) -> Figure:
+def draw(rows: Sequence[Row], caption: str, published: bool = True) -> Figure:
     """Draw a panel per cohort and target.
 
     Args:
         rows: of `evaluation.comparison.answers`.
         caption: data, seeds and rule, written below.
+        published: mark the published numbers; beside scores of a synthetic cohort they would say nothing.
     """
     cohorts = list(dict.fromkeys(row["cohort"] for row in rows))
     names = list(dict.fromkeys(row["system"] for row in rows))
@@ -32,20 +33,22 @@ def draw(rows: Sequence[Row], caption: str) -> Figure:
     height = above + below + len(cohorts) * panel + 0.45 * (len(cohorts) - 1)
     figure = new_figure(height)
     grid = figure.subplots(len(cohorts), len(TARGETS), squeeze=False, sharey=True, sharex=True)
-    figure.subplots_adjust(left=0.24, right=0.985, top=1 - above / height, bottom=below / height, wspace=0.06)
+    figure.subplots_adjust(left=0.24, right=0.985, top=1 - above / height, bottom=below / height, wspace=0.1)
     for line, cohort in enumerate(cohorts):
         for column, target in enumerate(TARGETS):
             mine = [row for row in rows if (row["cohort"], row["target"]) == (cohort, target)]
-            _panel(grid[line][column], mine, names)
+            _panel(grid[line][column], mine, names, published)
             grid[line][column].set_title(f"{cohort}, {target}")
     for axes in grid[-1]:
         axes.set_xlabel("Dice, mean over cases")
-    figure.legend(handles=_legend(rows), loc="lower center", ncols=4, bbox_to_anchor=(0.55, (below - 0.72) / height))
+    figure.legend(
+        handles=_legend(rows, published), loc="lower center", ncols=4, bbox_to_anchor=(0.55, (below - 0.72) / height)
+    )
     figure.text(0.01, 0.06 / height, "\n".join(lines), fontsize=SMALL, color=GREY, va="bottom")
     return figure
 
 
-def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
+def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str], published: bool) -> None:
     for row in rows:
         y, colour = names.index(row["system"]), _colour(row["system"])
         axes.axhline(y, color=LIGHT, linewidth=0.5, zorder=0)
@@ -54,10 +57,10 @@ def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
             continue
         if row["dice"].low is not None:
             axes.plot([row["dice"].low, row["dice"].high], [y, y], color=colour, linewidth=1.2)
-        axes.plot([row["dice"].value], [y], "o", color=colour, markersize=4)
+        axes.plot([row["dice"].value], [y], "o", color=colour, markersize=4, clip_on=False)
         if len(row["by_seed"]) > 1:
             axes.plot(row["by_seed"], [y] * len(row["by_seed"]), "|", color=colour, markersize=6)
-        if "dice" in row["published"]:
+        if published and "dice" in row["published"]:
             axes.plot([row["published"]["dice"]], [y], "D", color=GREY, markersize=4, markerfacecolor="white")
     axes.set_yticks(range(len(names)), [_name(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -76,11 +79,11 @@ def _name(system: str) -> str:
     return system
 
 
-def _legend(rows: Sequence[Row]) -> list[Line2D]:
+def _legend(rows: Sequence[Row], with_published: bool) -> list[Line2D]:
     entries = [Line2D([], [], color=BLACK, marker="o", markersize=4, label="mean, 95 % interval by patient")]
     if any(len(row["by_seed"]) > 1 for row in rows):
         entries.append(Line2D([], [], color=BLACK, marker="|", linestyle="", label="each seed"))
     published: dict[str, Any] = {"color": GREY, "marker": "D", "markerfacecolor": "white", "linestyle": ""}
-    if any("dice" in row["published"] for row in rows):
+    if with_published and any("dice" in row["published"] for row in rows):
         entries.append(Line2D([], [], markersize=4, label="published, other split", **published))
     return entries

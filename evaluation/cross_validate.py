@@ -1,0 +1,158 @@
+"""Cross-validate a system of the other documents by patient (Elmenabawy et al., III.E: four folds).
+
+    python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] [--preset NAME] [--seed N]
+                                        [--subset N,N,N] [--set FIELD=VALUE]
+
+Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process of its own), scores
+the whole test cases of each, and writes OUT/cross_validation.json and .md: DSC and ASSD per fold and in all. Every
+patient is tested once, by a network that never saw him. A second call goes on where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.command import InputError, Parser, integers, run_command
+from data.environment import describe_environment
+from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
+from data.folds import make_folds
+from data.store import Store
+from evaluation.compare import case_scores, predicted
+from evaluation.evaluate import SCORING_VERSION
+from evaluation.names import TARGETS, origin
+from evaluation.other_systems import load_other
+from evaluation.published_numbers import NUMBERS
+from evaluation.statistics import LEAST_PATIENTS, interval_of_mean
+from evaluation.text import COVERAGE, markdown_table
+
+SCORES = {"dice": ("DSC", ".3f"), "assd_mm": ("ASSD (mm)", ".2f")}
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Train and score every fold that is not finished, and write the table."""
+    flags = parse()
+    store = Store.open(flags.store)
+    folds = make_folds(store, flags.folds, flags.out, flags.seed, flags.subset)
+    label = flags.label or flags.name
+    scored = []
+    for number, fold in enumerate(folds, start=1):
+        run = flags.out / f"run-{number}"
+        train(flags, fold, run)
+        scored.append({"fold": number, **score(fold, run, label)})
+        print(f"fold {number} of {len(folds)}: {len(fold.cases_of('test'))} test cases scored")
+    data = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size, "split_by": "patient"}
+    content: Row = {"schema": 1, "system": label, "name": flags.name, "preset": flags.preset, "seed": flags.seed}
+    content |= {"data": data, "environment": describe_environment(), "folds": scored}
+    write_json(flags.out / "cross_validation.json", content)
+    write_text(flags.out / "cross_validation.md", page(content))
+    print(flags.out / "cross_validation.md")
+
+
+def parse() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = Parser(prog="evaluation.cross_validate", description="Cross-validate a system by patient.")
+    add = parser.add_argument
+    add("--name", required=True, help="system, as for training.system")
+    add("--label", help="name of its folder and of the table; default NAME")
+    add("--store", type=Path, required=True, metavar="DIR", help="store whose patients are dealt out")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for folds, runs and table")
+    add("--folds", type=int, default=4, metavar="N", help="number of folds; default 4")
+    add("--preset", default="demo", metavar="NAME", help="as for training.system; default demo")
+    add("--seed", type=int, default=0, help="of folds and training; default 0")
+    add("--subset", type=integers, metavar="N,N,N", help="slices to train, validate and test each fold; default: all")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the system (repeatable)")
+    add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")
+    return parser.parse_args()
+
+
+def train(flags: argparse.Namespace, fold: Store, run: Path) -> None:
+    """Train the system on a fold, in a run directory of that fold.
+
+    Raises:
+        InputError: training refused, with its own line.
+    """
+    command = [sys.executable, "-m", "training.system", "--name", flags.name, "--store", fold.path]
+    command += ["--run", run, "--preset", flags.preset, "--seed", flags.seed]
+    command += ["--label", flags.label] if flags.label else []
+    for flag, changes in (("--set", flags.set), ("--set-preset", flags.set_preset)):
+        command += [part for change in changes for part in (flag, change)]
+    root = Path(__file__).resolve().parent.parent
+    relative = [part.resolve() if isinstance(part, Path) else part for part in command]
+    done = subprocess.run([str(part) for part in relative], cwd=root, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        line = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
+        raise InputError(line.removeprefix("training.system: "))
+
+
+def score(fold: Store, run: Path, label: str) -> Row:
+    """Return the scores of a fold's test cases, from the file of an earlier call where the same was scored."""
+    path = run / "systems" / label / "scores.json"
+    records = sorted(path.parent.glob("*/record.json"))
+    key = sha256_of_json([SCORING_VERSION, fold.sha256, *map(sha256_of_file, records)])
+    if path.is_file() and (kept := read_json(path, ("fingerprint", "cases")))["fingerprint"] == key:
+        return dict(kept)
+    system = load_other(run, label)
+    rows: list[Row] = []
+    if not system.failure:
+        for case, labels, _ in predicted(system, fold, "test"):
+            rows += case_scores(fold, "test", case, labels)
+    train_s = sum(record["fit"]["train_s"] for record in system.records.values())
+    found: Row = {"fingerprint": key, "why": system.failure, "train_s": round(train_s, 1), "cases": rows}
+    found |= {f"{name}_cases": len(fold.cases_of(name)) for name in ("train", "validation", "test")}
+    write_json(path, found)
+    return found
+
+
+def page(content: Row) -> str:
+    """Return the table in Markdown: a line per fold, and all cases together with intervals by patient."""
+    headings = ["", "test cases", *(f"{target} {name}" for target in TARGETS for name, _ in SCORES.values())]
+    lines = [
+        [f"fold {fold['fold']}", str(fold["test_cases"]), *_cells([fold], fold["why"])] for fold in content["folds"]
+    ]
+    every = [row for fold in content["folds"] for row in fold["cases"]]
+    failed = "; ".join(f"fold {fold['fold']}: {fold['why']}" for fold in content["folds"] if fold["why"])
+    lines.append(["**all**", str(len({row["case"] for row in every})), *_cells(content["folds"], "")])
+    published = NUMBERS.get(content["system"])
+    if published:
+        cells = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
+        lines.append([f"published: {published.where}", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
+    return (
+        f"# {content['system']}, cross-validated\n\nData: {origin(content['data'])}, {content['data']['size']} px. "
+        f"Preset `{content['preset']}`, seed {content['seed']}; folds by patient. Means over the cases whose reference "
+        "holds the target; a case in which nothing was found has DSC 0 and no ASSD. Below: interval of the mean, "
+        f"patients drawn with replacement, {COVERAGE}; none with fewer than {LEAST_PATIENTS}.\n\n"
+        + markdown_table(headings, lines, left=1)
+        + (f"\nNot a result: {failed}.\n" if failed else "")
+    )
+
+
+def _cells(folds: Sequence[Row], why: str) -> list[str]:
+    cells = []
+    for target in TARGETS:
+        rows = [row for fold in folds for row in fold["cases"] if row["target"] == target and row["tp"] + row["fn"] > 0]
+        for score, (_, form) in SCORES.items():
+            values: dict[str, list[float]] = {}
+            for row in rows:
+                if row[score] is not None:
+                    values.setdefault(row["patient"], []).append(row[score])
+            cells.append("no result" if why else _in_words(list(map(statistics.fmean, values.values())), form))
+    return cells
+
+
+def _in_words(values: Sequence[float], form: str) -> str:
+    if not values:
+        return "n/a"
+    found = interval_of_mean(values)
+    text = format(found.value, form)
+    return text if found.low is None else f"{text}<br>{found.low:{form}} to {found.high:{form}}"
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluation.cross_validate")

@@ -1,0 +1,207 @@
+"""The other systems in smoke: each is trained, scored, compared and cross-validated; what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.backend import load_network
+from data.command import InputError
+from data.store import Store
+from evaluation.other_systems import finished_labels, load_other
+from tests.conftest import Command, write_cohort
+from training.presets import PRESETS
+from training.run import with_change
+from training.system import FIXED
+from training.system_presets import SYSTEMS, VARIANTS, in_small, settings_of, system_named
+
+CASES, SLICES, SIZE = 9, 20, 32
+SMALL = ("--preset", "smoke", "--set-preset", f"size={SIZE}")
+LABELS = {*SYSTEMS, *VARIANTS}
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory, run_module: Command) -> Store:
+    """Nine cases of 20 slices with clinical data: six train, one validates, two are for the test."""
+    source = write_cohort(tmp_path_factory.mktemp("deep"), CASES, SLICES)
+    rows = [f"volume-{100 + k},{50 + k},{'yes' if k % 2 else 'no'}" for k in range(CASES)]
+    (source / "clinical.csv").write_text("\n".join(["case,age,cirrhosis", *rows, ""]))
+    path = tmp_path_factory.mktemp("stores") / "store"
+    sets = ("--test", "107,108", "--validation", 106)
+    done = run_module("data.prepare", "--source", source, "--store", path, "--size", SIZE, *sets)
+    assert done.returncode == 0, done.stderr
+    return Store.open(path)
+
+
+@pytest.fixture(scope="module")
+def run(deep: Store, tmp_path_factory: pytest.TempPathFactory, run_module: Command) -> Path:
+    """A run directory with every system and variant."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    done = run_module("training.system", "--name", "all", "--store", deep.path, "--run", path, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stdout
+    return path
+
+
+def test_every_system_and_variant_is_trained(run: Path) -> None:
+    assert set(finished_labels(run)) == LABELS
+    for label in LABELS:
+        content = json.loads((run / "systems" / label / "system.json").read_text())
+        for target in content["settings"]["targets"]:
+            record = json.loads((run / "systems" / label / target / "record.json").read_text())
+            assert record["fit"]["epochs"] == 1
+            assert record["fit"]["train_s"] > 0
+            assert not list((run / "systems" / label / target).glob("last-*"))
+
+
+def test_a_second_call_does_nothing(run: Path, deep: Store, run_module: Command) -> None:
+    done = run_module("training.system", "--name", "segnet", "--store", deep.path, "--run", run, *SMALL)
+    assert done.stdout == "segnet liver: already done\nsegnet tumor: already done\n"
+
+
+def test_options_change_what_they_name(run: Path) -> None:
+    """The VAE branch learns only where its loss has a weight; the ratio is penalised only with a weak label."""
+    moved = {}
+    for label in ("global_local", "global_local_vae"):
+        network = load_network(run / "systems" / label / "liver" / "best.keras")
+        branch = [layer for layer in network.layers if layer.name.startswith("vae_") and layer.weights]
+        moved[label] = any(layer.trainable for layer in branch)
+    assert moved == {"global_local": False, "global_local_vae": True}
+    tumor = json.loads((run / "systems" / "global_local" / "tumor" / "record.json").read_text())
+    assert tumor["weak_label"]["columns"] == ["age"]  # six rows leave room for one feature
+    assert tumor["weak_label"]["labels"].keys() == {f"volume-{k}" for k in range(100, 107)}
+    without = run / "systems" / "global_local_no_weak_label" / "tumor" / "record.json"
+    assert "weak_label" not in json.loads(without.read_text())
+
+
+@pytest.mark.parametrize("label", sorted(SYSTEMS))
+def test_a_system_segments_a_case(label: str, run: Path, deep: Store) -> None:
+    system = load_other(run, label)
+    hu = deep.image("volume-107")
+    labels = system.labels(hu, (2.5, 0.8, 0.8))
+    assert labels.shape == hu.shape
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) <= {0, 1, 2}
+    np.testing.assert_array_equal(system.labels(hu, (2.5, 0.8, 0.8)), labels)
+
+
+def test_all_are_compared_in_one_table(run: Path, deep: Store, tmp_path: Path, run_module: Command) -> None:
+    flags = ("--run", run, "--store", deep.path, "--out", tmp_path)
+    done = run_module("evaluation.compare", *flags)
+    assert done.returncode == 0, done.stderr
+    assert run_module("evaluation.compare", *flags).stdout == "comparison: already done\n"
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert {system["system"] for system in content["systems"]} == LABELS
+    scored = {system["system"] for system in content["systems"] if not system["why"]}
+    voxels = len(deep.image("volume-107")) * SIZE**2
+    for row in content["cases"]:
+        assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == voxels
+    assert len(content["cases"]) == len(scored) * 2 * 2  # cases and targets
+    made = run_module("evaluation.comparison", "--out", tmp_path, tmp_path / "comparison.json")
+    assert made.returncode == 0, made.stderr
+    table = (tmp_path / "comparison.md").read_text()
+    assert all(f"| `{label}` |" in table for label in LABELS)
+    assert "published, other split" in table
+    assert (tmp_path / "fig_comparison.png").stat().st_size > 10_000
+
+
+def test_cross_validation_tests_every_patient_once(deep: Store, tmp_path: Path, run_module: Command) -> None:
+    flags = ("--name", "unet_dhanush", "--folds", 2, "--store", deep.path, "--out", tmp_path, *SMALL)
+    done = run_module("evaluation.cross_validate", *flags)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "cross_validation.json").read_text())
+    tested = [row["case"] for fold in content["folds"] for row in fold["cases"] if row["target"] == "liver"]
+    assert sorted(tested) == sorted(deep.cases)
+    for number in (1, 2):
+        fold = Store.open(tmp_path / f"fold-{number}")
+        patients = [{fold.patient(case) for case in fold.cases_of(name)} for name in ("train", "validation", "test")]
+        assert sum(map(len, patients)) == len(set.union(*patients)) == CASES
+    table = (tmp_path / "cross_validation.md").read_text()
+    assert "| **all** | 9 |" in table
+    again = run_module("evaluation.cross_validate", *flags)
+    assert again.stdout.count("already done") == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--name", "nope"), "--name nope: unknown system"),
+        (("--name", "segnet", "--label", "../x"), "--label ../x: must be letters"),
+        (("--name", "segnet", "--weights", "w.npz"), "has no ImageNet weights"),
+        (("--name", "cdnn_alexnet", "--weights", "w.npz"), "--weights w.npz: no such file"),
+        (("--name", "segnet", "--set", "epochs=0"), "--set epochs=0: epochs is out of its range: 0"),
+        (("--name", "segnet", "--set", "upsampling=skips"), "a preset has no field upsampling"),
+        (("--name", "segnet", "--set", "architecture=unet"), "a preset has no field architecture"),
+        (("--name", "all", "--label", "x"), "--name all: takes no --label"),
+        (("--name", "global_local", "--set", "depth=48"), "volume-100 has 20 slices, the 3D window takes 48"),
+    ],
+)
+def test_bad_flags_are_one_line(
+    flags: tuple[str, ...], words: str, deep: Store, tmp_path: Path, run_module: Command
+) -> None:
+    done = run_module("training.system", *flags, "--store", deep.path, "--run", tmp_path / "run", *SMALL)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_settings_under_the_same_label_are_refused(run: Path, deep: Store, run_module: Command) -> None:
+    flags = ("--name", "segnet", "--set", "filters=4", "--store", deep.path, "--run", run, *SMALL)
+    done = run_module("training.system", *flags)
+    assert done.returncode == 2
+    assert "begun with other settings; another --label keeps both" in done.stderr
+
+
+def test_a_cohort_without_clinical_rows_is_refused(deep: Store, tmp_path: Path, run_module: Command) -> None:
+    path = tmp_path / "store"
+    shutil.copytree(deep.path, path)
+    info = json.loads((path / "store.json").read_text())
+    del info["cases"]["volume-102"]["clinical"]
+    (path / "store.json").write_text(json.dumps(info))
+    flags = ("--store", path, "--run", tmp_path / "run", *SMALL)
+    done = run_module("training.system", "--name", "global_local", *flags)
+    assert done.returncode == 2
+    assert f"{path}: no clinical row for volume-102; the cohort needs a clinical table" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_are_the_documents_unless_the_preset_is_small() -> None:
+    alexnet, _ = system_named("cdnn_alexnet")
+    assert in_small(alexnet, PRESETS["paper"]) == alexnet
+    stated = settings_of(alexnet)
+    wanted = {"learning_rate": 1e-4, "momentum": 0.9, "epochs": 40, "optimizer": "sgd", "input": "equalised"}
+    assert {name: stated[name] for name in wanted} == wanted
+    small = settings_of(in_small(alexnet, PRESETS["demo"]))
+    assert {name for name in stated if small[name] != stated[name]} == {
+        "filters",
+        "epochs",
+        "batch_size",
+        "learning_rate",
+    }
+    pipeline = settings_of(system_named("global_local")[0])
+    wanted = {"ratio_weight": 0.5, "filters": 16, "latent": 256, "dropout": 0.2, "optimizer": "adam"}
+    assert {name: pipeline[name] for name in wanted} == wanted
+    assert pipeline["window_hu"] == [-150, 250]
+    assert pipeline["tumor_window_hu"] == [-200, 250]
+
+
+def test_every_value_names_its_source() -> None:
+    for system in SYSTEMS.values():
+        entries = {entry.name: entry for entry in type(system).__dataclass_fields__.values()}
+        for name, entry in entries.items():
+            if name not in ("name", "document", "architecture", "targets"):
+                assert entry.metadata["source"], f"{system.name} {name}"
+
+
+def test_a_value_out_of_range_is_refused() -> None:
+    for change in ("upsampling=bilinear", "variant=x", "momentum=1.0", "window_hu=(5.0,1.0)", "learning_rate=0.0"):
+        with pytest.raises(InputError, match="is out of its range"):
+            with_change(system_named("cdnn_alexnet")[0], change, FIXED)
+    for change in ("depth=24", "weak_label=maybe", "local_share=0.0", "dropout=1.0"):
+        with pytest.raises(InputError, match="is out of its range"):
+            with_change(system_named("global_local")[0], change, FIXED)
