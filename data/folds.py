@@ -72,10 +72,8 @@ def dealt_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list
     cases_of: dict[str, list[str]] = {}
     for case in store.cases:
         cases_of.setdefault(store.patient(case), []).append(case)
-    if not 2 <= folds < len(cases_of):
-        raise InputError(
-            f"--folds {folds}: must be 2 or more, and less than the {len(cases_of)} patients of {store.path}"
-        )
+    if not 2 <= folds <= len(cases_of):
+        raise InputError(f"--folds {folds}: must be from 2 to the {len(cases_of)} patients of {store.path}")
     load = {p: sum(len(store.cases[case]["tumor_rows"]) for case in cases) for p, cases in cases_of.items()}
     rng = np.random.default_rng([seed, 5])
     drawn = [str(patient) for patient in rng.permutation(sorted(cases_of))]

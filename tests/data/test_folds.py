@@ -1,0 +1,64 @@
+"""Folds by patient: everybody is tested once, patients stay whole, voxels are the store's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.command import InputError
+from data.folds import dealt_out, make_folds
+from data.store import Store
+
+
+def test_every_patient_is_tested_once(store: Store, tmp_path: Path) -> None:
+    folds = make_folds(store, 3, tmp_path)
+    tested = [case for fold in folds for case in fold.cases_of("test")]
+    assert sorted(tested) == sorted(store.cases)
+    for fold in folds:
+        sets = {name: set(fold.cases_of(name)) for name in ("train", "validation", "test")}
+        assert all(sets.values())
+        assert sum(map(len, sets.values())) == len(store.cases)
+        assert fold.sha256 != store.sha256
+        case = fold.cases_of("test")[0]
+        np.testing.assert_array_equal(fold.image(case), store.image(case))
+    assert [fold.split["sha256"] for fold in make_folds(store, 3, tmp_path)] == [f.split["sha256"] for f in folds]
+
+
+def test_patients_with_several_cases_stay_together_and_tumors_are_dealt_out() -> None:
+    """Eight patients, two cases each; four of them hold tumor: each of four folds tests one of these."""
+    cases: dict[str, Any] = {f"{p}{k}": {"tumor_rows": [1, 2] if p < "e" else []} for p in "abcdefgh" for k in (1, 2)}
+
+    class Fake:
+        path = Path("STORE")
+
+        def __init__(self) -> None:
+            self.cases = cases
+
+        def patient(self, case: str) -> str:
+            return case[0]
+
+    for seed in range(5):
+        dealt = dealt_out(Fake(), 4, seed)  # type: ignore[arg-type]
+        for test, validation in dealt:
+            assert len(test) == 4
+            assert {case[0] for case in test}.isdisjoint(case[0] for case in validation)
+            assert sum(case[0] < "e" for case in test) == 2
+            assert all(case[0] < "e" for case in validation)
+            assert len(validation) == 2
+    assert dealt_out(Fake(), 4, 0) != dealt_out(Fake(), 4, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("folds", [1, 7])
+def test_a_number_of_folds_that_cannot_be_is_refused(folds: int, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"--folds {folds}: must be from 2 to the 6 patients"):
+        make_folds(store, folds, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_folds_of_another_seed_are_not_taken_over(store: Store, tmp_path: Path) -> None:
+    make_folds(store, 2, tmp_path)
+    with pytest.raises(InputError, match="fold-1: a fold of another store, seed or number of folds"):
+        make_folds(store, 3, tmp_path)

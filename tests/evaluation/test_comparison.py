@@ -1,0 +1,182 @@
+"""The table of all systems: means over cases and pooled scores by hand, order, published columns, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.command import InputError
+from data.files import write_json
+from evaluation import comparison
+from evaluation.comparison import answers, block, caption, order, publish, read_comparisons, tables
+from evaluation.drawing.comparison import draw
+from evaluation.publish import PUBLISHED, ROOT
+from evaluation.published_numbers import NUMBERS
+from evaluation.statistics import interval_of_mean
+
+COST = {"parameters": 1000, "train_s": 60.0, "peak_memory_mib": 900.0, "ms_per_slice": 5.0}
+DATA = {"cohort": "phantom", "synthetic": True, "size": 64, "external": None, "split_sha256": "a"}
+DATA |= {f"{name}_cases": 6 for name in ("train", "validation", "test")}
+NAMES = ("segnet", "cdnn_alexnet_skips", "cdnn_alexnet", "one_step_ce")
+Row = dict[str, Any]
+
+
+def row(system: str, case: int, target: str, tp: int, fp: int, fn: int, assd: float | None) -> Row:
+    head = {"system": system, "cohort": "test", "case": f"c{case}", "patient": f"p{case}", "n_slices": 1}
+    counts = {"target": target, "tp": tp, "fp": fp, "fn": fn, "tn": 100 - tp - fp - fn}
+    return {**head, **counts, "dice": 2 * tp / max(2 * tp + fp + fn, 1), "assd_mm": assd}
+
+
+def made(seed: int) -> Row:
+    """Six cases; the last has no tumor; seed 1 finds a little more. SegNet gave no result in seed 1."""
+    cases = []
+    for name in NAMES:
+        if (name, seed) == ("segnet", 1):
+            continue
+        for case in range(6):
+            cases.append(row(name, case, "liver", 40 + seed, 10, 10, 2.0 + case))
+            held = case < 5
+            cases.append(row(name, case, "tumor", 6 * held, 4, 4 * held, 3.0 if held and case else None))
+    machine = {"trained_on": {"cores": 2, "processor": "EPYC"}, "document": "x", "settings": None}
+    why = {("segnet", 1): "tumor collapsed: why"}
+    systems = [{"system": name, "why": why.get((name, seed), ""), **COST, **machine} for name in NAMES]
+    return {"schema": 1, "preset": "demo", "seed": seed, "data": DATA, "systems": systems, "cases": cases}
+
+
+FOUND = [made(0), made(1)]
+
+
+def answer(target: str, system: str) -> Row:
+    return next(one for one in answers(FOUND) if (one["target"], one["system"]) == (target, system))
+
+
+def test_means_are_over_the_cases_that_hold_the_target() -> None:
+    liver, tumor = answer("liver", "cdnn_alexnet"), answer("tumor", "cdnn_alexnet")
+    assert liver["by_seed"] == pytest.approx([80 / 100, 82 / 102])
+    assert liver["dice"].value == pytest.approx((80 / 100 + 82 / 102) / 2)
+    assert liver["dice"].n_patients == 6
+    assert liver["assd_mm"].value == pytest.approx(4.5)
+    assert tumor["dice"].value == pytest.approx(12 / 20)
+    assert tumor["dice"].n_patients == 5
+    assert (tumor["n_valued"], tumor["n_cases"]) == (8, 10)
+    assert tumor["assd_mm"].low is None  # four patients
+
+
+def test_pooled_scores_count_every_case() -> None:
+    """30 of 50 tumor voxels found, 24 found where none is, 520 of neither among 600."""
+    pooled = answer("tumor", "cdnn_alexnet")["pooled"]
+    assert pooled["sensitivity"].value == pytest.approx(30 / 50)
+    assert pooled["dice"].value == pytest.approx(60 / (60 + 24 + 20))
+    assert pooled["iou"].value == pytest.approx(30 / 74)
+    assert pooled["accuracy"].value == pytest.approx((30 + 600 - 74) / 600)
+
+
+def test_a_system_without_result_in_a_seed_says_so() -> None:
+    found = answer("liver", "segnet")
+    assert (found["n_seeds"], found["n_comparisons"]) == (1, 2)
+    text = tables(FOUND)
+    assert "0.800 (1 of 2 seeds)" in text
+    assert "Not a result: `segnet`, seed 1: tumor collapsed: why." in text
+
+
+def test_the_order_is_the_paper_then_the_documents_with_their_variants() -> None:
+    assert sorted(NAMES, key=order) == ["one_step_ce", "cdnn_alexnet", "cdnn_alexnet_skips", "segnet"]
+    labels = ["joint_balanced", "global_local_vae", "sequential_ce", "global_local", "sequential_balanced"]
+    assert sorted(labels, key=order) == [
+        "sequential_ce",
+        "sequential_balanced",
+        "joint_balanced",
+        "global_local",
+        "global_local_vae",
+    ]
+
+
+def test_published_numbers_stand_beside_the_documented_system_alone() -> None:
+    lines = {line.split("|")[1].strip(): line for line in tables(FOUND).split("\n\n")[1].splitlines()}
+    assert "0.904 (2.65)" in lines["`cdnn_alexnet`"]
+    assert "0.624 (4.98)" in lines["`cdnn_alexnet`"]
+    assert "0.904" not in lines["`cdnn_alexnet_skips`"]
+    assert "0.89, of which target is not said" in lines["`segnet`"]
+    assert "SYNTHETIC PHANTOM" in caption(FOUND)
+
+
+def test_published_numbers_are_the_documents() -> None:
+    """Elmenabawy et al., Table 1 and 2; Dhanush et al., Table 1; the pipeline's table."""
+    found = {name: (one.liver.get("dice"), one.tumor.get("dice")) for name, one in NUMBERS.items()}
+    assert found == {
+        "cdnn_alexnet": (0.904, 0.624),
+        "cdnn_alexnet_plain": (0.885, 0.597),
+        "cdnn_resnet18": (0.842, 0.614),
+        "cdnn_resnet18_plain": (0.823, 0.577),
+        "korabelnikov": (0.887, 0.599),
+        "unet_dhanush": (0.76, None),
+        "segnet": (0.89, None),
+        "global_local": (0.942, 0.570),
+    }
+
+
+def test_the_figure_draws_means_intervals_seeds_and_no_published_number_beside_a_phantom() -> None:
+    for published in (False, True):
+        figure = draw(answers(FOUND), caption(FOUND), published)
+        liver = figure.axes[0]
+        drawn = {(line.get_marker(), *np.round(line.get_xdata(), 6)) for line in liver.lines}
+        mean = answer("liver", "cdnn_alexnet")["dice"]
+        assert ("o", round(mean.value, 6)) in drawn
+        assert ("None", round(mean.low, 6), round(mean.high, 6)) in drawn
+        assert (("D", 0.904) in drawn) == published
+
+
+def test_the_interval_of_a_mean_draws_patients() -> None:
+    values = [0.1, 0.4, 0.5, 0.6, 0.9]
+    found = interval_of_mean(values)
+    assert found.value == pytest.approx(0.5)
+    assert found.low is not None
+    assert found.high is not None
+    # SD of a mean of five draws: sqrt of the mean square deviation 0.068 over 5, 0.117
+    assert found.low == pytest.approx(0.5 - 1.96 * 0.117, abs=0.04)
+    assert found.high == pytest.approx(0.5 + 1.96 * 0.117, abs=0.04)
+    assert interval_of_mean(values[:4]).low is None
+    with pytest.raises(ValueError, match="at least one value"):
+        interval_of_mean([])
+
+
+def test_comparisons_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{seed}.json" for seed in range(2)]
+    for path, content in zip(paths, FOUND, strict=True):
+        write_json(path, content)
+    assert [found["seed"] for found in read_comparisons(paths[::-1])] == [0, 1]
+    for changed, words in (
+        ({"preset": "mini"}, "preset is not that of"),
+        ({"systems": []}, "other systems, or other settings"),
+        ({"seed": 0}, "a seed comes twice"),
+    ):
+        write_json(paths[1], {**FOUND[1], **changed})
+        with pytest.raises(InputError, match=words):
+            read_comparisons(paths)
+    with pytest.raises(InputError, match=r"at least one comparison\.json"):
+        read_comparisons([])
+
+
+def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
+    monkeypatch.setattr(comparison, "ROOT", tmp_path)
+    monkeypatch.setattr(comparison, "PUBLISHED", tmp_path / "published")
+    for seed in range(2):
+        write_json(tmp_path / f"{seed}.json", FOUND[seed])
+    publish("x", [tmp_path / "0.json", tmp_path / "1.json"])
+    assert block("x", FOUND) in readme.read_text()
+    kept = {path.name for path in (tmp_path / "published" / "x").iterdir()}
+    assert kept == {"comparison-seed0.json", "comparison-seed1.json", "fig_comparison.png"}
+    before = readme.read_text()
+    publish("x", [])
+    assert readme.read_text() == before
+
+
+@pytest.mark.parametrize("name", sorted({path.parent.name for path in PUBLISHED.glob("*/comparison-seed*.json")}))
+def test_readme_shows_the_published_records(name: str) -> None:
+    found = read_comparisons(sorted((PUBLISHED / name).glob("comparison-seed*.json")))
+    assert block(name, found) in (ROOT / "README.md").read_text(encoding="utf-8")

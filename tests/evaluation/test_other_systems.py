@@ -1,0 +1,126 @@
+"""How the other systems decide, with networks whose answers are known: classes, pairs, smoothing, the 3D pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation.other_systems import OtherSystem
+
+SPACING = (2.5, 1.0, 1.0)
+
+
+class Network:
+    """Stands for a Keras model: answers by a function of its input."""
+
+    def __init__(self, answer: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.answer = answer
+
+    def predict_on_batch(self, batch: np.ndarray) -> np.ndarray:
+        return self.answer(batch).astype(np.float32)
+
+
+def system(networks: dict[str, Network], **settings: Any) -> OtherSystem:
+    settings = {"architecture": "x", "input": "windowed", "smoothing_variance": 0.0, "postprocess": [], **settings}
+    records = {target: {"window_hu": [0.0, 100.0], "status": "ok", "crop": [4, 8, 8]} for target in networks}
+    return OtherSystem("x", settings, records, networks)  # type: ignore[arg-type]
+
+
+def volume() -> np.ndarray:
+    """Six slices of 16 x 16: liver at 60 HU with a tumor at 30 HU in it, 0 HU around, a loose piece at 60 HU."""
+    hu = np.zeros((6, 16, 16), np.int16)
+    hu[1:5, 3:13, 3:13] = 60
+    hu[1:5, 3, 3] = 0
+    hu[2:4, 6:9, 6:9] = 30
+    hu[5, 15, 15] = 60
+    return hu
+
+
+def classes(batch: np.ndarray) -> np.ndarray:
+    x = batch[..., 0]
+    return np.stack([x < 0.2, x > 0.45, (x > 0.2) & (x < 0.45)], -1) * 0.8 + 0.1
+
+
+def test_three_classes_are_decided_by_the_most_probable() -> None:
+    labels = system({"classes": Network(classes)}).labels(volume(), SPACING)
+    wanted = np.where(volume() == 60, 1, np.where(volume() == 30, 2, 0))
+    np.testing.assert_array_equal(labels, wanted)
+    assert labels.dtype == np.uint8
+
+
+def test_smoothing_removes_what_is_a_single_pixel() -> None:
+    """A Gaussian of variance 4 leaves a lone pixel 4 % of its own probability."""
+    labels = system({"classes": Network(classes)}, smoothing_variance=4.0).labels(volume(), SPACING)
+    assert labels[5, 15, 15] == 0
+    assert labels[1, 8, 8] == 1
+
+
+def test_a_pair_is_decided_at_one_half_and_a_tumor_counts_as_liver() -> None:
+    liver = Network(lambda batch: (batch > 0.45) * 0.9)
+    tumor = Network(lambda batch: ((batch > 0.2) & (batch < 0.45)) * 0.51)
+    labels = system({"liver": liver, "tumor": tumor}).labels(volume(), SPACING)
+    np.testing.assert_array_equal(labels == 2, volume() == 30)
+    np.testing.assert_array_equal(labels == 1, volume() == 60)
+
+
+def pipeline(seen: list[np.ndarray], options: list[str]) -> OtherSystem:
+    def find_tumor(batch: np.ndarray) -> np.ndarray:
+        seen.append(batch.copy())
+        return (batch < 0.45) * 0.9  # the tumor, and everything outside the liver
+
+    liver = Network(lambda batch: (batch > 0.2) * 0.9)
+    found = system({"liver": liver, "tumor": Network(find_tumor)}, architecture="segresnet_vae", postprocess=options)
+    found.records["liver"]["crop"] = [4, 16, 16]
+    return found
+
+
+def test_the_pipeline_looks_for_tumors_in_the_box_of_the_largest_liver() -> None:
+    seen: list[np.ndarray] = []
+    labels = pipeline(seen, ["largest_liver", "fill_holes", "inside_liver"]).labels(volume(), SPACING)
+    assert labels[5, 15, 15] == 0
+    np.testing.assert_array_equal(labels == 2, volume() == 30)
+    assert {round(float(value), 4) for batch in seen for value in np.unique(batch)} == {0.0, 0.3, 0.6}
+    assert all(batch.shape == (1, 4, 8, 8, 1) for batch in seen)
+
+
+def test_without_its_options_the_pipeline_keeps_what_the_networks_say() -> None:
+    """Tumor outside the liver stays where nothing drops it, and the loose piece is liver."""
+    labels = pipeline([], []).labels(volume(), SPACING)
+    assert labels[5, 15, 15] == 1
+    assert (labels[volume() == 0] == 2).any()
+
+
+def test_no_liver_gives_no_tumor() -> None:
+    labels = pipeline([], ["largest_liver"]).labels(np.zeros((6, 16, 16), np.int16), SPACING)
+    assert not labels.any()
+
+
+def test_the_contour_moves_the_tumor_alone() -> None:
+    plain = pipeline([], ["largest_liver", "inside_liver"]).labels(volume(), SPACING)
+    moved = pipeline([], ["largest_liver", "inside_liver", "active_contour"]).labels(volume(), SPACING)
+    np.testing.assert_array_equal(moved > 0, plain > 0)
+
+
+def test_a_failed_network_is_named() -> None:
+    found = system({"classes": Network(classes)})
+    assert found.failure == ""
+    found.records["classes"] |= {"status": "collapsed", "why": "sees nothing"}
+    assert found.failure == "classes collapsed: sees nothing"
+
+
+@pytest.mark.parametrize("name", ["equalised", "standardised", "windowed"])
+def test_the_input_is_made_as_in_training(name: str) -> None:
+    from data.enhance import INPUTS
+
+    seen: list[np.ndarray] = []
+
+    def answer(batch: np.ndarray) -> np.ndarray:
+        seen.append(batch.copy())
+        return np.repeat(batch, 3, axis=-1)
+
+    system({"classes": Network(answer)}, input=name).labels(volume(), SPACING)
+    for row, slice_ in enumerate(volume()):
+        np.testing.assert_array_equal(seen[0][row, ..., 0], INPUTS[name](slice_.astype(np.float32), (0.0, 100.0)))
