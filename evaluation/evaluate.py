@@ -156,8 +156,7 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
     if system.failure:
         print(f"{system.name}: not a result, {system.failure}")
         return
-    warm_up(system, cohorts["test"])
-    reset_peak_memory()
+    memory = prediction_memory(system, cohorts["test"])
     timed: list[CaseScores] = []
     chosen: tuple[str, ...] | None = None
     for cohort, store in cohorts.items():  # validation comes first: it alone chooses
@@ -185,15 +184,22 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
         print(f"{system.name}: {cohort}, {sum(len(case.rows) for case in cases)} slices of {len(cases)} cases")
     slices = sum(case.n_predicted for case in timed)
     per_slice = round(1000 * sum(case.predict_s for case in timed) / slices, 2) if slices else None
-    measured = {"ms_per_slice": per_slice, "predict_peak_memory_mib": peak_memory_mib()}
+    measured = {"ms_per_slice": per_slice, "predict_peak_memory_mib": memory}
     tables["systems"][-1] |= {"postprocess": list(chosen or ()), **measured}
 
 
-def warm_up(system: System, store: Store) -> None:
-    """Predict a batch, so that compilation is not in the time of the first case."""
+def prediction_memory(system: System, store: Store) -> float:
+    """Predict the first test case and return the largest host memory meanwhile, in MiB, with the loaded networks.
+
+    Compilation falls here too, so that it is not in the time of the first case that is scored.
+    """
     image = store.image(store.cases_of("test")[0])
     for _ in system.probabilities(slices_of(image, [0]), slices_of(image, [0])):
         pass
+    reset_peak_memory()
+    for _ in system.of_whole_case(slices_of(image)):
+        pass
+    return peak_memory_mib()
 
 
 def summary(

@@ -52,14 +52,15 @@ def whole_case_rows(
     """
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     masks = {target: [target_of(labels, target) > 0 for labels in (prediction, reference)] for target in TARGETS}
-    sizes = {target: [int(np.count_nonzero(mask)) for mask in both] for target, both in masks.items()}
+    counted = {target: Counts.of(*both) for target, both in masks.items()}
+    sizes = {target: (counts.tp + counts.fp, counts.tp + counts.fn) for target, counts in counted.items()}
     burdens = [
         100 * tumor / liver if liver else None
         for tumor, liver in zip(*(sizes[t] for t in ("tumor", "liver")), strict=True)
     ]
     rows = []
     for target, (found, given) in masks.items():
-        counts, distances = Counts.of(found, given), surface_distances(found, given, spacing_mm)
+        counts, distances = counted[target], surface_distances(found, given, spacing_mm)
         n_found, n_given = sizes[target]
         rows.append(
             {

@@ -107,7 +107,7 @@ def check_system(run: Run, system: System, label: str, weights: Path | None) -> 
 
     Raises:
         InputError: a label that is no folder's name, or of another system's folder; weights for a system without;
-            volumes smaller than its window; a case without clinical data.
+            volumes smaller than its window; a case without clinical data; weights of another architecture.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", label):
         raise InputError(f"--label {label}: must be letters, digits, '_', '.', '+' or '-'")
@@ -122,6 +122,8 @@ def check_system(run: Run, system: System, label: str, weights: Path | None) -> 
         cases = [case for name in ("train", "validation", "test") for case in run.store.cases_of(name)]
         check_depth(run.store, cases, system.depth)
         crop_batches(run.store, system, "tumor", 0)
+    if weights is not None:
+        load_encoder(build(system, system.targets[0], run.store.size, run.preset), weights)
 
 
 def begun(system: System, weights: Path | None) -> dict[str, Any]:
@@ -143,11 +145,7 @@ def train_system(run: Run, system: System, label: str, weights: Path | None = No
 
 
 def train_network(run: Run, system: System, target: str, folder: Path, weights: Path | None) -> dict[str, Any]:
-    """Train a network of a system and write its record.
-
-    Raises:
-        InputError: the weights do not fit.
-    """
+    """Train a network of a system and write its record."""
     start_anew(run)
     model = build(system, target, run.store.size, run.preset)
     if weights is not None:

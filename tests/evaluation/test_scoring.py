@@ -178,7 +178,7 @@ def test_post_processing_is_chosen_on_validation_data_alone(store: Store, monkey
         return [score_case(Oracle(answer if whole else answer[rows]), of, case, rows, whole, chosen, keep)]
 
     monkeypatch.setattr(evaluate, "score_cohort", scored)
-    monkeypatch.setattr(evaluate, "warm_up", lambda *_: None)
+    monkeypatch.setattr(evaluate, "prediction_memory", lambda *_: 300.0)
     for cohorts, wanted in (
         ({"validation": by_slice, "test": by_slice, "external": store}, [False, False, True]),
         ({"validation": store, "test": store}, [True, True]),

@@ -126,6 +126,29 @@ def test_cross_validation_tests_every_patient_once(deep: Store, tmp_path: Path, 
     assert again.stdout.count("already done") == 4
 
 
+def test_an_encoder_begins_with_the_weights_of_a_file(
+    run: Path, deep: Store, tmp_path: Path, run_module: Command
+) -> None:
+    """With a rate so small that nothing moves, the encoder ends as the file has it; another network refuses it."""
+    network = load_network(run / "systems" / "cdnn_resnet18" / "classes" / "best.keras")
+    encoder = [layer for layer in network.layers if layer.name.startswith("encoder_") and layer.weights]
+    arrays = {f"{layer.name}/{weight.name}": np.array(weight) for layer in encoder for weight in layer.weights}
+    kernels = {name: array + 1 for name, array in arrays.items() if name.endswith("kernel")}
+    np.savez(tmp_path / "w.npz", **{**arrays, **kernels})
+    flags = ("--store", deep.path, "--run", tmp_path / "run", *SMALL, "--weights", tmp_path / "w.npz")
+    done = run_module("training.system", "--name", "cdnn_alexnet", *flags)
+    assert done.returncode == 2
+    assert f"{tmp_path / 'w.npz'}: weights of another architecture than cdnn_alexnet" in done.stderr
+    assert not (tmp_path / "run").exists()
+    done = run_module("training.system", "--name", "cdnn_resnet18", *flags, "--set", "learning_rate=1e-12")
+    assert done.returncode == 0, done.stderr
+    found = load_network(tmp_path / "run" / "systems" / "cdnn_resnet18" / "classes" / "best.keras")
+    for name, kernel in kernels.items():
+        np.testing.assert_allclose(np.array(found.get_layer(name.split("/")[0]).kernel), kernel, atol=1e-6)
+    settings = json.loads((tmp_path / "run" / "systems" / "cdnn_resnet18" / "system.json").read_text())["settings"]
+    assert settings["weights_sha256"]
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
