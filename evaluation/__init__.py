@@ -1,10 +1,12 @@
 """From trained models and label maps to scores, tables, figures and segmentations.
 
 Commands   predict, evaluate, tables, figures, report, viewer, spread, publish; score, check_official (LiTS scoring of
-           any predictions); joint_sweep, joint_answer (joint loss), by_slice; coverage, benchmark
+           any predictions); joint_sweep, joint_answer (joint loss), by_slice; compare, comparison, cross_validate
+           (all systems); coverage, benchmark
 Scores     metrics (pixels), roc, exact_roc, surfaces (mm), lesions, lesion_recall, lits_scoring, whole_cases,
            calibration, statistics (by patient), postprocess
-A run      systems (trained models), scoring (a case, a cohort), history, examples, results (read again)
+A run      systems (trained models), other_systems (of the other documents), scoring (a case, a cohort), history,
+           examples, results (read again), published_numbers (of the other documents)
 Tables     text, more_tables, case_tables, training_table, cost, claims with evidence
 Folders    drawing (figures), reporting (the report's page), published (recorded results of the README)
 """
