@@ -138,7 +138,9 @@ if $joint_sweep; then
     python -m evaluation.joint_answer --out "$out" "$out/joint_sweep.json"
 fi
 if $all_systems; then
-    python -m training.system --name all --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
+    for systems in all variants; do
+        python -m training.system --name $systems --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
+    done
     python -m evaluation.compare --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
     python -m evaluation.comparison --out "$out" "$out/comparison.json"
 fi

@@ -3,9 +3,9 @@
     python -m training.system --name NAME --store DIR --run DIR [--preset NAME] [--seed N] [--weights FILE]
                               [--set FIELD=VALUE] [--label NAME]
 
-NAME is a preset of `training.system_presets`, which lists them, or `all`; `--set` changes one of its values, and
-`--label` then keeps the changed system beside the documented one. RUN is a run directory of the stage scripts, or
-becomes one:
+NAME is a preset of `training.system_presets`, which lists them and their variants; `all` is every system, `variants`
+every variant. `--set` changes one of its values, and `--label` then keeps the changed system beside the documented one.
+RUN is a run directory of the stage scripts, or becomes one:
 
 RUN/systems/<label>/system.json          settings; written first
 RUN/systems/<label>/<target>/            a finished network: `training.fit` says what it holds
@@ -36,17 +36,18 @@ from training.stages import Histograms, blind_ious, judge, start_anew, validatio
 from training.system_networks import build, crop_batches, crop_shape, loss_of, slice_batches, slice_loader
 from training.system_presets import SYSTEMS, VARIANTS, GlobalLocal, System, in_small, settings_of, system_named
 
-ALL = "all"
+SEVERAL = {"all": SYSTEMS, "variants": VARIANTS}
+"""Names that stand for several systems."""
 PRETRAINED = ("alexnet", "resnet18")
 FIXED = ("name", "document", "architecture", "targets")
 """Fields of a system that make it what it is."""
 
 
 def main() -> None:
-    """Train the networks of a system, or of all, that are not finished yet."""
+    """Train the networks of a system, or of several, that are not finished yet."""
     flags = parse()
-    if flags.name == ALL:
-        train_all(flags)
+    if flags.name in SEVERAL:
+        train_several(flags)
         return
     documented, changes = system_named(flags.name)
     label = flags.label or flags.name
@@ -58,16 +59,16 @@ def main() -> None:
     train_system(run, wanted(run), label, flags.weights)
 
 
-def train_all(flags: argparse.Namespace) -> None:
-    """Train every system and variant; one that this cohort does not allow is left out, with the reason.
+def train_several(flags: argparse.Namespace) -> None:
+    """Train every system, or every variant; one that this cohort does not allow is left out, with the reason.
 
     Raises:
         InputError: with flags that are for one system.
     """
     if flags.label or flags.weights or flags.set:
-        raise InputError("--name all: takes no --label, --weights or --set, which are for one system")
+        raise InputError(f"--name {flags.name}: takes no --label, --weights or --set, which are for one system")
     run = open_from(flags, None)
-    for label in (*SYSTEMS, *VARIANTS):
+    for label in SEVERAL[flags.name]:
         documented, changes = system_named(label)
         system = changed_system(documented, run, changes)
         try:
@@ -95,7 +96,7 @@ def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = stage_parser("system", "Train a system of the other source documents.")
     add = parser.add_argument
-    add("--name", required=True, help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}; or {ALL} of them")
+    add("--name", required=True, help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}; or {' or '.join(SEVERAL)}")
     add("--label", help="name of its folder and of its rows in the tables; default NAME")
     add("--weights", type=Path, metavar="FILE", help="ImageNet weights of training.convert_weights, for cdnn_*")
     add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")

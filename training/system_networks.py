@@ -22,6 +22,7 @@ from training.presets import Preset
 from training.system_presets import GlobalLocal, System
 
 ALIGNED = 16  # rows and columns of a local crop are a multiple of it (models.segresnet_vae)
+SMALLEST = 32  # TensorFlow 2.21's graph optimizer fails on crops of 16 voxels a side (a fused padding)
 Batches = tuple[SliceBatches, SliceBatches]
 
 
@@ -51,7 +52,7 @@ def build(system: Any, target: str, size: int, preset: Preset) -> keras.Model:
 
 def crop_shape(system: GlobalLocal, target: str, size: int) -> Shape:
     """Return the crop of a network in 3D: whole slices for the liver, a part of them for the tumor."""
-    side = size if target == "liver" else max(ALIGNED, round(size * system.local_share / ALIGNED) * ALIGNED)
+    side = size if target == "liver" else max(SMALLEST, round(size * system.local_share / ALIGNED) * ALIGNED)
     return system.depth, side, side
 
 
