@@ -75,6 +75,10 @@ done
 [[ "$seed" =~ ^[0-9]{1,10}$ ]] && [ "$seed" -lt 4294967296 ] ||
     fail "--seed $seed: must be a whole number from 0 to 2**32 - 1"
 
+if $all_systems && [[ " ${split_flags[*]-} " == *" --by-slice "* ]]; then
+    fail "--all-systems: the other systems are scored on whole cases; leave out --by-slice"
+fi
+
 # Paths are the user's, relative to where the command was called; the project's modules lie beside this file.
 absolute() { case "$1" in ""|/*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
 [ -z "$split" ] || [ -f "$split" ] || fail "--split $split: no such file"
@@ -149,5 +153,7 @@ echo "time      $((SECONDS / 60)) min $((SECONDS % 60)) s, this call"
 echo "scores    $out/summary.json, cases.csv, slices.csv"
 echo "tables    $out/tables/"
 echo "figures   $out/figures/"
+if $joint_sweep; then echo "joint     $out/joint.md, fig_joint.png"; fi
+if $all_systems; then echo "systems   $out/comparison.md, fig_comparison.png"; fi
 echo "report    $out/report.html, all of it in one page, with the slices"
 echo "models    $out/run/"

@@ -10,6 +10,7 @@ explain most of the training ratios by themselves, up to one feature for every f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,9 @@ from sklearn.linear_model import LinearRegression
 from data.command import InputError
 from data.store import Store
 
-OUTCOMES = ("death", "os", "ttp", "pfs", "interval", "survival", "censor")
-"""Beginnings of the names of columns that are known later than the scan only (assumed, after HCC-TACE-Seg's)."""
+OUTCOMES = ("death", "os", "ttp", "pfs", "interval", "surviv", "censor", "progress", "recist", "mrecist", "easl", "fu")
+"""Beginnings of words, in the names of columns, that are known later than the scan only (assumed, after HCC-TACE-Seg's
+columns: Death_1_StillAliveorLostToFU_0, Censored_0_progressed_1, TTP, OS, Interval_BL, RECIST_FU, ...)."""
 
 ROWS_PER_FEATURE = 5  # assumed: a regression on as many features as rows fits anything
 MOST_VALUES = 4
@@ -174,7 +176,8 @@ def _column(name: str, cells: Sequence[Any]) -> Column | None:
         return None
     numbers = [_number(cell) for cell in cells if _text(cell)]
     if all(number is not None for number in numbers):
-        return Column(name, mean=float(np.mean(numbers)), deviation=float(np.std(numbers)))  # type: ignore[arg-type]
+        mean, deviation = float(np.mean(numbers)), float(np.std(numbers))  # type: ignore[arg-type]
+        return Column(name, mean=mean, deviation=deviation) if deviation else None
     return Column(name, tuple(sorted(set(texts)))) if len(set(texts)) <= MOST_VALUES else None
 
 
@@ -188,7 +191,9 @@ def _explained(ratios: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def _is_outcome(name: str) -> bool:
-    return name.lower().replace("_", " ").split(" ")[0] in OUTCOMES
+    words = re.split(r"[^a-z]+", name.lower())
+    # "os", "fu" and the like are whole words: an "ostomy" is no outcome.
+    return any(word == end or (len(end) > 3 and word.startswith(end)) for word in words for end in OUTCOMES)
 
 
 def _text(cell: Any) -> str:

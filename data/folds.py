@@ -95,7 +95,7 @@ def dealt_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list
 def _fold_store(store: Store, path: Path, split: dict[str, Any]) -> Store:
     if (path / "split.json").is_file():
         found = Store.open(path)
-        if found.split["sha256"] != split["sha256"] or set(found.cases) != set(store.cases):
+        if found.split["sha256"] != split["sha256"] or found.info != store.info:
             raise InputError(f"{path}: a fold of another store, seed or number of folds")
         return found
     if path.exists():

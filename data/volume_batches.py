@@ -17,8 +17,8 @@ from data.command import InputError
 from data.scaling import window
 from data.store import Store
 
-OUTSIDE_HU = -1000.0  # stated: of everything outside the liver in the local view
-TUMOR_SHARE = 0.5  # assumed: share of the local crops that are drawn around a tumor voxel, where there is one
+OUTSIDE_HU = -1000.0  # of everything outside the liver in the local view; reported of the pipeline's figures
+TUMOR_SHARE = 0.5  # assumed, as is common: share of the local crops drawn around a tumor voxel, where there is one
 
 Shape = tuple[int, int, int]
 Box = tuple[slice, slice, slice]

@@ -5,6 +5,7 @@
 Every system decides by its own rule: the paper's models by the thresholds that validation data gave (rule roc), the
 others as `evaluation.other_systems` says. Nothing is chosen here. Writes OUT/comparison.json: what each system is and
 took, and its scores for each test and external case, every slice of it; `evaluation.comparison` makes table and figure.
+A call goes on where an earlier one stopped.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from data.command import InputError, run_command
 from data.environment import describe_environment
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from data.store import Store
+from data.volume_batches import check_depth
 from evaluation.evaluate import SCORING_VERSION, Cohorts, open_from_command_line
 from evaluation.names import LOSSES, MODELS, STAGES, TARGETS
 from evaluation.other_systems import finished_labels, load_other
@@ -61,21 +63,17 @@ class PaperLabels:
 
 
 def main() -> None:
-    """Score what is trained, unless the same was scored into OUT already."""
+    """Score what is trained and was not scored into OUT already."""
     run, cohorts, out = open_from_command_line("compare", "Score the paper's models and the other systems.")
-    path, key = out / "comparison.json", fingerprint(run, cohorts)
-    if path.is_file() and read_json(path).get("fingerprint") == key:
-        print("comparison: already done")
-        return
-    write_json(path, {**score_all(run, cohorts), "fingerprint": key})
-    print(f"comparison: {path}")
+    compare(run, cohorts, out / "comparison.json")
 
 
-def score_all(run: Path, cohorts: Cohorts) -> dict[str, Any]:
-    """Return the content of comparison.json.
+def compare(run: Path, cohorts: Cohorts, path: Path) -> None:
+    """Score the systems of a run one by one; the file holds what is scored so far, and an interrupted call goes on.
 
     Raises:
-        InputError: nothing is finished; the split is by slice, so that no case is unseen.
+        InputError: nothing is finished; the split is by slice, so that no case is unseen; a case with fewer slices
+            than a system's window.
     """
     store = cohorts["test"]
     if store.split.get("by") == "slice":
@@ -83,19 +81,48 @@ def score_all(run: Path, cohorts: Cohorts) -> dict[str, Any]:
     names: list[tuple[str, str] | str] = [*paper_systems(run), *finished_labels(run)]
     if not names:
         raise InputError(f"{run}: nothing is finished (python -m training.system, or reproduce.sh)")
-    systems, cases = [], []
-    for name in names:
-        keras.backend.clear_session()
-        found, described = load(run, name)
-        if not described["why"]:
-            rows, timing = score(found, cohorts)
-            cases += [{"system": described["system"], **row} for row in rows]
-            described |= timing
-        systems.append(described)
-        print(f"{described['system']}: {described['why'] or 'scored'}")
+    check_windows(run, cohorts)
     content = read_run(run)
     head = {"schema": SCHEMA, "preset": content["preset"], "seed": content["seed"], "data": data_of(cohorts)}
-    return {**head, "environment": describe_environment(), "systems": systems, "cases": cases}
+    before = read_json(path, ("data", "systems", "cases")) if path.is_file() else {"systems": [], "cases": []}
+    kept = {system.get("fingerprint"): system for system in before["systems"]}
+    systems: list[dict[str, Any]] = []
+    cases: list[dict[str, Any]] = []
+    for name in names:
+        key = fingerprint(run, name, cohorts)
+        if key in kept:
+            described = kept[key]
+            rows = [row for row in before["cases"] if row["system"] == described["system"]]
+            print(f"{described['system']}: already done")
+        else:
+            described, rows = score_one(run, name, cohorts)
+            print(f"{described['system']}: {described['why'] or 'scored'}")
+        systems.append({**described, "fingerprint": key})
+        cases += rows
+        write_json(path, {**head, "environment": describe_environment(), "systems": systems, "cases": cases})
+    print(f"comparison: {path}")
+
+
+def check_windows(run: Path, cohorts: Cohorts) -> None:
+    """Check that every case to be scored has as many slices as the windows of the systems in 3D take.
+
+    Raises:
+        InputError: one has fewer.
+    """
+    for label in finished_labels(run):
+        depth = read_json(run / "systems" / label / "system.json", ("settings",))["settings"].get("depth", 0)
+        for cohort in (name for name in COHORTS if name in cohorts):
+            check_depth(cohorts[cohort], cohorts[cohort].cases_of(cohort), depth)
+
+
+def score_one(run: Path, name: tuple[str, str] | str, cohorts: Cohorts) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a system's description, with its cost, and its scores by case; none where it gave no result."""
+    keras.backend.clear_session()
+    found, described = load(run, name)
+    if described["why"]:
+        return described, []
+    rows, timing = score(found, cohorts)
+    return {**described, **timing}, [{"system": described["system"], **row} for row in rows]
 
 
 def paper_systems(run: Path) -> list[tuple[str, str]]:
@@ -114,14 +141,25 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
     if isinstance(name, tuple):
         system = load_system(run, *name)
         described = {"system": system.name, "document": PAPER, "settings": None, "why": system.failure}
-        return PaperLabels(system), {**described, **cost_of(fits_of(run, *name), system.networks)}
+        fits = fits_of(run, *name)
+        trained = [read_json(run / stage / name[1] / "record.json", ("fit",))["fit"] for stage in STAGES[name[0]]]
+        return PaperLabels(system), {
+            **described,
+            "begins": "random",
+            **cost_of(fits, trained),
+            **slices_of_fit(fits[0]),
+        }
     other = load_other(run, name)
     described = {"system": name, "document": other.settings["document"], "settings": other.settings}
     weak = other.records.get("tumor", {}).get("weak_label")
     if weak:
         described["weak_label"] = {key: weak[key] for key in ("columns", "r2_training", "r2_left_out")}
+    described["begins"] = "ImageNet, from a file" if other.settings.get("weights_sha256") else "random"
     fits = [record["fit"] for record in other.records.values()]
-    return other, {**described, "why": other.failure, **cost_of(fits, other.networks)}
+    described |= {"why": other.failure, **cost_of(fits, fits), **slices_of_fit(fits[0])}
+    if "crop" in next(iter(other.records.values())):
+        described["trained_with"] = f"every slice of the training cases, {fits[0]['train_slices']} crops an epoch"
+    return other, described
 
 
 def fits_of(run: Path, model: str, loss: str) -> list[dict[str, Any]]:
@@ -133,15 +171,28 @@ def fits_of(run: Path, model: str, loss: str) -> list[dict[str, Any]]:
     return [record["fit"] for record in records]
 
 
-def cost_of(fits: list[dict[str, Any]], networks: dict[str, keras.Model]) -> dict[str, Any]:
-    """Return what a system has and took: parameters, seconds of training, the largest host memory, on which machine."""
-    environment = fits[0]["environment"]
+def cost_of(fits: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a system has and took.
+
+    Args:
+        fits: of all trainings behind it.
+        networks: of the last training of each of its networks.
+
+    Returns:
+        {"parameters" (trained; a VAE branch counts), "train_s" in all, "peak_memory_mib" (the largest), "trained_on"}.
+    """
+    machine = {key: fits[0]["environment"][key] for key in ("git_commit", "processor", "cores", "keras_backend")}
     return {
-        "parameters": sum(network.count_params() for network in networks.values()),
+        "parameters": sum(fit["parameters"] for fit in networks),
         "train_s": round(sum(fit["train_s"] for fit in fits), 1),
         "peak_memory_mib": max(fit["peak_memory_mib"] for fit in fits),
-        "trained_on": {key: environment[key] for key in ("git_commit", "processor", "cores", "keras_backend")},
+        "trained_on": machine,
     }
+
+
+def slices_of_fit(fit: dict[str, Any]) -> dict[str, Any]:
+    """Return what a slice-wise network trained with, in words."""
+    return {"trained_with": f"{fit['train_slices']} slices"}
 
 
 def score(system: Labels, cohorts: Cohorts) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -194,14 +245,16 @@ def data_of(cohorts: Cohorts) -> dict[str, Any]:
     return data
 
 
-def fingerprint(run: Path, cohorts: Cohorts) -> str:
-    """Return a hash of what the scores depend on: records of the systems, stores, code."""
-    records = [*run.glob("systems/*/*/record.json"), *run.glob("systems/*/system.json")]
-    for loss in LOSSES:
-        records += run.glob(f"*/{loss}/record.json")
+def fingerprint(run: Path, name: tuple[str, str] | str, cohorts: Cohorts) -> str:
+    """Return a hash of what a system's scores depend on: its records, the stores, the code."""
+    if isinstance(name, tuple):
+        records = [run / stage / loss / "record.json" for stage in STAGES[name[0]] for loss in LOSSES]
+        records = [path for path in records if path.is_file()]
+    else:
+        records = [*run.glob(f"systems/{name}/*/record.json"), run / "systems" / name / "system.json"]
     hashes = {str(path.relative_to(run)): sha256_of_file(path) for path in records}
-    stores = {name: store.sha256 for name, store in cohorts.items()}
-    return sha256_of_json({"version": SCORING_VERSION, "schema": SCHEMA, "records": hashes, "stores": stores})
+    stores = {cohort: store.sha256 for cohort, store in cohorts.items()}
+    return sha256_of_json({"version": SCORING_VERSION, "name": name, "records": hashes, "stores": stores})
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 
 Each COMPARISON is a comparison.json of `evaluation.compare`, one a seed. `--out` writes comparison.md and
 fig_comparison there; `--publish` copies them to evaluation/published/NAME, draws the figure beside them and rewrites
-the README's block of that name (without a COMPARISON: from those that lie there). Dice and ASSD are means over cases,
-each the mean over the seeds, with intervals by patient; the published numbers stand in columns of their own: other
+the README's block of that name (without a COMPARISON: from those that lie there). Dice and ASSD are means over patients
+and seeds, with intervals by patient; the published numbers stand in columns of their own: other
 data, other splits.
 """
 
@@ -99,9 +99,9 @@ def answers(comparisons: Sequence[Row]) -> list[Row]:
 
     Returns:
         {"cohort", "target", "system", "n_seeds" (of "n_comparisons", where it gave a result), "dice" and "assd_mm"
-        (`Interval` of the mean over the cases that hold the target), "by_seed" (mean Dice of each), "n_valued" (cases
-        with an ASSD, over all seeds, of "n_cases"), "pooled" (`Interval` by score of `POOLED`), "published"}. Scores
-        are None without a seed that gave a result.
+        (`Interval` of the mean over the patients that hold the target), "by_seed" (that mean of each seed's Dice),
+        "n_valued" (cases with an ASSD, over all seeds, of "n_cases"), "pooled" (`Interval` by score of `POOLED`),
+        "published"}. Scores are None without a seed that gave a result.
     """
     cohorts = dict.fromkeys(row["cohort"] for one in comparisons for row in one["cases"])
     names = sorted((system["system"] for system in comparisons[0]["systems"]), key=order)
@@ -132,7 +132,7 @@ def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> 
     held = [[row for row in mine if row["tp"] + row["fn"] > 0] for mine in rows]
     for score in MEANS:
         answer[score] = mean_of(held, score)
-    answer["by_seed"] = [statistics.fmean(row["dice"] for row in mine) for mine in held if mine]
+    answer["by_seed"] = [found.value for mine in held if (found := mean_of([mine], "dice"))]
     answer["n_cases"] = sum(map(len, held))
     answer["n_valued"] = sum(row["assd_mm"] is not None for mine in held for row in mine)
     counts = [by_patient(mine) for mine in rows]
@@ -141,16 +141,21 @@ def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> 
 
 
 def mean_of(seeds: Sequence[Sequence[Row]], score: str) -> Interval | None:
-    """Return the mean of a score over cases with its interval by patient; None where no case has a value.
+    """Return the mean of a score over patients with its interval; None where no case has a value.
 
     A patient's value is the mean over its cases and over the seeds that have one.
     """
+    values = values_of([row for rows in seeds for row in rows], score)
+    return interval_of_mean(values) if values else None
+
+
+def values_of(rows: Sequence[Row], score: str) -> list[float]:
+    """Return the mean of a score over the rows of each patient that has one."""
     values: dict[str, list[float]] = {}
-    for rows in seeds:
-        for row in rows:
-            if row[score] is not None:
-                values.setdefault(row["patient"], []).append(row[score])
-    return interval_of_mean([statistics.fmean(found) for found in values.values()]) if values else None
+    for row in rows:
+        if row[score] is not None:
+            values.setdefault(row["patient"], []).append(row[score])
+    return [statistics.fmean(found) for found in values.values()]
 
 
 def caption(comparisons: Sequence[Row]) -> str:
@@ -174,7 +179,7 @@ def tables(comparisons: Sequence[Row]) -> str:
     for cohort in dict.fromkeys(row["cohort"] for row in rows):
         mine = {(row["target"], row["system"]): row for row in rows if row["cohort"] == cohort}
         names = list(dict.fromkeys(system for _, system in mine))
-        text += f"{cohort.capitalize()}, means over cases:\n\n{_means_table(mine, names)}\n"
+        text += f"{cohort.capitalize()}, means over patients:\n\n{_means_table(mine, names)}\n"
         text += f"{cohort.capitalize()}, all voxels of the cohort together:\n\n{_pooled_table(mine, names)}\n"
     return text + f"Cost:\n\n{_cost_table(comparisons)}\n{_notes(comparisons)}"
 
@@ -245,7 +250,8 @@ def _pooled_cell(found: Interval, score: str) -> str:
 
 
 def _cost_table(comparisons: Sequence[Row]) -> str:
-    headings = ["system", "document", "parameters", "training (s)", "host memory of training (MiB)", "ms a slice"]
+    headings = ["system", "document", "begins", "trained with", "parameters", "training (s)"]
+    headings += ["host memory of training (MiB)", "prediction (ms a slice)"]
     lines = []
     for system in sorted(comparisons[0]["systems"], key=lambda one: order(one["system"])):
         same = [other for one in comparisons for other in one["systems"] if other["system"] == system["system"]]
@@ -254,13 +260,15 @@ def _cost_table(comparisons: Sequence[Row]) -> str:
             [
                 in_words(system["system"]),
                 system["document"],
+                system["begins"],
+                system["trained_with"],
                 f"{system['parameters']:,}",
                 f"{statistics.fmean(other['train_s'] for other in same):,.0f}",
                 f"{max(other['peak_memory_mib'] for other in same):,.0f}",
                 f"{statistics.fmean(timed):.1f}" if timed else "n/a",
             ]
         )
-    return markdown_table(headings, lines, left=2)
+    return markdown_table(headings, lines, left=4)
 
 
 def _notes(comparisons: Sequence[Row]) -> str:
@@ -276,13 +284,14 @@ def _notes(comparisons: Sequence[Row]) -> str:
         if system.get("weak_label")
     }
     text = (
-        "DSC and ASSD: means over the cases whose reference holds the target; a case in which nothing was found has "
-        "DSC 0 and no ASSD. ± is the SD over seeds; below it the interval of the mean: patients drawn with "
-        f"replacement, {COVERAGE}. Accuracy counts every voxel of the slices, most of which are neither. Published: "
-        "other data, other split, in part other targets and definitions; not to be compared digit by digit. "
-        "Initialisation: random, no ImageNet weights, where no file was given. Training: for the balanced rows with "
-        "the cross-entropy before them; host memory: the highest of the process, which trained several systems one "
-        "after the other.\n"
+        "DSC and ASSD: means over the patients whose reference holds the target, a patient's cases averaged first; a "
+        "case in which nothing was found has DSC 0 and no ASSD (of m of n: cases, over all seeds, that have one). ± is "
+        f"the SD over seeds; below it the interval of the mean: patients drawn with replacement, {COVERAGE}. Accuracy "
+        "counts every voxel of the slices, most of which are neither. Published: other data, other split, in part "
+        "other targets and definitions; not to be compared digit by digit. Parameters: all that were trained, the VAE "
+        "branch among them. Training: for the balanced rows with the cross-entropy before them, without the trial of "
+        "scalings; host memory: the highest of the process, which trained several systems one after the other. "
+        "Prediction: inputs, networks, smoothing and post-processing, the first case left out.\n"
     )
     if weak:
         found = ", ".join(f"{in_words(name)} {value:.2f}" for name, value in weak.items())

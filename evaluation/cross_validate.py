@@ -1,17 +1,17 @@
 """Cross-validate a system of the other documents by patient (Elmenabawy et al., III.E: four folds).
 
     python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] [--preset NAME] [--seed N]
-                                        [--subset N,N,N] [--set FIELD=VALUE]
+                                        [--subset N,N,N] [--weights FILE] [--set FIELD=VALUE --label NAME]
 
 Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process of its own), scores
-the whole test cases of each, and writes OUT/cross_validation.json and .md: DSC and ASSD per fold and in all. Every
-patient is tested once, by a network that never saw him. A second call goes on where the first one stopped.
+the whole test cases of each, and writes OUT/cross_validation-<label>.json and .md: DSC and ASSD per fold and in all.
+Every patient with a liver is tested once, by a network that never saw him. A second call goes on where the first one
+stopped; other systems may share the folds of OUT.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from data.files import read_json, sha256_of_file, sha256_of_json, write_json, wr
 from data.folds import make_folds
 from data.store import Store
 from evaluation.compare import case_scores, predicted
+from evaluation.comparison import values_of
 from evaluation.evaluate import SCORING_VERSION
 from evaluation.names import TARGETS, origin
 from evaluation.other_systems import load_other
@@ -38,6 +39,7 @@ Row = dict[str, Any]
 def main() -> None:
     """Train and score every fold that is not finished, and write the table."""
     flags = parse()
+    check_name(flags.name)
     store = Store.open(flags.store)
     folds = make_folds(store, flags.folds, flags.out, flags.seed, flags.subset)
     label = flags.label or flags.name
@@ -48,11 +50,12 @@ def main() -> None:
         scored.append({"fold": number, **score(fold, run, label)})
         print(f"fold {number} of {len(folds)}: {len(fold.cases_of('test'))} test cases scored")
     data = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size, "split_by": "patient"}
-    content: Row = {"schema": 1, "system": label, "name": flags.name, "preset": flags.preset, "seed": flags.seed}
+    settings = read_json(flags.out / "run-1" / "systems" / label / "system.json", ("settings",))["settings"]
+    content: Row = {"schema": 1, "system": label, "settings": settings, "preset": flags.preset, "seed": flags.seed}
     content |= {"data": data, "environment": describe_environment(), "folds": scored}
-    write_json(flags.out / "cross_validation.json", content)
-    write_text(flags.out / "cross_validation.md", page(content))
-    print(flags.out / "cross_validation.md")
+    write_json(flags.out / f"cross_validation-{label}.json", content)
+    write_text(flags.out / f"cross_validation-{label}.md", page(content))
+    print(flags.out / f"cross_validation-{label}.md")
 
 
 def parse() -> argparse.Namespace:
@@ -67,9 +70,19 @@ def parse() -> argparse.Namespace:
     add("--preset", default="demo", metavar="NAME", help="as for training.system; default demo")
     add("--seed", type=int, default=0, help="of folds and training; default 0")
     add("--subset", type=integers, metavar="N,N,N", help="slices to train, validate and test each fold; default: all")
+    add("--weights", type=Path, metavar="FILE", help="ImageNet weights, as for training.system")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the system (repeatable)")
     add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")
     return parser.parse_args()
+
+
+def check_name(name: str) -> None:
+    """Check that there is a system of that name, before folds are made.
+
+    Raises:
+        InputError: there is none.
+    """
+    run_of_project("training.system_presets", name, stdout=subprocess.DEVNULL)
 
 
 def train(flags: argparse.Namespace, fold: Store, run: Path) -> None:
@@ -78,17 +91,28 @@ def train(flags: argparse.Namespace, fold: Store, run: Path) -> None:
     Raises:
         InputError: training refused, with its own line.
     """
-    command = [sys.executable, "-m", "training.system", "--name", flags.name, "--store", fold.path]
-    command += ["--run", run, "--preset", flags.preset, "--seed", flags.seed]
-    command += ["--label", flags.label] if flags.label else []
+    arguments = ["--name", flags.name, "--store", fold.path, "--run", run, "--preset", flags.preset]
+    arguments += ["--seed", flags.seed]
+    arguments += ["--label", flags.label] if flags.label else []
+    arguments += ["--weights", flags.weights] if flags.weights else []
     for flag, changes in (("--set", flags.set), ("--set-preset", flags.set_preset)):
-        command += [part for change in changes for part in (flag, change)]
+        arguments += [part for change in changes for part in (flag, change)]
+    run_of_project("training.system", *arguments)
+
+
+def run_of_project(module: str, *arguments: Any, stdout: int | None = None) -> None:
+    """Run a command of the project, paths made absolute; this room does not import training, it starts it.
+
+    Raises:
+        InputError: it refused, with its own line.
+    """
+    given = [str(part.resolve()) if isinstance(part, Path) else str(part) for part in arguments]
     root = Path(__file__).resolve().parent.parent
-    relative = [part.resolve() if isinstance(part, Path) else part for part in command]
-    done = subprocess.run([str(part) for part in relative], cwd=root, stderr=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, "-m", module, *given]
+    done = subprocess.run(command, cwd=root, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         line = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
-        raise InputError(line.removeprefix("training.system: "))
+        raise InputError(line.removeprefix(f"{module}: "))
 
 
 def score(fold: Store, run: Path, label: str) -> Row:
@@ -118,16 +142,18 @@ def page(content: Row) -> str:
     ]
     every = [row for fold in content["folds"] for row in fold["cases"]]
     failed = "; ".join(f"fold {fold['fold']}: {fold['why']}" for fold in content["folds"] if fold["why"])
-    lines.append(["**all**", str(len({row["case"] for row in every})), *_cells(content["folds"], "")])
+    result = sum(not fold["why"] for fold in content["folds"])
+    every_fold = "" if result == len(content["folds"]) else f" ({result} of {len(content['folds'])} folds)"
+    lines.append([f"**all**{every_fold}", str(len({row["case"] for row in every})), *_cells(content["folds"], "")])
     published = NUMBERS.get(content["system"])
     if published:
         cells = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
         lines.append([f"published: {published.where}", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
     return (
         f"# {content['system']}, cross-validated\n\nData: {origin(content['data'])}, {content['data']['size']} px. "
-        f"Preset `{content['preset']}`, seed {content['seed']}; folds by patient. Means over the cases whose reference "
-        "holds the target; a case in which nothing was found has DSC 0 and no ASSD. Below: interval of the mean, "
-        f"patients drawn with replacement, {COVERAGE}; none with fewer than {LEAST_PATIENTS}.\n\n"
+        f"Preset `{content['preset']}`, seed {content['seed']}; folds by patient. Means over the patients whose "
+        "reference holds the target; a case in which nothing was found has DSC 0 and no ASSD. Below: interval of the "
+        f"mean, patients drawn with replacement, {COVERAGE}; none with fewer than {LEAST_PATIENTS}.\n\n"
         + markdown_table(headings, lines, left=1)
         + (f"\nNot a result: {failed}.\n" if failed else "")
     )
@@ -138,11 +164,7 @@ def _cells(folds: Sequence[Row], why: str) -> list[str]:
     for target in TARGETS:
         rows = [row for fold in folds for row in fold["cases"] if row["target"] == target and row["tp"] + row["fn"] > 0]
         for score, (_, form) in SCORES.items():
-            values: dict[str, list[float]] = {}
-            for row in rows:
-                if row[score] is not None:
-                    values.setdefault(row["patient"], []).append(row[score])
-            cells.append("no result" if why else _in_words(list(map(statistics.fmean, values.values())), form))
+            cells.append("no result" if why else _in_words(values_of(rows, score), form))
     return cells
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from skimage.segmentation import morphological_chan_vese
 
 from data.backend import keras, load_network
 from data.enhance import INPUTS
 from data.files import read_json
 from data.scaling import window
 from data.volume_batches import liver_box, local_view
-from evaluation.postprocess import postprocess
+from evaluation.postprocess import CONTOUR_STEPS, postprocess
 from models import segresnet_vae, unpooling  # their layers must be known before a network is loaded
 from models.inference import predict_slices
 from models.sequential import label_map
@@ -32,6 +33,25 @@ LIVER_OPTIONS = ("largest_liver", "fill_holes")
 
 CUSTOM_LAYERS = (segresnet_vae, unpooling)
 Spacing = tuple[float, float, float]
+
+
+def tumor_contour(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Move the tumors' outline by a morphological active contour on the image; the liver's stays (seed system 2).
+
+    `skimage.segmentation.morphological_chan_vese`, `CONTOUR_STEPS` steps from the tumors as they are.
+
+    Args:
+        labels: (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
+        image: CT windowed to [0, 1], the same shape.
+
+    Returns:
+        Labels of the same shape; what is no longer tumor is liver, and tumor may reach out of the liver.
+    """
+    tumor = labels == 2
+    if not tumor.any() or tumor.all():
+        return labels
+    moved = morphological_chan_vese(image, CONTOUR_STEPS, init_level_set=tumor).astype(bool)
+    return np.where(moved, 2, np.minimum(labels, 1)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -81,7 +101,7 @@ class OtherSystem:
         return predict_slices(self.networks[target], inputs)
 
     def _smoothed(self, classes: np.ndarray) -> np.ndarray:
-        variance = self.settings["smoothing_variance"]
+        variance = self.settings.get("smoothing_variance", 0)
         if not variance:
             return classes
         return np.asarray(gaussian_filter(classes, np.sqrt(variance), axes=(0, 1)))
@@ -99,12 +119,9 @@ class OtherSystem:
             return labels
         view = local_view(hu, liver, box, self.records["tumor"]["window_hu"])
         labels[box][self._volume("tumor", view) > HALF] = 2
-        rest = [name for name in options if name not in LIVER_OPTIONS]
-        found = postprocess(labels, liver, hu, spacing_mm, rest)
-        if "active_contour" not in rest:
-            return found
-        # The text adjusts the tumor's outline; the option moves the liver's too.
-        return np.where(liver, 1 + (found == 2), 0).astype(np.uint8)
+        if "tumor_contour" in options:
+            labels[box] = tumor_contour(labels[box], window(hu[box], *self.records["tumor"]["window_hu"]))
+        return postprocess(labels, liver, hu, spacing_mm, [name for name in options if name == "inside_liver"])
 
     def _volume(self, target: str, volume: np.ndarray) -> np.ndarray:
         network, crop = self.networks[target], self.records[target]["crop"]

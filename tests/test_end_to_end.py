@@ -151,6 +151,33 @@ def test_scores_come_with_intervals_and_costs(out: Path) -> None:
     assert all(len(row["figures"]) == 24 for row in summary["lits"])
 
 
+def test_all_systems_are_compared_by_the_scores_of_whole_cases(out: Path, tmp_path: Path, run_module: Command) -> None:
+    """The paper's models in comparison.json score as in whole_cases.csv, on test and external cases."""
+    stores = ("--store", out / "store", "--external", out / "store-external")
+    done = run_module("evaluation.compare", "--run", out / "run", *stores, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    with (out / "whole_cases.csv").open(newline="") as file:
+        wanted = {
+            (f"{row['model']}_{row['loss']}", row["cohort"], row["case"], row["target"]): row
+            for row in csv.DictReader(file)
+        }
+    assert {(r["system"], r["cohort"], r["case"], r["target"]) for r in content["cases"]} == wanted.keys()
+    for row in content["cases"]:
+        other = wanted[row["system"], row["cohort"], row["case"], row["target"]]
+        assert row["dice"] == pytest.approx(float(other["dice"]))
+        assert row["assd_mm"] == (float(other["assd_mm"]) if other["assd_mm"] else None)
+    cost = {system["system"]: system for system in content["systems"]}
+    summary = json.loads((out / "summary.json").read_text())
+    seconds = summary["timing_s"]
+    pair = seconds["liver_ce"] + seconds["tumor_ce"]
+    assert cost["sequential_ce"]["train_s"] == pytest.approx(pair, abs=0.2)
+    both = pair + seconds["liver_balanced"] + seconds["tumor_balanced"]
+    assert cost["sequential_balanced"]["train_s"] == pytest.approx(both, abs=0.2)
+    assert cost["joint_ce"]["train_s"] == pytest.approx(seconds["joint_ce"] + pair, abs=0.2)  # began as the pair
+    assert cost["sequential_ce"]["parameters"] == 2 * cost["one_step_ce"]["parameters"] - 2 * (2 * 8 + 2)
+
+
 def test_the_report_is_one_page(out: Path) -> None:
     page = (out / "report.html").read_text()
     assert "<canvas" in page

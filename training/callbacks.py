@@ -16,12 +16,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     Writes into `folder`: `log.csv` (a row an epoch), `best.keras` (the probability model of the epoch with
     the highest validation IoU), `last-<epoch>.weights.h5` (weights and optimizer) and `state.json` (dropout
-    seeds and progress; written last, an epoch counts once it is there).
+    seeds and progress; written last, an epoch counts once it is there). `at_half`: the IoU is that at a threshold of
+    0.5, not at the best one.
     """
 
-    def __init__(self, folder: Path, probability_model: keras.Model) -> None:
+    def __init__(self, folder: Path, probability_model: keras.Model, at_half: bool = False) -> None:
         super().__init__()
-        self.folder, self.probability_model = folder, probability_model
+        self.folder, self.probability_model, self.at_half = folder, probability_model, at_half
         self.rows: list[dict[str, Any]] = []
         self.best_iou, self.best_epoch, self.seconds = -1.0, -1, 0.0
 
@@ -51,7 +52,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row: dict[str, Any] = {"epoch": epoch + 1}
         row.update({key: float(value) for key, value in (logs or {}).items()})
-        row["val_iou"] = validation_iou(row)
+        row["val_iou"] = validation_iou(row, self.at_half)
         self.rows.append(row)
         if not math.isfinite(row["loss"]):
             print(f"epoch {epoch + 1}: the loss is not finite, training stops")
@@ -85,9 +86,10 @@ def _dropout_seeds(model: keras.Model) -> list[Any]:
     return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
 
 
-def validation_iou(row: dict[str, Any]) -> float:
-    """Return the mean of the row's validation IoU at the best threshold over its targets (liver, tumor)."""
-    values = [value for key, value in row.items() if key.startswith("val_") and key.endswith("_iou")]
+def validation_iou(row: dict[str, Any], at_half: bool = False) -> float:
+    """Return the mean of the row's validation IoU over its targets (liver, tumor), at the best threshold or at 0.5."""
+    end = "_iou_at_half" if at_half else "_iou"
+    values = [value for key, value in row.items() if key.startswith("val_") and key.endswith(end)]
     return sum(values) / len(values)
 
 

@@ -36,6 +36,8 @@ class Recipe:
         data: names what it is trained on, for the title of the curves.
         loss_weights: by target, for "joint": the paper's alpha and beta.
         optimizer: "sgd", or "adam", which takes no momentum (other systems).
+        best_at_half: keep the epoch of the best IoU at 0.5 instead of that at the best threshold (other systems, which
+            decide so).
     """
 
     target: str
@@ -47,6 +49,7 @@ class Recipe:
     data: str = ""
     loss_weights: dict[str, float] | None = None
     optimizer: str = "sgd"
+    best_at_half: bool = False
 
 
 class Timer(keras.callbacks.Callback):
@@ -99,7 +102,7 @@ def fit_phase(
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak_memory()
     trained = compile_for_training(model, recipe)
-    checkpoint = Checkpoint(folder, model)
+    checkpoint = Checkpoint(folder, model, recipe.best_at_half)
     checkpoint.restore(trained)
     if checkpoint.epochs_done:
         print(f"goes on after epoch {checkpoint.epochs_done} of {recipe.epochs}")

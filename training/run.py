@@ -65,13 +65,14 @@ class Run:
         return content
 
 
-def stage_parser(stage: str, description: str) -> Parser:
-    """Return the parser that every stage script shares."""
+def stage_parser(stage: str, description: str, phases: bool = True) -> Parser:
+    """Return the parser that every stage script shares; `phases` leaves out --phase for what has none."""
     parser = Parser(prog=f"training.{stage}", description=description)
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store of data.prepare")
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run directory, made if missing")
     parser.add_argument("--preset", default="demo", metavar="NAME", help=f"one of {', '.join(PRESETS)}; default demo")
-    parser.add_argument("--phase", choices=PHASES, help="only this phase; default: ce, then balanced")
+    if phases:
+        parser.add_argument("--phase", choices=PHASES, help="only this phase; default: ce, then balanced")
     parser.add_argument("--seed", type=int, default=0, help="initialisation, order and dropout; default 0")
     parser.add_argument(
         "--set",

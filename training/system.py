@@ -22,19 +22,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data.backend import keras
-from data.batches import class_pixels
+from data.batches import SliceBatches, class_pixels
 from data.command import InputError, run_command
 from data.files import read_json, sha256_of_file, write_json
 from data.store import Store
 from data.volume_batches import check_depth
+from evaluation.roc import ProbabilityHistogram
 from training.callbacks import discard_resume_files
 from training.fit import Recipe, fit_phase
 from training.pretrained import load_encoder
 from training.run import Run, open_run, stage_parser, with_change
 from training.stages import Histograms, blind_ious, judge, start_anew, validation_histograms
-from training.system_networks import build, crop_batches, crop_shape, loss_of, slice_batches, slice_loader
-from training.system_presets import SYSTEMS, VARIANTS, GlobalLocal, System, in_small, settings_of, system_named
+from training.system_networks import (
+    Batches,
+    build,
+    crop_batches,
+    crop_shape,
+    loss_of,
+    slice_batches,
+    slice_loader,
+)
+from training.system_presets import (
+    SYSTEMS,
+    VARIANTS,
+    GlobalLocal,
+    SliceSystem,
+    System,
+    in_small,
+    settings_of,
+    system_named,
+)
 
 SEVERAL = {"all": SYSTEMS, "variants": VARIANTS}
 """Names that stand for several systems."""
@@ -55,7 +75,12 @@ def main() -> None:
     def wanted(run: Run) -> System:
         return changed_system(documented, run, [*changes, *flags.set])
 
-    run = open_from(flags, lambda run: check_system(run, wanted(run), label, flags.weights))
+    def check(run: Run) -> None:
+        check_begun(run, wanted(run), label, flags.weights)
+        check_cohort(run, wanted(run))
+        check_networks(run, wanted(run), flags.weights)
+
+    run = open_from(flags, check)
     train_system(run, wanted(run), label, flags.weights)
 
 
@@ -63,23 +88,23 @@ def train_several(flags: argparse.Namespace) -> None:
     """Train every system, or every variant; one that this cohort does not allow is left out, with the reason.
 
     Raises:
-        InputError: with flags that are for one system.
+        InputError: one was begun with other settings, or flags that are for one system.
     """
-    if flags.label or flags.weights or flags.set:
-        raise InputError(f"--name {flags.name}: takes no --label, --weights or --set, which are for one system")
-    run = open_from(flags, None)
+    run = open_from(flags, check_split)
     for label in SEVERAL[flags.name]:
         documented, changes = system_named(label)
         system = changed_system(documented, run, changes)
+        check_begun(run, system, label, None)
         try:
-            check_system(run, system, label, None)
+            check_cohort(run, system)
+            check_networks(run, system, None)
         except InputError as error:
             print(f"{label}: left out: {error}")
         else:
             train_system(run, system, label)
 
 
-def open_from(flags: argparse.Namespace, check: Callable[[Run], None] | None) -> Run:
+def open_from(flags: argparse.Namespace, check: Callable[[Run], None]) -> Run:
     """Open the run directory that the flags name."""
     return open_run(flags.run, flags.store, flags.preset, flags.seed, flags.set_preset, "system", check)
 
@@ -93,25 +118,41 @@ def changed_system(documented: System, run: Run, changes: Sequence[str]) -> Syst
 
 
 def parse() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = stage_parser("system", "Train a system of the other source documents.")
-    add = parser.add_argument
-    add("--name", required=True, help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}; or {' or '.join(SEVERAL)}")
-    add("--label", help="name of its folder and of its rows in the tables; default NAME")
-    add("--weights", type=Path, metavar="FILE", help="ImageNet weights of training.convert_weights, for cdnn_*")
-    add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")
-    return parser.parse_args()
-
-
-def check_system(run: Run, system: System, label: str, weights: Path | None) -> None:
-    """Check that a system can be trained here, before anything is written.
+    """Parse the command line.
 
     Raises:
-        InputError: a label that is no folder's name, or of another system's folder; weights for a system without;
-            volumes smaller than its window; a case without clinical data; weights of another architecture.
+        InputError: flags that do not go together; a label that is no folder's name, or another system's.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", label):
-        raise InputError(f"--label {label}: must be letters, digits, '_', '.', '+' or '-'")
+    parser = stage_parser("system", "Train a system of the other source documents.", phases=False)
+    add = parser.add_argument
+    add("--name", required=True, help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}; or {' or '.join(SEVERAL)}")
+    add("--label", help="name of its folder and of its rows in the tables; default NAME; --set needs one")
+    add("--weights", type=Path, metavar="FILE", help="ImageNet weights of training.convert_weights, for cdnn_*")
+    add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")
+    flags = parser.parse_args()
+    if flags.name in SEVERAL:
+        if flags.label or flags.weights or flags.set:
+            raise InputError(f"--name {flags.name}: takes no --label, --weights or --set, which are for one system")
+        return flags
+    system_named(flags.name)
+    if flags.set and not flags.label:
+        raise InputError(f"--set {flags.set[0]}: needs --label, a name for {flags.name} with other values")
+    if flags.label is None:
+        return flags
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", flags.label):
+        raise InputError(f"--label {flags.label}: must be letters, digits, '_', '.', '+' or '-'")
+    if flags.label in {*SYSTEMS, *VARIANTS} or flags.label.startswith(("one_step", "sequential", "joint")):
+        raise InputError(f"--label {flags.label}: is, or could be, another system's name")
+    return flags
+
+
+def check_begun(run: Run, system: System, label: str, weights: Path | None) -> None:
+    """Check the weights' file, and that the label was not begun with other settings.
+
+    Raises:
+        InputError: weights for a system without, or that are not there; other settings under this label.
+    """
+    check_split(run)
     if weights is not None and system.architecture not in PRETRAINED:
         raise InputError(f"--weights {weights}: {system.name} has no ImageNet weights, only cdnn_* and korabelnikov")
     if weights is not None and not weights.is_file():
@@ -119,12 +160,43 @@ def check_system(run: Run, system: System, label: str, weights: Path | None) -> 
     path = run.path / "systems" / label / "system.json"
     if path.is_file() and read_json(path, ("settings",))["settings"] != begun(system, weights)["settings"]:
         raise InputError(f"{path}: begun with other settings; another --label keeps both")
+
+
+def check_split(run: Run) -> None:
+    """Check that the split is by patient: these systems are scored on whole cases.
+
+    Raises:
+        InputError: it is by slice.
+    """
+    if run.store.split.get("by") == "slice":
+        raise InputError(f"{run.store.path}: split by slice; the other systems are scored on whole cases, by patient")
+
+
+def check_cohort(run: Run, system: System) -> None:
+    """Check that the cases allow the system.
+
+    Raises:
+        InputError: volumes smaller than its window; a case without clinical data.
+    """
     if isinstance(system, GlobalLocal):
-        cases = [case for name in ("train", "validation", "test") for case in run.store.cases_of(name)]
-        check_depth(run.store, cases, system.depth)
+        check_depth(run.store, list(run.store.cases), system.depth)
         crop_batches(run.store, system, "tumor", 0)
-    if weights is not None:
-        load_encoder(build(system, system.targets[0], run.store.size, run.preset), weights)
+
+
+def check_networks(run: Run, system: System, weights: Path | None) -> None:
+    """Check that the networks can be built for these slices, and begin with these weights.
+
+    Raises:
+        InputError: a size or a number of filters that the architecture does not take; weights of another architecture.
+    """
+    for target in system.targets:
+        try:
+            model = build(system, target, run.store.size, run.preset)
+        except ValueError as error:
+            raise InputError(f"{system.name}: {error}") from None
+        if weights is not None:
+            load_encoder(model, weights)
+    keras.backend.clear_session()
 
 
 def begun(system: System, weights: Path | None) -> dict[str, Any]:
@@ -151,23 +223,11 @@ def train_network(run: Run, system: System, target: str, folder: Path, weights: 
     model = build(system, target, run.store.size, run.preset)
     if weights is not None:
         load_encoder(model, weights)
-    window_hu = system.window_hu or run.preset.liver_window_hu
-    said: dict[str, Any] = {"window_hu": list(window_hu)}
-    if isinstance(system, GlobalLocal):
-        said["crop"] = list(crop_shape(system, target, run.store.size))
-        said["window_hu"] = list(window_hu if target == "liver" else system.tumor_window_hu)
-        (train, validation), more = crop_batches(run.store, system, target, run.seed)
-        said |= more
-    else:
-        load = slice_loader(run.store, system, target, window_hu)
-        train, validation = slice_batches(run.store, system, load, run.seed)
-    print(f"{folder.parent.name} {target}: {system.epochs} epochs of {len(train.slices)} {_unit(system)}")
+    (train, validation), said = data_of(run, system, target)
+    print(f"{folder.parent.name} {target}: {system.epochs} epochs of {len(train.slices)} {said['unit']}")
     fitted = fit_phase(model, train, validation, recipe_of(run, system, target), folder)
-    possible: Histograms = {}
-    if not isinstance(system, GlobalLocal) and fitted["best_epoch"] > 0:
-        possible = validation_histograms(model, run, load, None, target)[1]
-    status = judge(possible, fitted["diverged"])
-    record = {"schema": 1, "system": system.name, "target": target, **status, **said}
+    possible = possible_pixels(run, system, target, model, validation) if fitted["best_epoch"] > 0 else {}
+    record = {"schema": 1, "system": system.name, "target": target, **judge(possible, fitted["diverged"]), **said}
     record |= {"precision": keras.config.dtype_policy().name, "fit": fitted}
     if record["status"] != "ok":
         print(f"{folder.parent.name} {target}: {record['status'].upper()}, not a result: {record['why']}")
@@ -176,8 +236,29 @@ def train_network(run: Run, system: System, target: str, folder: Path, weights: 
     return record
 
 
-def _unit(system: System) -> str:
-    return "crops" if isinstance(system, GlobalLocal) else "slices"
+def data_of(run: Run, system: System, target: str) -> tuple[Batches, dict[str, Any]]:
+    """Return what a network trains and validates on, and what the record says of it."""
+    window_hu = system.window_hu or run.preset.liver_window_hu
+    if isinstance(system, GlobalLocal):
+        batches, said = crop_batches(run.store, system, target, run.seed)
+        said |= {"window_hu": list(window_hu if target == "liver" else system.tumor_window_hu)}
+        return batches, {"unit": "crops", "crop": list(crop_shape(system, target, run.store.size)), **said}
+    assert isinstance(system, SliceSystem)
+    load = slice_loader(run.store, system, target, window_hu)
+    return slice_batches(run.store, system, load, run.seed), {"unit": "slices", "window_hu": list(window_hu)}
+
+
+def possible_pixels(run: Run, system: System, target: str, model: keras.Model, validation: SliceBatches) -> Histograms:
+    """Return the probabilities of the validation pixels that could be of the target, for `training.stages.judge`."""
+    if not isinstance(system, GlobalLocal):
+        return validation_histograms(model, run, validation.load, None, target)[1]
+    possible = ProbabilityHistogram()
+    for index in range(len(validation)):
+        inputs, truth = validation[index]
+        # Outside the liver the local view is 0, as is nothing in it that lies above the window.
+        where = inputs[..., 0] > 0 if target == "tumor" else np.ones(inputs.shape[:-1], bool)
+        possible.add(np.asarray(model.predict_on_batch(inputs))[..., 0][where], truth[..., 0][where] > 0)
+    return {target: possible}
 
 
 def recipe_of(run: Run, system: System, target: str) -> Recipe:
@@ -192,6 +273,7 @@ def recipe_of(run: Run, system: System, target: str) -> Recipe:
         blind_iou=blind_ious(class_pixels(store, store.slices("validation")), target),
         data=f"{store.cohort}, SYNTHETIC" if store.synthetic else store.cohort,
         optimizer=system.optimizer,
+        best_at_half=True,
     )
 
 

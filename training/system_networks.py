@@ -19,7 +19,7 @@ from models.unet import unet
 from training.losses import BalancedBinaryCrossentropy, BalancedCategoricalCrossentropy
 from training.overlap_losses import DiceFocalRatio, DiceLoss
 from training.presets import Preset
-from training.system_presets import GlobalLocal, System
+from training.system_presets import GlobalLocal, SliceSystem, System
 
 ALIGNED = 16  # rows and columns of a local crop are a multiple of it (models.segresnet_vae)
 SMALLEST = 32  # TensorFlow 2.21's graph optimizer fails on crops of 16 voxels a side (a fused padding)
@@ -38,7 +38,8 @@ def build(system: Any, target: str, size: int, preset: Preset) -> keras.Model:
     classes = 3 if target == "classes" else 1
     if system.architecture == "alexnet":
         width = system.filters / 64
-        return cdnn_alexnet(size, 1, classes, width, system.upsampling, system.variant, name=system.name)
+        options = {"upsampling": system.upsampling, "variant": system.variant, "dropout": system.dropout}
+        return cdnn_alexnet(size, 1, classes, width, name=system.name, **options)
     if system.architecture == "resnet18":
         return cdnn_resnet18(size, 1, classes, system.filters, name=system.name)
     if system.architecture == "segnet":
@@ -57,12 +58,18 @@ def crop_shape(system: GlobalLocal, target: str, size: int) -> Shape:
 
 
 def loss_of(system: System, target: str) -> keras.losses.Loss:
-    """Return a system's loss on logits."""
+    """Return a system's loss on logits.
+
+    Raises:
+        ValueError: a loss that is not known.
+    """
+    if system.loss == "cross_entropy":
+        return BalancedCategoricalCrossentropy() if target == "classes" else BalancedBinaryCrossentropy()
     if system.loss == "dice":
         return DiceLoss()
-    if isinstance(system, GlobalLocal):
+    if system.loss == "dice_focal" and isinstance(system, GlobalLocal):
         return DiceFocalRatio(system.ratio_weight if penalised(system, target) else 0.0)
-    return BalancedCategoricalCrossentropy() if target == "classes" else BalancedBinaryCrossentropy()
+    raise ValueError(f"loss must be one of {', '.join(system.LOSSES)}, got {system.loss!r}")
 
 
 def penalised(system: GlobalLocal, target: str) -> bool:
@@ -70,7 +77,7 @@ def penalised(system: GlobalLocal, target: str) -> bool:
     return target == "tumor" and system.weak_label != "none" and system.ratio_weight > 0
 
 
-def slice_loader(store: Store, system: System, target: str, window_hu: tuple[float, float]) -> Load:
+def slice_loader(store: Store, system: SliceSystem, target: str, window_hu: tuple[float, float]) -> Load:
     """Load a slice as the system's network sees it, and its target."""
     prepare = INPUTS[system.input]
 

@@ -6,9 +6,10 @@ small machine can do (filters, epochs, rates of few steps) under the presets `de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from data.command import InputError, Parser, run_command
 from training.presets import Demo, Preset, Smoke, assumed
@@ -17,8 +18,13 @@ ELMENABAWY, DHANUSH, PIPELINE = "Elmenabawy et al.", "Dhanush et al.", "global a
 
 
 def said(value: Any, where: str) -> Any:
-    """A value that a source document states."""
+    """A value that a source document states, with the section, table or figure."""
     return field(default=value, metadata={"source": where})
+
+
+def reported(value: Any, what: str) -> Any:
+    """A value that the text at hand of the pipeline lacks, and a summary of its figures and code gives."""
+    return field(default=value, metadata={"source": f"reported of its figures and code, not in its text: {what}"})
 
 
 @dataclass(frozen=True)
@@ -32,21 +38,21 @@ class System:
         targets: of its networks: one of three "classes", or "liver" and "tumor".
     """
 
+    LOSSES: ClassVar[tuple[str, ...]] = ("cross_entropy",)
+    """The losses that its networks can be trained with."""
+
     name: str = ""
     document: str = ""
     architecture: str = ""
     targets: tuple[str, ...] = ("classes",)
-    input: str = assumed("windowed", "of data.enhance.INPUTS")
     window_hu: tuple[float, float] | None = assumed(None, "no window is named; None: the preset's for the liver")
-    loss: str = assumed("cross_entropy", "of training.system_networks.LOSSES")
-    optimizer: str = assumed("sgd", "not named")
+    loss: str = assumed("cross_entropy", "not named")
+    optimizer: str = assumed("sgd", "not named; or adam")
     learning_rate: float = assumed(1e-4, "not given")
-    momentum: float = assumed(0.9, "not given")
+    momentum: float = assumed(0.9, "not given; adam takes none")
     epochs: int = assumed(40, "not given")
     batch_size: int = assumed(8, "not given")
-    filters: int = assumed(64, "the architecture's own widths")
-    smoothing_variance: float = assumed(0.0, "of a Gaussian over the probabilities, in pixels; 0: none")
-    postprocess: tuple[str, ...] = assumed((), "of evaluation.postprocess")
+    filters: int = assumed(64, "the architecture's own widths, of which 64 is the first or, of AlexNet, stands for all")
 
     def __post_init__(self) -> None:
         """Refuse values that no training can use.
@@ -55,16 +61,14 @@ class System:
             ValueError: names the field, the rule and the value.
         """
         rules = {
-            "input": self.input in ("windowed", "equalised", "standardised"),
             "window_hu": self.window_hu is None or _is_window(self.window_hu),
-            "loss": self.loss in ("cross_entropy", "dice", "dice_focal"),
+            "loss": self.loss in self.LOSSES,
             "optimizer": self.optimizer in ("sgd", "adam"),
-            "learning_rate": self.learning_rate > 0,
+            "learning_rate": self.learning_rate > 0 and math.isfinite(self.learning_rate),
             "momentum": 0 <= self.momentum < 1,
             "epochs": self.epochs > 0,
             "batch_size": self.batch_size > 0,
             "filters": self.filters > 0,
-            "smoothing_variance": self.smoothing_variance >= 0,
         }
         for name, holds in {**rules, **self.further_rules()}.items():
             if not holds:
@@ -76,7 +80,18 @@ class System:
 
 
 @dataclass(frozen=True)
-class Cdnn(System):
+class SliceSystem(System):
+    """A system whose networks see single slices."""
+
+    input: str = assumed("windowed", "one of data.enhance.INPUTS")
+
+    def further_rules(self) -> dict[str, bool]:
+        """An input that `data.enhance` knows."""
+        return {"input": self.input in ("windowed", "equalised", "standardised")}
+
+
+@dataclass(frozen=True)
+class Cdnn(SliceSystem):
     """A convolutional-deconvolutional network over three classes, after Elmenabawy et al."""
 
     document: str = ELMENABAWY
@@ -87,6 +102,11 @@ class Cdnn(System):
     momentum: float = said(0.9, "III.B")
     epochs: int = said(40, "III.B: at most")
     batch_size: int = assumed(8, "III.B says 1000, which no memory holds at 512 px; the rate stays the stated one")
+    smoothing_variance: float = said(0.0, "I: no post-processing; else of a Gaussian over the probabilities, pixels")
+
+    def further_rules(self) -> dict[str, bool]:
+        """A variance, too."""
+        return {**super().further_rules(), "smoothing_variance": 0 <= self.smoothing_variance < math.inf}
 
 
 @dataclass(frozen=True)
@@ -97,12 +117,15 @@ class CdnnAlexnet(Cdnn):
     architecture: str = "alexnet"
     upsampling: str = assumed("dilated", "II.B upsamples by 8, which a stride of 32 does not allow; models/alexnet.py")
     variant: str = assumed("krizhevsky", "II.B: 62.4 million parameters; torchvision fits the published weights")
+    dropout: float = assumed(0.5, "not mentioned; after FC6 and FC7 as in the original AlexNet")
 
     def further_rules(self) -> dict[str, bool]:
         """`models.alexnet` says what they mean."""
         return {
+            **super().further_rules(),
             "upsampling": self.upsampling in ("dilated", "stride_32", "skips"),
             "variant": self.variant in ("krizhevsky", "torchvision"),
+            "dropout": 0 <= self.dropout < 1,
         }
 
 
@@ -136,23 +159,26 @@ class Korabelnikov(CdnnAlexnet):
 
     name: str = "korabelnikov"
     input: str = said("windowed", "I: a Hounsfield range as pre-processing")
-    window_hu: tuple[float, float] | None = said((-2000.0, 2000.0), "I")
-    smoothing_variance: float = said(0.25, "III.E; of the probabilities, in pixels (assumed)")
+    window_hu: tuple[float, float] | None = said((-2000.0, 2000.0), "I; a store holds [-1024, 3071] of it")
+    smoothing_variance: float = said(0.25, "III.E; that it smooths the probabilities, in pixels, is assumed")
 
 
 @dataclass(frozen=True)
-class UnetDhanush(System):
+class UnetDhanush(SliceSystem):
     """U-Net on standardised slices with a Dice loss, a network each for liver and tumor."""
+
+    LOSSES: ClassVar[tuple[str, ...]] = ("dice", "cross_entropy")
 
     name: str = "unet_dhanush"
     document: str = DHANUSH
     architecture: str = "unet"
     targets: tuple[str, ...] = assumed(("liver", "tumor"), "the text says segmented livers here and lesions there")
     input: str = said("standardised", "3.2: zero mean and unit variance for every image")
-    loss: str = said("dice", "abstract, 3.3: Dice loss, sigmoid")
+    loss: str = assumed("dice", "the abstract lists Dice loss among the measures and names no other loss")
     optimizer: str = said("sgd", "3.3: stochastic gradient descent, in the description of U-Net")
-    learning_rate: float = assumed(0.01, "not given")
-    momentum: float = assumed(0.9, "not given")
+    learning_rate: float = assumed(0.01, "not given; usual with SGD and a Dice loss")
+    momentum: float = assumed(0.9, "not given; usual with SGD")
+    epochs: int = assumed(40, "not given; as Elmenabawy et al.")
 
 
 @dataclass(frozen=True)
@@ -167,28 +193,30 @@ class Segnet(UnetDhanush):
 class GlobalLocal(System):
     """The global and local pipeline in 3D: SegResNetVAE for the liver, then for the tumor in the liver's box."""
 
+    LOSSES: ClassVar[tuple[str, ...]] = ("dice_focal",)
+
     name: str = "global_local"
     document: str = PIPELINE
     architecture: str = "segresnet_vae"
-    targets: tuple[str, ...] = said(("liver", "tumor"), "global-view liver model, then local-view tumor model")
-    window_hu: tuple[float, float] | None = said((-150.0, 250.0), "preprocessing figure, liver")
-    tumor_window_hu: tuple[float, float] = said((-200.0, 250.0), "preprocessing figure, tumor")
-    loss: str = said("dice_focal", "Dice and focal loss, gamma 2")
-    optimizer: str = said("adam", "adam")
+    targets: tuple[str, ...] = said(("liver", "tumor"), "text: global-view liver model, then local-view tumor model")
+    window_hu: tuple[float, float] | None = reported((-150.0, 250.0), "window of the liver model")
+    tumor_window_hu: tuple[float, float] = reported((-200.0, 250.0), "window of the tumor model")
+    loss: str = reported("dice_focal", "Dice and focal loss, gamma 2")
+    optimizer: str = reported("adam", "the optimizer")
     learning_rate: float = assumed(1e-4, "not given; as in the paper of SegResNetVAE")
     epochs: int = assumed(300, "not given; as in the paper of SegResNetVAE")
     batch_size: int = assumed(1, "not given; as in the paper of SegResNetVAE")
-    filters: int = said(16, "initial filters")
-    dropout: float = said(0.2, "dropout")
-    latent: int = said(256, "size of the VAE's latent vector")
-    vae_weight: float = assumed(0.0, "the reference implementation discards the branch's output; 0.1 uses it")
-    weak_label: str = said("clinical", "linear regression on clinical variables; none: no penalty")
-    ratio_weight: float = said(0.5, "lambda of the penalty on the tumor-to-liver ratio")
-    depth: int = assumed(32, "slices of a crop; not given")
+    filters: int = reported(16, "initial filters of SegResNetVAE")
+    dropout: float = reported(0.2, "dropout of SegResNetVAE")
+    latent: int = reported(256, "latent variables of the VAE branch")
+    vae_weight: float = assumed(0.0, "the reported code discards the branch's output; 0.1 uses it, as its paper does")
+    weak_label: str = said("clinical", "text: an indicator of tumor severity from clinical data; none: no penalty")
+    ratio_weight: float = reported(0.5, "lambda of the penalty on the tumor-to-liver ratio")
+    depth: int = assumed(32, "slices of a crop; not given, a multiple of 16")
     local_share: float = assumed(0.5, "rows and columns of a local crop, as a share of the slice's; not given")
     crops_per_case: int = assumed(4, "crops of each case in an epoch; not given")
-    postprocess: tuple[str, ...] = said(
-        ("largest_liver", "fill_holes", "inside_liver", "active_contour"), "active contour: tumor contour adjustment"
+    postprocess: tuple[str, ...] = reported(
+        ("largest_liver", "fill_holes", "inside_liver", "tumor_contour"), "in this order; the text names the contour"
     )
 
     def further_rules(self) -> dict[str, bool]:
@@ -197,17 +225,20 @@ class GlobalLocal(System):
             "tumor_window_hu": _is_window(self.tumor_window_hu),
             "dropout": 0 <= self.dropout < 1,
             "latent": self.latent > 0,
-            "vae_weight": self.vae_weight >= 0,
+            "vae_weight": 0 <= self.vae_weight < math.inf,
             "weak_label": self.weak_label in ("clinical", "none"),
-            "ratio_weight": self.ratio_weight >= 0,
+            "ratio_weight": 0 <= self.ratio_weight < math.inf,
             "depth": self.depth > 0 and self.depth % 16 == 0,
             "local_share": 0 < self.local_share <= 1,
             "crops_per_case": self.crops_per_case > 0,
+            "postprocess": set(self.postprocess) <= {"largest_liver", "fill_holes", "inside_liver", "tumor_contour"},
         }
 
 
 def _is_window(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and value[0] < value[1]
+    if not isinstance(value, tuple) or len(value) != 2:
+        return False
+    return all(isinstance(one, int | float) and math.isfinite(one) for one in value) and value[0] < value[1]
 
 
 SYSTEMS: dict[str, System] = {
@@ -229,6 +260,7 @@ VARIANTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "cdnn_alexnet_stride_32": ("cdnn_alexnet", ("upsampling=stride_32",)),
     "global_local_vae": ("global_local", ("vae_weight=0.1",)),
     "global_local_no_weak_label": ("global_local", ("weak_label=none",)),
+    "global_local_vae_no_weak_label": ("global_local", ("vae_weight=0.1", "weak_label=none")),
 }
 """Options of the systems that are measured beside them: label, and the system with its changes."""
 
@@ -289,8 +321,14 @@ def describe(system: System) -> str:
 
 
 def main() -> None:
-    """Print every system."""
-    Parser(prog="training.system_presets", description="The other systems with the source of every value.").parse_args()
+    """Print every system, or one."""
+    parser = Parser(prog="training.system_presets", description="The other systems with the source of every value.")
+    parser.add_argument("name", nargs="?", help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}")
+    name = parser.parse_args().name
+    if name:
+        system, changes = system_named(name)
+        print(describe(system) + (f"\nchanged: {', '.join(changes)}" if changes else ""))
+        return
     print("\n\n".join(describe(system) for system in SYSTEMS.values()))
     print("\nVariants: " + "; ".join(f"{label}: {name} with {', '.join(c)}" for label, (name, c) in VARIANTS.items()))
 

@@ -1,4 +1,4 @@
-"""The figure of all systems: Dice of liver and tumor as means over cases, with interval by patient, one line each."""
+"""The figure of all systems, a line each: Dice of liver and tumor as means over patients, with their interval."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def draw(rows: Sequence[Row], caption: str, published: bool = True) -> Figure:
             _panel(grid[line][column], mine, names, published)
             grid[line][column].set_title(f"{cohort}, {target}")
     for axes in grid[-1]:
-        axes.set_xlabel("Dice, mean over cases")
+        axes.set_xlabel("Dice, mean over patients")
     figure.legend(
         handles=_legend(rows, published), loc="lower center", ncols=4, bbox_to_anchor=(0.55, (below - 0.72) / height)
     )
@@ -85,5 +85,6 @@ def _legend(rows: Sequence[Row], with_published: bool) -> list[Line2D]:
         entries.append(Line2D([], [], color=BLACK, marker="|", linestyle="", label="each seed"))
     published: dict[str, Any] = {"color": GREY, "marker": "D", "markerfacecolor": "white", "linestyle": ""}
     if with_published and any("dice" in row["published"] for row in rows):
-        entries.append(Line2D([], [], markersize=4, label="published, other split", **published))
+        label = "published, other split (unet_dhanush, segnet: of which target is not said)"
+        entries.append(Line2D([], [], markersize=4, label=label, **published))
     return entries

@@ -25,7 +25,11 @@ def rows(n: int = 12) -> list[dict[str, Any]]:
             "nodules": "many" if k % 2 else "one",
             "name": f"patient {k}",
             "OS": str(k),
-            "Death_1_alive_0": k % 2,
+            "Death_1_StillAliveorLostToFU_0": k % 2,
+            "Censored_0_progressed_1": (k // 2) % 2,
+            "Interval_FU": k,
+            "RECIST_FU": k % 3,
+            "written": "1" if k % 2 else "1.0",
             "same": "yes",
             "rare": "1" if k < 3 else "",
         }

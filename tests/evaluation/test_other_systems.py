@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.other_systems import OtherSystem
+from evaluation import other_systems
+from evaluation.other_systems import OtherSystem, tumor_contour
 
 SPACING = (2.5, 1.0, 1.0)
 
@@ -98,10 +99,32 @@ def test_no_liver_gives_no_tumor() -> None:
     assert not labels.any()
 
 
-def test_the_contour_moves_the_tumor_alone() -> None:
-    plain = pipeline([], ["largest_liver", "inside_liver"]).labels(volume(), SPACING)
-    moved = pipeline([], ["largest_liver", "inside_liver", "active_contour"]).labels(volume(), SPACING)
-    np.testing.assert_array_equal(moved > 0, plain > 0)
+def test_the_contour_moves_the_tumor_alone_towards_the_image() -> None:
+    """A tumor found one voxel too narrow on each side grows towards the darker voxels; the liver's outline stays."""
+    labels = np.zeros((16, 32, 32), np.uint8)
+    labels[2:14, 3:29, 3:29] = 1
+    image = np.where(labels > 0, 0.8, 0.75)
+    image[4:12, 9:23, 9:23] = 0.3
+    truth = image == 0.3
+    labels[5:11, 10:22, 10:22] = 2
+    moved = tumor_contour(labels, image)
+    np.testing.assert_array_equal(moved > 0, labels > 0)
+    before, after = labels == 2, moved == 2
+    assert not (after & ~truth).any()
+    assert (after & truth).sum() > 1.2 * before.sum()
+
+
+def test_a_contour_without_tumor_changes_nothing() -> None:
+    labels = np.ones((4, 8, 8), np.uint8)
+    np.testing.assert_array_equal(tumor_contour(labels, np.zeros((4, 8, 8))), labels)
+
+
+def test_tumor_that_the_contour_moves_out_of_the_liver_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(other_systems, "tumor_contour", lambda labels, image: np.full_like(labels, 2))
+    found = pipeline([], ["largest_liver", "inside_liver", "tumor_contour"]).labels(volume(), SPACING)
+    liver = pipeline([], ["largest_liver"]).labels(volume(), SPACING)[volume() > 0]
+    np.testing.assert_array_equal(found[volume() > 0] == 2, liver > 0)
+    assert not found[volume() == 0].any()
 
 
 def test_a_failed_network_is_named() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from data.command import InputError
 from data.store import Store
 from evaluation.other_systems import finished_labels, load_other
 from tests.conftest import Command, write_cohort
+from training.losses import BalancedBinaryCrossentropy, BalancedCategoricalCrossentropy
+from training.overlap_losses import DiceFocalRatio, DiceLoss
 from training.presets import PRESETS
 from training.run import with_change
 from training.system import FIXED
@@ -94,7 +98,7 @@ def test_all_are_compared_in_one_table(run: Path, deep: Store, tmp_path: Path, r
     flags = ("--run", run, "--store", deep.path, "--out", tmp_path)
     done = run_module("evaluation.compare", *flags)
     assert done.returncode == 0, done.stderr
-    assert run_module("evaluation.compare", *flags).stdout == "comparison: already done\n"
+    assert run_module("evaluation.compare", *flags).stdout.count("already done") == len(LABELS)
     content = json.loads((tmp_path / "comparison.json").read_text())
     assert {system["system"] for system in content["systems"]} == LABELS
     scored = {system["system"] for system in content["systems"] if not system["why"]}
@@ -114,14 +118,15 @@ def test_cross_validation_tests_every_patient_once(deep: Store, tmp_path: Path, 
     flags = ("--name", "unet_dhanush", "--folds", 2, "--store", deep.path, "--out", tmp_path, *SMALL)
     done = run_module("evaluation.cross_validate", *flags)
     assert done.returncode == 0, done.stderr
-    content = json.loads((tmp_path / "cross_validation.json").read_text())
+    content = json.loads((tmp_path / "cross_validation-unet_dhanush.json").read_text())
+    assert content["settings"]["loss"] == "dice"
     tested = [row["case"] for fold in content["folds"] for row in fold["cases"] if row["target"] == "liver"]
     assert sorted(tested) == sorted(deep.cases)
     for number in (1, 2):
         fold = Store.open(tmp_path / f"fold-{number}")
         patients = [{fold.patient(case) for case in fold.cases_of(name)} for name in ("train", "validation", "test")]
         assert sum(map(len, patients)) == len(set.union(*patients)) == CASES
-    table = (tmp_path / "cross_validation.md").read_text()
+    table = (tmp_path / "cross_validation-unet_dhanush.md").read_text()
     assert "| **all** | 9 |" in table
     again = run_module("evaluation.cross_validate", *flags)
     assert again.stdout.count("already done") == 4
@@ -141,13 +146,14 @@ def test_an_encoder_begins_with_the_weights_of_a_file(
     assert done.returncode == 2
     assert f"{tmp_path / 'w.npz'}: weights of another architecture than cdnn_alexnet" in done.stderr
     assert not (tmp_path / "run").exists()
-    done = run_module("training.system", "--name", "cdnn_resnet18", *flags, "--set", "learning_rate=1e-12")
+    slow = ("--label", "pretrained", "--set", "learning_rate=1e-12")
+    done = run_module("training.system", "--name", "cdnn_resnet18", *flags, *slow)
     assert done.returncode == 0, done.stderr
-    found = load_network(tmp_path / "run" / "systems" / "cdnn_resnet18" / "classes" / "best.keras")
+    folder = tmp_path / "run" / "systems" / "pretrained"
+    found = load_network(folder / "classes" / "best.keras")
     for name, kernel in kernels.items():
         np.testing.assert_allclose(np.array(found.get_layer(name.split("/")[0]).kernel), kernel, atol=1e-6)
-    settings = json.loads((tmp_path / "run" / "systems" / "cdnn_resnet18" / "system.json").read_text())["settings"]
-    assert settings["weights_sha256"]
+    assert json.loads((folder / "system.json").read_text())["settings"]["weights_sha256"]
 
 
 @pytest.mark.parametrize(
@@ -157,11 +163,18 @@ def test_an_encoder_begins_with_the_weights_of_a_file(
         (("--name", "segnet", "--label", "../x"), "--label ../x: must be letters"),
         (("--name", "segnet", "--weights", "w.npz"), "has no ImageNet weights"),
         (("--name", "cdnn_alexnet", "--weights", "w.npz"), "--weights w.npz: no such file"),
-        (("--name", "segnet", "--set", "epochs=0"), "--set epochs=0: epochs is out of its range: 0"),
-        (("--name", "segnet", "--set", "upsampling=skips"), "a preset has no field upsampling"),
-        (("--name", "segnet", "--set", "architecture=unet"), "a preset has no field architecture"),
+        (("--name", "segnet", "--label", "one_step_ce"), "--label one_step_ce: is, or could be, another system's name"),
+        (("--name", "segnet", "--label", "cdnn_alexnet"), "--label cdnn_alexnet: is, or could be, another system's"),
+        (("--name", "segnet", "--set", "epochs=2"), "--set epochs=2: needs --label"),
+        (("--name", "segnet", "--label", "x", "--set", "epochs=0"), "--set epochs=0: epochs is out of its range: 0"),
+        (("--name", "segnet", "--label", "x", "--set", "upsampling=skips"), "a preset has no field upsampling"),
+        (("--name", "segnet", "--label", "x", "--set", "architecture=unet"), "a preset has no field architecture"),
+        (("--name", "global_local", "--label", "x", "--set", "filters=12"), "global_local: filters must be"),
         (("--name", "all", "--label", "x"), "--name all: takes no --label"),
-        (("--name", "global_local", "--set", "depth=48"), "volume-100 has 20 slices, the 3D window takes 48"),
+        (
+            ("--name", "global_local", "--label", "x", "--set", "depth=48"),
+            "volume-100 has 20 slices, the 3D window takes 48",
+        ),
     ],
 )
 def test_bad_flags_are_one_line(
@@ -174,11 +187,19 @@ def test_bad_flags_are_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_other_settings_under_the_same_label_are_refused(run: Path, deep: Store, run_module: Command) -> None:
-    flags = ("--name", "segnet", "--set", "filters=4", "--store", deep.path, "--run", run, *SMALL)
-    done = run_module("training.system", *flags)
-    assert done.returncode == 2
-    assert "begun with other settings; another --label keeps both" in done.stderr
+def test_other_settings_under_the_same_label_are_refused(
+    run: Path, deep: Store, tmp_path: Path, run_module: Command
+) -> None:
+    changed = tmp_path / "run"
+    shutil.copytree(run / "systems" / "segnet", changed / "systems" / "segnet")
+    shutil.copy(run / "run.json", changed)
+    path = changed / "systems" / "segnet" / "system.json"
+    path.write_text(path.read_text().replace('"filters": 8', '"filters": 4'))
+    for name in ("segnet", "all"):
+        done = run_module("training.system", "--name", name, "--store", deep.path, "--run", changed, *SMALL)
+        assert done.returncode == 2
+        assert f"{path}: begun with other settings; another --label keeps both" in done.stderr
+    assert not (changed / "systems" / "segnet" / "liver" / "state.json").exists()
 
 
 def test_a_cohort_without_clinical_rows_is_refused(deep: Store, tmp_path: Path, run_module: Command) -> None:
@@ -192,6 +213,45 @@ def test_a_cohort_without_clinical_rows_is_refused(deep: Store, tmp_path: Path, 
     assert done.returncode == 2
     assert f"{path}: no clinical row for volume-102; the cohort needs a clinical table" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_cross_validation_of_no_system_makes_no_fold(deep: Store, tmp_path: Path, run_module: Command) -> None:
+    flags = ("--store", deep.path, "--out", tmp_path / "out", *SMALL)
+    done = run_module("evaluation.cross_validate", "--name", "nope", *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith("evaluation.cross_validate: --name nope: unknown system")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_by_slice_is_refused(tmp_path: Path, cohort: Path, run_module: Command) -> None:
+    made = ("--source", cohort, "--store", tmp_path / "store", "--size", SIZE, "--by-slice")
+    assert run_module("data.prepare", *made).returncode == 0
+    flags = ("--name", "all", "--store", tmp_path / "store", "--run", tmp_path / "run", *SMALL)
+    done = run_module("training.system", *flags)
+    assert done.returncode == 2
+    assert "split by slice; the other systems are scored on whole cases, by patient" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_system_takes_only_the_losses_it_has() -> None:
+    """What the record says is what is trained."""
+    kinds = {
+        "cross_entropy": (BalancedCategoricalCrossentropy, BalancedBinaryCrossentropy),
+        "dice": (DiceLoss,),
+        "dice_focal": (DiceFocalRatio,),
+    }
+    taken = set()
+    for name, system in SYSTEMS.items():
+        for loss, wanted in kinds.items():
+            try:
+                changed = with_change(system, f"loss={loss}", FIXED)
+            except InputError:
+                continue
+            taken.add((name, loss))
+            assert all(isinstance(loss_of(changed, target), wanted) for target in system.targets)
+    own = {(name, "cross_entropy") for name in SYSTEMS if name != "global_local"}
+    assert taken == own | {("unet_dhanush", "dice"), ("segnet", "dice"), ("global_local", "dice_focal")}
 
 
 def test_settings_are_the_documents_unless_the_preset_is_small() -> None:
@@ -215,11 +275,12 @@ def test_settings_are_the_documents_unless_the_preset_is_small() -> None:
 
 
 def test_every_value_names_its_source() -> None:
+    """A section or table of the document, what was reported of it, or an assumption with its reason."""
+    place = re.compile(r"(I{1,3}(\.[A-E])?|Table \d|\d\.\d|text|assumed|reported of [a-z, ]+): \w|I{1,3}")
     for system in SYSTEMS.values():
-        entries = {entry.name: entry for entry in type(system).__dataclass_fields__.values()}
-        for name, entry in entries.items():
-            if name not in ("name", "document", "architecture", "targets"):
-                assert entry.metadata["source"], f"{system.name} {name}"
+        for entry in fields(system):
+            if entry.name not in ("name", "document", "architecture", "targets"):
+                assert place.match(entry.metadata["source"]), f"{system.name} {entry.name}"
 
 
 def test_every_variant_is_a_system_with_changes() -> None:
@@ -247,9 +308,9 @@ def test_the_ratio_is_penalised_with_a_weak_label_alone() -> None:
 
 
 def test_a_value_out_of_range_is_refused() -> None:
-    for change in ("upsampling=bilinear", "variant=x", "momentum=1.0", "window_hu=(5.0,1.0)", "learning_rate=0.0"):
+    for change in ("upsampling=bilinear", "variant=x", "momentum=1.0", "window_hu=('a','b')", "learning_rate=1e999"):
         with pytest.raises(InputError, match="is out of its range"):
             with_change(system_named("cdnn_alexnet")[0], change, FIXED)
-    for change in ("depth=24", "weak_label=maybe", "local_share=0.0", "dropout=1.0"):
+    for change in ("depth=24", "weak_label=maybe", "local_share=0.0", "dropout=1.0", "postprocess=('nope',)"):
         with pytest.raises(InputError, match="is out of its range"):
             with_change(system_named("global_local")[0], change, FIXED)
