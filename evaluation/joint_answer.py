@@ -83,7 +83,8 @@ def answers(sweeps: Sequence[Row]) -> list[Row]:
         {"cohort", "target", "name", "start", "ratio", "mask", "n_seeds" (of "n_sweeps"), "iou" and "dice" (mean over
         the seeds), "iou_sd" and "dice_sd" (None for one seed), "iou_by_seed", "iou_interval" and "dice_interval" (by
         patient, an `evaluation.statistics.Interval`), "n_counted" (patients that have the target), "against"
-        (difference in IoU from the sequential model with interval and test), "train_s", "peak_memory_mib"}.
+        (difference in IoU from the sequential model with interval and test), "train_s"}. The peak memory that the
+        records hold is no measure of a point: the points of a sweep share a process, whose memory grows.
         A seed in which the point or the pair failed does not count; without any seed scores are None.
     """
     cohorts = [cohort for cohort in SHOWN if any(row["cohort"] == cohort for row in sweeps[0]["counts"])]
@@ -101,8 +102,7 @@ def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
     ratio = point["beta"] / point["alpha"] if point["alpha"] else None
     row: Row = {"cohort": cohort, "target": target, "name": name, "start": point["start"], "ratio": ratio}
     row |= {"mask": point["mask"]}
-    for key in ("train_s", "peak_memory_mib"):
-        row[key] = statistics.fmean(point_of(sweep, name)[key] for sweep in sweeps)
+    row["train_s"] = statistics.fmean(point_of(sweep, name)["train_s"] for sweep in sweeps)
     scored = [(sweep, counts_of(sweep, cohort, target, name)) for sweep in sweeps]
     scored = [(sweep, counts) for sweep, counts in scored if counts]
     row |= {"n_seeds": len(scored), "n_sweeps": len(sweeps), "iou_by_seed": [], "n_counted": None, "against": None}
@@ -164,7 +164,7 @@ def tables(sweeps: Sequence[Row]) -> str:
     """Return a table per cohort: every point with its scores, its difference from sequential, its cost."""
     rows = answers(sweeps)
     headings = ["model", "validation", *(f"{target} {score}" for target in TARGETS for score in ("IoU", "Dice"))]
-    headings += ["tumor IoU - sequential", "liver IoU - sequential", "training (s)", "host memory (MiB)"]
+    headings += ["tumor IoU - sequential", "liver IoU - sequential", "training (s)"]
     text = ""
     for cohort in dict.fromkeys(row["cohort"] for row in rows):
         mine = {(row["target"], row["name"]): row for row in rows if row["cohort"] == cohort}
@@ -174,7 +174,7 @@ def tables(sweeps: Sequence[Row]) -> str:
             cells = [in_words(tumor), validation(sweeps, name)]
             cells += [cell(row, score) for row in (liver, tumor) for score in ("iou", "dice")]
             cells += [difference(tumor), difference(liver)]
-            lines.append([*cells, f"{tumor['train_s']:,.0f}", f"{tumor['peak_memory_mib']:,.0f}"])
+            lines.append([*cells, f"{tumor['train_s']:,.0f}"])
         counted = mine["tumor", "sequential"]["n_counted"]
         text += f"\n{cohort.capitalize()}{'' if counted is None else f', {patients(counted)} with tumor'}:\n\n"
         text += markdown_table(headings, lines, left=1)

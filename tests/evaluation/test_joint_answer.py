@@ -12,6 +12,7 @@ from data.command import InputError
 from data.files import write_json
 from evaluation.drawing.joint import draw
 from evaluation.joint_answer import answer, answers, best_on_validation, block, caption, read_sweeps, tables
+from evaluation.publish import PUBLISHED, ROOT
 
 PATIENTS = [f"lits:volume-{n}" for n in range(6)]
 POINTS = {"sequential": None, "one_step": None, "sweep_pair_1_hard": 1.0, "sweep_pair_0.1": 0.1}
@@ -87,7 +88,7 @@ def test_the_table_says_what_was_measured() -> None:
     assert cells[4:6] == ["0.800 ± 0.141<br>0.800 to 0.800", "0.885 ± 0.088<br>0.885 to 0.885"]
     assert cells[6] == "+0.300 (+0.300 to +0.300), p 0.031"
     assert cells[7] == "+0.000 (+0.000 to +0.000)"
-    assert cells[8:] == ["100", "900"]
+    assert cells[8:] == ["100"]
     # The best on validation data among the joint points, not the best on the test set, and not the control.
     assert best_on_validation(SWEEPS) == "sweep_scratch_0.1"
     assert text.count("**0.750**") == 1
@@ -129,3 +130,9 @@ def test_sweeps_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
         read_sweeps(paths)
     with pytest.raises(InputError, match=r"at least one joint_sweep\.json"):
         read_sweeps([])
+
+
+@pytest.mark.parametrize("name", sorted({path.parent.name for path in PUBLISHED.glob("*/joint_sweep-seed*.json")}))
+def test_readme_shows_the_published_records(name: str) -> None:
+    sweeps = read_sweeps(sorted((PUBLISHED / name).glob("joint_sweep-seed*.json")))
+    assert block(name, sweeps) in (ROOT / "README.md").read_text(encoding="utf-8")
