@@ -17,21 +17,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from data.command import InputError, Parser, run_command
-from data.files import read_json, write_json, write_text
+from data.command import InputError, run_command
+from evaluation import by_seed
 from evaluation.drawing.comparison import draw
-from evaluation.drawing.style import save, style
 from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
 from evaluation.names import NAMES, TARGETS, origin
-from evaluation.publish import PUBLISHED, ROOT, rewritten
 from evaluation.published_numbers import NUMBERS, UNCLEAR
 from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds
 from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
 
-NEEDED = ("preset", "seed", "data", "systems", "cases")
-SAME = ("preset", "data")
 MEANS = ("dice", "assd_mm")
 POOLED: dict[str, Callable[[Counts], float]] = {
     "accuracy": pixel_accuracy,
@@ -47,47 +41,17 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Write table and figure, or publish them."""
-    parser = Parser(prog="evaluation.comparison", description="Table and figure of all systems side by side.")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for comparison.md and fig_comparison")
-    parser.add_argument("--publish", metavar="NAME", help="block of the README")
-    parser.add_argument("comparisons", type=Path, nargs="*", metavar="COMPARISON", help="comparison.json, one a seed")
-    flags = parser.parse_args()
-    if (flags.out is None) == (flags.publish is None):
-        raise InputError("--out or --publish: one of them is needed")
-    if flags.publish is not None:
-        publish(flags.publish, flags.comparisons)
-        return
-    found = read_comparisons(flags.comparisons)
-    write_text(flags.out / "comparison.md", f"# All systems\n\n{caption(found)}\n\n{tables(found)}")
-    with style():
-        save(figure_of(found), flags.out / "fig_comparison")
-    print(f"{flags.out / 'comparison.md'}, fig_comparison.png, fig_comparison.pdf")
+    by_seed.run(COMPARISON, "comparison", "Table and figure of all systems side by side.")
 
 
-def figure_of(comparisons: Sequence[Row]) -> Figure:
-    """Draw the figure of comparisons."""
-    return draw(answers(comparisons), caption(comparisons), published=not comparisons[0]["data"]["synthetic"])
-
-
-def read_comparisons(paths: Sequence[Path]) -> list[Row]:
-    """Read comparisons that differ in nothing but the seed, by seed.
+def check(first: Row, other: Row, path: Path) -> None:
+    """Check that a comparison has the systems of the first one.
 
     Raises:
-        InputError: none, damaged, of another preset or data, a seed twice, or other systems.
+        InputError: it has others, or other settings of one.
     """
-    if not paths:
-        raise InputError("COMPARISON: at least one comparison.json is needed")
-    found = [read_json(path, NEEDED) for path in paths]
-    for path, one in zip(paths, found, strict=True):
-        for key in SAME:
-            if one[key] != found[0][key]:
-                raise InputError(f"{path}: {key} is not that of {paths[0]}; only the seed may differ")
-        if [_what(system) for system in one["systems"]] != [_what(system) for system in found[0]["systems"]]:
-            raise InputError(f"{path}: other systems, or other settings of one, than {paths[0]}")
-    seeds = [one["seed"] for one in found]
-    if len(set(seeds)) < len(seeds):
-        raise InputError(f"{paths[-1]}: a seed comes twice; comparisons of different seeds are needed")
-    return sorted(found, key=lambda one: int(one["seed"]))
+    if [_what(system) for system in other["systems"]] != [_what(system) for system in first["systems"]]:
+        raise InputError(f"{path}: other systems, or other settings of one, than the first comparison")
 
 
 def _what(system: Row) -> tuple[str, Any]:
@@ -308,26 +272,19 @@ def in_words(name: str) -> str:
     return f"`{name}`"
 
 
-def publish(name: str, paths: Sequence[Path]) -> None:
-    """Copy the comparisons, draw their figure and rewrite the README's block of that name."""
-    folder, readme = PUBLISHED / name, ROOT / "README.md"
-    rewritten(readme.read_text(encoding="utf-8"), name, "")
-    for one in read_comparisons(paths) if paths else []:
-        write_json(folder / f"comparison-seed{one['seed']}.json", one)
-    found = read_comparisons(sorted(folder.glob("comparison-seed*.json")))
-    with style():
-        save(figure_of(found), folder / "fig_comparison")
-    (folder / "fig_comparison.pdf").unlink()
-    write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(name, found)))
-    print(f"README.md: block {name} rewritten from {len(found)} seeds")
-
-
-def block(name: str, comparisons: Sequence[Row]) -> str:
-    """Return the README's block of a name."""
-    data = comparisons[0]["data"]
-    picture = f"![Dice of all systems, {origin(data)}](evaluation/published/{name}/fig_comparison.png)"
-    parts = [f"<!-- results: {name} -->", caption(comparisons), tables(comparisons).rstrip(), picture]
-    return "\n\n".join(parts) + f"\n\n<!-- end of results: {name} -->"
+COMPARISON = by_seed.Kind(
+    name="comparison",
+    needed=("preset", "seed", "data", "systems", "cases"),
+    same=("preset", "data"),
+    check=check,
+    title="All systems",
+    page="comparison.md",
+    figure_name="fig_comparison",
+    caption=caption,
+    tables=tables,
+    figure=lambda found: draw(answers(found), caption(found), published=not found[0]["data"]["synthetic"]),
+    picture=lambda data: f"Dice of all systems, {origin(data)}",
+)
 
 
 if __name__ == "__main__":

@@ -16,64 +16,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.command import InputError, Parser, run_command
-from data.files import read_json, write_json, write_text
+from data.command import InputError, run_command
+from evaluation import by_seed
 from evaluation.drawing.joint import draw
-from evaluation.drawing.style import save, style
 from evaluation.metrics import Counts, dice, iou
 from evaluation.names import TARGETS, origin
-from evaluation.publish import PUBLISHED, ROOT, rewritten
 from evaluation.statistics import by_patient, compare_over_seeds, interval_over_seeds
 from evaluation.text import INTERVALS, machines, markdown_table, patients, readable
 
-NEEDED = ("preset", "seed", "data", "rule", "points", "counts")
 SHOWN = ("test", "external")
-SAME = ("preset", "data", "rule")
 
 Row = dict[str, Any]
 
 
 def main() -> None:
     """Write table and figure of the sweeps, or publish them."""
-    parser = Parser(prog="evaluation.joint_answer", description="Table and figure of the joint loss's sweep.")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for joint.md and fig_joint")
-    parser.add_argument("--publish", metavar="NAME", help="block of the README")
-    parser.add_argument("sweeps", type=Path, nargs="*", metavar="SWEEP", help="joint_sweep.json, one a seed")
-    flags = parser.parse_args()
-    if (flags.out is None) == (flags.publish is None):
-        raise InputError("--out or --publish: one of them is needed")
-    if flags.publish is not None:
-        publish(flags.publish, flags.sweeps)
-        return
-    sweeps = read_sweeps(flags.sweeps)
-    write_text(flags.out / "joint.md", f"# Joint loss\n\n{caption(sweeps)}\n\n{tables(sweeps)}")
-    with style():
-        save(draw(answers(sweeps), caption(sweeps)), flags.out / "fig_joint")
-    print(f"{flags.out / 'joint.md'}, fig_joint.png, fig_joint.pdf")
+    by_seed.run(SWEEP, "joint_answer", "Table and figure of the joint loss's sweep.")
 
 
-def read_sweeps(paths: Sequence[Path]) -> list[Row]:
-    """Read sweeps that differ in nothing but the seed, by seed.
+def check(first: Row, sweep: Row, path: Path) -> None:
+    """Check that a sweep has the points and patients of the first one.
 
     Raises:
-        InputError: none, damaged, of another preset or data, a seed twice, or other points.
+        InputError: it has others.
     """
-    if not paths:
-        raise InputError("SWEEP: at least one joint_sweep.json is needed")
-    sweeps = [read_json(path, NEEDED) for path in paths]
-    names = [point["name"] for point in sweeps[0]["points"]]
-    for path, sweep in zip(paths, sweeps, strict=True):
-        for key in SAME:
-            if sweep[key] != sweeps[0][key]:
-                raise InputError(f"{path}: {key} is not that of {paths[0]}; only the seed may differ")
-        if [point["name"] for point in sweep["points"]] != names:
-            raise InputError(f"{path}: other points than {paths[0]}")
-        if {row["patient"] for row in sweep["counts"]} != {row["patient"] for row in sweeps[0]["counts"]}:
-            raise InputError(f"{path}: other patients than {paths[0]}")
-    seeds = [sweep["seed"] for sweep in sweeps]
-    if len(set(seeds)) < len(seeds):
-        raise InputError(f"{paths[-1]}: a seed comes twice; sweeps of different seeds are needed")
-    return sorted(sweeps, key=lambda sweep: int(sweep["seed"]))
+    if [point["name"] for point in sweep["points"]] != [point["name"] for point in first["points"]]:
+        raise InputError(f"{path}: other points than the first sweep")
+    if {row["patient"] for row in sweep["counts"]} != {row["patient"] for row in first["counts"]}:
+        raise InputError(f"{path}: other patients than the first sweep")
 
 
 def answers(sweeps: Sequence[Row]) -> list[Row]:
@@ -229,25 +199,19 @@ def difference(row: Row) -> str:
     return text + (f", p {row['against'].p_value:.2g}" if row["against"].p_value is not None else "")
 
 
-def publish(name: str, paths: Sequence[Path]) -> None:
-    """Copy the sweeps, draw their figure and rewrite the README's block of that name."""
-    folder, readme = PUBLISHED / name, ROOT / "README.md"
-    rewritten(readme.read_text(encoding="utf-8"), name, "")
-    for sweep in read_sweeps(paths) if paths else []:
-        write_json(folder / f"joint_sweep-seed{sweep['seed']}.json", sweep)
-    sweeps = read_sweeps(sorted(folder.glob("joint_sweep-seed*.json")))
-    with style():
-        save(draw(answers(sweeps), caption(sweeps)), folder / "fig_joint")
-    (folder / "fig_joint.pdf").unlink()
-    write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(name, sweeps)))
-    print(f"README.md: block {name} rewritten from {len(sweeps)} seeds")
-
-
-def block(name: str, sweeps: Sequence[Row]) -> str:
-    """Return the README's block of a name."""
-    picture = f"![IoU by beta / alpha, {origin(sweeps[0]['data'])}](evaluation/published/{name}/fig_joint.png)"
-    parts = [f"<!-- results: {name} -->", caption(sweeps), tables(sweeps).rstrip(), picture]
-    return "\n\n".join(parts) + f"\n\n<!-- end of results: {name} -->"
+SWEEP = by_seed.Kind(
+    name="joint_sweep",
+    needed=("preset", "seed", "data", "rule", "points", "counts"),
+    same=("preset", "data", "rule"),
+    check=check,
+    title="Joint loss",
+    page="joint.md",
+    figure_name="fig_joint",
+    caption=caption,
+    tables=tables,
+    figure=lambda sweeps: draw(answers(sweeps), caption(sweeps)),
+    picture=lambda data: f"IoU by beta / alpha, {origin(data)}",
+)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import pytest
 
 from data.command import InputError
 from data.files import write_json
-from evaluation import comparison
-from evaluation.comparison import answers, block, caption, mean_of, order, publish, read_comparisons, tables
+from evaluation import by_seed
+from evaluation.by_seed import block, publish, read
+from evaluation.comparison import COMPARISON, answers, caption, mean_of, order, tables
 from evaluation.drawing.comparison import draw
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
@@ -167,7 +168,7 @@ def test_comparisons_that_do_not_belong_together_are_named(tmp_path: Path) -> No
     paths = [tmp_path / f"{seed}.json" for seed in range(2)]
     for path, content in zip(paths, FOUND, strict=True):
         write_json(path, content)
-    assert [found["seed"] for found in read_comparisons(paths[::-1])] == [0, 1]
+    assert [found["seed"] for found in read(COMPARISON, paths[::-1])] == [0, 1]
     for changed, words in (
         ({"preset": "mini"}, "preset is not that of"),
         ({"systems": []}, "other systems, or other settings"),
@@ -175,28 +176,34 @@ def test_comparisons_that_do_not_belong_together_are_named(tmp_path: Path) -> No
     ):
         write_json(paths[1], {**FOUND[1], **changed})
         with pytest.raises(InputError, match=words):
-            read_comparisons(paths)
+            read(COMPARISON, paths)
     with pytest.raises(InputError, match=r"at least one comparison\.json"):
-        read_comparisons([])
+        read(COMPARISON, [])
 
 
 def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
-    monkeypatch.setattr(comparison, "ROOT", tmp_path)
-    monkeypatch.setattr(comparison, "PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(by_seed, "ROOT", tmp_path)
+    monkeypatch.setattr(by_seed, "PUBLISHED", tmp_path / "published")
     for seed in range(2):
         write_json(tmp_path / f"{seed}.json", FOUND[seed])
-    publish("x", [tmp_path / "0.json", tmp_path / "1.json"])
-    assert block("x", FOUND) in readme.read_text()
+    publish(COMPARISON, "x", [tmp_path / "0.json", tmp_path / "1.json"])
+    assert block(COMPARISON, "x", FOUND) in readme.read_text()
     kept = {path.name for path in (tmp_path / "published" / "x").iterdir()}
     assert kept == {"comparison-seed0.json", "comparison-seed1.json", "fig_comparison.png"}
     before = readme.read_text()
-    publish("x", [])
+    publish(COMPARISON, "x", [])
     assert readme.read_text() == before
+    publish(COMPARISON, "x", [tmp_path / "1.json"])  # beside seed 0, which lies there
+    assert readme.read_text() == before
+    write_json(tmp_path / "2.json", {**FOUND[0], "seed": 2, "preset": "mini"})
+    with pytest.raises(InputError, match="preset is not that of"):
+        publish(COMPARISON, "x", [tmp_path / "2.json"])
+    assert {path.name for path in (tmp_path / "published" / "x").iterdir()} == kept
 
 
 @pytest.mark.parametrize("name", sorted({path.parent.name for path in PUBLISHED.glob("*/comparison-seed*.json")}))
 def test_readme_shows_the_published_records(name: str) -> None:
-    found = read_comparisons(sorted((PUBLISHED / name).glob("comparison-seed*.json")))
-    assert block(name, found) in (ROOT / "README.md").read_text(encoding="utf-8")
+    found = read(COMPARISON, sorted((PUBLISHED / name).glob("comparison-seed*.json")))
+    assert block(COMPARISON, name, found) in (ROOT / "README.md").read_text(encoding="utf-8")

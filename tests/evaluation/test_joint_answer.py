@@ -10,8 +10,9 @@ import pytest
 
 from data.command import InputError
 from data.files import write_json
+from evaluation.by_seed import block, read
 from evaluation.drawing.joint import draw
-from evaluation.joint_answer import answer, answers, best_on_validation, block, caption, read_sweeps, tables
+from evaluation.joint_answer import SWEEP, answer, answers, best_on_validation, caption, tables
 from evaluation.publish import PUBLISHED, ROOT
 
 PATIENTS = [f"lits:volume-{n}" for n in range(6)]
@@ -95,7 +96,7 @@ def test_the_table_says_what_was_measured() -> None:
     assert "hard mask (control)" in text
     assert "phantom, SYNTHETIC PHANTOM, 64 px" in caption(SWEEPS)
     assert "seed 0, 1" in caption(SWEEPS)
-    assert block("joint-demo", SWEEPS).startswith("<!-- results: joint-demo -->")
+    assert block(SWEEP, "joint-demo", SWEEPS).startswith("<!-- results: joint-demo -->")
 
 
 def test_the_figure_draws_the_means() -> None:
@@ -115,24 +116,24 @@ def test_sweeps_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
     paths = [tmp_path / f"{seed}.json" for seed in range(2)]
     for path, content in zip(paths, SWEEPS, strict=True):
         write_json(path, content)
-    assert [found["seed"] for found in read_sweeps(paths[::-1])] == [0, 1]
+    assert [found["seed"] for found in read(SWEEP, paths[::-1])] == [0, 1]
     with pytest.raises(InputError, match="a seed comes twice"):
-        read_sweeps([paths[0], paths[0]])
+        read(SWEEP, [paths[0], paths[0]])
     write_json(paths[1], {**SWEEPS[1], "preset": "mini"})
     with pytest.raises(InputError, match=r"1\.json: preset is not that of .*0\.json; only the seed may differ"):
-        read_sweeps(paths)
+        read(SWEEP, paths)
     write_json(paths[1], {**SWEEPS[1], "points": []})
     with pytest.raises(InputError, match=r"1\.json: other points than"):
-        read_sweeps(paths)
+        read(SWEEP, paths)
     strangers = [{**row, "patient": f"x{row['patient']}"} for row in SWEEPS[1]["counts"]]
     write_json(paths[1], {**SWEEPS[1], "counts": strangers})
     with pytest.raises(InputError, match=r"1\.json: other patients than"):
-        read_sweeps(paths)
+        read(SWEEP, paths)
     with pytest.raises(InputError, match=r"at least one joint_sweep\.json"):
-        read_sweeps([])
+        read(SWEEP, [])
 
 
 @pytest.mark.parametrize("name", sorted({path.parent.name for path in PUBLISHED.glob("*/joint_sweep-seed*.json")}))
 def test_readme_shows_the_published_records(name: str) -> None:
-    sweeps = read_sweeps(sorted((PUBLISHED / name).glob("joint_sweep-seed*.json")))
-    assert block(name, sweeps) in (ROOT / "README.md").read_text(encoding="utf-8")
+    sweeps = read(SWEEP, sorted((PUBLISHED / name).glob("joint_sweep-seed*.json")))
+    assert block(SWEEP, name, sweeps) in (ROOT / "README.md").read_text(encoding="utf-8")
