@@ -21,7 +21,7 @@ from data.command import InputError, run_command
 from evaluation import by_seed
 from evaluation.drawing.comparison import draw
 from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
-from evaluation.names import NAMES, TARGETS, origin
+from evaluation.names import MODELS, TARGETS, origin, spelled
 from evaluation.published_numbers import NUMBERS, UNCLEAR
 from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds
 from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
@@ -34,7 +34,6 @@ POOLED: dict[str, Callable[[Counts], float]] = {
     "iou": iou,
 }
 """Scores of all voxels of a cohort together; F1 of voxels is their Dice."""
-PAPER = ("one_step", "sequential", "joint")
 
 Row = dict[str, Any]
 
@@ -74,7 +73,7 @@ def answers(comparisons: Sequence[Row]) -> list[Row]:
 
 def order(name: str) -> tuple[int, int, str]:
     """Sort key of a system: the paper's models, then the documents' systems, each before its variants."""
-    paper = next((index for index, model in enumerate(PAPER) if name.startswith(f"{model}_")), None)
+    paper = next((index for index, model in enumerate(MODELS) if name.startswith(f"{model}_")), None)
     if paper is not None:
         return 0, paper, str(not name.endswith("_ce"))
     known = [index for index, label in enumerate(NUMBERS) if name.startswith(label)]
@@ -264,12 +263,9 @@ def _notes(comparisons: Sequence[Row]) -> str:
 
 
 def in_words(name: str) -> str:
-    """Name a system for readers."""
-    for model in PAPER:
-        for loss in ("ce", "balanced"):
-            if name == f"{model}_{loss}":
-                return f"{NAMES[model]}, {NAMES[loss]}"
-    return f"`{name}`"
+    """Name a system for readers; the label of another document's system is code."""
+    text = spelled(name)
+    return f"`{name}`" if text == name else text
 
 
 COMPARISON = by_seed.Kind(

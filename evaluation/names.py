@@ -35,6 +35,12 @@ NAMES = {
 SYNTHETIC = "SYNTHETIC PHANTOM"
 
 
+def spelled(name: str) -> str:
+    """Spell a system `<model>_<loss>` as tables and figures do; the label of another system stays as it is."""
+    known = {f"{model}_{loss}": f"{NAMES[model]}, {NAMES[loss]}" for model in MODELS for loss in LOSSES}
+    return known.get(name, name)
+
+
 def origin(source: dict[str, Any]) -> str:
     """Name the data of a cohort from its entry in `summary.json`: `phantom, SYNTHETIC PHANTOM` or `lits`.
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evaluation.drawing.style import BLACK, GREY, LIGHT, MODEL_COLOURS, SMALL, new_figure
-from evaluation.names import LOSSES, NAMES, TARGETS
+from evaluation.names import TARGETS, spelled
 
 Row = dict[str, Any]
 LINE_HEIGHT = 0.21  # inches a system
@@ -62,21 +62,13 @@ def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str], published: boo
             axes.plot(row["by_seed"], [y] * len(row["by_seed"]), "|", color=colour, markersize=6)
         if published and "dice" in row["published"]:
             axes.plot([row["published"]["dice"]], [y], "D", color=GREY, markersize=4, markerfacecolor="white")
-    axes.set_yticks(range(len(names)), [_name(name) for name in names])
+    axes.set_yticks(range(len(names)), [spelled(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1)
 
 
 def _colour(system: str) -> str:
     return next((colour for model, colour in MODEL_COLOURS.items() if system.startswith(f"{model}_")), BLACK)
-
-
-def _name(system: str) -> str:
-    for model in MODEL_COLOURS:
-        for loss in LOSSES:
-            if system == f"{model}_{loss}":
-                return f"{NAMES[model]}, {NAMES[loss]}"
-    return system
 
 
 def _legend(rows: Sequence[Row], with_published: bool) -> list[Line2D]:
