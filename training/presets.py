@@ -207,7 +207,7 @@ class MiniShort(Mini):
     """
 
     name: str = "mini-short"
-    subset: tuple[int, int, int] | None = assumed((320, 80, 346), "as many training slices as in demo")
+    subset: tuple[int, int, int] | None = assumed((320, 80, 338), "as many training slices as in demo")
     one_step_epochs: tuple[int, int] = assumed((13, 2), "as in demo")
     liver_epochs: tuple[int, int] = assumed((10, 2), "as in demo")
     tumor_epochs: tuple[int, int] = assumed((13, 2), "as in demo")
