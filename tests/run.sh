@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make the virtual environment if needed, and run the tests; arguments go to pytest.
+# Make the virtual environment if needed, and run the tests, two files at once; arguments go to pytest (`-n 0`: one by one).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce.sh --setup
@@ -18,4 +18,4 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
     timeout 120 apt-get update >/dev/null 2>&1 || true
     timeout 600 apt-get install --yes --no-install-recommends chromium chromium-driver >/dev/null 2>&1 || true
 fi
-exec .venv/bin/python -m pytest "$@"
+exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
