@@ -25,7 +25,7 @@ from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from data.store import Store
 from data.volume_batches import check_depth
 from evaluation.evaluate import SCORING_VERSION, Cohorts, open_from_command_line
-from evaluation.names import LOSSES, MODELS, STAGES, TARGETS
+from evaluation.names import LOSSES, MODELS, STAGES, TARGETS, trainings_behind
 from evaluation.other_systems import finished_labels, load_other
 from evaluation.scoring import SLICE_RULE
 from evaluation.systems import System, check_numbers, load_system, read_run, slices_of, stages_of
@@ -163,12 +163,10 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
 
 
 def fits_of(run: Path, model: str, loss: str) -> list[dict[str, Any]]:
-    """Return the trainings behind a model of the paper: balanced follows cross-entropy, joint may follow the pair."""
-    losses = LOSSES[: LOSSES.index(loss) + 1]
-    records = [read_json(run / stage / one / "record.json", ("fit",)) for stage in STAGES[model] for one in losses]
-    if any(record.get("start") == "pair" for record in records):
-        records += [read_json(run / stage / LOSSES[0] / "record.json", ("fit",)) for stage in STAGES["sequential"]]
-    return [record["fit"] for record in records]
+    """Return the records of the trainings behind a model of the paper."""
+    from_pair = read_json(run / STAGES[model][0] / LOSSES[0] / "record.json", ("fit",)).get("start") == "pair"
+    trainings = trainings_behind(model, loss, from_pair)
+    return [read_json(run / stage / phase / "record.json", ("fit",))["fit"] for stage, phase in trainings]
 
 
 def cost_of(fits: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str
         line = [in_words(name)]
         for target in TARGETS:
             found = rows[target, name]["pooled"]
-            line += [_pooled_cell(found[score], score) if found else "no result" for score in POOLED]
+            line += [_pooled_cell(found[score]) if found else "no result" for score in POOLED]
         said = [
             f"{target if name not in UNCLEAR else 'target not said'}: "
             + ", ".join(f"{_NAMES[score]} {value:g}" for score, value in rows[target, name]["published"].items())
@@ -207,9 +207,9 @@ def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str
 _NAMES = {"accuracy": "accuracy", "sensitivity": "sensitivity", "dice": "Dice = F1", "iou": "IoU", "assd_mm": "ASSD"}
 
 
-def _pooled_cell(found: Interval, score: str) -> str:
+def _pooled_cell(found: Interval) -> str:
     text = readable(found.value)
-    return f"{text}<br>{found.low:.3f} to {found.high:.3f}" if score == "iou" and found.low is not None else text
+    return f"{text}<br>{readable(found.low)} to {readable(found.high)}" if found.low is not None else text
 
 
 def _cost_table(comparisons: Sequence[Row]) -> str:

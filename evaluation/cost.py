@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from evaluation.evidence import system
-from evaluation.names import LOSSES, STAGES
+from evaluation.names import LOSSES, STAGES, trainings_behind
 from evaluation.results import Results
 from evaluation.text import markdown_table, page
 
@@ -44,17 +44,10 @@ def networks_of(results: Results, model: str) -> list[Mapping[str, Any] | None]:
 
 
 def phases_of(results: Results, model: str, loss: str) -> list[Mapping[str, Any] | None]:
-    """Return the records of the phases that lead to a system, None where one is not recorded.
-
-    The balanced phase goes on from the weights of cross-entropy; a joint model that began as the sequential pair also
-    took the pair's cross-entropy phases.
-    """
+    """Return the records of the phases that lead to a system, None where one is not recorded."""
     known = {(phase["stage"], phase["phase"]): phase for phase in results.training["phases"]}
-    losses = LOSSES[: LOSSES.index(loss) + 1]
-    found = [known.get((stage, phase)) for stage in STAGES[model] for phase in losses]
-    if any(phase and phase.get("start") == "pair" for phase in found):
-        found += [known.get((stage, LOSSES[0])) for stage in STAGES["sequential"]]
-    return found
+    from_pair = any((known.get((model, phase)) or {}).get("start") == "pair" for phase in LOSSES)
+    return [known.get(training) for training in trainings_behind(model, loss, from_pair)]
 
 
 def cost_rows(results: Results) -> list[dict[str, Any]]:

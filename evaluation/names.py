@@ -41,6 +41,18 @@ def spelled(name: str) -> str:
     return known.get(name, name)
 
 
+def trainings_behind(model: str, loss: str, from_pair: bool) -> list[tuple[str, str]]:
+    """Return the trainings (stage, phase) that lead to a system: the balanced phase follows cross-entropy.
+
+    Args:
+        model, loss: the system.
+        from_pair: whether it is a joint model that began as the sequential pair, whose cross-entropy then counts too.
+    """
+    losses = LOSSES[: LOSSES.index(loss) + 1]
+    own = [(stage, phase) for stage in STAGES[model] for phase in losses]
+    return own + ([(stage, LOSSES[0]) for stage in STAGES["sequential"]] if from_pair else [])
+
+
 def origin(source: dict[str, Any]) -> str:
     """Name the data of a cohort from its entry in `summary.json`: `phantom, SYNTHETIC PHANTOM` or `lits`.
 

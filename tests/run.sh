@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make the virtual environment if needed, and run the tests, two files at once; arguments go to pytest (`-n 0`: one by one).
+# Make the virtual environment if needed, and run the tests, two files at once. Arguments go to pytest; `-n 0` runs them
+# one by one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash reproduce.sh --setup
