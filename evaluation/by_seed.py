@@ -28,6 +28,7 @@ class Kind:
         check: refuses what else does not belong together; gets the first record, another one and its path.
         title, page, figure_name: heading, file and figure (without suffix) of `--out`.
         caption, tables, figure: make the parts of records sorted by seed.
+        summary: makes what the README shows of the tables.
         picture: what the figure shows, for the README, from the record's "data".
     """
 
@@ -40,6 +41,7 @@ class Kind:
     figure_name: str
     caption: Callable[[Sequence[Row]], str]
     tables: Callable[[Sequence[Row]], str]
+    summary: Callable[[Sequence[Row]], str]
     figure: Callable[[Sequence[Row]], Figure]
     picture: Callable[[Row], str]
 
@@ -61,7 +63,7 @@ def run(kind: Kind, command: str, description: str) -> None:
         publish(kind, flags.publish, flags.records)
         return
     records = read(kind, flags.records)
-    write_text(flags.out / kind.page, f"# {kind.title}\n\n{kind.caption(records)}\n\n{kind.tables(records)}")
+    write_text(flags.out / kind.page, page(kind, records))
     with style():
         save(kind.figure(records), flags.out / kind.figure_name)
     print(f"{flags.out / kind.page}, {kind.figure_name}.png, {kind.figure_name}.pdf")
@@ -87,8 +89,13 @@ def read(kind: Kind, paths: Sequence[Path]) -> list[Row]:
     return sorted(records, key=lambda record: int(record["seed"]))
 
 
+def page(kind: Kind, records: Sequence[Row]) -> str:
+    """Return all tables of a kind as a page of Markdown."""
+    return f"# {kind.title}\n\n{kind.caption(records)}\n\n{kind.tables(records)}"
+
+
 def publish(kind: Kind, name: str, paths: Sequence[Path]) -> None:
-    """Copy the records to evaluation/published/NAME, beside those of other seeds there, and rewrite the README's block.
+    """Copy the records to evaluation/published/NAME, beside those of other seeds; rewrite page, figure, README's block.
 
     Raises:
         InputError: no such block, or what `read` refuses, of old and new records together; then nothing is written.
@@ -100,6 +107,7 @@ def publish(kind: Kind, name: str, paths: Sequence[Path]) -> None:
     records = read(kind, [*paths, *old])
     for file, record in new.items():
         write_json(folder / file, record)
+    write_text(folder / kind.page, page(kind, records))
     with style():
         save(kind.figure(records), folder / kind.figure_name)
     (folder / f"{kind.figure_name}.pdf").unlink()
@@ -110,5 +118,7 @@ def publish(kind: Kind, name: str, paths: Sequence[Path]) -> None:
 def block(kind: Kind, name: str, records: Sequence[Row]) -> str:
     """Return the README's block of a name."""
     picture = f"![{kind.picture(records[0]['data'])}](evaluation/published/{name}/{kind.figure_name}.png)"
-    parts = [f"<!-- results: {name} -->", kind.caption(records), kind.tables(records).rstrip(), picture]
-    return "\n\n".join(parts) + f"\n\n<!-- end of results: {name} -->"
+    whole = f"evaluation/published/{name}/{kind.page}"
+    parts = [f"<!-- results: {name} -->", kind.caption(records), kind.summary(records).rstrip()]
+    parts += [f"All tables, and how to read them: [{whole}]({whole}).", picture, f"<!-- end of results: {name} -->"]
+    return "\n\n".join(parts)

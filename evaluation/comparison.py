@@ -147,6 +147,31 @@ def tables(comparisons: Sequence[Row]) -> str:
     return text + f"Cost:\n\n{_cost_table(comparisons)}\n{_notes(comparisons)}"
 
 
+def summary(comparisons: Sequence[Row]) -> str:
+    """Return one table: Dice of every system in each cohort, the published one, and what the system costs."""
+    rows = {(row["cohort"], row["target"], row["system"]): row for row in answers(comparisons)}
+    cohorts, names = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 2))
+    columns = [(cohort, target) for cohort in cohorts for target in TARGETS]
+    headings = ["system", *(f"{cohort} {target} DSC" for cohort, target in columns)]
+    headings += [*(f"{target} DSC published, other split" for target in TARGETS)]
+    headings += ["parameters", "training (s)", "prediction (ms a slice)"]
+    costs = _costs(comparisons)
+    lines = []
+    for name in names:
+        line = [in_words(name), *(_cell(rows[*column, name], "dice") for column in columns)]
+        said = [rows[cohorts[0], target, name]["published"] for target in TARGETS]
+        line += [_published(name, {key: value for key, value in one.items() if key == "dice"}) for one in said]
+        lines.append([*line, *(costs[name][key] for key in ("parameters", "train_s", "ms_per_slice"))])
+    counted = []
+    for cohort in cohorts:
+        dices = (row["dice"] for key, row in rows.items() if key[:2] == (cohort, "tumor"))
+        counted += [f"{cohort}: {patients(dice.n_patients)} with tumor" for dice in dices if dice][:1]
+    return markdown_table(headings, lines, left=1) + (
+        f"\nDSC: mean over the patients whose reference holds the target ({'; '.join(counted)}); below it the interval "
+        "by patient. Published: other data, other split.\n"
+    )
+
+
 def _means_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str:
     headings = ["system"]
     for target in TARGETS:
@@ -215,23 +240,26 @@ def _pooled_cell(found: Interval) -> str:
 def _cost_table(comparisons: Sequence[Row]) -> str:
     headings = ["system", "document", "begins", "trained with", "parameters", "training (s)"]
     headings += ["host memory of training (MiB)", "prediction (ms a slice)"]
-    lines = []
+    lines = [[in_words(name), *cells.values()] for name, cells in _costs(comparisons).items()]
+    return markdown_table(headings, lines, left=4)
+
+
+def _costs(comparisons: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """Return the cells of the cost table of each system, in the order of the tables."""
+    costs = {}
     for system in sorted(comparisons[0]["systems"], key=lambda one: order(one["system"])):
         same = [other for one in comparisons for other in one["systems"] if other["system"] == system["system"]]
         timed = [other["ms_per_slice"] for other in same if other.get("ms_per_slice") is not None]
-        lines.append(
-            [
-                in_words(system["system"]),
-                system["document"],
-                system["begins"],
-                system["trained_with"],
-                f"{system['parameters']:,}",
-                f"{statistics.fmean(other['train_s'] for other in same):,.0f}",
-                f"{max(other['peak_memory_mib'] for other in same):,.0f}",
-                f"{statistics.fmean(timed):.1f}" if timed else "n/a",
-            ]
-        )
-    return markdown_table(headings, lines, left=4)
+        costs[system["system"]] = {
+            "document": system["document"],
+            "begins": system["begins"],
+            "trained_with": system["trained_with"],
+            "parameters": f"{system['parameters']:,}",
+            "train_s": f"{statistics.fmean(other['train_s'] for other in same):,.0f}",
+            "peak_memory_mib": f"{max(other['peak_memory_mib'] for other in same):,.0f}",
+            "ms_per_slice": f"{statistics.fmean(timed):.1f}" if timed else "n/a",
+        }
+    return costs
 
 
 def _notes(comparisons: Sequence[Row]) -> str:
@@ -278,6 +306,7 @@ COMPARISON = by_seed.Kind(
     figure_name="fig_comparison",
     caption=caption,
     tables=tables,
+    summary=summary,
     figure=lambda found: draw(answers(found), caption(found), published=not found[0]["data"]["synthetic"]),
     picture=lambda data: f"Dice of all systems, {origin(data)}",
 )

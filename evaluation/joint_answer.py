@@ -99,6 +99,11 @@ def point_of(sweep: Row, name: str) -> Row:
     return found
 
 
+def is_reference(point: Row) -> bool:
+    """Whether a point is one that joint training is held against: a model without it, or the control."""
+    return point["start"] is None or point["mask"] == "hard"
+
+
 def counts_of(sweep: Row, cohort: str, target: str, name: str) -> dict[str, Counts]:
     """Return the counts of a point by patient; empty where it gave no result."""
     wanted = (cohort, target, name)
@@ -157,6 +162,29 @@ def tables(sweeps: Sequence[Row]) -> str:
     )
 
 
+def summary(sweeps: Sequence[Row]) -> str:
+    """Return one table: the models beside joint training, and of each start the point that validation data prefers."""
+    rows = answers(sweeps)
+    best = [best_on_validation(sweeps, start) for start in ("pair", "scratch")]
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    shown = [name for name in names if name in best or is_reference(point_of(sweeps[0], name))]
+    headings = ["cohort", "model", "validation", "liver IoU", "tumor IoU", "tumor IoU - sequential"]
+    headings += ["liver IoU - sequential", "training (s)"]
+    lines = []
+    for cohort in dict.fromkeys(row["cohort"] for row in rows):
+        mine = {(row["target"], row["name"]): row for row in rows if row["cohort"] == cohort}
+        counted = mine["tumor", "sequential"]["n_counted"]
+        said = cohort if counted is None else f"{cohort}, {patients(counted)} with tumor"
+        for name in shown:
+            liver, tumor = mine["liver", name], mine["tumor", name]
+            cells = [said, in_words(tumor), validation(sweeps, name), cell(liver, "iou"), cell(tumor, "iou")]
+            lines.append([*cells, difference(tumor), difference(liver), f"{tumor['train_s']:,.0f}"])
+    return markdown_table(headings, lines, left=2) + (
+        "\nOf each start the beta / alpha that validation data prefers (mean IoU of liver and tumor there); **bold**: "
+        "the better start. Mean ± SD over the seeds; below it, and in brackets, intervals by patient.\n"
+    )
+
+
 def on_validation(sweeps: Sequence[Row], name: str) -> float | None:
     """Return the mean over seeds and targets of a point's validation IoU; None where a seed gave no result."""
     found = [point_of(sweep, name) for sweep in sweeps]
@@ -165,10 +193,16 @@ def on_validation(sweeps: Sequence[Row], name: str) -> float | None:
     return statistics.fmean(value for point in found for value in point["validation_iou"].values())
 
 
-def best_on_validation(sweeps: Sequence[Row]) -> str | None:
-    """Return the joint point with the best validation IoU: what a user would take, with no look at the test set."""
-    joint = [point["name"] for point in sweeps[0]["points"] if point["start"] is not None and point["mask"] != "hard"]
-    scored = {name: value for name in joint if (value := on_validation(sweeps, name)) is not None}
+def best_on_validation(sweeps: Sequence[Row], start: str | None = None) -> str | None:
+    """Return the joint point with the best validation IoU: what a user would take, with no look at the test set.
+
+    Args:
+        sweeps: one a seed.
+        start: "pair" or "scratch"; None: of both.
+    """
+    joint = [point for point in sweeps[0]["points"] if not is_reference(point)]
+    names = [point["name"] for point in joint if start in (None, point["start"])]
+    scored = {name: value for name in names if (value := on_validation(sweeps, name)) is not None}
     return max(scored, key=lambda name: scored[name], default=None)
 
 
@@ -209,6 +243,7 @@ SWEEP = by_seed.Kind(
     figure_name="fig_joint",
     caption=caption,
     tables=tables,
+    summary=summary,
     figure=lambda sweeps: draw(answers(sweeps), caption(sweeps)),
     picture=lambda data: f"IoU by beta / alpha, {origin(data)}",
 )

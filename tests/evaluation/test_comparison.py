@@ -11,8 +11,8 @@ import pytest
 from data.command import InputError
 from data.files import write_json
 from evaluation import by_seed
-from evaluation.by_seed import block, publish, read
-from evaluation.comparison import COMPARISON, answers, caption, mean_of, order, tables
+from evaluation.by_seed import block, page, publish, read
+from evaluation.comparison import COMPARISON, answers, caption, mean_of, order, summary, tables
 from evaluation.drawing.comparison import draw
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
@@ -114,6 +114,16 @@ def test_published_numbers_stand_beside_the_documented_system_alone() -> None:
     assert "SYNTHETIC PHANTOM" in caption(FOUND)
 
 
+def test_the_readme_shows_dice_and_cost_of_every_system_in_one_table() -> None:
+    lines = {line.split("|")[1].strip(): line for line in summary(FOUND).splitlines() if line.startswith("|")}
+    assert [name for name in lines if name.startswith("`")] == ["`cdnn_alexnet`", "`cdnn_alexnet_skips`", "`segnet`"]
+    cells = [cell.strip() for cell in lines["`cdnn_alexnet`"].strip("|").split("|")]
+    mean = (80 / 100 + 82 / 102) / 2
+    assert cells[1].startswith(f"{mean:.3f} ± 0.003<br>")
+    assert cells[2:] == ["0.600 ± 0.000<br>0.600 to 0.600", "0.904", "0.624", "1,000", "60", "5.0"]
+    assert "test: 5 patients with tumor" in summary(FOUND)
+
+
 def test_published_numbers_are_the_documents() -> None:
     """Elmenabawy et al., Table 1 and 2 (in percent there); Dhanush et al., Table 1; the pipeline's table."""
     liver, tumor = ({name: getattr(one, target) for name, one in NUMBERS.items()} for target in ("liver", "tumor"))
@@ -191,7 +201,7 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     publish(COMPARISON, "x", [tmp_path / "0.json", tmp_path / "1.json"])
     assert block(COMPARISON, "x", FOUND) in readme.read_text()
     kept = {path.name for path in (tmp_path / "published" / "x").iterdir()}
-    assert kept == {"comparison-seed0.json", "comparison-seed1.json", "fig_comparison.png"}
+    assert kept == {"comparison-seed0.json", "comparison-seed1.json", "comparison.md", "fig_comparison.png"}
     before = readme.read_text()
     publish(COMPARISON, "x", [])
     assert readme.read_text() == before
@@ -207,3 +217,4 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_readme_shows_the_published_records(name: str) -> None:
     found = read(COMPARISON, sorted((PUBLISHED / name).glob("comparison-seed*.json")))
     assert block(COMPARISON, name, found) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (PUBLISHED / name / "comparison.md").read_text(encoding="utf-8") == page(COMPARISON, found)

@@ -10,9 +10,9 @@ import pytest
 
 from data.command import InputError
 from data.files import write_json
-from evaluation.by_seed import block, read
+from evaluation.by_seed import block, page, read
 from evaluation.drawing.joint import draw
-from evaluation.joint_answer import SWEEP, answer, answers, best_on_validation, caption, tables
+from evaluation.joint_answer import SWEEP, answer, answers, best_on_validation, caption, summary, tables
 from evaluation.publish import PUBLISHED, ROOT
 
 PATIENTS = [f"lits:volume-{n}" for n in range(6)]
@@ -96,7 +96,30 @@ def test_the_table_says_what_was_measured() -> None:
     assert "hard mask (control)" in text
     assert "phantom, SYNTHETIC PHANTOM, 64 px" in caption(SWEEPS)
     assert "seed 0, 1" in caption(SWEEPS)
-    assert block(SWEEP, "joint-demo", SWEEPS).startswith("<!-- results: joint-demo -->")
+
+
+def test_the_readme_shows_what_validation_data_prefers_and_what_it_is_held_against() -> None:
+    """A worse point of the same start stands on the page alone."""
+    worse = {**point("sweep_pair_10", 10.0), "validation_iou": {"liver": 0.9, "tumor": 0.4}}
+    sweeps = []
+    for one in SWEEPS:
+        counts = [{**row, "point": "sweep_pair_10"} for row in one["counts"] if row["point"] == "one_step"]
+        sweeps.append({**one, "points": [*one["points"], worse], "counts": [*one["counts"], *counts]})
+    lines = [line for line in summary(sweeps).splitlines() if line.startswith("| test")]
+    assert [line.split("|")[2].strip() for line in lines] == [
+        "sequential",
+        "one-step",
+        "joint from the pair, beta / alpha 1, hard mask (control)",
+        "joint from the pair, beta / alpha 0.1",
+        "joint from scratch, beta / alpha 0.1",
+    ]
+    assert all(line.startswith("| test, 6 patients with tumor |") for line in lines)
+    assert "0.800 ± 0.141<br>0.800 to 0.800 | +0.300 (+0.300 to +0.300), p 0.031" in lines[3]
+    assert "**0.750**" in lines[4]
+    shown = block(SWEEP, "joint-demo", sweeps)
+    assert shown.startswith("<!-- results: joint-demo -->")
+    assert "(evaluation/published/joint-demo/joint.md)" in shown
+    assert "beta / alpha 10 |" in page(SWEEP, sweeps)
 
 
 def test_the_figure_draws_the_means() -> None:
@@ -137,3 +160,4 @@ def test_sweeps_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
 def test_readme_shows_the_published_records(name: str) -> None:
     sweeps = read(SWEEP, sorted((PUBLISHED / name).glob("joint_sweep-seed*.json")))
     assert block(SWEEP, name, sweeps) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (PUBLISHED / name / "joint.md").read_text(encoding="utf-8") == page(SWEEP, sweeps)
