@@ -81,7 +81,7 @@ def score_sweep(run: Path, cohorts: Cohorts) -> dict[str, Any]:
 
 
 def order(folder: Path) -> tuple[bool, str, float]:
-    """Sort key of a point: the control first, then from the pair and from scratch, by ratio."""
+    """Sort key of a point: the controls first, then from the pair and from scratch, by ratio."""
     record = read_json(folder / "record.json", ("mask", "start", "alpha", "beta"))
     return record["mask"] != "hard", record["start"], record["beta"] / max(record["alpha"], 1e-12)
 

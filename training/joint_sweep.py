@@ -4,12 +4,12 @@
 
 Trains the sequential pair of the run with cross-entropy, where it is not there yet, then the nested network once for
 every ratio and start (cross-entropy; the preset's `joint_sweep_epochs`). alpha + beta is 2 throughout (assumed), so
-that a ratio moves the weight between the terms and not the size of the step. One more point is the control: from the
-pair with the hard mask, ratio 1. Nothing passes from T to L there: it is the pair trained for longer, but for three
-things that it shares with the other points (the mask comes from L as it learns, dropout included; the second input is
-scaled by the median of the reference liver; one epoch is kept for both networks). What a point from the pair has more
-than the control is what the gradient from T to L gives. Each point is a phase RUN/joint/sweep_<start>_<ratio>;
-`python -m evaluation.joint_sweep` scores them.
+that a ratio moves the weight between the terms and not the size of the step. Each point from the pair has a control:
+the same ratio with the hard mask. Nothing passes from T to L there: it is the pair trained for longer, each network at
+its term's weight, but for three things that it shares with the other points (the mask comes from L as it learns,
+dropout included; the second input is scaled by the median of the reference liver; one epoch is kept for both networks).
+What a point has more than its control is what the soft mask and its gradient from T to L give. Each point is a phase
+RUN/joint/sweep_<start>_<ratio>, a control ..._hard; `python -m evaluation.joint_sweep` scores them.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ class Point:
 
 
 def points(run: Run) -> list[Point]:
-    """Return the points of the sweep: the control first, then every ratio from the pair, then from scratch."""
+    """Return the points of the sweep: the controls first, then every ratio from the pair, then from scratch."""
     mask, ratios = run.preset.joint_mask, run.preset.joint_sweep_ratios
-    return [Point("pair", 1.0, "hard"), *(Point(start, ratio, mask) for start in STARTS for ratio in ratios)]
+    controls = [Point("pair", ratio, "hard") for ratio in ratios]
+    return controls + [Point(start, ratio, mask) for start in STARTS for ratio in ratios]
 
 
 def main() -> None:

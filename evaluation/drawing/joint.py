@@ -17,8 +17,13 @@ from evaluation.names import TARGETS
 LOOKS: dict[str, dict[str, Any]] = {
     "pair": {"color": MODEL_COLOURS["joint"], "marker": "o", "linestyle": "-"},
     "scratch": {"color": MODEL_COLOURS["joint"], "marker": "^", "linestyle": (0, (4, 1.5)), "markerfacecolor": "white"},
+    "control": {"color": BLACK, "marker": "s", "linestyle": ":"},
 }
-NAMES = {"pair": "joint, from the pair", "scratch": "joint, from scratch"}
+NAMES = {
+    "pair": "joint, from the pair",
+    "scratch": "joint, from scratch",
+    "control": "control: the pair trained for longer (hard mask)",
+}
 
 Row = dict[str, Any]
 
@@ -53,17 +58,19 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
         for row in (row for row in rows if row["name"] == model):
             axes.axhline(row["iou"], color=MODEL_COLOURS[model], linewidth=1.2)
     for start, look in LOOKS.items():
-        mine = sorted((r for r in rows if r["start"] == start and r["mask"] != "hard"), key=lambda row: row["ratio"])
+        mine = sorted((row for row in rows if _kind(row) == start), key=lambda row: row["ratio"])
         axes.plot([row["ratio"] for row in mine], [row["iou"] for row in mine], markersize=5, **look)
         for row in mine:
             _seeds(axes, row, look["color"])
-    for row in (row for row in rows if row["mask"] == "hard"):
-        axes.plot([row["ratio"]], [row["iou"]], color=BLACK, marker="s", markersize=5, linestyle="")
-        _seeds(axes, row, BLACK)
     axes.set_xscale("log")
     ratios = sorted({row["ratio"] for row in rows if row["ratio"] is not None})
     axes.set_xticks(ratios, [f"{ratio:.3g}" for ratio in ratios])
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _kind(row: Row) -> str | None:
+    """Return which of `LOOKS` a row has; None for the models beside joint training."""
+    return "control" if row["mask"] == "hard" else row["start"]
 
 
 def _seeds(axes: Axes, row: Row, colour: str) -> None:
@@ -73,8 +80,6 @@ def _seeds(axes: Axes, row: Row, colour: str) -> None:
 
 def _legend(rows: Sequence[Row]) -> list[Line2D]:
     entries = [Line2D([], [], markersize=5, label=NAMES[start], **look) for start, look in LOOKS.items()]
-    control: dict[str, Any] = {"color": BLACK, "marker": "s", "markersize": 5, "linestyle": ""}
-    entries.append(Line2D([], [], label="control: the pair trained for longer (hard mask)", **control))
     present = [model for model in ("sequential", "one_step") if any(row["name"] == model for row in rows)]
     entries += [Line2D([], [], color=MODEL_COLOURS[model], label=model.replace("_", "-")) for model in present]
     if any(len(row["iou_by_seed"]) > 1 for row in rows):

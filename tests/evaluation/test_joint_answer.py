@@ -16,7 +16,8 @@ from evaluation.joint_answer import SWEEP, answer, answers, best_on_validation, 
 from evaluation.publish import PUBLISHED, ROOT
 
 PATIENTS = [f"lits:volume-{n}" for n in range(6)]
-POINTS = {"sequential": None, "one_step": None, "sweep_pair_1_hard": 1.0, "sweep_pair_0.1": 0.1}
+POINTS = {"sequential": None, "one_step": None, "sweep_pair_1_hard": 1.0, "sweep_pair_0.1_hard": 0.1}
+POINTS["sweep_pair_0.1"] = 0.1
 POINTS["sweep_scratch_0.1"] = 0.1
 
 
@@ -25,8 +26,11 @@ def point(name: str, ratio: float | None) -> dict[str, Any]:
     start = next((start for start in ("pair", "scratch") if start in name), None)
     mask = "hard" if name.endswith("hard") else "probability"
     settings = {"start": start, "alpha": alpha, "beta": None if alpha is None else 2 - alpha, "mask": start and mask}
-    cost = {"train_s": 100.0, "peak_memory_mib": 900.0, "environment": {"cores": 2, "processor": "EPYC"}}
-    found = {"liver": 0.9, "tumor": {"sweep_scratch_0.1": 0.6, "sweep_pair_1_hard": 0.7}.get(name, 0.5)}
+    cost = {"train_s": 100.0, "environment": {"cores": 2, "processor": "EPYC", "git_commit": "0123456789abcdef"}}
+    found = {
+        "liver": 0.9,
+        "tumor": {"sweep_scratch_0.1": 0.6, "sweep_pair_1_hard": 0.7, "sweep_pair_0.1": 0.55}.get(name, 0.5),
+    }
     return {"name": name, "why": "", "validation_iou": found, **settings, **cost}
 
 
@@ -59,11 +63,15 @@ def test_scores_are_means_over_seeds_and_tests_are_by_patient() -> None:
     # All patients alike: the interval is a point; 16 of 20 against 10 of 20.
     assert (row["iou_interval"].low, row["iou_interval"].high) == (pytest.approx(0.8), pytest.approx(0.8))
     assert row["dice_interval"].low == pytest.approx((14 / 17 + 18 / 19) / 2)
-    against = row["against"]
+    against = row["against_pair"]
     assert against.difference.value == pytest.approx(16 / 20 - 10 / 20)
     assert (against.better, against.worse, against.difference.n_patients) == (6, 0, 6)
     assert against.p_value == pytest.approx(2 / 2**6)
-    assert answer(SWEEPS, "test", "tumor", "sequential")["against"] is None
+    # The control of the same ratio, which finds 5 of 10 in both seeds.
+    assert row["against_control"].difference.value == pytest.approx(16 / 20 - 10 / 20)
+    for name in ("sequential", "sweep_pair_0.1_hard", "sweep_scratch_0.1"):
+        assert answer(SWEEPS, "test", "tumor", name)["against_control"] is None
+    assert answer(SWEEPS, "test", "tumor", "sequential")["against_pair"] is None
 
 
 def test_a_seed_that_failed_does_not_count() -> None:
@@ -72,7 +80,7 @@ def test_a_seed_that_failed_does_not_count() -> None:
     row = answer([SWEEPS[0], failed], "test", "tumor", "sweep_scratch_0.1")
     assert (row["n_seeds"], row["iou"], row["iou_sd"]) == (1, 0.5, None)
     nothing = answer([failed], "test", "tumor", "sweep_scratch_0.1")
-    assert (nothing["n_seeds"], nothing["iou"], nothing["against"]) == (0, None, None)
+    assert (nothing["n_seeds"], nothing["iou"], nothing["against_pair"]) == (0, None, None)
     assert "no result" in tables([failed])
     assert "0.500<br>0.500 to 0.500" not in tables([SWEEPS[0], failed])
     assert "0.500 (1 of 2 seeds)<br>0.500 to 0.500" in tables([SWEEPS[0], failed])
@@ -83,19 +91,20 @@ def test_the_table_says_what_was_measured() -> None:
     assert "Test, 6 patients with tumor:" in text
     line = next(line for line in text.splitlines() if "joint from the pair, beta / alpha 0.1 " in line)
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1] == "0.700"
+    assert cells[1] == "0.725"
     assert cells[2:4] == ["0.900 ± 0.000<br>0.900 to 0.900", "0.947 ± 0.000<br>0.947 to 0.947"]
     # Dice by seed 14 / 17 and 18 / 19
     assert cells[4:6] == ["0.800 ± 0.141<br>0.800 to 0.800", "0.885 ± 0.088<br>0.885 to 0.885"]
     assert cells[6] == "+0.300 (+0.300 to +0.300), p 0.031"
-    assert cells[7] == "+0.000 (+0.000 to +0.000)"
-    assert cells[8:] == ["100"]
+    assert cells[7] == "+0.300 (+0.300 to +0.300), p 0.031"
+    assert cells[8:] == ["+0.000 (+0.000 to +0.000)", "+0.000 (+0.000 to +0.000)"]
     # The best on validation data among the joint points, not the best on the test set, and not the control.
     assert best_on_validation(SWEEPS) == "sweep_scratch_0.1"
     assert text.count("**0.750**") == 1
     assert "hard mask (control)" in text
     assert "phantom, SYNTHETIC PHANTOM, 64 px" in caption(SWEEPS)
     assert "seed 0, 1" in caption(SWEEPS)
+    assert "trained at commit 0123456789." in caption(SWEEPS)
 
 
 def test_the_readme_shows_what_validation_data_prefers_and_what_it_is_held_against() -> None:
@@ -109,7 +118,7 @@ def test_the_readme_shows_what_validation_data_prefers_and_what_it_is_held_again
     assert [line.split("|")[2].strip() for line in lines] == [
         "sequential",
         "one-step",
-        "joint from the pair, beta / alpha 1, hard mask (control)",
+        "joint from the pair, beta / alpha 0.1, hard mask (control)",
         "joint from the pair, beta / alpha 0.1",
         "joint from scratch, beta / alpha 0.1",
     ]
@@ -128,7 +137,7 @@ def test_the_figure_draws_the_means() -> None:
     drawn = {(line.get_marker(), *np.round(line.get_ydata(), 6)) for line in tumor.lines}
     assert ("o", 0.8) in drawn, "from the pair"
     assert ("^", 0.5) in drawn, "from scratch"
-    assert ("s", 0.5) in drawn, "control"
+    assert ("s", 0.5, 0.5) in drawn, "the controls"
     assert (".", 0.7, 0.9) in drawn, "each seed"
     assert ("None", 0.5, 0.5) in drawn, "sequential, as a line"
     assert len(liver.lines) == len(tumor.lines)

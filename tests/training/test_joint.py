@@ -241,7 +241,7 @@ def test_the_sweep_trains_every_point_and_is_scored(
     flags = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", *tiny)
     done = run_module("training.joint_sweep", *flags)
     assert done.returncode == 0, done.stderr
-    names = {"sweep_pair_1_hard", "sweep_pair_0.5", "sweep_scratch_0.5"}
+    names = {"sweep_pair_0.5_hard", "sweep_pair_0.5", "sweep_scratch_0.5"}
     folders = {path.name: path for path in (tmp_path / "run" / "joint").iterdir()}
     assert folders.keys() == names
     records = {name: json.loads((path / "record.json").read_text()) for name, path in folders.items()}
@@ -249,14 +249,14 @@ def test_the_sweep_trains_every_point_and_is_scored(
         assert record["alpha"] + record["beta"] == pytest.approx(2)
         assert record["fit"]["epochs"] == (2 if "scratch" in name else 1)
     assert records["sweep_pair_0.5"]["beta"] / records["sweep_pair_0.5"]["alpha"] == pytest.approx(0.5)
-    assert records["sweep_pair_1_hard"]["mask"] == "hard"
+    assert records["sweep_pair_0.5_hard"]["mask"] == "hard"
     assert run_module("training.joint_sweep", *flags).stdout.count("already done") == 2 + 3
     score = ("evaluation.joint_sweep", "--run", tmp_path / "run", "--store", store.path, "--out", tmp_path / "out")
     scored = run_module(*score)
     assert scored.returncode == 0, scored.stderr
     sweep = json.loads((tmp_path / "out" / "joint_sweep.json").read_text())
     assert run_module(*score).stdout == "sweep: already scored\n"
-    wanted = ["sequential", "sweep_pair_1_hard", "sweep_pair_0.5", "sweep_scratch_0.5"]
+    wanted = ["sequential", "sweep_pair_0.5_hard", "sweep_pair_0.5", "sweep_scratch_0.5"]
     assert [found["name"] for found in sweep["points"]] == wanted
     pixels = len(store.slices("test")) * store.size**2
     for row in sweep["counts"]:
