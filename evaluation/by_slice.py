@@ -1,12 +1,12 @@
 """How much of a score by slice is memory: one recipe, split by patient and split by slice, side by side.
 
-    python -m evaluation.by_slice --by-patient NAME [--by-slice OUT]
+    python -m evaluation.by_slice --by-patient NAME [--by-slice OUT] [--publish]
 
 The paper does not say by what it split. Where slices are split, a test slice has neighbours of the same patient in the
 training set, and its score is partly that of memory. NAME is the published run that was split by patient
 (`evaluation.publish`), OUT one of the same preset and size on the same volumes that was split by slice (`data.prepare
---by-slice`). Writes evaluation/published/NAME-by-slice/by_slice.json and the README's block of that name; without
-OUT it rewrites the block.
+--by-slice`); without OUT the published one. Prints the table; `--publish` writes evaluation/published/NAME-by-slice
+and the README's block of that name instead.
 """
 
 from __future__ import annotations
@@ -32,21 +32,28 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Record the run that was split by slice, if one is given, and rewrite the README's block."""
+    """Print the table, or record the run that was split by slice and rewrite the README's block."""
     parser = Parser(prog="evaluation.by_slice", description="A split by slice beside the same split by patient.")
     parser.add_argument("--by-patient", required=True, metavar="NAME", help="published run, as mini")
     parser.add_argument("--by-slice", type=Path, metavar="OUT", help="folder of reproduce.sh --by-slice")
+    parser.add_argument("--publish", action="store_true", help="write it into this repository and its README")
     flags = parser.parse_args()
-    readme = publish.ROOT / "README.md"
-    name, text = flags.by_patient + SUFFIX, readme.read_text(encoding="utf-8")
-    publish.rewritten(text, name, "")
-    folder = publish.PUBLISHED / name
+    name = flags.by_patient + SUFFIX
+    path = publish.PUBLISHED / name / FILE
     patient = published(flags.by_patient)
-    if flags.by_slice is not None:
+    if flags.by_slice is None:
+        record = read_json(path, ("rows", "cases"))
+    else:
         results = read_results(flags.by_slice)
         check_same(results, patient)
-        write_json(folder / FILE, recorded(results))
-    write_text(readme, publish.rewritten(text, name, block(name, patient, read_json(folder / FILE, ("rows", "cases")))))
+        record = recorded(results)
+    if not flags.publish:
+        print(table(patient, record))
+        return
+    readme = publish.ROOT / "README.md"
+    text = publish.rewritten(readme.read_text(encoding="utf-8"), name, block(name, patient, record))
+    write_json(path, record)
+    write_text(readme, text)
     print(f"README.md: block {name} rewritten")
 
 
@@ -116,7 +123,7 @@ def table(patient: Row, by_slice: Row) -> str:
                 )
     volumes = " and ".join(name.removeprefix("volume-") for name in patient["test"])
     headings = ["target", "loss", "model", f"by patient: volumes {volumes}", "by slice: all test slices"]
-    headings += ["95 % by patient", f"by slice: volumes {volumes}", "by slice less by patient"]
+    headings += ["95 % interval of those, patients drawn", f"by slice: volumes {volumes}", "by slice less by patient"]
     return markdown_table(headings, lines, left=3)
 
 

@@ -1,7 +1,8 @@
 """The systems of the other source documents, as presets: every value once, with what the document states.
 
-`python -m training.system_presets` lists them. A document's own values are the default; `in_small` replaces what no
-small machine can do (filters, epochs, rates of few steps) under the presets `demo`, `mini*` and `smoke`.
+`python -m training.system_presets [NAME] [--preset PRESET]` lists them. A document's own values are the default;
+`in_small` replaces what no small machine can do (filters, epochs, rates of few steps) under the presets `demo`, `mini*`
+and `smoke`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from data.command import InputError, Parser, run_command
-from training.presets import Demo, Preset, Smoke, assumed
+from training.presets import Demo, Preset, Smoke, assumed, preset_named
 
 ELMENABAWY, DHANUSH, PIPELINE = "Elmenabawy et al.", "Dhanush et al.", "global and local pipeline"
 
@@ -311,12 +312,17 @@ def settings_of(system: System) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(system).items()}
 
 
-def describe(system: System) -> str:
-    """Return a system as text: a line per field with its value and source."""
+def describe(documented: System, preset: Preset) -> str:
+    """Return a system as text: a line per field with its value under a preset, and its source."""
+    system = in_small(documented, preset)
     lines = [f"{system.name}: {' '.join((type(system).__doc__ or '').split())} ({system.document})"]
     for entry in fields(system):
         if "source" in entry.metadata:
-            lines.append(f"  {entry.name} = {getattr(system, entry.name)}    [{entry.metadata['source']}]")
+            value, said = getattr(system, entry.name), getattr(documented, entry.name)
+            small = (
+                "" if value == said else f"under {preset.name}, where steps are few and cores two; documented {said}: "
+            )
+            lines.append(f"  {entry.name} = {value}    [{small}{entry.metadata['source']}]")
     return "\n".join(lines)
 
 
@@ -324,12 +330,14 @@ def main() -> None:
     """Print every system, or one."""
     parser = Parser(prog="training.system_presets", description="The other systems with the source of every value.")
     parser.add_argument("name", nargs="?", help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}")
-    name = parser.parse_args().name
-    if name:
-        system, changes = system_named(name)
-        print(describe(system) + (f"\nchanged: {', '.join(changes)}" if changes else ""))
+    parser.add_argument("--preset", default="paper", help="as trained under this preset of training.presets")
+    flags = parser.parse_args()
+    preset = preset_named(flags.preset)
+    if flags.name:
+        system, changes = system_named(flags.name)
+        print(describe(system, preset) + (f"\nchanged: {', '.join(changes)}" if changes else ""))
         return
-    print("\n\n".join(describe(system) for system in SYSTEMS.values()))
+    print("\n\n".join(describe(system, preset) for system in SYSTEMS.values()))
     print("\nVariants: " + "; ".join(f"{label}: {name} with {', '.join(c)}" for label, (name, c) in VARIANTS.items()))
 
 

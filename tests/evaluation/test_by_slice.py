@@ -63,7 +63,9 @@ def test_what_is_recorded_and_what_is_refused(tmp_path: Path) -> None:
         published("nope")
 
 
-def test_the_command_writes_record_and_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_and_with_publish_writes_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(publish, "ROOT", tmp_path)
     monkeypatch.setattr(by_slice, "published", lambda name: PATIENT)
     monkeypatch.setattr(publish, "PUBLISHED", tmp_path / "published")
@@ -71,6 +73,10 @@ def test_the_command_writes_record_and_block(tmp_path: Path, monkeypatch: pytest
     marks = "<!-- results: mini-by-slice -->\n<!-- end of results: mini-by-slice -->"
     (tmp_path / "README.md").write_text(f"before\n{marks}\nafter")
     write_json(tmp_path / "published" / "mini-by-slice" / "by_slice.json", RECORD)
+    by_slice.main()
+    assert capsys.readouterr().out.strip() == table(PATIENT, RECORD).strip()
+    assert marks in (tmp_path / "README.md").read_text()
+    monkeypatch.setattr("sys.argv", ["evaluation.by_slice", "--by-patient", "mini", "--publish"])
     by_slice.main()
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("before\n<!-- results: mini-by-slice -->\n\nIoU at threshold rule roc")

@@ -23,7 +23,7 @@ from training.presets import PRESETS
 from training.run import with_change
 from training.system import FIXED, main
 from training.system_networks import loss_of
-from training.system_presets import SYSTEMS, VARIANTS, in_small, settings_of, system_named
+from training.system_presets import SYSTEMS, VARIANTS, describe, in_small, settings_of, system_named
 
 CASES, SLICES, SIZE = 9, 20, 32
 SMALL = ("--preset", "smoke", "--set-preset", f"size={SIZE}")
@@ -278,6 +278,10 @@ def test_settings_are_the_documents_unless_the_preset_is_small() -> None:
         "batch_size",
         "learning_rate",
     }
+    assert "learning_rate = 0.0001    [III.B]" in describe(alexnet, PRESETS["paper"])
+    assert "learning_rate = 0.01    [under demo, where steps are few and cores two; documented 0.0001: III.B]" in (
+        describe(alexnet, PRESETS["demo"])
+    )
     pipeline = settings_of(system_named("global_local")[0])
     wanted = {"ratio_weight": 0.5, "filters": 16, "latent": 256, "dropout": 0.2, "optimizer": "adam"}
     assert {name: pipeline[name] for name in wanted} == wanted
