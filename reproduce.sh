@@ -11,7 +11,7 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
                   [--ignore-label-affine] [--allow-non-hu] [--skip-bad] [--orient anatomy] [--joint-sweep] [--all-systems]
                   [--setup]
 
-  --preset NAME     smoke (minutes), demo (default, a quarter of an hour on 2 cores), mini (real CT at
+  --preset NAME     smoke (minutes), demo (default, half an hour on 2 cores), mini (real CT at
                     128 px, an hour), mini-augmented, mini-short, paper, paper-short (512 px, a GPU); python -m
                     training.presets lists them all
   --data DIR        a cohort: LiTS, Task03_Liver, 3D-IRCADb-01, HCC-TACE-Seg or a folder of pairs; default: the

@@ -136,7 +136,7 @@ class PaperShort(Preset):
 class Demo(Preset):
     """The whole paper in small on the phantom: 128 px, 16 filters. Synthetic results.
 
-    Command: `bash reproduce.sh --preset demo`. Time: about 17 minutes on 2 CPU cores. Expected numbers:
+    Command: `bash reproduce.sh --preset demo`. Time: about 25 minutes on 2 CPU cores. Expected numbers:
     README, "Results on the phantom".
     """
 
