@@ -4,7 +4,7 @@
 
 Threshold rule roc, found on validation data by training; cross-entropy. Writes OUT/joint_sweep.json: the points with
 their cost, and the counts of each by cohort, target and patient, from which `evaluation.joint_answer` makes table and
-figure of one or several seeds.
+figure of one or several seeds. A later call scores what is new.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from data.backend import keras
 from data.command import InputError, run_command
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from evaluation.evaluate import SCORING_VERSION, Cohorts, open_from_command_line
-from evaluation.names import LOSSES, TARGETS
+from evaluation.names import LOSSES, STAGES, TARGETS
 from evaluation.scoring import SLICE_RULE, case_rows, score_cohort
 from evaluation.statistics import by_patient
 from evaluation.systems import System, load_system, read_run
@@ -28,24 +28,21 @@ def main() -> None:
     """Score what is trained of the sweep."""
     run, cohorts, out = open_from_command_line("joint_sweep", "Score the sweep of the joint loss.")
     path = out / "joint_sweep.json"
-    key = fingerprint(run, cohorts)
-    if path.is_file() and read_json(path).get("fingerprint") == key:
-        print("sweep: already scored")
-        return
-    write_json(path, {**score_sweep(run, cohorts), "fingerprint": key})
+    before = read_json(path, ("points", "counts")) if path.is_file() else {"points": [], "counts": []}
+    write_json(path, score_sweep(run, cohorts, before))
     print(f"sweep: {path}")
 
 
-def fingerprint(run: Path, cohorts: Cohorts) -> str:
-    """Return a hash of what the scores depend on: records of the sweep, of the pair and one-step, stores, code."""
-    records = [*run.glob("joint/sweep_*/record.json"), *run.glob(f"*/{CE}/record.json")]
+def fingerprint(run: Path, model: str, loss: str, cohorts: Cohorts) -> str:
+    """Return a hash of what the scores of a point depend on: its records, stores, code."""
+    records = [run / stage / loss / "record.json" for stage in STAGES[model]]
     hashes = {str(path.relative_to(run)): sha256_of_file(path) for path in records}
     stores = {name: store.sha256 for name, store in cohorts.items()}
     return sha256_of_json({"version": SCORING_VERSION, "records": hashes, "stores": stores})
 
 
-def score_sweep(run: Path, cohorts: Cohorts) -> dict[str, Any]:
-    """Return the content of joint_sweep.json.
+def score_sweep(run: Path, cohorts: Cohorts, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of joint_sweep.json; points that it held before, and that are as they were, are kept.
 
     Raises:
         InputError: no point of the sweep is finished, or the pair is not.
@@ -57,11 +54,18 @@ def score_sweep(run: Path, cohorts: Cohorts) -> dict[str, Any]:
     systems = [("sequential", "sequential", CE), *((folder.name, "joint", folder.name) for folder in folders)]
     if (run / "one_step" / CE / "record.json").is_file():
         systems.insert(0, ("one_step", "one_step", CE))
+    kept = {point.get("fingerprint"): point for point in before["points"]}
     points, counts = [], []
     for name, model, loss in systems:
+        key = fingerprint(run, model, loss, cohorts)
+        if key in kept:
+            points.append(kept[key])
+            counts += [row for row in before["counts"] if row["point"] == name]
+            print(f"{name}: already scored")
+            continue
         keras.backend.clear_session()
         system = load_system(run, model, loss)
-        points.append({"name": name, "why": system.failure, **described(run, model, loss)})
+        points.append({"name": name, "why": system.failure, **described(run, model, loss), "fingerprint": key})
         if not system.failure:
             counts += count(system, name, cohorts)
         print(f"{name}: {system.failure or 'scored'}")
@@ -88,8 +92,7 @@ def order(folder: Path) -> tuple[bool, str, float]:
 
 def described(run: Path, model: str, loss: str) -> dict[str, Any]:
     """Return how a system was trained and at what cost, from its records; sums over the networks of a pair."""
-    stages = {"sequential": ("liver", "tumor")}.get(model, (model,))
-    records = [read_json(run / stage / loss / "record.json", ("fit",)) for stage in stages]
+    records = [read_json(run / stage / loss / "record.json", ("fit",)) for stage in STAGES[model]]
     fits = [record["fit"] for record in records]
     settings = {key: records[0].get(key) for key in ("start", "alpha", "beta", "mask")}
     return {

@@ -255,7 +255,9 @@ def test_the_sweep_trains_every_point_and_is_scored(
     scored = run_module(*score)
     assert scored.returncode == 0, scored.stderr
     sweep = json.loads((tmp_path / "out" / "joint_sweep.json").read_text())
-    assert run_module(*score).stdout == "sweep: already scored\n"
+    again = run_module(*score)
+    assert again.stdout.count("already scored") == 4
+    assert json.loads((tmp_path / "out" / "joint_sweep.json").read_text()) == sweep
     wanted = ["sequential", "sweep_pair_0.5_hard", "sweep_pair_0.5", "sweep_scratch_0.5"]
     assert [found["name"] for found in sweep["points"]] == wanted
     pixels = len(store.slices("test")) * store.size**2
