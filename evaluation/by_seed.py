@@ -112,7 +112,7 @@ def publish(kind: Kind, name: str, paths: Sequence[Path]) -> None:
         save(kind.figure(records), folder / kind.figure_name)
     (folder / f"{kind.figure_name}.pdf").unlink()
     write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(kind, name, records)))
-    print(f"README.md: block {name} rewritten from {len(records)} seeds")
+    print(f"README.md: block {name} rewritten, seeds {', '.join(str(record['seed']) for record in records)}")
 
 
 def block(kind: Kind, name: str, records: Sequence[Row]) -> str:

@@ -38,7 +38,10 @@ def draw(rows: Sequence[Row], caption: str) -> Figure:
     cohorts = list(dict.fromkeys(row["cohort"] for row in rows))
     figure = new_figure(5.0, width=7.2 if len(cohorts) > 1 else 4.6)
     grid = figure.subplots(len(TARGETS), len(cohorts), squeeze=False, sharex=True)
-    figure.subplots_adjust(left=0.09 if len(cohorts) > 1 else 0.14, right=0.985, top=0.95, bottom=0.3, hspace=0.16)
+    lines = textwrap.wrap(caption.replace("`", ""), 130 if len(cohorts) > 1 else 82)
+    below = 0.015 + 0.037 * len(lines)  # what the caption takes; the legend stands above it
+    left = 0.09 if len(cohorts) > 1 else 0.14
+    figure.subplots_adjust(left=left, right=0.985, top=0.95, bottom=below + 0.205, hspace=0.16)
     for column, cohort in enumerate(cohorts):
         for line, target in enumerate(TARGETS):
             mine = [row for row in rows if (row["cohort"], row["target"]) == (cohort, target)]
@@ -47,8 +50,7 @@ def draw(rows: Sequence[Row], caption: str) -> Figure:
         grid[-1][column].set_xlabel(r"$\beta / \alpha$")
     for line, target in enumerate(TARGETS):
         grid[line][0].set_ylabel(f"{target} IoU")
-    figure.legend(handles=_legend(rows), loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.085))
-    lines = textwrap.wrap(caption.replace("`", ""), 130 if len(cohorts) > 1 else 82)
+    figure.legend(handles=_legend(rows), loc="lower center", ncols=2, bbox_to_anchor=(0.5, below))
     figure.text(0.01, 0.01, "\n".join(lines), fontsize=SMALL, color=GREY)
     return figure
 
