@@ -26,7 +26,7 @@ class Kind:
         needed: keys that it must hold.
         same: keys that must be the same in all seeds.
         check: refuses what else does not belong together; gets the first record, another one and its path.
-        title, page, figure_name: heading, file and figure (without suffix) of `--out`.
+        title, page, figure_name: heading, file and figure (without suffix).
         caption, tables, figure: make the parts of records sorted by seed.
         summary: makes what the README shows of the tables.
         picture: what the figure shows, for the README, from the record's "data".

@@ -4,8 +4,8 @@
     python -m evaluation.comparison --publish NAME [COMPARISON ...]
 
 Each COMPARISON is a comparison.json of `evaluation.compare`, one a seed. `--out` writes comparison.md and
-fig_comparison there; `--publish` copies them to evaluation/published/NAME, draws the figure beside them and rewrites
-the README's block of that name (without a COMPARISON: from those that lie there). Dice and ASSD are means over patients
+fig_comparison there; `--publish` copies them to evaluation/published/NAME, writes both beside them and rewrites the
+README's block of that name (without a COMPARISON: from those that lie there). Dice and ASSD are means over patients
 and seeds, with intervals by patient; the published numbers stand in columns of their own: other
 data, other splits.
 """
@@ -99,7 +99,9 @@ def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> 
     answer["n_cases"] = sum(map(len, held))
     answer["n_valued"] = sum(row["assd_mm"] is not None for mine in held for row in mine)
     counts = [by_patient(mine) for mine in rows]
-    answer["pooled"] = {score: interval_over_seeds(counts, how) for score, how in POOLED.items()}
+    answer["pooled"] = {
+        score: interval_over_seeds(counts, how, of_reference=how is not pixel_accuracy) for score, how in POOLED.items()
+    }
     return answer
 
 
@@ -167,8 +169,9 @@ def summary(comparisons: Sequence[Row]) -> str:
         dices = (row["dice"] for key, row in rows.items() if key[:2] == (cohort, "tumor"))
         counted += [f"{cohort}: {patients(dice.n_patients)} with tumor" for dice in dices if dice][:1]
     return markdown_table(headings, lines, left=1) + (
-        f"\nDSC: mean over the patients whose reference holds the target ({'; '.join(counted)}); below it the interval "
-        "by patient. Published: other data, other split.\n"
+        f"\nDSC: mean over the patients whose reference holds the target ({'; '.join(counted)}), ± SD over seeds; "
+        "below it the nominal 95 % interval by patient (none with fewer than 5). Published: other data, other split. "
+        "Training: for the balanced rows with the cross-entropy before them.\n"
     )
 
 

@@ -4,8 +4,8 @@
     python -m evaluation.joint_answer --publish NAME SWEEP [SWEEP ...]
 
 Each SWEEP is a joint_sweep.json of `evaluation.joint_sweep`, one a seed. `--out` writes joint.md and fig_joint there;
-`--publish` copies the sweeps to evaluation/published/NAME, draws the figure beside them and rewrites the README's block
-of that name (without a SWEEP: from those that lie there). Scores are means over the seeds; intervals and tests are by
+`--publish` copies the sweeps to evaluation/published/NAME, writes both beside them and rewrites the README's block of
+that name (without a SWEEP: from those that lie there). Scores are means over the seeds; intervals and tests are by
 patient, of these means. Which point is best is read from validation data (`best_on_validation`), not from the scores.
 """
 
@@ -21,8 +21,8 @@ from evaluation import by_seed
 from evaluation.drawing.joint import draw
 from evaluation.metrics import Counts, dice, iou
 from evaluation.names import TARGETS, origin
-from evaluation.statistics import Comparison, by_patient, compare_over_seeds, interval_over_seeds
-from evaluation.text import INTERVALS, machines, markdown_table, patients, readable
+from evaluation.statistics import LEAST_PATIENTS, Comparison, by_patient, compare_over_seeds, interval_over_seeds
+from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
 
 SHOWN = ("test", "external")
 DIFFERENCES = [f"{target} IoU - {other}" for target in ("tumor", "liver") for other in ("sequential", "control")]
@@ -55,7 +55,7 @@ def answers(sweeps: Sequence[Row]) -> list[Row]:
         the seeds), "iou_sd" and "dice_sd" (None for one seed), "iou_by_seed", "iou_interval" and "dice_interval" (by
         patient, an `evaluation.statistics.Interval`), "n_counted" (patients that have the target), "against_pair" and
         "against_control" (difference in IoU from the sequential model, or from the control of the same ratio, with
-        interval and test; None where there is none)}.
+        interval and test; None where there is none), "against_pair_seeds" and "against_control_seeds" (their number)}.
         A seed in which the point or what it is held against failed does not count; without any seed scores are None.
         Times and memory in the records are no measure of a point: a sweep shares a process, and often a machine;
         `training.joint_benchmark` measures both.
@@ -89,11 +89,12 @@ def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
             row[f"{kind}_interval"] = interval_over_seeds([counts for _, counts in scored], score)
             row["n_counted"] = row[f"{kind}_interval"].n_counted
     for key, other in (("against_pair", "sequential"), ("against_control", control_of(sweeps[0], name))):
-        row[key] = None
+        row |= {key: None, f"{key}_seeds": 0}
         both = [(counts, counts_of(sweep, cohort, target, other)) for sweep, counts in scored]
         both = [(one, held) for one, held in both if held]
         if both and other != name:
             row[key] = compare_over_seeds([one for one, _ in both], [held for _, held in both], iou)
+            row[f"{key}_seeds"] = len(both)
     return row
 
 
@@ -152,7 +153,7 @@ SETS = ("train", "validation", "test")
 
 
 def tables(sweeps: Sequence[Row]) -> str:
-    """Return a table per cohort: every point with its scores, its difference from sequential, its cost."""
+    """Return a table per cohort: every point with its scores, and its differences from pair and control."""
     rows = answers(sweeps)
     headings = ["model", "validation", *(f"{target} {score}" for target in TARGETS for score in ("IoU", "Dice"))]
     headings += DIFFERENCES
@@ -171,7 +172,9 @@ def tables(sweeps: Sequence[Row]) -> str:
     return text.lstrip() + (
         "\nMean ± SD over the seeds; below it the interval by patient of that mean. Differences: IoU less that of the "
         "sequential model, and less that of the control of the same ratio, with interval and Wilcoxon p by patient "
-        f"(of 5 patients at least 0.062, of 6 at least 0.031), not corrected for the number of rows. {INTERVALS} "
+        "(of 5 patients at least 0.062, of 6 at least 0.031), not corrected for the number of rows. Intervals: "
+        f"percentile bootstrap of the pooled score, patients drawn with replacement, {COVERAGE}; none with fewer than "
+        f"{LEAST_PATIENTS} patients whose reference holds the target. "
         "Control: the pair trained for as many epochs more with the same weights of the terms, behind the hard mask, "
         "through which no gradient passes. Validation: mean IoU of liver and tumor on validation data; **bold**: the "
         "best joint point, the one to be read against the sequential model.\n"
@@ -179,11 +182,12 @@ def tables(sweeps: Sequence[Row]) -> str:
 
 
 def summary(sweeps: Sequence[Row]) -> str:
-    """Return one table: the models beside joint training, and of each start the point that validation data prefers."""
+    """Return one table: the models beside joint training, of each start the best point on validation data, controls."""
     rows = answers(sweeps)
     best = [best_on_validation(sweeps, start) for start in ("pair", "scratch")]
     names = list(dict.fromkeys(row["name"] for row in rows))
-    wanted = {*best, *(control_of(sweeps[0], name) for name in best if name)}
+    controls = [point["name"] for point in sweeps[0]["points"] if point["mask"] == "hard"]
+    wanted = {*best, best_of(sweeps, controls), *(control_of(sweeps[0], name) for name in best if name)}
     shown = [name for name in names if name in wanted or point_of(sweeps[0], name)["start"] is None]
     headings = ["cohort", "model", "validation", "liver IoU", "tumor IoU", *DIFFERENCES]
     lines = []
@@ -198,9 +202,10 @@ def summary(sweeps: Sequence[Row]) -> str:
     return markdown_table(headings, lines, left=2) + (
         "\nOf each start the beta / alpha that validation data prefers (mean IoU of liver and tumor there); **bold**: "
         "the better start. Control: the pair trained for as many epochs more at the same weights, with the hard mask, "
-        "through which no gradient passes. Mean ± SD over the seeds; below it, and in brackets, nominal 95 % intervals "
-        "by patient (none with fewer than 5 that have the target); p: Wilcoxon, of 5 patients at least 0.062, of 6 at "
-        "least 0.031.\n"
+        "through which no gradient passes: the one of the same weights, and the one that validation data prefers. "
+        f"Mean ± SD over the seeds; below it, and in brackets, intervals by patient, {COVERAGE}, none with fewer than "
+        f"{LEAST_PATIENTS} that have the target; p: Wilcoxon, of 5 patients at least 0.062, of 6 at least 0.031, not "
+        "corrected for the number of rows.\n"
     )
 
 
@@ -221,6 +226,11 @@ def best_on_validation(sweeps: Sequence[Row], start: str | None = None) -> str |
     """
     joint = [point for point in sweeps[0]["points"] if not is_reference(point)]
     names = [point["name"] for point in joint if start in (None, point["start"])]
+    return best_of(sweeps, names)
+
+
+def best_of(sweeps: Sequence[Row], names: Sequence[str]) -> str | None:
+    """Return which of these points has the best validation IoU; None where none has one in every seed."""
     scored = {name: value for name in names if (value := on_validation(sweeps, name)) is not None}
     return max(scored, key=lambda name: scored[name], default=None)
 
@@ -243,18 +253,21 @@ def cell(row: Row, score: str) -> str:
 
 def differences(liver: Row, tumor: Row) -> list[str]:
     """Return the cells of `DIFFERENCES` of a point's two rows."""
-    return [difference(row[key]) for row in (tumor, liver) for key in ("against_pair", "against_control")]
+    return [difference(row, key) for row in (tumor, liver) for key in ("against_pair", "against_control")]
 
 
-def difference(against: Comparison | None) -> str:
-    """Return a difference with its interval and test."""
+def difference(row: Row, key: str) -> str:
+    """Return a difference of a row ("against_pair" or "against_control") with its interval and test."""
+    against: Comparison | None = row[key]
     if against is None:
         return ""
     found = against.difference
     text = f"{found.value:+.3f}"
     if found.low is not None:
         text += f" ({found.low:+.3f} to {found.high:+.3f})"
-    return text + (f", p {against.p_value:.2g}" if against.p_value is not None else "")
+    text += f", p {against.p_value:.2g}" if against.p_value is not None else ""
+    n_seeds = row[f"{key}_seeds"]
+    return text if n_seeds == row["n_sweeps"] else f"{text} ({n_seeds} of {row['n_sweeps']} seeds)"
 
 
 SWEEP = by_seed.Kind(

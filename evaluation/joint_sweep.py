@@ -19,17 +19,18 @@ from evaluation.evaluate import SCORING_VERSION, Cohorts, open_from_command_line
 from evaluation.names import LOSSES, STAGES, TARGETS
 from evaluation.scoring import SLICE_RULE, case_rows, score_cohort
 from evaluation.statistics import by_patient
-from evaluation.systems import System, load_system, read_run
+from evaluation.systems import System, check_finished, load_system, read_run
 
 CE = LOSSES[0]
+PARTS = (("points", "name"), ("counts", "point"))
+"""Lists of the record, and which of an entry's values names its point."""
 
 
 def main() -> None:
     """Score what is trained of the sweep."""
     run, cohorts, out = open_from_command_line("joint_sweep", "Score the sweep of the joint loss.")
     path = out / "joint_sweep.json"
-    before = read_json(path, ("points", "counts")) if path.is_file() else {"points": [], "counts": []}
-    write_json(path, score_sweep(run, cohorts, before))
+    score_sweep(run, cohorts, path)
     print(f"sweep: {path}")
 
 
@@ -41,8 +42,8 @@ def fingerprint(run: Path, model: str, loss: str, cohorts: Cohorts) -> str:
     return sha256_of_json({"version": SCORING_VERSION, "records": hashes, "stores": stores})
 
 
-def score_sweep(run: Path, cohorts: Cohorts, before: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of joint_sweep.json; points that it held before, and that are as they were, are kept.
+def score_sweep(run: Path, cohorts: Cohorts, path: Path) -> None:
+    """Write joint_sweep.json, point by point; those that it held before, and that are as they were, are kept.
 
     Raises:
         InputError: no point of the sweep is finished, or the pair is not.
@@ -54,8 +55,12 @@ def score_sweep(run: Path, cohorts: Cohorts, before: dict[str, Any]) -> dict[str
     systems = [("sequential", "sequential", CE), *((folder.name, "joint", folder.name) for folder in folders)]
     if (run / "one_step" / CE / "record.json").is_file():
         systems.insert(0, ("one_step", "one_step", CE))
+    check_finished(run, "sequential", CE)
+    before = read_json(path, ("points", "counts")) if path.is_file() else {"points": [], "counts": []}
     kept = {point.get("fingerprint"): point for point in before["points"]}
-    points, counts = [], []
+    points: list[dict[str, Any]] = []
+    counts: list[dict[str, Any]] = []
+    head = described_run(run, cohorts)
     for name, model, loss in systems:
         key = fingerprint(run, model, loss, cohorts)
         if key in kept:
@@ -69,6 +74,15 @@ def score_sweep(run: Path, cohorts: Cohorts, before: dict[str, Any]) -> dict[str
         if not system.failure:
             counts += count(system, name, cohorts)
         print(f"{name}: {system.failure or 'scored'}")
+        # What an interrupted call has scored, and what an earlier one had that this one has not come to yet.
+        done = {point["name"] for point in points}
+        later = [[row for row in before[part] if row[what] not in done] for part, what in PARTS]
+        write_json(path, {**head, "points": points + later[0], "counts": counts + later[1]})
+    write_json(path, {**head, "points": points, "counts": counts})
+
+
+def described_run(run: Path, cohorts: Cohorts) -> dict[str, Any]:
+    """Return what joint_sweep.json says of the run and its data."""
     content, store = read_run(run), cohorts["test"]
     data: dict[str, Any] = {f"{name}_cases": len(store.cases_of(name)) for name in ("train", "validation", "test")}
     data |= {f"{name}_slices": len(store.slices(name)) for name in ("train", "validation", "test")}
@@ -80,8 +94,7 @@ def score_sweep(run: Path, cohorts: Cohorts, before: dict[str, Any]) -> dict[str
         "synthetic": external.synthetic,
         "store_sha256": external.sha256,
     }
-    head = {"schema": 1, "preset": content["preset"], "seed": content["seed"], "data": data, "rule": SLICE_RULE}
-    return {**head, "points": points, "counts": counts}
+    return {"schema": 1, "preset": content["preset"], "seed": content["seed"], "data": data, "rule": SLICE_RULE}
 
 
 def order(folder: Path) -> tuple[bool, str, float]:

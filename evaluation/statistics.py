@@ -122,14 +122,22 @@ def compare(
     return compare_over_seeds([first], [second], score, draws, of_reference)
 
 
-def interval_over_seeds(seeds: Sequence[ByPatient], score: Score, draws: int = DRAWS) -> Interval:
+def interval_over_seeds(
+    seeds: Sequence[ByPatient], score: Score, draws: int = DRAWS, of_reference: bool = True
+) -> Interval:
     """Return the mean over seeds of a pooled score, with its interval by patient: patients are drawn, not seeds.
+
+    Args:
+        seeds: counts by patient, one a seed.
+        score: of counts.
+        draws: of the bootstrap.
+        of_reference: as for `interval`; False for scores that every patient has, such as the pixel accuracy.
 
     Raises:
         ValueError: no seed, no patient, or seeds that were scored on other patients.
     """
     tables = _tables(seeds)
-    return _bootstrap(tables, lambda sides: _mean(score, sides), draws, _counted(tables[0], True))
+    return _bootstrap(tables, lambda sides: _mean(score, sides), draws, _counted(tables[0], of_reference))
 
 
 def interval_of_mean(values: Sequence[float], draws: int = DRAWS) -> Interval:

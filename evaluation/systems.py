@@ -142,6 +142,17 @@ def stages_of(model: str, liver_only: bool = False) -> tuple[str, ...]:
     return STAGES[model][:1] if liver_only else STAGES[model]
 
 
+def check_finished(run: Path, model: str, loss: str, liver_only: bool = False) -> None:
+    """Check that the networks of a model are trained.
+
+    Raises:
+        InputError: a stage of it is not finished.
+    """
+    for stage in stages_of(model, liver_only):
+        if not (run / stage / loss / "record.json").is_file():
+            raise InputError(f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})")
+
+
 def load_system(run: Path, model: str, loss: str, liver_only: bool = False) -> System:
     """Load a trained model of a run directory; for the liver only, without the second network.
 
@@ -150,10 +161,9 @@ def load_system(run: Path, model: str, loss: str, liver_only: bool = False) -> S
     """
     records: dict[str, dict[str, Any]] = {}
     networks: dict[str, keras.Model] = {}
+    check_finished(run, model, loss, liver_only)
     for stage in stages_of(model, liver_only):
         folder = run / stage / loss
-        if not (folder / "record.json").is_file():
-            raise InputError(f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})")
         record = read_json(folder / "record.json", ("status", "why", "thresholds", "validation", "window_hu"))
         network = None if record["status"] == "diverged" else load_network(folder / "best.keras")
         records |= _by_network({**record, "stage": stage})

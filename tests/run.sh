@@ -19,4 +19,4 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
     timeout 120 apt-get update >/dev/null 2>&1 || true
     timeout 600 apt-get install --yes --no-install-recommends chromium chromium-driver >/dev/null 2>&1 || true
 fi
-exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
+exec .venv/bin/python -m pytest --numprocesses auto --maxprocesses 2 --dist loadfile "$@"

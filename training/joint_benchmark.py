@@ -8,15 +8,16 @@ nothing else has raised; it is that of the host, not of a GPU. Slices and masks 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import numpy as np
 
-from data.backend import keras
+from data.backend import keras, usable_precision
 from data.command import InputError, Parser, run_command
 from data.environment import peak_memory_mib, processor_name, reset_peak_memory, usable_cores
 from models.cascade import cascade
@@ -43,11 +44,13 @@ def main() -> None:
             raise InputError(f"--{name} {getattr(flags, name)}: must be at least 1")
     if flags.size % 16:
         raise InputError(f"--size {flags.size}: must be a multiple of 16")
+    precision = usable_precision(flags.precision)
     print(
         f"{usable_cores()} cores of {processor_name()}, backend {keras.backend.backend()}, {flags.size} px, "
-        f"{flags.filters} filters, batch {flags.batch}, {flags.precision}"
+        f"{flags.filters} filters, batch {flags.batch}, {precision}"
     )
-    found = {what: in_own_process(what, flags) for what in WHAT}
+    settings = (flags.size, flags.filters, flags.batch, precision, flags.slices)
+    found = {what: in_own_process(what, *settings) for what in WHAT}
     for name, what, times in (
         ("one network", "liver", 1),
         ("the pair, one after the other", "liver", 2),
@@ -60,13 +63,17 @@ def main() -> None:
         )
 
 
-def in_own_process(what: str, flags: argparse.Namespace) -> tuple[float, float, float, float]:
-    """Return what `measured` finds in a new process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        found: tuple[float, float, float, float] = pool.apply(
-            measured, (what, flags.size, flags.filters, flags.batch, flags.precision, flags.slices)
-        )
-    return found
+def in_own_process(what: str, *settings: Any) -> tuple[float, float, float, float]:
+    """Return what `measured` finds in a new process.
+
+    Raises:
+        InputError: the system ended that process, as it does where memory is short.
+    """
+    try:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(measured, what, *settings).result()
+    except BrokenProcessPool:
+        raise InputError(f"{what}: its process was ended, probably for want of memory; take less of --size") from None
 
 
 def measured(

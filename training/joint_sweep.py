@@ -17,7 +17,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 
-from data.command import run_command
+from data.command import InputError, run_command
 from training import liver, tumor
 from training.joint import train_joint
 from training.joint_start import Joint
@@ -52,8 +52,14 @@ class Point:
 
 
 def points(run: Run) -> list[Point]:
-    """Return the points of the sweep: the controls first, then every ratio from the pair, then from scratch."""
+    """Return the points of the sweep: the controls first, then every ratio from the pair, then from scratch.
+
+    Raises:
+        InputError: the preset's mask is the controls'.
+    """
     mask, ratios = run.preset.joint_mask, run.preset.joint_sweep_ratios
+    if mask == "hard":
+        raise InputError("joint_mask hard: that is the control of the sweep; take probability or straight_through")
     controls = [Point("pair", ratio, "hard") for ratio in ratios]
     return controls + [Point(start, ratio, mask) for start in STARTS for ratio in ratios]
 
@@ -61,9 +67,10 @@ def points(run: Run) -> list[Point]:
 def main() -> None:
     """Train every point that is not finished yet."""
     run, _ = open_from_command_line("joint_sweep", "Sweep beta / alpha of the joint loss, from both starts.")
+    wanted = points(run)
     liver.train(run, ["ce"])
     tumor.train(run, ["ce"])
-    for point in points(run):
+    for point in wanted:
         epochs = run.preset.joint_sweep_epochs[STARTS.index(point.start)]
         train_joint(run, "ce", point.settings(run), point.name, epochs)
         shutil.rmtree(run.folder("joint", point.name) / "tensorboard", ignore_errors=True)

@@ -318,9 +318,11 @@ def describe(documented: System, preset: Preset) -> str:
     lines = [f"{system.name}: {' '.join((type(system).__doc__ or '').split())} ({system.document})"]
     for entry in fields(system):
         if "source" in entry.metadata:
-            value, said = getattr(system, entry.name), getattr(documented, entry.name)
+            value, stated = getattr(system, entry.name), getattr(documented, entry.name)
             small = (
-                "" if value == said else f"under {preset.name}, where steps are few and cores two; documented {said}: "
+                ""
+                if value == stated
+                else f"under {preset.name}, where steps are few and cores two; documented {stated}: "
             )
             lines.append(f"  {entry.name} = {value}    [{small}{entry.metadata['source']}]")
     return "\n".join(lines)

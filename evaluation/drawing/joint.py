@@ -81,7 +81,8 @@ def _seeds(axes: Axes, row: Row, colour: str) -> None:
 
 
 def _legend(rows: Sequence[Row]) -> list[Line2D]:
-    entries = [Line2D([], [], markersize=5, label=NAMES[start], **look) for start, look in LOOKS.items()]
+    kinds = {_kind(row) for row in rows}
+    entries = [Line2D([], [], markersize=5, label=NAMES[k], **look) for k, look in LOOKS.items() if k in kinds]
     present = [model for model in ("sequential", "one_step") if any(row["name"] == model for row in rows)]
     entries += [Line2D([], [], color=MODEL_COLOURS[model], label=model.replace("_", "-")) for model in present]
     if any(len(row["iou_by_seed"]) > 1 for row in rows):

@@ -83,6 +83,10 @@ def test_pooled_scores_count_every_case() -> None:
     assert pooled["dice"].value == pytest.approx(60 / (60 + 24 + 20))
     assert pooled["iou"].value == pytest.approx(30 / 74)
     assert pooled["accuracy"].value == pytest.approx((30 + 600 - 74) / 600)
+    # Every patient has an accuracy, five of six have a tumor to be found; these are all alike.
+    assert (pooled["accuracy"].n_counted, pooled["sensitivity"].n_counted) == (6, 5)
+    assert pooled["accuracy"].low < pooled["accuracy"].value < pooled["accuracy"].high
+    assert pooled["sensitivity"].low == pytest.approx(30 / 50)
 
 
 def test_a_system_without_result_in_a_seed_says_so() -> None:

@@ -49,7 +49,11 @@ def sweep(seed: int, tp: dict[str, int]) -> dict[str, Any]:
     return {"preset": "demo", "seed": seed, "data": data, "rule": "roc", "points": points, "counts": counts}
 
 
-SWEEPS = [sweep(0, {"sweep_pair_0.1": 7, "sequential": 4}), sweep(1, {"sweep_pair_0.1": 9, "sequential": 6})]
+CONTROLS = {"sweep_pair_0.1_hard": 6, "sweep_pair_1_hard": 3}
+SWEEPS = [
+    sweep(0, {"sweep_pair_0.1": 7, "sequential": 4, **CONTROLS}),
+    sweep(1, {"sweep_pair_0.1": 9, "sequential": 6, **CONTROLS}),
+]
 
 
 def test_scores_are_means_over_seeds_and_tests_are_by_patient() -> None:
@@ -67,8 +71,8 @@ def test_scores_are_means_over_seeds_and_tests_are_by_patient() -> None:
     assert against.difference.value == pytest.approx(16 / 20 - 10 / 20)
     assert (against.better, against.worse, against.difference.n_patients) == (6, 0, 6)
     assert against.p_value == pytest.approx(2 / 2**6)
-    # The control of the same ratio, which finds 5 of 10 in both seeds.
-    assert row["against_control"].difference.value == pytest.approx(16 / 20 - 10 / 20)
+    # The control of the same ratio, which finds 6 of 10 in both seeds.
+    assert row["against_control"].difference.value == pytest.approx(16 / 20 - 12 / 20)
     for name in ("sequential", "sweep_pair_0.1_hard", "sweep_scratch_0.1"):
         assert answer(SWEEPS, "test", "tumor", name)["against_control"] is None
     assert answer(SWEEPS, "test", "tumor", "sequential")["against_pair"] is None
@@ -82,6 +86,9 @@ def test_a_seed_that_failed_does_not_count() -> None:
     nothing = answer([failed], "test", "tumor", "sweep_scratch_0.1")
     assert (nothing["n_seeds"], nothing["iou"], nothing["against_pair"]) == (0, None, None)
     assert "no result" in tables([failed])
+    without = sweep(1, CONTROLS)
+    without["counts"] = [row for row in without["counts"] if row["point"] != "sweep_pair_0.1_hard"]
+    assert "+0.100 (+0.100 to +0.100), p 0.031 (1 of 2 seeds)" in tables([SWEEPS[0], without])
     assert "0.500<br>0.500 to 0.500" not in tables([SWEEPS[0], failed])
     assert "0.500 (1 of 2 seeds)<br>0.500 to 0.500" in tables([SWEEPS[0], failed])
 
@@ -96,7 +103,7 @@ def test_the_table_says_what_was_measured() -> None:
     # Dice by seed 14 / 17 and 18 / 19
     assert cells[4:6] == ["0.800 ± 0.141<br>0.800 to 0.800", "0.885 ± 0.088<br>0.885 to 0.885"]
     assert cells[6] == "+0.300 (+0.300 to +0.300), p 0.031"
-    assert cells[7] == "+0.300 (+0.300 to +0.300), p 0.031"
+    assert cells[7] == "+0.200 (+0.200 to +0.200), p 0.031"
     assert cells[8:] == ["+0.000 (+0.000 to +0.000)", "+0.000 (+0.000 to +0.000)"]
     # The best on validation data among the joint points, not the best on the test set, and not the control.
     assert best_on_validation(SWEEPS) == "sweep_scratch_0.1"
@@ -118,13 +125,14 @@ def test_the_readme_shows_what_validation_data_prefers_and_what_it_is_held_again
     assert [line.split("|")[2].strip() for line in lines] == [
         "sequential",
         "one-step",
+        "joint from the pair, beta / alpha 1, hard mask (control)",
         "joint from the pair, beta / alpha 0.1, hard mask (control)",
         "joint from the pair, beta / alpha 0.1",
         "joint from scratch, beta / alpha 0.1",
     ]
     assert all(line.startswith("| test, 6 patients with tumor |") for line in lines)
-    assert "0.800 ± 0.141<br>0.800 to 0.800 | +0.300 (+0.300 to +0.300), p 0.031" in lines[3]
-    assert "**0.750**" in lines[4]
+    assert "0.800 ± 0.141<br>0.800 to 0.800 | +0.300 (+0.300 to +0.300), p 0.031" in lines[4]
+    assert "**0.750**" in lines[5]
     shown = block(SWEEP, "joint-demo", sweeps)
     assert shown.startswith("<!-- results: joint-demo -->")
     assert "(evaluation/published/joint-demo/joint.md)" in shown
@@ -137,11 +145,16 @@ def test_the_figure_draws_the_means() -> None:
     drawn = {(line.get_marker(), *np.round(line.get_ydata(), 6)) for line in tumor.lines}
     assert ("o", 0.8) in drawn, "from the pair"
     assert ("^", 0.5) in drawn, "from scratch"
-    assert ("s", 0.5, 0.5) in drawn, "the controls"
+    assert ("s", 0.6, 0.3) in drawn, "the controls"
     assert (".", 0.7, 0.9) in drawn, "each seed"
     assert ("None", 0.5, 0.5) in drawn, "sequential, as a line"
     assert len(liver.lines) == len(tumor.lines)
     assert any("SYNTHETIC PHANTOM" in text.get_text() for text in figure.texts)
+    kinds = [text.get_text().split(",")[0].split(":")[0] for text in figure.legends[0].get_texts()]
+    assert kinds == ["joint", "joint", "control", "sequential", "one-step", "small dots"]
+    scratch = [row for row in answers(SWEEPS) if row["start"] == "scratch"]
+    texts = [text.get_text() for text in draw(scratch, "").legends[0].get_texts()]
+    assert texts == ["joint, from scratch", "small dots: each seed"]
 
 
 def test_sweeps_that_do_not_belong_together_are_named(tmp_path: Path) -> None:

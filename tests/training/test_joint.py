@@ -258,6 +258,23 @@ def test_the_sweep_trains_every_point_and_is_scored(
     again = run_module(*score)
     assert again.stdout.count("already scored") == 4
     assert json.loads((tmp_path / "out" / "joint_sweep.json").read_text()) == sweep
+    # A point whose record is another one is scored anew, and it alone; its counts stand there once.
+    path = folders["sweep_pair_0.5"] / "record.json"
+    path.write_text(json.dumps({**records["sweep_pair_0.5"], "why": "changed"}))
+    again = run_module(*score)
+    assert again.stdout.count("already scored") == 3
+    assert "sweep_pair_0.5: scored" in again.stdout
+    assert json.loads((tmp_path / "out" / "joint_sweep.json").read_text())["counts"] == sweep["counts"]
+    (tmp_path / "run" / "liver" / "ce" / "record.json").rename(tmp_path / "record.json")
+    refused = run_module(*score)
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("run: phase ce of liver is not finished (python -m training.liver)\n")
+    (tmp_path / "record.json").rename(tmp_path / "run" / "liver" / "ce" / "record.json")
+    hard = run_module(
+        "training.joint_sweep", *flags[:2], "--run", tmp_path / "hard", *flags[4:], "--set", "joint_mask='hard'"
+    )
+    assert hard.returncode == 2
+    assert "joint_mask hard: that is the control of the sweep" in hard.stderr
     wanted = ["sequential", "sweep_pair_0.5_hard", "sweep_pair_0.5", "sweep_scratch_0.5"]
     assert [found["name"] for found in sweep["points"]] == wanted
     pixels = len(store.slices("test")) * store.size**2

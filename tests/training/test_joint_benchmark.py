@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 
+from data.backend import usable_precision
 from tests.conftest import Command
 from training.joint_benchmark import compiled
 
@@ -14,14 +16,18 @@ def test_it_prints_time_and_memory(run_module: Command) -> None:
     done = run_module("training.joint_benchmark", "--size", 32, "--filters", 4, "--slices", 4)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "32 px, 4 filters, batch 2, mixed_bfloat16" in lines[0]
+    assert f"32 px, 4 filters, batch 2, {usable_precision('mixed_bfloat16')}" in lines[0]
     assert [line.split("  ")[0] for line in lines[1:]] == ["one network", "the pair, one after the other", "joint"]
+    found = []
     for line in lines[1:]:
         best, median, before, peak = (
             float(n.replace(",", "")) for n in re.findall(r"[\d,]+\.?\d*(?= ms|, m| MiB)", line)
         )
         assert 0 < best <= median
         assert 100 < before < peak
+        found.append((best, median))
+    one, pair, _ = found
+    assert pair == pytest.approx((2 * one[0], 2 * one[1]), abs=0.11)  # printed to a tenth
 
 
 def test_joint_trains_both_networks() -> None:
