@@ -26,6 +26,13 @@ from evaluation.text import COVERAGE, machines, markdown_table, patients, readab
 
 SHOWN = ("test", "external")
 DIFFERENCES = [f"{target} IoU - {other}" for target in ("tumor", "liver") for other in ("sequential", "control")]
+FEW = f"{COVERAGE}, none with fewer than {LEAST_PATIENTS} whose reference holds the target"
+TESTS = "p: Wilcoxon, of 5 patients at least 0.062, of 6 at least 0.031, not corrected for the number of rows."
+CONTROL = (
+    "Control: the pair trained for as many epochs more at the same weights of the terms, with the hard mask, through "
+    "which no gradient passes"
+)
+"""What the notes below both tables say."""
 
 Row = dict[str, Any]
 
@@ -171,12 +178,9 @@ def tables(sweeps: Sequence[Row]) -> str:
         text += markdown_table(headings, lines, left=1)
     return text.lstrip() + (
         "\nMean ± SD over the seeds; below it the interval by patient of that mean. Differences: IoU less that of the "
-        "sequential model, and less that of the control of the same ratio, with interval and Wilcoxon p by patient "
-        "(of 5 patients at least 0.062, of 6 at least 0.031), not corrected for the number of rows. Intervals: "
-        f"percentile bootstrap of the pooled score, patients drawn with replacement, {COVERAGE}; none with fewer than "
-        f"{LEAST_PATIENTS} patients whose reference holds the target. "
-        "Control: the pair trained for as many epochs more with the same weights of the terms, behind the hard mask, "
-        "through which no gradient passes. Validation: mean IoU of liver and tumor on validation data; **bold**: the "
+        f"sequential model, and less that of the control of the same ratio, with interval and p by patient. {TESTS} "
+        f"Intervals: percentile bootstrap of the pooled score, patients drawn with replacement, {FEW}. {CONTROL}. "
+        "Validation: mean IoU of liver and tumor on validation data; **bold**: the "
         "best joint point, the one to be read against the sequential model.\n"
     )
 
@@ -201,11 +205,8 @@ def summary(sweeps: Sequence[Row]) -> str:
             lines.append([*cells, *differences(liver, tumor)])
     return markdown_table(headings, lines, left=2) + (
         "\nOf each start the beta / alpha that validation data prefers (mean IoU of liver and tumor there); **bold**: "
-        "the better start. Control: the pair trained for as many epochs more at the same weights, with the hard mask, "
-        "through which no gradient passes: the one of the same weights, and the one that validation data prefers. "
-        f"Mean ± SD over the seeds; below it, and in brackets, intervals by patient, {COVERAGE}, none with fewer than "
-        f"{LEAST_PATIENTS} that have the target; p: Wilcoxon, of 5 patients at least 0.062, of 6 at least 0.031, not "
-        "corrected for the number of rows.\n"
+        f"the better start. {CONTROL}: the one of the same weights, and the one that validation data prefers. Mean ± "
+        f"SD over the seeds; below it, and in brackets, intervals by patient, {FEW}. {TESTS}\n"
     )
 
 

@@ -22,8 +22,6 @@ from evaluation.statistics import by_patient
 from evaluation.systems import System, check_finished, load_system, read_run
 
 CE = LOSSES[0]
-PARTS = (("points", "name"), ("counts", "point"))
-"""Lists of the record, and which of an entry's values names its point."""
 
 
 def main() -> None:
@@ -57,28 +55,23 @@ def score_sweep(run: Path, cohorts: Cohorts, path: Path) -> None:
         systems.insert(0, ("one_step", "one_step", CE))
     check_finished(run, "sequential", CE)
     before = read_json(path, ("points", "counts")) if path.is_file() else {"points": [], "counts": []}
-    kept = {point.get("fingerprint"): point for point in before["points"]}
-    points: list[dict[str, Any]] = []
-    counts: list[dict[str, Any]] = []
+    keys = {name: fingerprint(run, model, loss, cohorts) for name, model, loss in systems}
+    points = {point["name"]: point for point in before["points"] if point.get("fingerprint") == keys.get(point["name"])}
+    counts = {name: [row for row in before["counts"] if row["point"] == name] for name in points}
     head = described_run(run, cohorts)
     for name, model, loss in systems:
-        key = fingerprint(run, model, loss, cohorts)
-        if key in kept:
-            points.append(kept[key])
-            counts += [row for row in before["counts"] if row["point"] == name]
+        if name in points:
             print(f"{name}: already scored")
-            continue
-        keras.backend.clear_session()
-        system = load_system(run, model, loss)
-        points.append({"name": name, "why": system.failure, **described(run, model, loss), "fingerprint": key})
-        if not system.failure:
-            counts += count(system, name, cohorts)
-        print(f"{name}: {system.failure or 'scored'}")
-        # What an interrupted call has scored, and what an earlier one had that this one has not come to yet.
-        done = {point["name"] for point in points}
-        later = [[row for row in before[part] if row[what] not in done] for part, what in PARTS]
-        write_json(path, {**head, "points": points + later[0], "counts": counts + later[1]})
-    write_json(path, {**head, "points": points, "counts": counts})
+        else:
+            keras.backend.clear_session()
+            system = load_system(run, model, loss)
+            why = system.failure
+            points[name] = {"name": name, "why": why, **described(run, model, loss), "fingerprint": keys[name]}
+            counts[name] = [] if why else count(system, name, cohorts)
+            print(f"{name}: {why or 'scored'}")
+        known = [one for one in keys if one in points]
+        rows = [row for one in known for row in counts[one]]
+        write_json(path, {**head, "points": [points[one] for one in known], "counts": rows})
 
 
 def described_run(run: Path, cohorts: Cohorts) -> dict[str, Any]:

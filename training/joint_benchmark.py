@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -22,11 +21,11 @@ from data.command import InputError, Parser, run_command
 from data.environment import peak_memory_mib, processor_name, reset_peak_memory, usable_cores
 from models.cascade import cascade
 from models.unet import unet
+from training.benchmark import time_epochs
 from training.fit import Recipe, compile_for_training
 from training.losses import BalancedBinaryCrossentropy
 from training.presets import preset_named
 
-REPEATS = 3
 WHAT = ("liver", "joint")
 
 
@@ -79,7 +78,7 @@ def in_own_process(what: str, *settings: Any) -> tuple[float, float, float, floa
 def measured(
     what: str, size: int, filters: int, batch_size: int, precision: str, slices: int
 ) -> tuple[float, float, float, float]:
-    """Return best and median milliseconds per slice over `REPEATS` epochs, MiB before the first step and at most."""
+    """Return best and median milliseconds per slice (`time_epochs`), MiB before the first step and at most."""
     keras.config.set_dtype_policy(precision)
     trained = compiled(what, size, filters)
     noise = np.random.default_rng(0).random((slices, size, size, 1), np.float32)
@@ -88,13 +87,9 @@ def measured(
     if what == "joint":
         inputs, truth = {"slice": noise, "scaled": noise}, {"liver": truth, "tumor": truth}
     reset_peak_memory()
-    before, seconds = peak_memory_mib(), []
-    for _ in range(REPEATS + 1):
-        started = time.perf_counter()
-        trained.fit(inputs, truth, batch_size=batch_size, verbose=0)
-        seconds.append(time.perf_counter() - started)
-    timed = np.sort(seconds[1:]) * 1000 / slices
-    return float(timed[0]), float(np.median(timed)), before, peak_memory_mib()
+    before = peak_memory_mib()
+    best, median = time_epochs(trained, inputs, truth, batch_size, slices)
+    return best, median, before, peak_memory_mib()
 
 
 def compiled(what: str, size: int, filters: int) -> keras.Model:
