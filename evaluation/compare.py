@@ -24,11 +24,11 @@ from data.environment import describe_environment
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from data.store import Store
 from data.volume_batches import check_depth
-from evaluation.evaluate import SCORING_VERSION, Cohorts, open_from_command_line
-from evaluation.names import LOSSES, MODELS, STAGES, TARGETS, trainings_behind
+from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_from_command_line
+from evaluation.names import LOSSES, STAGES, TARGETS, trainings_behind
 from evaluation.other_systems import finished_labels, load_other
 from evaluation.scoring import SLICE_RULE
-from evaluation.systems import System, check_numbers, load_system, read_run, slices_of, stages_of
+from evaluation.systems import System, check_numbers, load_system, read_run, slices_of, those_finished
 from evaluation.whole_cases import case_counts, spacing_of, whole_case_rows
 from models.sequential import label_map
 
@@ -78,12 +78,12 @@ def compare(run: Path, cohorts: Cohorts, path: Path) -> None:
     store = cohorts["test"]
     if store.split.get("by") == "slice":
         raise InputError(f"{store.path}: split by slice, other slices of its test cases trained the run")
-    names: list[tuple[str, str] | str] = [*paper_systems(run), *finished_labels(run)]
+    names: list[tuple[str, str] | str] = [*those_finished(run), *finished_labels(run)]
     if not names:
         raise InputError(f"{run}: nothing is finished (python -m training.system, or reproduce.sh)")
     check_windows(run, cohorts)
     content = read_run(run)
-    head = {"schema": SCHEMA, "preset": content["preset"], "seed": content["seed"], "data": data_of(cohorts)}
+    head = {"schema": SCHEMA, "preset": content["preset"], "seed": content["seed"], "data": described_data(cohorts)}
     before = read_json(path, ("data", "systems", "cases")) if path.is_file() else {"systems": [], "cases": []}
     kept = {system.get("fingerprint"): system for system in before["systems"]}
     systems: list[dict[str, Any]] = []
@@ -123,16 +123,6 @@ def score_one(run: Path, name: tuple[str, str] | str, cohorts: Cohorts) -> tuple
         return described, []
     rows, timing = score(found, cohorts)
     return {**described, **timing}, [{"system": described["system"], **row} for row in rows]
-
-
-def paper_systems(run: Path) -> list[tuple[str, str]]:
-    """Return (model, loss) of the paper's models that are finished."""
-    return [
-        (model, loss)
-        for model in MODELS
-        for loss in LOSSES
-        if all((run / stage / loss / "record.json").is_file() for stage in stages_of(model))
-    ]
 
 
 def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]]:
@@ -225,22 +215,6 @@ def case_scores(store: Store, cohort: str, case: str, labels: np.ndarray) -> lis
         numbers = {name: getattr(counts, name) for name in ("tp", "fp", "fn", "tn")}
         rows.append({**head, "target": row["target"], **numbers, **{name: row[name] for name in KEPT}})
     return rows
-
-
-def data_of(cohorts: Cohorts) -> dict[str, Any]:
-    """Describe the data that was trained and is scored on."""
-    store, external = cohorts["test"], cohorts.get("external")
-    data: dict[str, Any] = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size}
-    for name in ("train", "validation", "test"):
-        data |= {f"{name}_cases": len(store.cases_of(name)), f"{name}_slices": len(store.slices(name))}
-    data |= {"split_sha256": store.split["sha256"], "split_by": store.split.get("by", "patient")}
-    data["external"] = external and {
-        "cohort": external.cohort,
-        "synthetic": external.synthetic,
-        "cases": len(external.cases_of("external")),
-        "store_sha256": external.sha256,
-    }
-    return data
 
 
 def fingerprint(run: Path, name: tuple[str, str] | str, cohorts: Cohorts) -> str:

@@ -202,11 +202,9 @@ def prediction_memory(system: System, store: Store) -> float:
     return peak_memory_mib()
 
 
-def summary(
-    run: Path, cohorts: Cohorts, tables: dict[str, list[dict[str, Any]]], seconds: dict[str, float]
-) -> dict[str, Any]:
-    """Return the content of summary.json."""
-    content, store, external = read_run(run), cohorts["test"], cohorts.get("external")
+def described_data(cohorts: Cohorts) -> dict[str, Any]:
+    """Return what the records of evaluation say of the data that was trained and is scored on."""
+    store, external = cohorts["test"], cohorts.get("external")
     described: dict[str, Any] = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size}
     for name in ("train", "validation", "test"):
         described[f"{name}_slices"] = len(store.slices(name))
@@ -216,10 +214,20 @@ def summary(
         "synthetic": external.synthetic,
         "slices": len(external.slices("external")),
         "cases": len(external.cases_of("external")),
-        "trained_on": check_unseen(store, external),
+        "store_sha256": external.sha256,
     }
     described.update(split_sha256=store.split["sha256"], split_rule=store.split["rule"])
     described["split_by"] = store.split.get("by", "patient")
+    return described
+
+
+def summary(
+    run: Path, cohorts: Cohorts, tables: dict[str, list[dict[str, Any]]], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Return the content of summary.json."""
+    content, described = read_run(run), described_data(cohorts)
+    if described["external"]:
+        described["external"]["trained_on"] = check_unseen(cohorts["test"], cohorts["external"])
     described["blind_tumor_iou"] = blind_tumor_iou(tables["cases"])
     return {
         "schema": 1,

@@ -175,7 +175,7 @@ def tables(sweeps: Sequence[Row]) -> str:
             lines.append([*cells, *differences(liver, tumor)])
         counted = mine["tumor", "sequential"]["n_counted"]
         text += f"\n{cohort.capitalize()}{'' if counted is None else f', {patients(counted)} with tumor'}:\n\n"
-        text += markdown_table(headings, lines, left=1)
+        text += markdown_table(*without_empty(headings, lines), left=1)
     return text.lstrip() + (
         "\nMean ± SD over the seeds; below it the interval by patient of that mean. Differences: IoU less that of the "
         f"sequential model, and less that of the control of the same ratio, with interval and p by patient. {TESTS} "
@@ -203,7 +203,7 @@ def summary(sweeps: Sequence[Row]) -> str:
             liver, tumor = mine["liver", name], mine["tumor", name]
             cells = [said, in_words(tumor), validation(sweeps, name), cell(liver, "iou"), cell(tumor, "iou")]
             lines.append([*cells, *differences(liver, tumor)])
-    return markdown_table(headings, lines, left=2) + (
+    return markdown_table(*without_empty(headings, lines), left=2) + (
         "\nOf each start the beta / alpha that validation data prefers (mean IoU of liver and tumor there); **bold**: "
         f"the better start. {CONTROL}: the one of the same weights, and the one that validation data prefers. Mean ± "
         f"SD over the seeds; below it, and in brackets, intervals by patient, {FEW}. {TESTS}\n"
@@ -250,6 +250,12 @@ def cell(row: Row, score: str) -> str:
     text += f" ({row['n_seeds']} of {row['n_sweeps']} seeds)" if row["n_seeds"] < row["n_sweeps"] else ""
     found = row[f"{score}_interval"]
     return text if found.low is None else f"{text}<br>{found.low:.3f} to {found.high:.3f}"
+
+
+def without_empty(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Leave out the columns in which no line has anything, as of the controls that a sweep does without."""
+    kept = [place for place in range(len(headings)) if any(line[place] for line in lines)]
+    return [headings[place] for place in kept], [[line[place] for place in kept] for line in lines]
 
 
 def differences(liver: Row, tumor: Row) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from data.backend import keras
 from data.command import InputError, run_command
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json
-from evaluation.evaluate import SCORING_VERSION, Cohorts, open_from_command_line
+from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_from_command_line
 from evaluation.names import LOSSES, STAGES, TARGETS
 from evaluation.scoring import SLICE_RULE, case_rows, score_cohort
 from evaluation.statistics import by_patient
@@ -58,7 +58,9 @@ def score_sweep(run: Path, cohorts: Cohorts, path: Path) -> None:
     keys = {name: fingerprint(run, model, loss, cohorts) for name, model, loss in systems}
     points = {point["name"]: point for point in before["points"] if point.get("fingerprint") == keys.get(point["name"])}
     counts = {name: [row for row in before["counts"] if row["point"] == name] for name in points}
-    head = described_run(run, cohorts)
+    content = read_run(run)
+    head = {"schema": 1, "preset": content["preset"], "seed": content["seed"], "data": described_data(cohorts)}
+    head["rule"] = SLICE_RULE
     for name, model, loss in systems:
         if name in points:
             print(f"{name}: already scored")
@@ -72,22 +74,6 @@ def score_sweep(run: Path, cohorts: Cohorts, path: Path) -> None:
         known = [one for one in keys if one in points]
         rows = [row for one in known for row in counts[one]]
         write_json(path, {**head, "points": [points[one] for one in known], "counts": rows})
-
-
-def described_run(run: Path, cohorts: Cohorts) -> dict[str, Any]:
-    """Return what joint_sweep.json says of the run and its data."""
-    content, store = read_run(run), cohorts["test"]
-    data: dict[str, Any] = {f"{name}_cases": len(store.cases_of(name)) for name in ("train", "validation", "test")}
-    data |= {f"{name}_slices": len(store.slices(name)) for name in ("train", "validation", "test")}
-    data |= {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size}
-    data |= {"split_sha256": store.split["sha256"], "split_by": store.split.get("by", "patient")}
-    external = cohorts.get("external")
-    data["external"] = external and {
-        "cohort": external.cohort,
-        "synthetic": external.synthetic,
-        "store_sha256": external.sha256,
-    }
-    return {"schema": 1, "preset": content["preset"], "seed": content["seed"], "data": data, "rule": SLICE_RULE}
 
 
 def order(folder: Path) -> tuple[bool, str, float]:

@@ -184,21 +184,26 @@ def _by_network(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def finished_systems(run: Path, liver_only: bool = False) -> list[tuple[str, str]]:
-    """Return (model, loss) of every system of the run whose stages (see `stages_of`) are finished.
+    """Return (model, loss) of every system of the run whose stages (see `stages_of`) are finished, at least one.
 
     Raises:
         InputError: not a run directory, or none is finished.
     """
     read_run(run)
-    found = [
+    found = those_finished(run, liver_only)
+    if not found:
+        raise InputError(f"{run}: no model is finished (python -m training.one_step, or liver and tumor)")
+    return found
+
+
+def those_finished(run: Path, liver_only: bool = False) -> list[tuple[str, str]]:
+    """Return (model, loss) of every system of the run whose stages are finished; none is no error."""
+    return [
         (model, loss)
         for loss in LOSSES
         for model in MODELS
         if all((run / stage / loss / "record.json").is_file() for stage in stages_of(model, liver_only))
     ]
-    if not found:
-        raise InputError(f"{run}: no model is finished (python -m training.one_step, or liver and tumor)")
-    return found
 
 
 def read_run(run: Path) -> dict[str, Any]:

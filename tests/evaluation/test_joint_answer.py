@@ -139,6 +139,19 @@ def test_the_readme_shows_what_validation_data_prefers_and_what_it_is_held_again
     assert "beta / alpha 10 |" in page(SWEEP, sweeps)
 
 
+def test_a_sweep_without_controls_has_no_columns_for_them() -> None:
+    sweeps = []
+    for one in SWEEPS:
+        points = [point for point in one["points"] if point["mask"] != "hard"]
+        counts = [row for row in one["counts"] if not row["point"].endswith("hard")]
+        sweeps.append({**one, "points": points, "counts": counts})
+    for text in (tables(sweeps), summary(sweeps)):
+        heading = next(line for line in text.splitlines() if line.startswith("|"))
+        assert "tumor IoU - sequential" in heading
+        assert "- control" not in heading
+        assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
 def test_the_figure_draws_the_means() -> None:
     figure = draw(answers(SWEEPS), caption(SWEEPS))
     liver, tumor = figure.axes
