@@ -4,7 +4,8 @@ The global and local pipeline regularises its tumor network with it: a linear re
 ratio on the patients' clinical variables, fitted on training patients only. The text names no variable; which are used
 is assumed: every column that is a number in the training rows, or has 2 to 4 values there. Columns that tell what
 happened after the scan (`OUTCOMES`) are left out, and those that more than a third of the training rows lack; what else
-is missing counts as the mean (a number) or as none of the values. Of these columns the regression takes those that each
+is missing, or a value that no training row has, counts as the training rows' mean: of the number, or of each value's
+share. Of these columns the regression takes those that each
 explain most of the training ratios by themselves, up to one feature for every five rows.
 """
 
@@ -40,11 +41,13 @@ class Column:
     Attributes:
         name: of the column.
         values: its values where it is a category, each but the first a feature; empty where it is a number.
+        shares: of the training rows that have each value.
         mean, deviation: of the training rows, where it is a number.
     """
 
     name: str
     values: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
     mean: float = 0.0
     deviation: float = 1.0
 
@@ -56,7 +59,8 @@ class Column:
     def features(self, row: Row) -> list[float]:
         """Return the features of a row."""
         if self.values:
-            return [float(_text(row.get(self.name)) == value) for value in self.values[1:]]
+            text = _text(row.get(self.name))
+            return [float(text == value) for value in self.values[1:]] if text in self.values else [*self.shares[1:]]
         number = _number(row.get(self.name))
         return [0.0 if number is None else (number - self.mean) / self.deviation]
 
@@ -69,8 +73,8 @@ class WeakLabels:
         columns: what it reads.
         regression: fitted on training cases.
         r2_training: share of the variance of the training ratios that it explains.
-        r2_left_out: the same for each training case predicted by the regression of the others; below 0: worse than
-            their mean.
+        r2_left_out: the same for each training case predicted by the regression of the other patients; below 0: worse
+            than their mean.
     """
 
     columns: tuple[Column, ...]
@@ -108,8 +112,8 @@ def clinical_rows(store: Store, cases: Sequence[str]) -> list[Row]:
     if missing:
         named = ", ".join(missing[:3]) + (" ..." if missing[3:] else "")
         raise InputError(
-            f"{store.path}: no clinical row for {named}; the cohort needs a clinical table (README, Data), or train "
-            "with --set weak_label=none"
+            f"{store.path}: no clinical row for {named}; the cohort needs a clinical table (README, Data); "
+            "--name global_local_no_weak_label trains without"
         )
     return [store.cases[case]["clinical"] for case in cases]
 
@@ -120,12 +124,13 @@ def tumor_ratios(store: Store, cases: Sequence[str]) -> np.ndarray:
     return np.array([tumor / max(liver + tumor, 1) for liver, tumor in counts])
 
 
-def fit_weak_labels(rows: Sequence[Row], ratios: np.ndarray) -> WeakLabels:
+def fit_weak_labels(rows: Sequence[Row], ratios: np.ndarray, patients: Sequence[str] | None = None) -> WeakLabels:
     """Fit the regression on training rows.
 
     Args:
         rows: clinical data of the training cases.
         ratios: their tumor-to-liver volume ratios, ndarray of shape (n,).
+        patients: whose they are; None: each another's.
 
     Raises:
         InputError: no usable column, or too few rows for one.
@@ -133,13 +138,15 @@ def fit_weak_labels(rows: Sequence[Row], ratios: np.ndarray) -> WeakLabels:
     if len(rows) <= ROWS_PER_FEATURE:
         raise InputError(f"clinical data: {len(rows)} training rows, a weak label needs {ROWS_PER_FEATURE + 1}")
     columns, regression = _fit(rows, ratios)
-    left_out = []
-    for index, row in enumerate(rows):  # the choice of the columns is made anew without the row
-        others = [*rows[:index], *rows[index + 1 :]]
-        found, fitted = _fit(others, np.delete(ratios, index))
-        left_out.append(float(fitted.predict(_matrix(found, [row]))[0]))
+    whose = np.array(patients if patients is not None else [str(index) for index in range(len(rows))])
+    left_out = np.zeros(len(rows))
+    for patient in dict.fromkeys(whose):  # the choice of the columns is made anew without the patient
+        other = whose != patient
+        found, fitted = _fit([row for row, kept in zip(rows, other, strict=True) if kept], ratios[other])
+        own = [row for row, kept in zip(rows, other, strict=True) if not kept]
+        left_out[~other] = fitted.predict(_matrix(found, own))
     of_all = regression.predict(_matrix(columns, rows))
-    return WeakLabels(columns, regression, _explained(ratios, of_all), _explained(ratios, np.array(left_out)))
+    return WeakLabels(columns, regression, _explained(ratios, of_all), _explained(ratios, left_out))
 
 
 def _fit(rows: Sequence[Row], ratios: np.ndarray) -> tuple[tuple[Column, ...], LinearRegression]:
@@ -178,7 +185,9 @@ def _column(name: str, cells: Sequence[Any]) -> Column | None:
     if all(number is not None for number in numbers):
         mean, deviation = float(np.mean(numbers)), float(np.std(numbers))  # type: ignore[arg-type]
         return Column(name, mean=mean, deviation=deviation) if deviation else None
-    return Column(name, tuple(sorted(set(texts)))) if len(set(texts)) <= MOST_VALUES else None
+    values = tuple(sorted(set(texts)))
+    shares = tuple(texts.count(value) / len(texts) for value in values)
+    return Column(name, values, shares) if len(values) <= MOST_VALUES else None
 
 
 def _matrix(columns: Sequence[Column], rows: Sequence[Row]) -> np.ndarray:

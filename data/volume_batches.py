@@ -18,7 +18,8 @@ from data.scaling import window
 from data.store import Store
 
 OUTSIDE_HU = -1000.0  # of everything outside the liver in the local view; reported of the pipeline's figures
-TUMOR_SHARE = 0.5  # assumed, as is common: share of the local crops drawn around a tumor voxel, where there is one
+NO_WEAK_LABEL = -1.0
+"""Stands for the weak label in crops drawn around tumor: they show more than the patient's share of it."""
 
 Shape = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
@@ -118,11 +119,18 @@ def local_view(hu: np.ndarray, liver: np.ndarray, box: Box, window_hu: Window) -
     return window(inside, *window_hu)
 
 
-def local_loader(store: Store, window_hu: Window, shape: Shape, weak: Mapping[str, float] | None = None) -> LoadCrop:
+def local_loader(
+    store: Store, window_hu: Window, shape: Shape, tumor_share: float, weak: Mapping[str, float] | None = None
+) -> LoadCrop:
     """Load crops of `shape` from the local view of the reference liver, with the tumor as target.
 
-    The reference's liver stands in training for the first network's (assumed: each network is trained by itself).
-    With `weak`, the patient's weak label by case, the target has two more channels: the liver, and that label.
+    Args:
+        store: holds the cases.
+        window_hu: scaled to [0, 1].
+        shape: (depth, rows, columns) of a crop.
+        tumor_share: share of the drawn crops that lie around a tumor voxel, where there is one; the rest lie anywhere.
+        weak: the patient's weak label by case. With it the target has two more channels: the liver, and that label,
+            or `NO_WEAK_LABEL` in a crop drawn around tumor.
     """
 
     @lru_cache(maxsize=1024)
@@ -134,14 +142,15 @@ def local_loader(store: Store, window_hu: Window, shape: Shape, weak: Mapping[st
     def load(chosen: Slice, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
         case, number = chosen
         box = box_of(case)
-        label = np.asarray(store.label(case)[box])
-        first = _places(label.shape, shape)[number] if rng is None else _drawn(label, shape, rng)
-        crop = tuple(slice(low, low + size) for low, size in zip(first, shape, strict=True))
-        label = label[crop]
-        view = window(np.where(label > 0, np.asarray(store.image(case)[box][crop], np.float32), OUTSIDE_HU), *window_hu)
-        channels = [target_of(label, "tumor"), label > 0] if weak is not None else [target_of(label, "tumor")]
+        whole = np.asarray(store.label(case)[box])
+        first, around = (_places(whole.shape, shape)[number], False)
+        if rng is not None:
+            first, around = _drawn(whole, shape, tumor_share, rng)
+        crop = _box_at(first, shape)
+        view, label = local_view(store.image(case)[box], whole > 0, crop, window_hu), whole[crop]
+        channels = [target_of(label, "tumor")]
         if weak is not None:
-            channels.append(np.full(shape, weak[case], np.float32))
+            channels += [label > 0, np.full(shape, NO_WEAK_LABEL if around else weak[case])]
         return view, np.stack([channel.astype(np.float32) for channel in channels], -1)
 
     return load
@@ -163,12 +172,19 @@ def _places(sizes: Sequence[int], shape: Shape) -> list[tuple[int, ...]]:
     return [(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]
 
 
-def _drawn(label: np.ndarray, shape: Shape, rng: np.random.Generator) -> tuple[int, ...]:
-    """Return the first corner of a crop: around a tumor voxel (`TUMOR_SHARE`), else anywhere."""
+def _box_at(first: Sequence[int], shape: Shape) -> Box:
+    z, y, x = (slice(low, low + size) for low, size in zip(first, shape, strict=True))
+    return z, y, x
+
+
+def _drawn(
+    label: np.ndarray, shape: Shape, tumor_share: float, rng: np.random.Generator
+) -> tuple[tuple[int, ...], bool]:
+    """Return the first corner of a crop, and whether it was drawn around a tumor voxel or anywhere."""
     room = [length - size for length, size in zip(label.shape, shape, strict=True)]
     tumor = np.flatnonzero(label == 2)
-    if len(tumor) and rng.random() < TUMOR_SHARE:
+    if len(tumor) and rng.random() < tumor_share:
         centre = np.unravel_index(int(rng.choice(tumor)), label.shape)
         shifted = (int(rng.integers(at - size + 1, at + 1)) for at, size in zip(centre, shape, strict=True))
-        return tuple(int(np.clip(low, 0, most)) for low, most in zip(shifted, room, strict=True))
-    return tuple(int(rng.integers(most + 1)) for most in room)
+        return tuple(int(np.clip(low, 0, most)) for low, most in zip(shifted, room, strict=True)), True
+    return tuple(int(rng.integers(most + 1)) for most in room), False

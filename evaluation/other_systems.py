@@ -27,7 +27,6 @@ from models.sequential import label_map
 from models.sliding_window import predict_volume
 
 HALF = 0.5  # assumed: the documents name no threshold
-OVERLAP = 0.5  # assumed: of the windows of the 3D networks
 LIVER_OPTIONS = ("largest_liver", "fill_holes")
 """Post-processing that the global and local pipeline applies to the liver before it looks for tumors in its box."""
 
@@ -125,7 +124,7 @@ class OtherSystem:
 
     def _volume(self, target: str, volume: np.ndarray) -> np.ndarray:
         network, crop = self.networks[target], self.records[target]["crop"]
-        return predict_volume(network.predict_on_batch, volume, crop, OVERLAP)[..., 0]
+        return predict_volume(network.predict_on_batch, volume, crop, self.settings["overlap"])[..., 0]
 
 
 def finished_labels(run: Path) -> list[str]:

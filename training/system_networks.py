@@ -48,7 +48,7 @@ def build(system: Any, target: str, size: int, preset: Preset) -> keras.Model:
         options = {"dropout": system.dropout, "latent": system.latent, "vae_weight": system.vae_weight}
         return segresnet_vae(crop_shape(system, target, size), filters=system.filters, name=target, **options)
     widths = [system.filters * 2**level for level in range(preset.poolings + 1)]
-    return unet(size, 1, classes, widths, dropout=0, name=target)
+    return unet(size, 1, classes, widths, dropout=system.dropout, name=target)
 
 
 def crop_shape(system: GlobalLocal, target: str, size: int) -> Shape:
@@ -106,7 +106,7 @@ def crop_batches(store: Store, system: GlobalLocal, target: str, seed: int) -> t
     else:
         shape = crop_shape(system, target, store.size)
         weak = weak_label(store, train, validation, said) if penalised(system, target) else None
-        load = local_loader(store, system.tumor_window_hu, shape, weak)
+        load = local_loader(store, system.tumor_window_hu, shape, system.tumor_share, weak)
         covering = local_crops(store, validation, shape)
         with_liver = [case for case in train if store.cases[case]["liver_rows"]]
     drawn = [(case, number) for case in with_liver for number in range(system.crops_per_case)]
@@ -123,7 +123,7 @@ def weak_label(store: Store, train: list[str], validation: list[str], said: dict
         InputError: a case without a clinical row, or too few rows.
     """
     rows = clinical_rows(store, [*train, *validation])
-    fitted = fit_weak_labels(rows[: len(train)], tumor_ratios(store, train))
+    fitted = fit_weak_labels(rows[: len(train)], tumor_ratios(store, train), [store.patient(case) for case in train])
     labels = {case: fitted.ratio(row) for case, row in zip([*train, *validation], rows, strict=True)}
     ratios = dict(zip(labels, map(float, tumor_ratios(store, list(labels))), strict=True))
     said["weak_label"] = {**fitted.described(), "labels": labels, "reference_ratios": ratios}

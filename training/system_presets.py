@@ -180,6 +180,11 @@ class UnetDhanush(SliceSystem):
     learning_rate: float = assumed(0.01, "not given; usual with SGD and a Dice loss")
     momentum: float = assumed(0.9, "not given; usual with SGD")
     epochs: int = assumed(40, "not given; as Elmenabawy et al.")
+    dropout: float = assumed(0.0, "of the U-Net; not mentioned")
+
+    def further_rules(self) -> dict[str, bool]:
+        """A rate, too."""
+        return {**super().further_rules(), "dropout": 0 <= self.dropout < 1}
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,11 @@ class Segnet(UnetDhanush):
 
 @dataclass(frozen=True)
 class GlobalLocal(System):
-    """The global and local pipeline in 3D: SegResNetVAE for the liver, then for the tumor in the liver's box."""
+    """The global and local pipeline in 3D: SegResNetVAE for the liver, then for the tumor in the liver's box.
+
+    Assumed: the tumor's network trains, and keeps its best epoch, in the reference liver, since each network trains by
+    itself; at prediction it sees the liver that the first one found.
+    """
 
     LOSSES: ClassVar[tuple[str, ...]] = ("dice_focal",)
 
@@ -216,6 +225,8 @@ class GlobalLocal(System):
     depth: int = assumed(32, "slices of a crop; not given, a multiple of 16")
     local_share: float = assumed(0.5, "rows and columns of a local crop, as a share of the slice's; not given")
     crops_per_case: int = assumed(4, "crops of each case in an epoch; not given")
+    tumor_share: float = assumed(0.5, "of the local crops, drawn around a tumor voxel; not given, as is common")
+    overlap: float = assumed(0.5, "of the windows at prediction, blended by a Gaussian; not given")
     postprocess: tuple[str, ...] = reported(
         ("largest_liver", "fill_holes", "inside_liver", "tumor_contour"), "in this order; the text names the contour"
     )
@@ -232,6 +243,8 @@ class GlobalLocal(System):
             "depth": self.depth > 0 and self.depth % 16 == 0,
             "local_share": 0 < self.local_share <= 1,
             "crops_per_case": self.crops_per_case > 0,
+            "tumor_share": 0 <= self.tumor_share <= 1,
+            "overlap": 0 <= self.overlap < 1,
             "postprocess": set(self.postprocess) <= {"largest_liver", "fill_holes", "inside_liver", "tumor_contour"},
         }
 

@@ -51,6 +51,9 @@ def test_a_linear_ratio_is_found_exactly() -> None:
     assert found.ratio({"AFP": "-1e6", "nodules": "many"}) == 0
     mean = np.mean([float(row["AFP"]) for row in table])
     assert found.ratio({"AFP": "NA", "nodules": "many"}) == pytest.approx(0.1 + 0.02 * mean)
+    half = 0.5 * 0.05  # every other training row has one nodule
+    assert found.ratio({"AFP": 4.0, "nodules": ""}) == pytest.approx(0.18 + half)
+    assert found.ratio({"AFP": 4.0, "nodules": "seldom"}) == pytest.approx(0.18 + half)
     said = found.described()
     assert said["r2_training"] == said["r2_left_out"] == 1
     assert said["coefficients"].keys() == {"AFP", "nodules=one"}
@@ -69,6 +72,18 @@ def test_unrelated_columns_explain_nothing_of_a_patient_left_out() -> None:
     found = fit_weak_labels(table, np.random.default_rng(1).uniform(0, 0.3, 30))
     assert found.r2_left_out < found.r2_training < 0.3
     assert found.r2_left_out < 0.1
+
+
+def test_a_patient_s_other_scan_does_not_predict_him() -> None:
+    """Two scans of each patient; the column tells patients apart, not the ratio of a new one."""
+    rng = np.random.default_rng(4)
+    ratios, marks = rng.uniform(0, 0.3, 3), rng.permutation(3)
+    table = [{"mark": "abc"[mark]} for mark in marks for _ in range(6)]
+    twice = np.repeat(ratios, 6)
+    alone = fit_weak_labels(table, twice)
+    by_patient = fit_weak_labels(table, twice, [str(k // 6) for k in range(18)])
+    assert alone.r2_left_out > 0.99
+    assert by_patient.r2_left_out < 0
 
 
 def test_too_few_rows_are_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from data.command import InputError
 from data.volume_batches import (
+    NO_WEAK_LABEL,
     CropBatches,
     check_depth,
     global_crops,
@@ -86,22 +87,42 @@ def test_global_crops_cover_the_case_and_are_drawn_anew_every_epoch(store: Any) 
 def test_local_crops_carry_tumor_liver_and_weak_label(store: Any) -> None:
     crops = local_crops(store, ["a"], SHAPE)
     assert len(crops) == 2 * 2  # 6 slices, 10 rows and 8 columns by 4, 8 and 8
-    batches = CropBatches(crops, local_loader(store, WINDOW, SHAPE, {"a": 0.25}), 4)
+    batches = CropBatches(crops, local_loader(store, WINDOW, SHAPE, 0.5, {"a": 0.25}), 4)
     inputs, targets = batches[0]
     assert inputs.shape == (4, *SHAPE, 1)
     assert targets.shape == (4, *SHAPE, 3)
     assert (targets[..., 2] == 0.25).all()
     assert ((inputs[..., 0] > 0) == (targets[..., 1] > 0)).all()
     assert ((targets[..., 0] > 0) <= (targets[..., 1] > 0)).all()
-    without = CropBatches(crops, local_loader(store, WINDOW, SHAPE), 4)
+    without = CropBatches(crops, local_loader(store, WINDOW, SHAPE, 0.5), 4)
     np.testing.assert_array_equal(without[0][1][..., 0], targets[..., 0])
 
 
 def test_half_of_the_local_crops_are_drawn_around_tumor(store: Any) -> None:
     """The one tumor voxel lies at slice 4 of 6 and row 1 of 10 of the box: a crop anywhere holds it in 2/3 x 2/3."""
-    drawn = CropBatches([("a", 0)] * 400, local_loader(store, WINDOW, SHAPE), 400, seed=3)
+    drawn = CropBatches([("a", 0)] * 400, local_loader(store, WINDOW, SHAPE, 0.5), 400, seed=3)
     share = drawn[0][1][..., 0].any(axis=(1, 2, 3)).mean()
     assert share == pytest.approx(0.5 + 0.5 * (2 / 3) * (2 / 3), abs=0.08)
+
+
+def test_crops_around_tumor_carry_no_weak_label(store: Any) -> None:
+    def labels(share: float) -> set[float]:
+        load = local_loader(store, WINDOW, SHAPE, share, {"a": 0.25})
+        return set(np.unique(CropBatches([("a", 0)] * 40, load, 40, seed=3)[0][1][..., 2]).tolist())
+
+    assert labels(0.0) == {0.25}
+    assert labels(1.0) == {NO_WEAK_LABEL}
+    assert labels(0.5) == {0.25, NO_WEAK_LABEL}
+
+
+def test_training_and_prediction_see_the_same_local_view(store: Any) -> None:
+    liver = np.asarray(store.label("a")) > 0
+    box = liver_box(liver, SHAPE)
+    assert box is not None
+    whole = local_view(store.image("a"), liver, box, WINDOW)
+    inputs, _ = CropBatches(local_crops(store, ["a"], SHAPE), local_loader(store, WINDOW, SHAPE, 0.5), 4)[0]
+    np.testing.assert_array_equal(inputs[0, ..., 0], whole[:4, :8, :8])
+    np.testing.assert_array_equal(inputs[-1, ..., 0], whole[-4:, -8:, -8:])
 
 
 def test_a_volume_smaller_than_the_window_is_refused(store: Any) -> None:

@@ -48,6 +48,12 @@ def test_the_penalty_is_on_the_share_of_tumor_in_the_liver() -> None:
     assert penalised - without == pytest.approx(0.5 * (1.6 / 3 - 0.2) ** 2, abs=1e-6)
 
 
+def test_a_crop_without_weak_label_has_no_penalty() -> None:
+    truth = np.concatenate([volume([1, 0, 0, 0]), volume([1] * 4), volume([-1.0] * 4)], -1)
+    logits = volume([-1.0, 0.0, 1.0, 2.0])
+    assert float(DiceFocalRatio(0.5)(truth, logits)) == pytest.approx(float(DiceFocalRatio(0.0)(truth, logits)))
+
+
 def test_a_crop_without_liver_has_no_penalty() -> None:
     truth = np.concatenate([volume([0] * 4), volume([0] * 4), volume([0.2] * 4)], -1)
     logits = volume([-1.0, 0.0, 1.0, 2.0])
