@@ -1,11 +1,12 @@
 """Score every finished system of a run, the paper's and the others, on the label maps of whole cases.
 
-    python -m evaluation.compare --run DIR --store DIR --out DIR [--external STORE]
+    python -m evaluation.compare --run DIR --store DIR --out DIR [--external STORE] [--nominal-spacing]
 
 Every system decides by its own rule: the paper's models by the thresholds that validation data gave (rule roc), the
 others as `evaluation.other_systems` says. Nothing is chosen here. Writes OUT/comparison.json: what each system is and
 took, and its scores for each test and external case, every slice of it; `evaluation.comparison` makes table and figure.
-A call goes on where an earlier one stopped.
+A call goes on where an earlier one stopped. `--nominal-spacing` leaves distances out: for volumes whose headers do not
+give the scanner's spacing.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from data.environment import describe_environment
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from data.store import Store
 from data.volume_batches import check_depth
-from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_from_command_line
+from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_as_asked, scoring_parser
 from evaluation.names import LOSSES, STAGES, TARGETS, trainings_behind
-from evaluation.other_systems import finished_labels, load_other
+from evaluation.other_systems import finished_names, folder_of, load_other
 from evaluation.scoring import SLICE_RULE
 from evaluation.systems import System, check_numbers, load_system, read_run, slices_of, those_finished
 from evaluation.whole_cases import case_counts, spacing_of, whole_case_rows
@@ -34,7 +35,9 @@ from models.sequential import label_map
 
 SCHEMA = 1
 COHORTS = ("test", "external")
-KEPT = ("dice", "iou", "sensitivity", "specificity", "precision", "assd_mm", "hausdorff95_mm")
+DISTANCES = ("assd_mm", "hausdorff95_mm")
+NOMINAL = "the volumes' headers do not give the scanner's spacing: leave distances in mm out"
+KEPT = ("dice", "iou", "sensitivity", "specificity", "precision", *DISTANCES)
 """Scores of `evaluation.whole_cases` that are kept of each case."""
 PAPER = "Gruber et al."
 
@@ -64,38 +67,39 @@ class PaperLabels:
 
 def main() -> None:
     """Score what is trained and was not scored into OUT already."""
-    run, cohorts, out = open_from_command_line("compare", "Score the paper's models and the other systems.")
-    compare(run, cohorts, out / "comparison.json")
+    parser = scoring_parser("compare", "Score the paper's models and the other systems.")
+    parser.add_argument("--nominal-spacing", action="store_true", help=NOMINAL)
+    flags = parser.parse_args()
+    run, cohorts, out = open_as_asked(flags)
+    compare(run, cohorts, out / "comparison.json", flags.nominal_spacing)
 
 
-def compare(run: Path, cohorts: Cohorts, path: Path) -> None:
+def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = False) -> None:
     """Score the systems of a run one by one; the file holds what is scored so far, and an interrupted call goes on.
 
     Raises:
-        InputError: nothing is finished; the split is by slice, so that no case is unseen; a case with fewer slices
-            than a system's window.
+        InputError: nothing is finished; the split is by slice, so that no case is unseen.
     """
     store = cohorts["test"]
     if store.split.get("by") == "slice":
         raise InputError(f"{store.path}: split by slice, other slices of its test cases trained the run")
-    names: list[tuple[str, str] | str] = [*those_finished(run), *finished_labels(run)]
+    names: list[tuple[str, str] | str] = [*those_finished(run), *finished_names(run)]
     if not names:
         raise InputError(f"{run}: nothing is finished (python -m training.system, or reproduce.sh)")
-    check_windows(run, cohorts)
-    content = read_run(run)
-    head = {"schema": SCHEMA, "preset": content["preset"], "seed": content["seed"], "data": described_data(cohorts)}
+    content, data = read_run(run), {**described_data(cohorts), "nominal_spacing": nominal_spacing}
+    head = {"schema": SCHEMA, "preset": content["preset"], "seed": content["seed"], "data": data}
     before = read_json(path, ("data", "systems", "cases")) if path.is_file() else {"systems": [], "cases": []}
     kept = {system.get("fingerprint"): system for system in before["systems"]}
     systems: list[dict[str, Any]] = []
     cases: list[dict[str, Any]] = []
     for name in names:
-        key = fingerprint(run, name, cohorts)
+        key = fingerprint(run, name, cohorts, nominal_spacing)
         if key in kept:
             described = kept[key]
             rows = [row for row in before["cases"] if row["system"] == described["system"]]
             print(f"{described['system']}: already done")
         else:
-            described, rows = score_one(run, name, cohorts)
+            described, rows = score_one(run, name, cohorts, nominal_spacing)
             print(f"{described['system']}: {described['why'] or 'scored'}")
         systems.append({**described, "fingerprint": key})
         cases += rows
@@ -103,34 +107,42 @@ def compare(run: Path, cohorts: Cohorts, path: Path) -> None:
     print(f"comparison: {path}")
 
 
-def check_windows(run: Path, cohorts: Cohorts) -> None:
-    """Check that every case to be scored has as many slices as the windows of the systems in 3D take.
-
-    Raises:
-        InputError: one has fewer.
-    """
-    for label in finished_labels(run):
-        depth = read_json(run / "systems" / label / "system.json", ("settings",))["settings"].get("depth", 0)
-        for cohort in (name for name in COHORTS if name in cohorts):
-            check_depth(cohorts[cohort], cohorts[cohort].cases_of(cohort), depth)
-
-
-def score_one(run: Path, name: tuple[str, str] | str, cohorts: Cohorts) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def score_one(
+    run: Path, name: tuple[str, str] | str, cohorts: Cohorts, nominal_spacing: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return a system's description, with its cost, and its scores by case; none where it gave no result."""
     keras.backend.clear_session()
     found, described = load(run, name)
+    described["why"] = described["why"] or too_small(described["settings"], cohorts)
     if described["why"]:
         return described, []
-    rows, timing = score(found, cohorts)
+    rows, timing = score(found, cohorts, nominal_spacing)
     return {**described, **timing}, [{"system": described["system"], **row} for row in rows]
 
 
+def too_small(settings: dict[str, Any] | None, cohorts: Cohorts) -> str:
+    """Return which case has fewer slices than the window of a system in 3D ("": none): it then has no result."""
+    depth = (settings or {}).get("depth", 0)
+    try:
+        for cohort in (name for name in COHORTS if name in cohorts):
+            check_depth(cohorts[cohort], cohorts[cohort].cases_of(cohort), depth)
+    except InputError as error:
+        return str(error).removeprefix(f"{cohorts[cohort].path}: ")
+    return ""
+
+
 def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]]:
-    """Load a system and describe it: {"system", "document", "why" (it gave no result), cost of its training}."""
+    """Load a system and describe it.
+
+    Returns:
+        The system, and {"system", "document", "settings", "why" (it gave no result), "weak" (what its networks cannot
+        do on validation data), "begins", "trained_with", cost of its training (`cost_of`)}.
+    """
     described: dict[str, Any]
     if isinstance(name, tuple):
         system = load_system(run, *name)
         described = {"system": system.name, "document": PAPER, "settings": None, "why": system.failure}
+        described["weak"] = system.weakness
         fits = fits_of(run, *name)
         trained = [read_json(run / stage / name[1] / "record.json", ("fit",))["fit"] for stage in STAGES[name[0]]]
         return PaperLabels(system), {
@@ -146,7 +158,8 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
         described["weak_label"] = {key: weak[key] for key in ("columns", "r2_training", "r2_left_out")}
     described["begins"] = "ImageNet, from a file" if other.settings.get("weights_sha256") else "random"
     fits = [record["fit"] for record in other.records.values()]
-    described |= {"why": other.failure, **cost_of(fits, fits), **slices_of_fit(fits[0])}
+    described |= {"why": other.failure, "weak": other.weakness, **cost_of(fits, fits), **slices_of_fit(fits[0])}
+    described["predicting_parameters"] = sum(network.count_params() for network in other.networks.values())
     if "crop" in next(iter(other.records.values())):
         described["trained_with"] = f"every slice of the training cases, {fits[0]['train_slices']} crops an epoch"
     return other, described
@@ -167,11 +180,14 @@ def cost_of(fits: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[
         networks: of the last training of each of its networks.
 
     Returns:
-        {"parameters" (trained; a VAE branch counts), "train_s" in all, "peak_memory_mib" (the largest), "trained_on"}.
+        {"parameters" (of all its networks), "predicting_parameters" (without a VAE branch), "train_s" in all,
+        "peak_memory_mib" (the largest), "trained_on"}.
     """
+    parameters = sum(fit["parameters"] for fit in networks)
     machine = {key: fits[0]["environment"][key] for key in ("git_commit", "processor", "cores", "keras_backend")}
     return {
-        "parameters": sum(fit["parameters"] for fit in networks),
+        "parameters": parameters,
+        "predicting_parameters": parameters,
         "train_s": round(sum(fit["train_s"] for fit in fits), 1),
         "peak_memory_mib": max(fit["peak_memory_mib"] for fit in fits),
         "trained_on": machine,
@@ -183,13 +199,15 @@ def slices_of_fit(fit: dict[str, Any]) -> dict[str, Any]:
     return {"trained_with": f"{fit['train_slices']} slices"}
 
 
-def score(system: Labels, cohorts: Cohorts) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def score(
+    system: Labels, cohorts: Cohorts, nominal_spacing: bool = False
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Score a system on every test and external case; the time is that of prediction, the first case's left out."""
     rows: list[dict[str, Any]] = []
     seconds, slices = [], []
     for cohort in (name for name in COHORTS if name in cohorts):
         for case, labels, took in predicted(system, cohorts[cohort], cohort):
-            rows += case_scores(cohorts[cohort], cohort, case, labels)
+            rows += case_scores(cohorts[cohort], cohort, case, labels, nominal_spacing)
             seconds.append(took)
             slices.append(len(labels))
     timed = sum(slices[1:])
@@ -205,28 +223,33 @@ def predicted(system: Labels, store: Store, set_name: str) -> Iterator[tuple[str
         yield case, labels, time.perf_counter() - started
 
 
-def case_scores(store: Store, cohort: str, case: str, labels: np.ndarray) -> list[dict[str, Any]]:
-    """Return a row per target: counts of the case's voxels, whether its reference holds the target, `KEPT` scores."""
+def case_scores(
+    store: Store, cohort: str, case: str, labels: np.ndarray, nominal_spacing: bool = False
+) -> list[dict[str, Any]]:
+    """Return a row per target: counts of the case's voxels and `KEPT` scores, no distances at nominal spacing."""
     reference = np.asarray(store.label(case))
     head = {"cohort": cohort, "case": case, "patient": store.patient(case), "n_slices": len(labels)}
     rows = []
     for row in whole_case_rows(labels, reference, spacing_of(store, case)):
         counts = case_counts(labels, reference, row["target"])
         numbers = {name: getattr(counts, name) for name in ("tp", "fp", "fn", "tn")}
-        rows.append({**head, "target": row["target"], **numbers, **{name: row[name] for name in KEPT}})
+        kept = {name: None if nominal_spacing and name in DISTANCES else row[name] for name in KEPT}
+        rows.append({**head, "target": row["target"], **numbers, **kept})
     return rows
 
 
-def fingerprint(run: Path, name: tuple[str, str] | str, cohorts: Cohorts) -> str:
-    """Return a hash of what a system's scores depend on: its records, the stores, the code."""
+def fingerprint(run: Path, name: tuple[str, str] | str, cohorts: Cohorts, nominal_spacing: bool) -> str:
+    """Return a hash of what a system's scores depend on: its records, the stores, the code, what is left out."""
     if isinstance(name, tuple):
         records = [run / stage / loss / "record.json" for stage in STAGES[name[0]] for loss in LOSSES]
         records = [path for path in records if path.is_file()]
     else:
-        records = [*run.glob(f"systems/{name}/*/record.json"), run / "systems" / name / "system.json"]
+        folder = folder_of(run, name)
+        records = [*folder.glob("*/record.json"), folder / "system.json"]
     hashes = {str(path.relative_to(run)): sha256_of_file(path) for path in records}
     stores = {cohort: store.sha256 for cohort, store in cohorts.items()}
-    return sha256_of_json({"version": SCORING_VERSION, "name": name, "records": hashes, "stores": stores})
+    content = {"version": SCORING_VERSION, "name": name, "records": hashes, "stores": stores}
+    return sha256_of_json({**content, "nominal_spacing": nominal_spacing})
 
 
 if __name__ == "__main__":

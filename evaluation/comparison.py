@@ -171,7 +171,8 @@ def summary(comparisons: Sequence[Row]) -> str:
     return markdown_table(headings, lines, left=1) + (
         f"\nDSC: mean over the patients whose reference holds the target ({'; '.join(counted)}), ± SD over seeds; "
         "below it the nominal 95 % interval by patient (none with fewer than 5). Published: other data, other split. "
-        "Training: for the balanced rows with the cross-entropy before them.\n"
+        f"{_beginnings(comparisons)} Parameters: of the networks that predict. "
+        "Training: for the balanced rows with the cross-entropy before them.\n" + _failings(comparisons)
     )
 
 
@@ -242,6 +243,7 @@ def _pooled_cell(found: Interval) -> str:
 
 def _cost_table(comparisons: Sequence[Row]) -> str:
     headings = ["system", "document", "begins", "trained with", "parameters", "training (s)"]
+    headings.insert(5, "parameters trained along")
     headings += ["host memory of training (MiB)", "prediction (ms a slice)"]
     lines = [[in_words(name), *cells.values()] for name, cells in _costs(comparisons).items()]
     return markdown_table(headings, lines, left=4)
@@ -257,7 +259,8 @@ def _costs(comparisons: Sequence[Row]) -> dict[str, dict[str, str]]:
             "document": system["document"],
             "begins": system["begins"],
             "trained_with": system["trained_with"],
-            "parameters": f"{system['parameters']:,}",
+            "parameters": f"{system['predicting_parameters']:,}",
+            "along": f"{along:,}" if (along := _trained_along(system)) else "",
             "train_s": f"{statistics.fmean(other['train_s'] for other in same):,.0f}",
             "peak_memory_mib": f"{max(other['peak_memory_mib'] for other in same):,.0f}",
             "ms_per_slice": f"{statistics.fmean(timed):.1f}" if timed else "n/a",
@@ -265,13 +268,45 @@ def _costs(comparisons: Sequence[Row]) -> dict[str, dict[str, str]]:
     return costs
 
 
+def _trained_along(system: Row) -> int:
+    """Return the parameters of a VAE branch that was trained, which prediction does without."""
+    if not (system["settings"] or {}).get("vae_weight"):
+        return 0
+    return int(system["parameters"] - system["predicting_parameters"])
+
+
+def _beginnings(comparisons: Sequence[Row]) -> str:
+    """Say which weights the networks began with, and the published ones did."""
+    pretrained = [one["system"] for one in comparisons[0]["systems"] if one["begins"] != "random"]
+    here = f"{', '.join(map(in_words, pretrained))} with ImageNet weights, all others" if pretrained else "all here"
+    return f"Networks begin: {here} at random; those of Elmenabawy et al. with ImageNet weights."
+
+
+def _failings(comparisons: Sequence[Row]) -> str:
+    """Name what is no result, what finds nothing on validation data, and what the documents have and these data not."""
+    text = ""
+    for key, heading in (("why", "Not a result"), ("weak", "Weak on validation data")):
+        by_cause: dict[str, dict[str, list[str]]] = {}
+        for one in comparisons:
+            for system in one["systems"]:
+                if system[key]:
+                    seeds = by_cause.setdefault(system[key], {}).setdefault(in_words(system["system"]), [])
+                    seeds.append(str(one["seed"]))
+        for cause, found in by_cause.items():
+            named = ", ".join(f"{name} (seed {', '.join(seeds)})" for name, seeds in found.items())
+            text += f"\n{heading}: {named}: {cause}.\n"
+    missing = [name for name in NUMBERS if all(one["system"] != name for one in comparisons[0]["systems"])]
+    for name in missing:
+        said = "; ".join(
+            f"{target} {', '.join(f'{_NAMES[score]} {value:g}' for score, value in scores.items())}"
+            for target, scores in (("liver", NUMBERS[name].liver), ("tumor", NUMBERS[name].tumor))
+            if scores
+        )
+        text += f"\nNot trained on these data: {in_words(name)}; published, other split: {said}.\n"
+    return text
+
+
 def _notes(comparisons: Sequence[Row]) -> str:
-    failed = [
-        f"{in_words(system['system'])}, seed {one['seed']}: {system['why']}"
-        for one in comparisons
-        for system in one["systems"]
-        if system["why"]
-    ]
     weak = {
         system["system"]: system["weak_label"]["r2_left_out"]
         for system in comparisons[0]["systems"]
@@ -282,15 +317,19 @@ def _notes(comparisons: Sequence[Row]) -> str:
         "case in which nothing was found has DSC 0 and no ASSD (of m of n: cases, over all seeds, that have one). ± is "
         f"the SD over seeds; below it the interval of the mean: patients drawn with replacement, {COVERAGE}. Accuracy "
         "counts every voxel of the slices, most of which are neither. Published: other data, other split, in part "
-        "other targets and definitions; not to be compared digit by digit. Parameters: all that were trained, the VAE "
-        "branch among them. Training: for the balanced rows with the cross-entropy before them, without the trial of "
-        "scalings; host memory: the highest of the process, which trained several systems one after the other. "
+        "other targets and definitions (the unit of the published ASSD is not stated); not to be compared digit by "
+        f"digit. {_beginnings(comparisons)} The paper's models take thresholds found on validation data, the others "
+        "the most probable class, or 0.5. Parameters: of the networks that predict; trained along: of the VAE branch, "
+        "where its loss counts. Training: for the balanced rows with the cross-entropy before them, without the trial "
+        "of scalings; host memory: the highest of the process, which trained several systems one after the other. "
         "Prediction: inputs, networks, smoothing and post-processing, the first case left out.\n"
     )
     if weak:
         found = ", ".join(f"{in_words(name)} {value:.2f}" for name, value in weak.items())
         text += f"\nVariance of the tumor-to-liver ratio that the weak label explains in patients left out: {found}.\n"
-    return text + "".join(f"\nNot a result: {line}.\n" for line in failed)
+    if comparisons[0]["data"]["nominal_spacing"]:
+        text += "\nNo distances: the spacing in the headers of these volumes is nominal.\n"
+    return text + _failings(comparisons)
 
 
 def in_words(name: str) -> str:

@@ -2,6 +2,7 @@
 
     python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] [--preset NAME] [--seed N]
                                         [--subset N,N,N] [--weights FILE] [--set FIELD=VALUE --label NAME]
+                                        [--nominal-spacing]
 
 Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process of its own), scores
 the whole test cases of each, and writes OUT/cross_validation-<label>.json and .md: DSC and ASSD per fold and in all.
@@ -23,7 +24,7 @@ from data.environment import describe_environment
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
 from data.folds import make_folds
 from data.store import Store
-from evaluation.compare import case_scores, predicted
+from evaluation.compare import NOMINAL, case_scores, predicted
 from evaluation.comparison import values_of
 from evaluation.evaluate import SCORING_VERSION
 from evaluation.names import TARGETS, origin
@@ -47,9 +48,10 @@ def main() -> None:
     for number, fold in enumerate(folds, start=1):
         run = flags.out / f"run-{number}"
         train(flags, fold, run)
-        scored.append({"fold": number, **score(fold, run, label)})
+        scored.append({"fold": number, **score(fold, run, label, flags.nominal_spacing)})
         print(f"fold {number} of {len(folds)}: {len(fold.cases_of('test'))} test cases scored")
     data = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size, "split_by": "patient"}
+    data["nominal_spacing"] = flags.nominal_spacing
     settings = read_json(flags.out / "run-1" / "systems" / label / "system.json", ("settings",))["settings"]
     content: Row = {"schema": 1, "system": label, "settings": settings, "preset": flags.preset, "seed": flags.seed}
     content |= {"data": data, "environment": describe_environment(), "folds": scored}
@@ -73,6 +75,7 @@ def parse() -> argparse.Namespace:
     add("--weights", type=Path, metavar="FILE", help="ImageNet weights, as for training.system")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the system (repeatable)")
     add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")
+    add("--nominal-spacing", action="store_true", help=NOMINAL)
     return parser.parse_args()
 
 
@@ -115,20 +118,26 @@ def run_of_project(module: str, *arguments: Any, stdout: int | None = None) -> N
         raise InputError(line.removeprefix(f"{module}: "))
 
 
-def score(fold: Store, run: Path, label: str) -> Row:
+def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
     """Return the scores of a fold's test cases, from the file of an earlier call where the same was scored."""
     path = run / "systems" / label / "scores.json"
     records = sorted(path.parent.glob("*/record.json"))
-    key = sha256_of_json([SCORING_VERSION, fold.sha256, *map(sha256_of_file, records)])
+    key = sha256_of_json([SCORING_VERSION, fold.sha256, nominal_spacing, *map(sha256_of_file, records)])
     if path.is_file() and (kept := read_json(path, ("fingerprint", "cases")))["fingerprint"] == key:
         return dict(kept)
     system = load_other(run, label)
     rows: list[Row] = []
     if not system.failure:
         for case, labels, _ in predicted(system, fold, "test"):
-            rows += case_scores(fold, "test", case, labels)
+            rows += case_scores(fold, "test", case, labels, nominal_spacing)
     train_s = sum(record["fit"]["train_s"] for record in system.records.values())
-    found: Row = {"fingerprint": key, "why": system.failure, "train_s": round(train_s, 1), "cases": rows}
+    found: Row = {
+        "fingerprint": key,
+        "why": system.failure,
+        "weak": system.weakness,
+        "train_s": round(train_s, 1),
+        "cases": rows,
+    }
     found |= {f"{name}_cases": len(fold.cases_of(name)) for name in ("train", "validation", "test")}
     write_json(path, found)
     return found
@@ -141,7 +150,6 @@ def page(content: Row) -> str:
         [f"fold {fold['fold']}", str(fold["test_cases"]), *_cells([fold], fold["why"])] for fold in content["folds"]
     ]
     every = [row for fold in content["folds"] for row in fold["cases"]]
-    failed = "; ".join(f"fold {fold['fold']}: {fold['why']}" for fold in content["folds"] if fold["why"])
     result = sum(not fold["why"] for fold in content["folds"])
     every_fold = "" if result == len(content["folds"]) else f" ({result} of {len(content['folds'])} folds)"
     lines.append([f"**all**{every_fold}", str(len({row["case"] for row in every})), *_cells(content["folds"], "")])
@@ -149,14 +157,26 @@ def page(content: Row) -> str:
     if published:
         cells = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
         lines.append([f"published: {published.where}", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
+    settings, begins = content["settings"], "ImageNet" if content["settings"]["weights_sha256"] else "random"
+    trained = ", ".join(f"{key} {settings[key]}" for key in ("filters", "epochs", "batch_size", "learning_rate"))
     return (
         f"# {content['system']}, cross-validated\n\nData: {origin(content['data'])}, {content['data']['size']} px. "
-        f"Preset `{content['preset']}`, seed {content['seed']}; folds by patient. Means over the patients whose "
+        f"Preset `{content['preset']}`, seed {content['seed']}; folds by patient; {begins} "
+        f"weights at the beginning, {trained}. Means over the patients whose "
         "reference holds the target; a case in which nothing was found has DSC 0 and no ASSD. Below: interval of the "
-        f"mean, patients drawn with replacement, {COVERAGE}; none with fewer than {LEAST_PATIENTS}.\n\n"
+        f"mean, patients drawn with replacement, {COVERAGE}; none with fewer than {LEAST_PATIENTS}. "
+        "Published: other data; ImageNet weights at the beginning; the unit of the ASSD is not stated.\n\n"
         + markdown_table(headings, lines, left=1)
-        + (f"\nNot a result: {failed}.\n" if failed else "")
+        + _named(content["folds"], "why", "Not a result")
+        + _named(content["folds"], "weak", "Weak on validation data")
+        + ("\nNo distances: the spacing in the headers is nominal.\n" if content["data"]["nominal_spacing"] else "")
     )
+
+
+def _named(folds: Sequence[Row], key: str, heading: str) -> str:
+    """Return a line that names the folds of which `key` says something; "" where none is."""
+    found = "; ".join(f"fold {fold['fold']}: {fold[key]}" for fold in folds if fold[key])
+    return f"\n{heading}: {found}.\n" if found else ""
 
 
 def _cells(folds: Sequence[Row], why: str) -> list[str]:

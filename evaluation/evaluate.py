@@ -10,6 +10,7 @@ are predicted whole, for volumes, lesions, LiTS figures and post-processing.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import tempfile
@@ -62,13 +63,22 @@ def main() -> None:
 
 def open_from_command_line(command: str, description: str) -> tuple[Path, Cohorts, Path]:
     """Parse the flags of a command that scores a run; return the run, its cohorts and the folder for the results."""
+    return open_as_asked(scoring_parser(command, description).parse_args())
+
+
+def scoring_parser(command: str, description: str) -> Parser:
+    """Return the parser of a command that scores a run."""
     parser = Parser(prog=f"evaluation.{command}", description=description)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run directory of the training scripts")
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store the run was trained on")
     parser.add_argument("--external", type=Path, metavar="STORE", help="store of another cohort (prepare --external)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-    arguments = parser.parse_args()
-    return arguments.run, open_cohorts(arguments.run, arguments.store, arguments.external), arguments.out
+    return parser
+
+
+def open_as_asked(flags: argparse.Namespace) -> tuple[Path, Cohorts, Path]:
+    """Return the run, its cohorts and the folder for the results that the flags of `scoring_parser` name."""
+    return flags.run, open_cohorts(flags.run, flags.store, flags.external), flags.out
 
 
 def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Cohorts:

@@ -27,6 +27,8 @@ from models.sequential import label_map
 from models.sliding_window import predict_volume
 
 HALF = 0.5  # assumed: the documents name no threshold
+CONTOUR, NO_CONTOUR = "tumor_contour", "_no_contour"
+"""The last step of the global and local pipeline; ending of the name under which a system is scored without it."""
 LIVER_OPTIONS = ("largest_liver", "fill_holes")
 """Post-processing that the global and local pipeline applies to the liver before it looks for tumors in its box."""
 
@@ -37,7 +39,9 @@ Spacing = tuple[float, float, float]
 def tumor_contour(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Move the tumors' outline by a morphological active contour on the image; the liver's stays (seed system 2).
 
-    `skimage.segmentation.morphological_chan_vese`, `CONTOUR_STEPS` steps from the tumors as they are.
+    `skimage.segmentation.morphological_chan_vese`, `CONTOUR_STEPS` steps, of a voxel each, from the tumors as they are.
+    What it takes for outside is the mean of everything else in the box, fat and other organs too, so it can spoil
+    correct tumors, the more the larger the voxels; that is why systems are scored without it, too (`NO_CONTOUR`).
 
     Args:
         labels: (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
@@ -58,16 +62,21 @@ class OtherSystem:
     """A trained system.
 
     Attributes:
-        label: its folder, and its name in the tables.
+        name: in the tables.
         settings: as trained; `training.system_presets` says what they mean.
         records: content of `record.json` by target.
         networks: Keras models by target.
     """
 
-    label: str
+    name: str
     settings: dict[str, Any]
     records: dict[str, dict[str, Any]]
     networks: dict[str, keras.Model]
+
+    @property
+    def weakness(self) -> str:
+        """Where its networks find nothing on validation data, or rank no better than chance ("": nowhere)."""
+        return "; ".join(record["note"] for record in self.records.values() if record.get("note"))
 
     @property
     def failure(self) -> str:
@@ -118,33 +127,45 @@ class OtherSystem:
             return labels
         view = local_view(hu, liver, box, self.records["tumor"]["window_hu"])
         labels[box][self._volume("tumor", view) > HALF] = 2
-        if "tumor_contour" in options:
+        labels = postprocess(labels, liver, hu, spacing_mm, [name for name in options if name == "inside_liver"])
+        if CONTOUR in options:
             labels[box] = tumor_contour(labels[box], window(hu[box], *self.records["tumor"]["window_hu"]))
-        return postprocess(labels, liver, hu, spacing_mm, [name for name in options if name == "inside_liver"])
+        return labels
 
     def _volume(self, target: str, volume: np.ndarray) -> np.ndarray:
         network, crop = self.networks[target], self.records[target]["crop"]
         return predict_volume(network.predict_on_batch, volume, crop, self.settings["overlap"])[..., 0]
 
 
-def finished_labels(run: Path) -> list[str]:
-    """Return the labels of the systems whose networks are all finished, in the order of their folders' names."""
+def finished_names(run: Path) -> list[str]:
+    """Return the names under which finished systems are scored, in the order of their folders' names.
+
+    A name is a label of `training.system`; where the system ends with the contour, there is one without it, too.
+    """
     found = []
     for path in sorted(run.glob("systems/*/system.json")):
-        targets = read_json(path, ("settings",))["settings"]["targets"]
-        if all((path.parent / target / "record.json").is_file() for target in targets):
-            found.append(path.parent.name)
+        settings, label = read_json(path, ("settings",))["settings"], path.parent.name
+        if all((path.parent / target / "record.json").is_file() for target in settings["targets"]):
+            found += [label, label + NO_CONTOUR] if CONTOUR in settings.get("postprocess", ()) else [label]
     return found
 
 
-def load_other(run: Path, label: str) -> OtherSystem:
-    """Load a finished system of a run.
+def folder_of(run: Path, name: str) -> Path:
+    """Return where the networks lie of a system with a name of `finished_names`."""
+    folder = run / "systems" / name
+    return folder if folder.is_dir() else folder.with_name(name.removesuffix(NO_CONTOUR))
+
+
+def load_other(run: Path, name: str) -> OtherSystem:
+    """Load a finished system of a run by a name of `finished_names`.
 
     Raises:
         InputError: a file of it is missing or damaged.
     """
-    folder = run / "systems" / label
+    folder = folder_of(run, name)
     settings = read_json(folder / "system.json", ("settings",))["settings"]
+    if folder.name != name:
+        settings["postprocess"] = [step for step in settings["postprocess"] if step != CONTOUR]
     needed = ("status", "why", "window_hu", "fit")
     records = {target: read_json(folder / target / "record.json", needed) for target in settings["targets"]}
     networks = {
@@ -154,4 +175,4 @@ def load_other(run: Path, label: str) -> OtherSystem:
     }
     if settings["architecture"] == "segresnet_vae":
         networks = {target: segresnet_vae.segmentation_part(network) for target, network in networks.items()}
-    return OtherSystem(label, settings, records, networks)
+    return OtherSystem(name, settings, records, networks)

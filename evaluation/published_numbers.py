@@ -1,6 +1,7 @@
 """What the other documents published of their systems, on their own data and splits: to stand beside, not to compare.
 
-Dice and shares as fractions of 1, ASSD in mm. No number is the paper's (Gruber et al.): its Table 1 is not available.
+Dice and shares as fractions of 1. ASSD: Elmenabawy et al. state no unit and not whether of slices or volumes; mm of
+volumes is assumed. No number is the paper's (Gruber et al.): its Table 1 is not available.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Published:
 
 
 ELMENABAWY = "LiTS, 130 scans, 4-fold cross-validation"
-DHANUSH = "LiTS, split not given; the text does not say whether of liver or tumor"
+DHANUSH = "LiTS and 3D-IRCADb: which of them, which split, and whether of liver or tumor is not said"
 PIPELINE = "HCC-TACE-Seg, 80/20 by patient"
 
 NUMBERS: dict[str, Published] = {

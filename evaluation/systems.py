@@ -56,6 +56,11 @@ class System:
         failed = [f"{r['stage']} {r['status']}: {r['why']}" for r in self.records.values() if r["status"] != "ok"]
         return "; ".join(dict.fromkeys(failed))
 
+    @property
+    def weakness(self) -> str:
+        """Where its networks find nothing on validation data, or rank no better than chance ("": nowhere)."""
+        return "; ".join(dict.fromkeys(record["note"] for record in self.records.values() if record.get("note")))
+
     def thresholds(self, target: str) -> dict[str, float]:
         """Return the thresholds by rule ("0.5", "roc", "iou") for "liver" (s1) or "tumor" (s2)."""
         stage = "one_step" if self.model == "one_step" else target

@@ -1,4 +1,4 @@
-"""CDNN-AlexNet of Elmenabawy et al. (2.2): a fully convolutional AlexNet (Krizhevsky et al. 2012; Long et al. 2015).
+"""CDNN-AlexNet of Elmenabawy et al. (II.B): a fully convolutional AlexNet (Krizhevsky et al. 2012; Long et al. 2015).
 
 The encoder is AlexNet's five convolutions and, as convolutions, its fully connected layers FC6 and FC7; FC8 is
 dropped. A 1 x 1 convolution scores the classes, one transposed convolution brings the scores to the input's size.

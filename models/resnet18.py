@@ -1,4 +1,4 @@
-"""CDNN-ResNet18 of Elmenabawy et al. (2.2): ResNet18 and a decoder that mirrors it.
+"""CDNN-ResNet18 of Elmenabawy et al. (II.B): ResNet18 and a decoder that mirrors it.
 
 The encoder is ResNet18 as torchvision publishes it (He et al., "Deep residual learning", version 1) without average
 pooling and FC: the same layers, paddings and epsilon, so the same activations from the same weights. The text cites

@@ -7,7 +7,8 @@ of the same section are these indices and nothing else: no feature map goes from
 Assumed, from the network of SegNet's authors (their paper and their Caffe model `segnet_train`): the widths, the
 mirrored decoder with its 3 x 3 classifier, batch normalisation and ReLU after every other convolution, He
 initialisation. Their convolutions have biases, so these have them too, although batch normalisation undoes all but the
-last; leaving them out saved no measurable time. For one class a sigmoid stands for the softmax over two.
+last; leaving them out saved no measurable time. The abstract says sigmoid, 3.4 softmax: one class has a sigmoid here,
+several a softmax.
 """
 
 from __future__ import annotations

@@ -231,6 +231,8 @@ def train_network(run: Run, system: System, target: str, folder: Path, weights: 
     record |= {"precision": keras.config.dtype_policy().name, "fit": fitted}
     if record["status"] != "ok":
         print(f"{folder.parent.name} {target}: {record['status'].upper()}, not a result: {record['why']}")
+    elif record["note"]:
+        print(f"{folder.parent.name} {target}: {record['note']}")
     write_json(folder / "record.json", record)
     discard_resume_files(folder)
     return record

@@ -96,6 +96,7 @@ class Cdnn(SliceSystem):
     """A convolutional-deconvolutional network over three classes, after Elmenabawy et al."""
 
     document: str = ELMENABAWY
+    targets: tuple[str, ...] = said(("classes",), "I: liver and tumor simultaneously, in one stage")
     input: str = said("equalised", "II.A: histogram equalization and median filter")
     loss: str = said("cross_entropy", "III.B")
     optimizer: str = said("sgd", "III.B")
@@ -160,8 +161,10 @@ class Korabelnikov(CdnnAlexnet):
 
     name: str = "korabelnikov"
     input: str = said("windowed", "I: a Hounsfield range as pre-processing")
-    window_hu: tuple[float, float] | None = said((-2000.0, 2000.0), "I; a store holds [-1024, 3071] of it")
-    smoothing_variance: float = said(0.25, "III.E; that it smooths the probabilities, in pixels, is assumed")
+    window_hu: tuple[float, float] | None = said(
+        (-2000.0, 2000.0), "I: a Hounsfield range; a store holds [-1024, 3071] of it"
+    )
+    smoothing_variance: float = said(0.25, "III.E: variance; that it smooths the probabilities, in pixels, is assumed")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from evaluation.published_numbers import NUMBERS
 from evaluation.statistics import interval_of_mean
 
 COST: dict[str, Any] = {"begins": "random", "trained_with": "320 slices", "parameters": 1000, "train_s": 60.0}
+COST |= {"predicting_parameters": 900}
 COST |= {"peak_memory_mib": 900.0, "ms_per_slice": 5.0}
 DATA = {"cohort": "phantom", "synthetic": True, "size": 64, "external": None, "split_sha256": "a"}
+DATA |= {"nominal_spacing": False}
 DATA |= {f"{name}_cases": 6 for name in ("train", "validation", "test")}
 NAMES = ("segnet", "cdnn_alexnet_skips", "cdnn_alexnet", "one_step_ce")
 Row = dict[str, Any]
@@ -44,7 +47,9 @@ def made(seed: int) -> Row:
             cases.append(row(name, case, "tumor", 6 * held, 4, 4 * held, 3.0 if held and case else None))
     machine = {"trained_on": {"cores": 2, "processor": "EPYC"}, "document": "x", "settings": None}
     why = {("segnet", 1): "tumor collapsed: why"}
-    systems = [{"system": name, "why": why.get((name, seed), ""), **COST, **machine} for name in NAMES]
+    weak = {"cdnn_alexnet": "tumor: background everywhere at a threshold of 0.5"}
+    said = [{"why": why.get((name, seed), ""), "weak": weak.get(name, "")} for name in NAMES]
+    systems = [{"system": name, **one, **COST, **machine} for name, one in zip(NAMES, said, strict=True)]
     return {"schema": 1, "preset": "demo", "seed": seed, "data": DATA, "systems": systems, "cases": cases}
 
 
@@ -94,7 +99,19 @@ def test_a_system_without_result_in_a_seed_says_so() -> None:
     assert (found["n_seeds"], found["n_comparisons"]) == (1, 2)
     text = tables(FOUND)
     assert "0.800 (1 of 2 seeds)" in text
-    assert "Not a result: `segnet`, seed 1: tumor collapsed: why." in text
+    for shown in (text, summary(FOUND)):
+        assert "Not a result: `segnet` (seed 1): tumor collapsed: why." in shown
+        assert "Weak on validation data: `cdnn_alexnet` (seed 0, 1): tumor: background everywhere" in shown
+
+
+def test_where_networks_begin_and_what_is_trained_along_is_said() -> None:
+    found = copy.deepcopy(FOUND[:1])
+    assert "Networks begin: all here at random; those of Elmenabawy et al. with ImageNet weights." in summary(found)
+    found[0]["systems"][2]["begins"] = "ImageNet, from a file"
+    assert "Networks begin: `cdnn_alexnet` with ImageNet weights, all others at random;" in tables(found)
+    assert "| 900 |  | 60 |" in tables(found)
+    found[0]["systems"][0]["settings"] = {"vae_weight": 0.1}
+    assert "| 900 | 100 | 60 |" in tables(found)
 
 
 def test_the_order_is_the_paper_then_the_documents_with_their_variants() -> None:
@@ -124,7 +141,7 @@ def test_the_readme_shows_dice_and_cost_of_every_system_in_one_table() -> None:
     cells = [cell.strip() for cell in lines["`cdnn_alexnet`"].strip("|").split("|")]
     mean = (80 / 100 + 82 / 102) / 2
     assert cells[1].startswith(f"{mean:.3f} ± 0.003<br>")
-    assert cells[2:] == ["0.600 ± 0.000<br>0.600 to 0.600", "0.904", "0.624", "1,000", "60", "5.0"]
+    assert cells[2:] == ["0.600 ± 0.000<br>0.600 to 0.600", "0.904", "0.624", "900", "60", "5.0"]
     assert "test: 5 patients with tumor" in summary(FOUND)
 
 

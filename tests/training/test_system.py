@@ -8,6 +8,8 @@ import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,11 @@ import pytest
 from data.backend import load_network
 from data.command import InputError, run_command
 from data.store import Store
-from evaluation.other_systems import finished_labels, load_other
+from evaluation.compare import too_small
+from evaluation.comparison import tables
+from evaluation.other_systems import NO_CONTOUR, finished_names, load_other
 from tests.conftest import Command, write_cohort
+from training import system as system_command
 from training.losses import BalancedBinaryCrossentropy, BalancedCategoricalCrossentropy
 from training.overlap_losses import DiceFocalRatio, DiceLoss
 from training.presets import PRESETS
@@ -29,6 +34,7 @@ CASES, SLICES, SIZE = 9, 20, 32
 SMALL = ("--preset", "smoke", "--set-preset", f"size={SIZE}")
 VARIANT = "global_local_vae"
 LABELS = {*SYSTEMS, VARIANT}
+NAMES = LABELS | {label + NO_CONTOUR for label in ("global_local", VARIANT)}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def run(deep: Store, tmp_path_factory: pytest.TempPathFactory, run_module: Comma
 
 
 def test_every_system_is_trained(run: Path) -> None:
-    assert set(finished_labels(run)) == LABELS
+    assert set(finished_names(run)) == NAMES
     for label in LABELS:
         content = json.loads((run / "systems" / label / "system.json").read_text())
         for target in content["settings"]["targets"]:
@@ -99,9 +105,9 @@ def test_all_are_compared_in_one_table(run: Path, deep: Store, tmp_path: Path, r
     flags = ("--run", run, "--store", deep.path, "--out", tmp_path)
     done = run_module("evaluation.compare", *flags)
     assert done.returncode == 0, done.stderr
-    assert run_module("evaluation.compare", *flags).stdout.count("already done") == len(LABELS)
+    assert run_module("evaluation.compare", *flags).stdout.count("already done") == len(NAMES)
     content = json.loads((tmp_path / "comparison.json").read_text())
-    assert {system["system"] for system in content["systems"]} == LABELS
+    assert {system["system"] for system in content["systems"]} == NAMES
     scored = {system["system"] for system in content["systems"] if not system["why"]}
     voxels = len(deep.image("volume-107")) * SIZE**2
     for row in content["cases"]:
@@ -110,9 +116,36 @@ def test_all_are_compared_in_one_table(run: Path, deep: Store, tmp_path: Path, r
     made = run_module("evaluation.comparison", "--out", tmp_path, tmp_path / "comparison.json")
     assert made.returncode == 0, made.stderr
     table = (tmp_path / "comparison.md").read_text()
-    assert all(f"| `{label}` |" in table for label in LABELS)
+    assert all(f"| `{name}` |" in table for name in NAMES)
+    costs = {system["system"]: system for system in content["systems"]}
+    pipeline, unet = costs["global_local"], costs["unet_dhanush"]
+    assert pipeline["predicting_parameters"] < pipeline["parameters"]
+    assert unet["predicting_parameters"] == unet["parameters"]
+    assert costs["global_local" + NO_CONTOUR]["settings"]["postprocess"] == pipeline["settings"]["postprocess"][:-1]
     assert "published, other split" in table
     assert (tmp_path / "fig_comparison.png").stat().st_size > 10_000
+
+
+def test_distances_are_left_out_at_nominal_spacing(run: Path, deep: Store, tmp_path: Path, run_module: Command) -> None:
+    few = tmp_path / "run"
+    shutil.copytree(run / "systems" / "unet_dhanush", few / "systems" / "unet_dhanush")
+    shutil.copy(run / "run.json", few)
+    flags = ("--run", few, "--store", deep.path, "--out", tmp_path, "--nominal-spacing")
+    assert run_module("evaluation.compare", *flags).returncode == 0
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert all(row["assd_mm"] is None and row["hausdorff95_mm"] is None for row in content["cases"])
+    text = tables([content])
+    assert "the spacing in the headers of these volumes is nominal" in text
+    assert "Not trained on these data: `global_local`; published, other split: liver accuracy 0.994" in text
+
+
+def test_a_case_smaller_than_the_window_costs_one_system_its_result() -> None:
+    store: Any = SimpleNamespace(
+        path="STORE", image=lambda case: np.zeros((12, 8, 8)), cases_of=lambda name: ["volume-1"]
+    )
+    assert too_small({"depth": 16}, {"test": store}) == "volume-1 has 12 slices, the 3D window takes 16"
+    assert too_small({"depth": 12}, {"test": store}) == too_small({}, {"test": store}) == ""
+    assert too_small(None, {"test": store}) == ""
 
 
 def test_cross_validation_tests_every_patient_once(deep: Store, tmp_path: Path, run_module: Command) -> None:
@@ -291,11 +324,11 @@ def test_settings_are_the_documents_unless_the_preset_is_small() -> None:
 
 def test_every_value_names_its_source() -> None:
     """A section or table of the document, what was reported of it, or an assumption with its reason."""
-    place = re.compile(r"(I{1,3}(\.[A-E])?|Table \d|\d\.\d|text|assumed|reported of [a-z, ]+): \w|I{1,3}")
+    place = re.compile(r"(I{1,3}(\.[A-E])?|Table \d|\d\.\d|text|assumed|reported of [a-z, ]+): \w.*|I{1,3}\.[A-E]")
     for system in SYSTEMS.values():
         for entry in fields(system):
-            if entry.name not in ("name", "document", "architecture", "targets"):
-                assert place.match(entry.metadata["source"]), f"{system.name} {entry.name}"
+            if entry.name not in ("name", "document", "architecture"):
+                assert place.fullmatch(entry.metadata["source"]), f"{system.name} {entry.name}"
 
 
 def test_every_variant_is_a_system_with_changes() -> None:
@@ -304,6 +337,21 @@ def test_every_variant_is_a_system_with_changes() -> None:
         assert (system, found) == (SYSTEMS[name], changes)
         for change in changes:
             assert with_change(system, change, FIXED) != system
+
+
+def test_all_variants_are_trained_by_one_name(deep: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = {}
+    monkeypatch.setattr(system_command, "train_system", lambda run, system, label: trained.update({label: system}))
+    command = ["training.system", "--name", "variants", "--store", deep.path, "--run", tmp_path / "run", *SMALL]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in command])
+    main()
+    assert trained.keys() == VARIANTS.keys()
+    for label, (name, changes) in VARIANTS.items():
+        plain = in_small(SYSTEMS[name], PRESETS["smoke"])
+        assert trained[label] != plain
+        for change in changes:
+            plain = with_change(plain, change, FIXED)
+        assert trained[label] == plain
 
 
 def test_the_ratio_is_penalised_with_a_weak_label_alone() -> None:
