@@ -36,11 +36,11 @@ CHANCE_AUC = 0.55  # assumed: chance is 0.5, and a validation set of few patient
 SAME_LOGIT = 0.05  # assumed: probabilities that differ by about a hundredth of p (1 - p) at most
 
 
-def start_anew(run: Run) -> None:
-    """Forget the phase before; set the run's seed, and the preset's precision where the machine has it."""
+def start_anew(run: Run, precision: str | None = None) -> None:
+    """Forget the phase before; set the run's seed, and a precision (None: the preset's) where the machine has it."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(run.seed)
-    keras.config.set_dtype_policy(usable_precision(run.preset.precision))
+    keras.config.set_dtype_policy(usable_precision(precision or run.preset.precision))
 
 
 def build_network(run: Run, stage: str) -> keras.Model:

@@ -219,7 +219,7 @@ def train_system(run: Run, system: System, label: str, weights: Path | None = No
 
 def train_network(run: Run, system: System, target: str, folder: Path, weights: Path | None) -> dict[str, Any]:
     """Train a network of a system and write its record."""
-    start_anew(run)
+    start_anew(run, system.precision)
     model = build(system, target, run.store.size, run.preset)
     if weights is not None:
         load_encoder(model, weights)

@@ -53,6 +53,7 @@ class System:
     momentum: float = assumed(0.9, "not given; adam takes none")
     epochs: int = assumed(40, "not given")
     batch_size: int = assumed(8, "not given")
+    precision: str | None = assumed(None, "not given; None: the preset's")
     filters: int = assumed(64, "the architecture's own widths, of which 64 is the first or, of AlexNet, stands for all")
 
     def __post_init__(self) -> None:
@@ -70,6 +71,7 @@ class System:
             "epochs": self.epochs > 0,
             "batch_size": self.batch_size > 0,
             "filters": self.filters > 0,
+            "precision": self.precision in (None, "float32", "mixed_bfloat16", "mixed_float16"),
         }
         for name, holds in {**rules, **self.further_rules()}.items():
             if not holds:
@@ -219,6 +221,7 @@ class GlobalLocal(System):
     learning_rate: float = assumed(1e-4, "not given; as in the paper of SegResNetVAE")
     epochs: int = assumed(300, "not given; as in the paper of SegResNetVAE")
     batch_size: int = assumed(1, "not given; as in the paper of SegResNetVAE")
+    precision: str | None = assumed("float32", "in bfloat16 TensorFlow 2.21 gave 3D convolutions gradients of NaN, CPU")
     filters: int = reported(16, "initial filters of SegResNetVAE")
     dropout: float = reported(0.2, "dropout of SegResNetVAE")
     latent: int = reported(256, "latent variables of the VAE branch")

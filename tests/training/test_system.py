@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.backend import load_network
+from data.backend import keras, load_network
 from data.command import InputError, run_command
 from data.store import Store
 from evaluation.compare import too_small
@@ -26,6 +26,7 @@ from training.losses import BalancedBinaryCrossentropy, BalancedCategoricalCross
 from training.overlap_losses import DiceFocalRatio, DiceLoss
 from training.presets import PRESETS
 from training.run import with_change
+from training.stages import start_anew
 from training.system import FIXED, main
 from training.system_networks import loss_of
 from training.system_presets import SYSTEMS, VARIANTS, describe, in_small, settings_of, system_named
@@ -320,6 +321,14 @@ def test_settings_are_the_documents_unless_the_preset_is_small() -> None:
     assert {name: pipeline[name] for name in wanted} == wanted
     assert pipeline["window_hu"] == [-150, 250]
     assert pipeline["tumor_window_hu"] == [-200, 250]
+
+
+def test_the_networks_in_3d_train_in_single_precision() -> None:
+    """Whatever the preset asks for: in bfloat16 their gradients were not finite."""
+    run: Any = SimpleNamespace(seed=0, preset=SimpleNamespace(precision="mixed_bfloat16"))
+    assert {name for name, system in SYSTEMS.items() if system.precision} == {"global_local"}
+    start_anew(run, SYSTEMS["global_local"].precision)
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_every_value_names_its_source() -> None:
