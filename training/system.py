@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ from training.system_presets import (
 SEVERAL = {"all": SYSTEMS, "variants": VARIANTS}
 """Names that stand for several systems."""
 PRETRAINED = ("alexnet", "resnet18")
+TUMOR_ONLY = (
+    "tumor_window_hu",
+    "weak_label",
+    "ratio_weight",
+    "local_share",
+    "tumor_share",
+    "overlap",
+    "postprocess",
+)
+"""Fields of `GlobalLocal` that its liver network is trained without."""
 FIXED = ("name", "document", "architecture", "targets")
 """Fields of a system that make it what it is."""
 
@@ -213,8 +224,28 @@ def train_system(run: Run, system: System, label: str, weights: Path | None = No
     for target in system.targets:
         if (folder / target / "record.json").is_file():
             print(f"{label} {target}: already done")
+        elif other := trained_alike(run, system, target, weights):
+            shutil.copytree(other / target, folder / f".{target}", dirs_exist_ok=True)
+            shutil.rmtree(folder / target, ignore_errors=True)
+            (folder / f".{target}").rename(folder / target)
+            print(f"{label} {target}: that of {other.name}, trained with the same settings")
         else:
             train_network(run, system, target, folder / target, weights)
+
+
+def trained_alike(run: Run, system: System, target: str, weights: Path | None) -> Path | None:
+    """Return the folder of a system of the run whose network for a target is finished and would be the same.
+
+    The global and local pipeline's liver network knows nothing of what `TUMOR_ONLY` says.
+    """
+    if not isinstance(system, GlobalLocal) or target != "liver":
+        return None
+    wanted = begun(system, weights)["settings"]
+    for path in sorted(run.path.glob(f"systems/*/{target}/record.json")):
+        found = read_json(path.parent.parent / "system.json", ("settings",))["settings"]
+        if all(found.get(key) == value for key, value in wanted.items() if key not in TUMOR_ONLY):
+            return path.parent.parent
+    return None
 
 
 def train_network(run: Run, system: System, target: str, folder: Path, weights: Path | None) -> dict[str, Any]:

@@ -64,6 +64,15 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
         axes.plot([row["ratio"] for row in mine], [row["iou"] for row in mine], markersize=5, **look)
         for row in mine:
             _seeds(axes, row, look["color"])
+            if row["n_seeds"] < row["n_sweeps"]:
+                said = f"{row['n_seeds']} of {row['n_sweeps']} seeds"
+                place: dict[str, Any] = {
+                    "xytext": (-6, 0),
+                    "textcoords": "offset points",
+                    "ha": "right",
+                    "va": "center",
+                }
+                axes.annotate(said, (row["ratio"], row["iou"]), fontsize=SMALL, color=look["color"], **place)
     axes.set_xscale("log")
     ratios = sorted({row["ratio"] for row in rows if row["ratio"] is not None})
     axes.set_xticks(ratios, [f"{ratio:.3g}" for ratio in ratios])

@@ -25,9 +25,9 @@ from training import system as system_command
 from training.losses import BalancedBinaryCrossentropy, BalancedCategoricalCrossentropy
 from training.overlap_losses import DiceFocalRatio, DiceLoss
 from training.presets import PRESETS
-from training.run import with_change
+from training.run import Run, with_change
 from training.stages import start_anew
-from training.system import FIXED, main
+from training.system import FIXED, main, trained_alike
 from training.system_networks import loss_of
 from training.system_presets import SYSTEMS, VARIANTS, describe, in_small, settings_of, system_named
 
@@ -76,6 +76,31 @@ def test_every_system_is_trained(run: Path) -> None:
 def test_a_second_call_does_nothing(run: Path, deep: Store, run_module: Command) -> None:
     done = run_module("training.system", "--name", "segnet", "--store", deep.path, "--run", run, *SMALL)
     assert done.stdout == "segnet liver: already done\nsegnet tumor: already done\n"
+
+
+def test_a_liver_network_that_would_be_the_same_is_not_trained_again(
+    run: Path, deep: Store, tmp_path: Path, run_module: Command
+) -> None:
+    few = tmp_path / "run"
+    shutil.copytree(run / "systems" / "global_local", few / "systems" / "global_local")
+    shutil.copy(run / "run.json", few)
+    name, weak = "global_local_no_weak_label", few / "systems" / "global_local"
+    done = run_module("training.system", "--name", name, "--store", deep.path, "--run", few, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert f"{name} liver: that of global_local, trained with the same settings" in done.stdout
+    without = few / "systems" / name
+    assert (without / "liver" / "best.keras").read_bytes() == (weak / "liver" / "best.keras").read_bytes()
+    assert "weak_label" not in json.loads((without / "tumor" / "record.json").read_text())
+    assert not list(without.glob(".*"))
+    # The VAE branch changes it.
+    smoke = PRESETS["smoke"]
+    plain = in_small(SYSTEMS["global_local"], smoke)
+    found = {
+        change: trained_alike(Run(few, deep, smoke, 0), with_change(plain, change, FIXED), "liver", None)
+        for change in ("ratio_weight=0.1", "vae_weight=0.1")
+    }
+    assert found["ratio_weight=0.1"] is not None
+    assert found["vae_weight=0.1"] is None
 
 
 def test_options_change_what_they_name(run: Path) -> None:
