@@ -25,12 +25,21 @@ from evaluation.statistics import LEAST_PATIENTS, Comparison, by_patient, compar
 from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
 
 SHOWN = ("test", "external")
-DIFFERENCES = [f"{target} IoU - {other}" for target in ("tumor", "liver") for other in ("sequential", "control")]
+AGAINST = {
+    "against_pair": "sequential",
+    "against_control": "control of that ratio",
+    "against_preferred": "control that validation prefers",
+}
+"""What a point is held against: key of `answers`, and how the tables name it."""
+DIFFERENCES = [f"{target} IoU - {other}" for target in ("tumor", "liver") for other in AGAINST.values()]
 FEW = f"{COVERAGE}, none with fewer than {LEAST_PATIENTS} whose reference holds the target"
-TESTS = "p: Wilcoxon, of 5 patients at least 0.062, of 6 at least 0.031, not corrected for the number of rows."
+TESTS = (
+    "Intervals and p are over patients, for the mean of the seeds. p: Wilcoxon, of 5 patients at least 0.062, of 6 at "
+    "least 0.031, not corrected for their number: read none as significant."
+)
 CONTROL = (
-    "Control: the pair trained for as many epochs more at the same weights of the terms, with the hard mask, through "
-    "which no gradient passes"
+    "Control: the pair trained for as many epochs more at the same weights of the terms, behind the thresholded mask, "
+    "through which no gradient passes"
 )
 """What the notes below both tables say."""
 
@@ -60,9 +69,9 @@ def answers(sweeps: Sequence[Row]) -> list[Row]:
     Returns:
         {"cohort", "target", "name", "start", "ratio", "mask", "n_seeds" (of "n_sweeps"), "iou" and "dice" (mean over
         the seeds), "iou_sd" and "dice_sd" (None for one seed), "iou_by_seed", "iou_interval" and "dice_interval" (by
-        patient, an `evaluation.statistics.Interval`), "n_counted" (patients that have the target), "against_pair" and
-        "against_control" (difference in IoU from the sequential model, or from the control of the same ratio, with
-        interval and test; None where there is none), "against_pair_seeds" and "against_control_seeds" (their number)}.
+        patient, an `evaluation.statistics.Interval`), "n_counted" (patients that have the target), and for
+        each key of `AGAINST` the difference in IoU with interval and test (None where there is none), and under
+        "<key>_seeds" the number of seeds that have both}.
         A seed in which the point or what it is held against failed does not count; without any seed scores are None.
         Times and memory in the records are no measure of a point: a sweep shares a process, and often a machine;
         `training.joint_benchmark` measures both.
@@ -95,7 +104,8 @@ def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
         if scored:
             row[f"{kind}_interval"] = interval_over_seeds([counts for _, counts in scored], score)
             row["n_counted"] = row[f"{kind}_interval"].n_counted
-    for key, other in (("against_pair", "sequential"), ("against_control", control_of(sweeps[0], name))):
+    preferred = "" if is_reference(point) else best_of(sweeps, controls_of(sweeps[0]))
+    for key, other in zip(AGAINST, ("sequential", control_of(sweeps[0], name), preferred or ""), strict=True):
         row |= {key: None, f"{key}_seeds": 0}
         both = [(counts, counts_of(sweep, cohort, target, other)) for sweep, counts in scored]
         both = [(one, held) for one, held in both if held]
@@ -113,6 +123,11 @@ def control_of(sweep: Row, name: str) -> str:
     same = ("start", "alpha", "beta")
     alike = [one for one in sweep["points"] if one["mask"] == "hard" and all(one[key] == point[key] for key in same)]
     return alike[0]["name"] if alike else ""
+
+
+def controls_of(sweep: Row) -> list[str]:
+    """Return the names of the controls: the points behind the hard mask."""
+    return [point["name"] for point in sweep["points"] if point["mask"] == "hard"]
 
 
 def point_of(sweep: Row, name: str) -> Row:
@@ -178,7 +193,7 @@ def tables(sweeps: Sequence[Row]) -> str:
         text += markdown_table(*without_empty(headings, lines), left=1)
     return text.lstrip() + (
         "\nMean ± SD over the seeds; below it the interval by patient of that mean. Differences: IoU less that of the "
-        f"sequential model, and less that of the control of the same ratio, with interval and p by patient. {TESTS} "
+        f"sequential model or of a control, with interval and p by patient. {TESTS} "
         f"Intervals: percentile bootstrap of the pooled score, patients drawn with replacement, {FEW}. {CONTROL}. "
         "Validation: mean IoU of liver and tumor on validation data; **bold**: the "
         "best joint point, the one to be read against the sequential model.\n"
@@ -190,8 +205,7 @@ def summary(sweeps: Sequence[Row]) -> str:
     rows = answers(sweeps)
     best = [best_on_validation(sweeps, start) for start in ("pair", "scratch")]
     names = list(dict.fromkeys(row["name"] for row in rows))
-    controls = [point["name"] for point in sweeps[0]["points"] if point["mask"] == "hard"]
-    wanted = {*best, best_of(sweeps, controls), *(control_of(sweeps[0], name) for name in best if name)}
+    wanted = {*best, best_of(sweeps, controls_of(sweeps[0])), *(control_of(sweeps[0], name) for name in best if name)}
     shown = [name for name in names if name in wanted or point_of(sweeps[0], name)["start"] is None]
     headings = ["cohort", "model", "validation", "liver IoU", "tumor IoU", *DIFFERENCES]
     lines = []
@@ -260,11 +274,11 @@ def without_empty(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> tu
 
 def differences(liver: Row, tumor: Row) -> list[str]:
     """Return the cells of `DIFFERENCES` of a point's two rows."""
-    return [difference(row, key) for row in (tumor, liver) for key in ("against_pair", "against_control")]
+    return [difference(row, key) for row in (tumor, liver) for key in AGAINST]
 
 
 def difference(row: Row, key: str) -> str:
-    """Return a difference of a row ("against_pair" or "against_control") with its interval and test."""
+    """Return a difference of a row (a key of `AGAINST`) with its interval and test."""
     against: Comparison | None = row[key]
     if against is None:
         return ""

@@ -73,8 +73,11 @@ def test_scores_are_means_over_seeds_and_tests_are_by_patient() -> None:
     assert against.p_value == pytest.approx(2 / 2**6)
     # The control of the same ratio, which finds 6 of 10 in both seeds.
     assert row["against_control"].difference.value == pytest.approx(16 / 20 - 12 / 20)
+    # The control that validation data prefers has ratio 1 and finds 3 of 10.
+    assert row["against_preferred"].difference.value == pytest.approx(16 / 20 - 6 / 20)
     for name in ("sequential", "sweep_pair_0.1_hard", "sweep_scratch_0.1"):
         assert answer(SWEEPS, "test", "tumor", name)["against_control"] is None
+        assert (answer(SWEEPS, "test", "tumor", name)["against_preferred"] is None) == (name != "sweep_scratch_0.1")
     assert answer(SWEEPS, "test", "tumor", "sequential")["against_pair"] is None
 
 
@@ -104,7 +107,8 @@ def test_the_table_says_what_was_measured() -> None:
     assert cells[4:6] == ["0.800 ± 0.141<br>0.800 to 0.800", "0.885 ± 0.088<br>0.885 to 0.885"]
     assert cells[6] == "+0.300 (+0.300 to +0.300), p 0.031"
     assert cells[7] == "+0.200 (+0.200 to +0.200), p 0.031"
-    assert cells[8:] == ["+0.000 (+0.000 to +0.000)", "+0.000 (+0.000 to +0.000)"]
+    assert cells[8] == "+0.500 (+0.500 to +0.500), p 0.031"
+    assert cells[9:] == ["+0.000 (+0.000 to +0.000)"] * 3
     # The best on validation data among the joint points, not the best on the test set, and not the control.
     assert best_on_validation(SWEEPS) == "sweep_scratch_0.1"
     assert text.count("**0.750**") == 1
