@@ -202,9 +202,13 @@ def _cell(row: Row, score: str, form: str = ".3f") -> str:
         text += f" ± {statistics.stdev(row['by_seed']):.3f}"
     if score == "assd_mm" and row["n_valued"] < row["n_cases"]:
         text += f" (of {row['n_valued']} of {row['n_cases']})"
-    if row["n_seeds"] < row["n_comparisons"]:
-        text += f" ({row['n_seeds']} of {row['n_comparisons']} seeds)"
+    text += _seeds(row)
     return text if found.low is None else f"{text}<br>{found.low:{form}} to {found.high:{form}}"
+
+
+def _seeds(row: Row) -> str:
+    """Say in how many of the seeds a system gave a result; "" where in all."""
+    return f" ({row['n_seeds']} of {row['n_comparisons']} seeds)" if row["n_seeds"] < row["n_comparisons"] else ""
 
 
 def _published(name: str, scores: dict[str, float]) -> str:
@@ -221,8 +225,10 @@ def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str
     for name in names:
         line = [in_words(name)]
         for target in TARGETS:
-            found = rows[target, name]["pooled"]
-            line += [_pooled_cell(found[score]) if found else "no result" for score in POOLED]
+            row = rows[target, name]
+            line += [
+                _pooled_cell(row["pooled"][score]) + _seeds(row) if row["pooled"] else "no result" for score in POOLED
+            ]
         said = [
             f"{target if name not in UNCLEAR else 'target not said'}: "
             + ", ".join(f"{_NAMES[score]} {value:g}" for score, value in rows[target, name]["published"].items())

@@ -99,6 +99,8 @@ def test_a_system_without_result_in_a_seed_says_so() -> None:
     assert (found["n_seeds"], found["n_comparisons"]) == (1, 2)
     text = tables(FOUND)
     assert "0.800 (1 of 2 seeds)" in text
+    lines = [line for line in text.splitlines() if line.startswith("| `segnet` | ")]
+    assert all("(1 of 2 seeds)" in line for line in lines[:2]), "means and pooled scores"
     for shown in (text, summary(FOUND)):
         assert "Not a result: `segnet` (seed 1): tumor collapsed: why." in shown
         assert "Weak on validation data: `cdnn_alexnet` (seed 0, 1): tumor: background everywhere" in shown
