@@ -21,7 +21,7 @@ from data.command import InputError, run_command
 from evaluation import by_seed
 from evaluation.drawing.comparison import draw
 from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
-from evaluation.names import MODELS, TARGETS, origin, spelled
+from evaluation.names import MODELS, NO_CONTOUR, TARGETS, origin, spelled
 from evaluation.published_numbers import NUMBERS, UNCLEAR
 from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds
 from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
@@ -295,7 +295,7 @@ def _failings(comparisons: Sequence[Row]) -> str:
         by_cause: dict[str, dict[str, list[str]]] = {}
         for one in comparisons:
             for system in one["systems"]:
-                if system[key]:
+                if system[key] and not system["system"].endswith(NO_CONTOUR):
                     seeds = by_cause.setdefault(system[key], {}).setdefault(in_words(system["system"]), [])
                     seeds.append(str(one["seed"]))
         for cause, found in by_cause.items():
@@ -316,7 +316,7 @@ def _notes(comparisons: Sequence[Row]) -> str:
     weak = {
         system["system"]: system["weak_label"]["r2_left_out"]
         for system in comparisons[0]["systems"]
-        if system.get("weak_label")
+        if system.get("weak_label") and not system["system"].endswith(NO_CONTOUR)
     }
     text = (
         "DSC and ASSD: means over the patients whose reference holds the target, a patient's cases averaged first; a "

@@ -33,6 +33,8 @@ NAMES = {
 """How tables and figures spell them."""
 
 SYNTHETIC = "SYNTHETIC PHANTOM"
+NO_CONTOUR = "_no_contour"
+"""Ending of the name under which a system that ends with an active contour is scored without it."""
 
 
 def spelled(name: str) -> str:

@@ -20,6 +20,7 @@ from data.enhance import INPUTS
 from data.files import read_json
 from data.scaling import window
 from data.volume_batches import liver_box, local_view
+from evaluation.names import NO_CONTOUR
 from evaluation.postprocess import CONTOUR_STEPS, postprocess
 from models import segresnet_vae, unpooling  # their layers must be known before a network is loaded
 from models.inference import predict_slices
@@ -27,8 +28,8 @@ from models.sequential import label_map
 from models.sliding_window import predict_volume
 
 HALF = 0.5  # assumed: the documents name no threshold
-CONTOUR, NO_CONTOUR = "tumor_contour", "_no_contour"
-"""The last step of the global and local pipeline; ending of the name under which a system is scored without it."""
+CONTOUR = "tumor_contour"
+"""The last step of the global and local pipeline."""
 LIVER_OPTIONS = ("largest_liver", "fill_holes")
 """Post-processing that the global and local pipeline applies to the liver before it looks for tumors in its box."""
 

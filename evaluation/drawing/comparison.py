@@ -15,6 +15,7 @@ from evaluation.names import TARGETS, spelled
 
 Row = dict[str, Any]
 LINE_HEIGHT = 0.21  # inches a system
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 
 
 def draw(rows: Sequence[Row], caption: str, published: bool = True) -> Figure:
@@ -33,7 +34,10 @@ def draw(rows: Sequence[Row], caption: str, published: bool = True) -> Figure:
     height = above + below + len(cohorts) * panel + 0.45 * (len(cohorts) - 1)
     figure = new_figure(height)
     grid = figure.subplots(len(cohorts), len(TARGETS), squeeze=False, sharey=True, sharex=True)
-    figure.subplots_adjust(left=0.24, right=0.985, top=1 - above / height, bottom=below / height, wspace=0.1)
+    left = max(0.24, 0.008 * max(len(spelled(name)) for name in names))
+    figure.subplots_adjust(
+        left=left, right=0.985, top=1 - above / height, bottom=below / height, wspace=0.1, hspace=0.45 / panel
+    )
     for line, cohort in enumerate(cohorts):
         for column, target in enumerate(TARGETS):
             mine = [row for row in rows if (row["cohort"], row["target"]) == (cohort, target)]
@@ -53,7 +57,7 @@ def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str], published: boo
         y, colour = names.index(row["system"]), _colour(row["system"])
         axes.axhline(y, color=LIGHT, linewidth=0.5, zorder=0)
         if row["dice"] is None:
-            axes.text(0.01, y, "no result", fontsize=SMALL, color=GREY, va="center")
+            axes.text(0.03, y, "no result", fontsize=SMALL, color=GREY, va="center", bbox=BEHIND)
             continue
         if row["dice"].low is not None:
             axes.plot([row["dice"].low, row["dice"].high], [y, y], color=colour, linewidth=1.2)

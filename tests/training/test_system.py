@@ -19,7 +19,8 @@ from data.command import InputError, run_command
 from data.store import Store
 from evaluation.compare import too_small
 from evaluation.comparison import tables
-from evaluation.other_systems import NO_CONTOUR, finished_names, load_other
+from evaluation.names import NO_CONTOUR
+from evaluation.other_systems import finished_names, load_other
 from tests.conftest import Command, write_cohort
 from training import system as system_command
 from training.losses import BalancedBinaryCrossentropy, BalancedCategoricalCrossentropy
