@@ -108,6 +108,6 @@ def cost_markdown(results: Results) -> str:
         "\nGFLOPs: convolutions, a multiplication with its addition as two. Training: both networks of the sequential "
         f"model;{joint} the balanced rows with the cross-entropy phase before them. Prediction: networks and scaling, "
         "mean over the slices of the test and external cases, on the machine of the evaluation. Peak memory: the "
-        "highest resident memory of the process in those phases, or while a whole test case is predicted. n/a: not "
-        "recorded.\n"
+        "highest resident memory of the process in those phases (it grows with the trainings that the process did "
+        "before, so it does not compare models), or while a whole test case is predicted. n/a: not recorded.\n"
     )

@@ -51,7 +51,7 @@ from evaluation.viewer import write_viewer
 
 Cohorts = dict[str, Store]
 
-SCORING_VERSION = 5  # raise it when a change of the code changes a score
+SCORING_VERSION = 6  # raise it when a change of the code changes a score
 CSV_FILES = ("cases", "slices", "whole_cases", "lesions", "postprocess")
 OUTPUTS = ("summary.json", *(f"{name}.csv" for name in CSV_FILES), "curves.json", "training.json")
 

@@ -72,10 +72,10 @@ OPTIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Spacing], np.nd
     "inside_liver": lambda labels, liver, hu, spacing_mm: inside_liver(labels, liver),
     "largest_liver": lambda labels, liver, hu, spacing_mm: keep_largest(labels),
     "fill_holes": lambda labels, liver, hu, spacing_mm: fill_holes(labels),
-    "min_lesion": lambda labels, liver, hu, spacing_mm: min_lesion(labels, spacing_mm),
     "active_contour": lambda labels, liver, hu, spacing_mm: active_contour(labels, hu),
+    "min_lesion": lambda labels, liver, hu, spacing_mm: min_lesion(labels, spacing_mm),
 }
-"""By name, in the order in which several are applied."""
+"""By name, in the order in which several are applied: the smallest lesions last, since the contour may leave some."""
 NONE, CHOSEN = "none", "chosen"
 
 

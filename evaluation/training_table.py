@@ -40,7 +40,10 @@ def training_markdown(results: Results) -> str:
     text = page(results, "Training", "What each network cost, a row per phase; nothing here is a score on test data.")
     headings = ("stage", "phase", "status", "class weights", "parameters", "epochs", "best epoch", "seconds")
     text += "\n" + markdown_table([*headings, "s / epoch", "peak memory (MiB)"], cost, left=4)
-    text += "\nPeak memory: highest resident memory of the training process in the phase. n/a: not recorded.\n"
+    text += (
+        "\nPeak memory: highest resident memory of the training process in the phase. It grows with the trainings that "
+        "the process did before, so it does not compare models. n/a: not recorded.\n"
+    )
     text += _joint(results)
     text += "\n## Thresholds (chosen on validation data)\n\n"
     text += markdown_table(("stage", "phase", "target", *(f"rule {rule}" for rule in RULES[1:])), chosen, left=3)

@@ -96,7 +96,8 @@ def validation_iou(row: dict[str, Any], at_half: bool = False) -> float:
 def discard_resume_files(folder: Path) -> None:
     """Remove what only an unfinished fit needs."""
     (folder / "state.json").unlink(missing_ok=True)
-    for path in folder.glob("last-*.weights.h5"):
+    # A process that was killed while it saved leaves a hidden part of a file.
+    for path in [*folder.glob("last-*.weights.h5"), *folder.glob(".partial-*")]:
         path.unlink()
 
 

@@ -72,6 +72,8 @@ def main() -> None:
     def check(run: Run) -> None:
         wanted = settings(run)
         check_settings(run, phases[0], wanted)
+        if phases[0] == "balanced" and not run.is_done("joint", "balanced"):
+            run.record("joint", "ce")
         if wanted.start is not None and phases[0] == "ce" and not run.is_done("joint", "ce"):
             pair_of(run, wanted.start)
 

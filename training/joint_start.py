@@ -114,15 +114,18 @@ def check_settings(run: Run, name: str, settings: Joint) -> None:
     begun = read_json(folder / FILE, wanted)
     for key, value in wanted.items():
         if begun[key] != value:
-            how = "name the pair with --init, or take" if (key, value) == ("start", "scratch") else "take"
-            raise InputError(f"{folder}: trained with {key} {begun[key]}, not {value}; {how} another --run")
+            flag = "--init with the pair" if key == "start" else f"--{key} {begun[key]}"
+            how = "give no --init" if (key, value) == ("start", "pair") else f"repeat {flag}"
+            raise InputError(f"{folder}: begun with {key} {begun[key]}, not {value}; {how}, or take another --run")
 
 
 def own_start(run: Run) -> Path | None:
     """Return the run itself where its joint training was begun from its own pair (as `training.all_stages` does)."""
     path = run.folder("joint", "ce") / FILE
-    if path.is_file() and read_json(path, ("start",))["start"] == "pair":
-        return run.path
+    if path.is_file() and all(run.is_done(stage, "ce") for stage in PAIR):
+        begun = read_json(path, ("start", "pair"))
+        if begun["start"] == "pair" and begun["pair"] == identity_of(run.path):
+            return run.path
     return None
 
 

@@ -127,7 +127,9 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train_joint(run, "ce", settings)
     monkeypatch.undo()
-    with pytest.raises(InputError, match=r"joint.ce: trained with alpha 1, not 2"):
+    with pytest.raises(
+        InputError, match=r"joint.ce: begun with alpha 1, not 2; repeat --alpha 1, or take another --run"
+    ):
         train_joint(run, "ce", Joint(2, 1, "probability", pair.path))
     keras.utils.set_random_seed(99)
     record = train_joint(run, "ce", settings)
@@ -219,7 +221,7 @@ def test_what_a_phase_was_begun_with_stays(store: Store, tmp_path: Path) -> None
     write_json(run.path / "tumor" / "scaling.json", {"chosen": "liver_median"})
     assert scaling_of(run) == "liver_median"
     assert begin(run, "ce", "ce", ONES)["scaling"] == "window"
-    with pytest.raises(InputError, match="trained with start scratch, not pair"):
+    with pytest.raises(InputError, match="begun with start scratch, not pair; give no --init, or take another --run"):
         begin(run, "ce", "ce", Joint(1, 1, "probability", tmp_path))
 
 
