@@ -3,10 +3,10 @@
     python -m evaluation.publish --name NAME [OUT ...]
 
 Copies summary.json, training.json and the verdicts on the claims of the folders OUT (one per seed) to
-evaluation/published/NAME/, with the split (a list for `data.prepare --split`), and rewrites the block of that name in
-README.md and evaluation/published/NAME/claims.md from these copies; without OUT it does only that. A test writes both
-again and finds them unchanged. Of a wholly synthetic run some figures are copied, too; a picture made from a patient's
-slices never is.
+evaluation/published/NAME/, with the split (a list for `data.prepare --split`) and what post-processing changes, and
+rewrites the block of that name in README.md, and claims.md and postprocessing.md of that folder, from these copies;
+without OUT it does only that. A test writes them again and finds them unchanged. Of a wholly synthetic run some figures
+are copied, too; a picture made from a patient's slices never is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.claims import HOLDS, UNTESTED, judge
 from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, origin
+from evaluation.publish_options import option_scores, options_page
 from evaluation.results import Results, notes_lines, read_results
 from evaluation.spread import check_comparable
 from evaluation.tables import blind_line
@@ -33,7 +34,7 @@ SHOWN = ("test", "external")
 AT_ROC = ("dice", "pixel_accuracy", "rand_index", "auc", "rauc")
 
 KINDS = ("summary", "claims", "training")
-CLAIMS = "claims.md"
+CLAIMS, OPTIONS = "claims.md", "postprocessing"
 PLACES = (*COHORTS, "training")
 """Where a claim gets a verdict."""
 FIGURES = ("fig_sequential_architecture", "fig_overlays", "fig_roc", "fig_class_weight")
@@ -240,6 +241,8 @@ def publish(name: str, folders: Iterable[Path]) -> None:
         write_json(PUBLISHED / name / f"summary-seed{seed}.json", run.summary)
         write_json(PUBLISHED / name / f"claims-seed{seed}.json", {"claims": judge(run.evidence)})
         write_json(PUBLISHED / name / f"training-seed{seed}.json", without_architectures(run.training))
+        if run.options:
+            write_json(PUBLISHED / name / f"{OPTIONS}-seed{seed}.json", {"rows": option_scores(run)})
     for figure in figures:
         shutil.copyfile(figure, PUBLISHED / name / figure.name)
     rewrite(name)
@@ -257,8 +260,18 @@ def rewrite(name: str) -> None:
     readme = ROOT / "README.md"
     text = rewritten(readme.read_text(encoding="utf-8"), name, block(name, records))
     write_text(PUBLISHED / name / CLAIMS, claims_page(name, records))
+    if page := published_options(name, records):
+        write_text(PUBLISHED / name / f"{OPTIONS}.md", page)
     write_text(readme, text)
     print(f"README.md: block {name} rewritten from {len(records)} seed{'' if len(records) == 1 else 's'}")
+
+
+def published_options(name: str, records: Sequence[Record]) -> str:
+    """Return the page of post-processing; "" where a seed has none recorded, as runs of earlier versions."""
+    paths = [PUBLISHED / name / f"{OPTIONS}-seed{record['summary']['seed']}.json" for record in records]
+    if not all(path.is_file() for path in paths):
+        return ""
+    return options_page(name, described(records), [read_json(path, ("rows",))["rows"] for path in paths])
 
 
 def split_of(run: Results) -> Record:

@@ -19,6 +19,8 @@ LOOKS: dict[str, dict[str, Any]] = {
     "scratch": {"color": MODEL_COLOURS["joint"], "marker": "^", "linestyle": (0, (4, 1.5)), "markerfacecolor": "white"},
     "control": {"color": BLACK, "marker": "s", "linestyle": ":"},
 }
+SHIFT = {"pair": 1.0, "scratch": 1.07, "control": 0.935}
+"""Factor of the ratio at which the seeds are drawn, so that those of two lines do not hide one another."""
 NAMES = {
     "pair": "joint, from the pair",
     "scratch": "joint, from scratch",
@@ -44,8 +46,7 @@ def draw(rows: Sequence[Row], caption: str) -> Figure:
     figure.subplots_adjust(left=left, right=0.985, top=0.95, bottom=below + 0.205, hspace=0.16)
     for column, cohort in enumerate(cohorts):
         for line, target in enumerate(TARGETS):
-            mine = [row for row in rows if (row["cohort"], row["target"]) == (cohort, target)]
-            _panel(grid[line][column], [row for row in mine if row["iou"] is not None])
+            _panel(grid[line][column], [row for row in rows if (row["cohort"], row["target"]) == (cohort, target)])
         grid[0][column].set_title(cohort)
         grid[-1][column].set_xlabel(r"$\beta / \alpha$")
     for line, target in enumerate(TARGETS):
@@ -56,6 +57,8 @@ def draw(rows: Sequence[Row], caption: str) -> Figure:
 
 
 def _panel(axes: Axes, rows: Sequence[Row]) -> None:
+    failed = [row for row in rows if row["iou"] is None and row["ratio"] is not None]
+    rows = [row for row in rows if row["iou"] is not None]
     for model in ("one_step", "sequential"):
         for row in (row for row in rows if row["name"] == model):
             axes.axhline(row["iou"], color=MODEL_COLOURS[model], linewidth=1.2)
@@ -63,7 +66,7 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
         mine = sorted((row for row in rows if _kind(row) == start), key=lambda row: row["ratio"])
         axes.plot([row["ratio"] for row in mine], [row["iou"] for row in mine], markersize=5, **look)
         for row in mine:
-            _seeds(axes, row, look["color"])
+            _seeds(axes, row, look)
             if row["n_seeds"] < row["n_sweeps"]:
                 said = f"{row['n_seeds']} of {row['n_sweeps']} seeds"
                 place: dict[str, Any] = {
@@ -74,7 +77,12 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
                 }
                 axes.annotate(said, (row["ratio"], row["iou"]), fontsize=SMALL, color=look["color"], **place)
     axes.set_xscale("log")
-    ratios = sorted({row["ratio"] for row in rows if row["ratio"] is not None})
+    for row in failed:
+        where: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "right", "va": "bottom"}
+        axes.text(
+            row["ratio"] * 1.2, 0.07, "no result", fontsize=SMALL, color=LOOKS[_kind(row) or ""]["color"], **where
+        )
+    ratios = sorted({row["ratio"] for row in [*rows, *failed] if row["ratio"] is not None})
     axes.set_xticks(ratios, [f"{ratio:.3g}" for ratio in ratios])
     axes.xaxis.set_minor_locator(NullLocator())
 
@@ -84,9 +92,11 @@ def _kind(row: Row) -> str | None:
     return "control" if row["mask"] == "hard" else row["start"]
 
 
-def _seeds(axes: Axes, row: Row, colour: str) -> None:
+def _seeds(axes: Axes, row: Row, look: dict[str, Any]) -> None:
+    """Draw each seed small, in the look of its line, a little beside the mean."""
     if len(row["iou_by_seed"]) > 1:
-        axes.plot([row["ratio"]] * len(row["iou_by_seed"]), row["iou_by_seed"], ".", color=colour, markersize=2.5)
+        place = [row["ratio"] * SHIFT[_kind(row) or ""]] * len(row["iou_by_seed"])
+        axes.plot(place, row["iou_by_seed"], **{**look, "linestyle": "", "markersize": 2, "markeredgewidth": 0.6})
 
 
 def _legend(rows: Sequence[Row]) -> list[Line2D]:
@@ -95,5 +105,5 @@ def _legend(rows: Sequence[Row]) -> list[Line2D]:
     present = [model for model in ("sequential", "one_step") if any(row["name"] == model for row in rows)]
     entries += [Line2D([], [], color=MODEL_COLOURS[model], label=model.replace("_", "-")) for model in present]
     if any(len(row["iou_by_seed"]) > 1 for row in rows):
-        entries.append(Line2D([], [], color=GREY, marker=".", linestyle="", label="small dots: each seed"))
+        entries.append(Line2D([], [], color=GREY, marker=".", linestyle="", label="small: each seed"))
     return entries

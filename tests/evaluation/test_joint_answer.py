@@ -163,15 +163,17 @@ def test_the_figure_draws_the_means() -> None:
     assert ("o", 0.8) in drawn, "from the pair"
     assert ("^", 0.5) in drawn, "from scratch"
     assert ("s", 0.6, 0.3) in drawn, "the controls"
-    assert (".", 0.7, 0.9) in drawn, "each seed"
+    assert ("o", 0.7, 0.9) in drawn, "each seed"
     assert ("None", 0.5, 0.5) in drawn, "sequential, as a line"
     assert len(liver.lines) == len(tumor.lines)
     assert any("SYNTHETIC PHANTOM" in text.get_text() for text in figure.texts)
     kinds = [text.get_text().split(",")[0].split(":")[0] for text in figure.legends[0].get_texts()]
-    assert kinds == ["joint", "joint", "control", "sequential", "one-step", "small dots"]
+    assert kinds == ["joint", "joint", "control", "sequential", "one-step", "small"]
     scratch = [row for row in answers(SWEEPS) if row["start"] == "scratch"]
+    failed = draw([*answers(SWEEPS), {**scratch[0], "iou": None, "ratio": 10.0, "iou_by_seed": []}], "")
+    assert [text.get_text() for text in failed.axes[0].texts] == ["no result"]
     texts = [text.get_text() for text in draw(scratch, "").legends[0].get_texts()]
-    assert texts == ["joint, from scratch", "small dots: each seed"]
+    assert texts == ["joint, from scratch", "small: each seed"]
 
 
 def test_sweeps_that_do_not_belong_together_are_named(tmp_path: Path) -> None:

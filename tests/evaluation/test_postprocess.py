@@ -59,6 +59,12 @@ def test_small_lesions_become_liver() -> None:
     assert (kept > 0).all()
 
 
+def test_after_all_options_no_small_lesion_is_left() -> None:
+    """The contour grows or shrinks lesions, so the smallest go after it."""
+    assert check_options(reversed(OPTIONS)) == tuple(OPTIONS)
+    assert tuple(OPTIONS)[-2:] == ("active_contour", "min_lesion")
+
+
 def test_the_contour_moves_to_the_edge_in_the_image() -> None:
     """A bright liver of radius 12, found 1 voxel too large; its dark tumor of radius 6, found 1 too small."""
     radius = np.hypot(*(np.indices((9, 40, 40))[1:] - 20))

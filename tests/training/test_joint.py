@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,16 +15,16 @@ import pytest
 
 from data.backend import load_network
 from data.batches import NestedBatches, nested_loader
-from data.command import InputError
+from data.command import InputError, run_command
 from data.files import write_json
 from data.store import Store
 from models.cascade import split_cascade
 from tests.conftest import Command
 from tests.training.test_stages import TINY, open_tiny
-from training import liver, tumor
+from training import joint, liver, tumor
 from training.callbacks import Checkpoint, read_log
 from training.joint import reference_medians, train_joint
-from training.joint_start import Joint, begin, of_preset, pair_of, scaling_of, settings_of
+from training.joint_start import Joint, begin, of_preset, own_start, pair_of, scaling_of, settings_of
 from training.run import Run
 
 JOINT = ("joint_epochs=(2,1)", "tumor_scaling='window'")
@@ -127,12 +128,14 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train_joint(run, "ce", settings)
     monkeypatch.undo()
+    (run.folder("joint", "ce") / ".partial-1-last-1.weights.h5").write_bytes(b"of a process that was killed")
     with pytest.raises(
         InputError, match=r"joint.ce: begun with alpha 1, not 2; repeat --alpha 1, or take another --run"
     ):
         train_joint(run, "ce", Joint(2, 1, "probability", pair.path))
     keras.utils.set_random_seed(99)
     record = train_joint(run, "ce", settings)
+    assert not list(run.folder("joint", "ce").glob(".partial-*"))
     assert record["thresholds"] == straight["thresholds"]
     logs = [read_log(tmp_path / name / "joint" / "ce" / "log.csv") for name in ("run", "straight")]
     for one, other in zip(*logs, strict=True):
@@ -197,6 +200,32 @@ def test_balanced_needs_cross_entropy_first(pair: Run, store: Store, tmp_path: P
     with pytest.raises(InputError, match="phase ce of joint is not finished"):
         train_joint(run, "balanced", Joint(1, 1, "probability", pair.path))
     assert not run.folder("joint", "balanced").exists()
+
+
+def test_balanced_alone_makes_no_run(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", "--set", "size=32", "--balanced")
+    monkeypatch.setattr(sys, "argv", ["training.joint", *map(str, flags)])
+    with pytest.raises(SystemExit) as stopped:
+        run_command(joint.main, "training.joint")
+    assert stopped.value.code == 2
+    assert "phase ce of joint is not finished" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_s_own_pair_is_its_start_only_where_it_was(pair: Run, store: Store, tmp_path: Path) -> None:
+    """Begun from another run's pair, and repeated without --init, it is not told to train a pair of its own."""
+    run = open_joint(tmp_path / "run", store)
+    begin(run, "ce", "ce", Joint(1, 1, "probability", pair.path))
+    assert own_start(run) is None
+    with pytest.raises(InputError, match="begun with start pair, not scratch; repeat --init with the pair"):
+        begin(run, "ce", "ce", ONES)
+    own = tmp_path / "own"
+    shutil.copytree(pair.path, own)
+    begun = open_joint(own, store)
+    begin(begun, "ce", "ce", Joint(1, 1, "probability", own))
+    assert own_start(begun) == own
 
 
 def test_an_unfinished_pair_and_another_one_are_refused(pair: Run, store: Store, tmp_path: Path) -> None:
