@@ -17,6 +17,7 @@ from evaluation.text import (
     INTERVALS,
     RULES_IN_WORDS,
     interval_of,
+    joint_note,
     markdown_table,
     page,
     patients,
@@ -42,7 +43,7 @@ def comparisons_markdown(results: Results) -> str:
         "two-sided, patients with equal scores dropped, not corrected for the number of comparisons; least p: the "
         "smallest that so many patients can give, 2 / 2^n. better, worse: patients where the first scores higher, or "
         "lower. The difference is of pooled IoU, where a patient with a large structure weighs more, p of the IoU per "
-        f"patient: the two may differ in sign. patients: those that count (and all). {FEW}\n"
+        f"patient: the two may differ in sign. patients: those that count (and all). {FEW}\n\n{joint_note(results)}"
     )
 
 

@@ -33,6 +33,7 @@ from evaluation.text import (
     RULES_IN_WORDS,
     caption,
     interval_of,
+    joint_note,
     markdown_table,
     page,
     readable,
@@ -114,7 +115,11 @@ def table1_notes(results: Results) -> list[str]:
     """Return what explains the cells of Table 1, in Markdown and in LaTeX."""
     skipped = max((row.get("draws_skipped", 0) for row in results.rows), default=0)
     left_out = f"Up to {skipped} of {DRAWS} draws, without any patient that counts, were skipped." if skipped else ""
-    return [note for note in (RULES_IN_WORDS, ONCE, BOLD, UNDEFINED, INTERVALS, left_out) if note]
+    return [
+        note
+        for note in (RULES_IN_WORDS, ONCE, BOLD, UNDEFINED, INTERVALS, left_out, joint_note(results).strip())
+        if note
+    ]
 
 
 def table1_markdown(results: Results) -> str:

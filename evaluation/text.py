@@ -68,6 +68,16 @@ def caption(results: Results) -> list[str]:
     return lines
 
 
+def joint_note(results: Results) -> str:
+    """Say that a joint model that began with the pair has been trained for longer than it ("": it did not)."""
+    if all(phase.get("start") != "pair" for phase in results.training["phases"]):
+        return ""
+    return (
+        "The joint model is the sequential model's pair trained on: part of their difference is training for longer "
+        "(the sweep of beta / alpha has a control).\n"
+    )
+
+
 def page(results: Results, title: str, *how: str) -> str:
     """Return the head of a page: title, caption, and a paragraph on `how` its numbers came to be."""
     return f"# {title}\n\n" + "  \n".join(caption(results)) + "\n\n" + (" ".join(how) + "\n" if how else "")

@@ -14,7 +14,7 @@ from evaluation.more_tables import (
     lits_markdown,
 )
 from evaluation.results import read_results
-from evaluation.tables import claims_markdown
+from evaluation.tables import claims_markdown, table1_markdown
 from tests.evaluation.test_tables import cells, recorded
 
 
@@ -34,6 +34,17 @@ def test_systems_are_compared_by_patient(out):
     )
     assert f"{words}; liver IoU" in claims
     assert "no interval by patient, n = 3 of 4 patients" in claims
+
+
+def test_a_joint_model_that_began_with_the_pair_is_named(out):
+    results = read_results(out)
+    note = "The joint model is the sequential model's pair trained on"
+    assert note in comparisons_markdown(results)
+    assert note in table1_markdown(results)
+    for phase in results.training["phases"]:
+        phase.pop("start", None)
+    assert note not in comparisons_markdown(results)
+    assert note not in table1_markdown(results)
 
 
 def test_comparisons_recorded_before_the_counts_are_shown(out):
