@@ -268,10 +268,12 @@ def rewrite(name: str) -> None:
 
 def published_options(name: str, records: Sequence[Record]) -> str:
     """Return the page of post-processing; "" where a seed has none recorded, as runs of earlier versions."""
-    paths = [PUBLISHED / name / f"{OPTIONS}-seed{record['summary']['seed']}.json" for record in records]
-    if not all(path.is_file() for path in paths):
+    seeds = [record["summary"]["seed"] for record in records]
+    paths = {seed: PUBLISHED / name / f"{OPTIONS}-seed{seed}.json" for seed in seeds}
+    if not all(path.is_file() for path in paths.values()):
         return ""
-    return options_page(name, described(records), [read_json(path, ("rows",))["rows"] for path in paths])
+    rows = {seed: read_json(path, ("rows",))["rows"] for seed, path in paths.items()}
+    return options_page(name, described(records), rows)
 
 
 def split_of(run: Results) -> Record:

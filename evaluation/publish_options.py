@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evaluation.case_tables import LABELS, pooled
 from evaluation.evidence import Row, system
@@ -25,14 +25,15 @@ def option_scores(results: Results) -> list[Row]:
     ]
 
 
-def options_page(name: str, described: str, seeds: Sequence[Sequence[Row]]) -> str:
+def options_page(name: str, described: str, by_seed: Mapping[int, Sequence[Row]]) -> str:
     """Return the page: for every model the IoU without, what each option changes alone, and with those chosen.
 
     Args:
         name: of the published runs.
         described: the line that says what they are.
-        seeds: of each seed its `option_scores`.
+        by_seed: of each seed its `option_scores`.
     """
+    seeds = list(by_seed.values())
     text = f"# Post-processing on the runs `{name}`\n\n"
     text += f"Written by `python -m evaluation.publish` from the records beside it.\n\n{described}\n\n"
     text += (
@@ -51,13 +52,15 @@ def options_page(name: str, described: str, seeds: Sequence[Sequence[Row]]) -> s
             if lines:
                 text += f"\n## {cohort.capitalize()}, {target}\n\n"
                 text += markdown_table(["model", *(LABELS[option] for option in (NONE, *OPTIONS, CHOSEN))], lines, 1)
-    text += "\nChosen on validation data, by seed:\n\n"
-    for model in MODELS:
-        for loss in LOSSES:
-            names = [_chosen(rows, model, loss) for rows in seeds]
-            if any(found is not None for found in names):
-                text += f"- {system(model, loss)}: {'; '.join('n/a' if found is None else found for found in names)}\n"
-    return text
+    text += "\nChosen on validation data:\n\n"
+    choices = [
+        [system(model, loss), str(seed), found]
+        for model in MODELS
+        for loss in LOSSES
+        for seed, rows in by_seed.items()
+        if (found := _chosen(rows, model, loss)) is not None
+    ]
+    return text + markdown_table(["model", "seed", "options"], choices, left=3)
 
 
 def _mean(seeds: Sequence[Sequence[Row]], key: tuple[str, ...]) -> float | None:
@@ -75,4 +78,4 @@ def _changes(found: dict[str, float | None]) -> list[str]:
 
 def _chosen(rows: Sequence[Row], model: str, loss: str) -> str | None:
     found = [row["chosen"] for row in rows if (row["model"], row["loss"]) == (model, loss)]
-    return (", ".join(LABELS[name] for name in found[0].split()) or "none") if found else None
+    return ("; ".join(LABELS[name] for name in found[0].split()) or "none") if found else None

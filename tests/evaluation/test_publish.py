@@ -159,14 +159,14 @@ def test_what_post_processing_changes_is_a_mean_over_the_seeds() -> None:
         values = {"none": none, "fill_holes": filled, "chosen": filled if chosen else none}
         return [{**head, "option": option, "iou": value} for option, value in values.items()]
 
-    text = options_page("x", "Data.", [seed(0.4, 0.5, "fill_holes"), seed(0.6, 0.8, "")])
+    text = options_page("x", "Data.", {0: seed(0.4, 0.5, "fill_holes"), 1: seed(0.6, 0.8, "")})
     line = next(line for line in text.splitlines() if line.startswith("| joint"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == "0.500"
     assert cells.count("+0.150") == 1
     assert cells.count("n/a") == 4
     assert cells[-1] == "0.550 (+0.050)"
-    assert "joint, cross-entropy: holes filled; none" in text
+    assert "| joint, cross-entropy | 0 | holes filled |\n| joint, cross-entropy | 1 | none |" in text
 
 
 def test_missing_block_is_refused() -> None:
