@@ -54,11 +54,11 @@ def options_page(name: str, described: str, by_seed: Mapping[int, Sequence[Row]]
                 text += markdown_table(["model", *(LABELS[option] for option in (NONE, *OPTIONS, CHOSEN))], lines, 1)
     text += "\nChosen on validation data:\n\n"
     choices = [
-        [system(model, loss), str(seed), found]
+        [system(model, loss), str(seed), choice]
         for model in MODELS
         for loss in LOSSES
         for seed, rows in by_seed.items()
-        if (found := _chosen(rows, model, loss)) is not None
+        if (choice := _chosen(rows, model, loss)) is not None
     ]
     return text + markdown_table(["model", "seed", "options"], choices, left=3)
 
