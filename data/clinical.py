@@ -5,8 +5,8 @@ ratio on the patients' clinical variables, fitted on training patients only. The
 is assumed: every column that is a number in the training rows, or has 2 to 4 values there. Columns that tell what
 happened after the scan (`OUTCOMES`) are left out, and those that more than a third of the training rows lack; what else
 is missing, or a value that no training row has, counts as the training rows' mean: of the number, or of each value's
-share. Of these columns the regression takes those that each
-explain most of the training ratios by themselves, up to one feature for every five rows.
+share. Of these columns the regression takes those that each explain most of the training ratios by themselves, up to
+one feature for every five rows.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from data.store import Store
 from data.volume_batches import check_depth
 from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_as_asked, scoring_parser
-from evaluation.names import LOSSES, STAGES, TARGETS, trainings_behind
+from evaluation.names import LOSSES, STAGES, TARGETS, UNSEEN, trainings_behind
 from evaluation.other_systems import finished_names, folder_of, load_other
 from evaluation.scoring import SLICE_RULE
 from evaluation.systems import System, check_numbers, load_system, read_run, slices_of, those_finished
@@ -34,7 +34,6 @@ from evaluation.whole_cases import case_counts, spacing_of, whole_case_rows
 from models.sequential import label_map
 
 SCHEMA = 1
-COHORTS = ("test", "external")
 DISTANCES = ("assd_mm", "hausdorff95_mm")
 NOMINAL = "the volumes' headers do not give the scanner's spacing: leave distances in mm out"
 KEPT = ("dice", "iou", "sensitivity", "specificity", "precision", *DISTANCES)
@@ -124,7 +123,7 @@ def too_small(settings: dict[str, Any] | None, cohorts: Cohorts) -> str:
     """Return which case has fewer slices than the window of a system in 3D ("": none): it then has no result."""
     depth = (settings or {}).get("depth", 0)
     try:
-        for cohort in (name for name in COHORTS if name in cohorts):
+        for cohort in (name for name in UNSEEN if name in cohorts):
             check_depth(cohorts[cohort], cohorts[cohort].cases_of(cohort), depth)
     except InputError as error:
         return str(error).removeprefix(f"{cohorts[cohort].path}: ")
@@ -205,7 +204,7 @@ def score(
     """Score a system on every test and external case; the time is that of prediction, the first case's left out."""
     rows: list[dict[str, Any]] = []
     seconds, slices = [], []
-    for cohort in (name for name in COHORTS if name in cohorts):
+    for cohort in (name for name in UNSEEN if name in cohorts):
         for case, labels, took in predicted(system, cohorts[cohort], cohort):
             rows += case_scores(cohorts[cohort], cohort, case, labels, nominal_spacing)
             seconds.append(took)

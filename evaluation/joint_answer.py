@@ -20,11 +20,10 @@ from data.command import InputError, run_command
 from evaluation import by_seed
 from evaluation.drawing.joint import draw
 from evaluation.metrics import Counts, dice, iou
-from evaluation.names import TARGETS, origin
+from evaluation.names import TARGETS, UNSEEN, origin
 from evaluation.statistics import LEAST_PATIENTS, Comparison, by_patient, compare_over_seeds, interval_over_seeds
 from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
 
-SHOWN = ("test", "external")
 AGAINST = {
     "against_pair": "sequential",
     "against_control": "control of that ratio",
@@ -76,7 +75,7 @@ def answers(sweeps: Sequence[Row]) -> list[Row]:
         Times and memory in the records are no measure of a point: a sweep shares a process, and often a machine;
         `training.joint_benchmark` measures both.
     """
-    cohorts = [cohort for cohort in SHOWN if any(row["cohort"] == cohort for row in sweeps[0]["counts"])]
+    cohorts = [cohort for cohort in UNSEEN if any(row["cohort"] == cohort for row in sweeps[0]["counts"])]
     return [
         answer(sweeps, cohort, target, point["name"])
         for cohort in cohorts

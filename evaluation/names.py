@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 COHORTS = ("validation", "test", "external")
+UNSEEN = COHORTS[1:]
+"""Cohorts by which nothing is chosen: those that results are shown of."""
 TARGETS = ("liver", "tumor")
 LOSSES = ("ce", "balanced")
 MODELS = ("one_step", "sequential", "joint")

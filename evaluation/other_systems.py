@@ -22,6 +22,7 @@ from data.scaling import window
 from data.volume_batches import liver_box, local_view
 from evaluation.names import NO_CONTOUR
 from evaluation.postprocess import CONTOUR_STEPS, postprocess
+from evaluation.systems import noted
 from models import segresnet_vae, unpooling  # their layers must be known before a network is loaded
 from models.inference import predict_slices
 from models.sequential import label_map
@@ -77,7 +78,7 @@ class OtherSystem:
     @property
     def weakness(self) -> str:
         """Where its networks find nothing on validation data, or rank no better than chance ("": nowhere)."""
-        return "; ".join(record["note"] for record in self.records.values() if record.get("note"))
+        return noted(self.records)
 
     @property
     def failure(self) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.claims import HOLDS, UNTESTED, judge
-from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, origin
+from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, UNSEEN, origin
 from evaluation.publish_options import option_scores, options_page
 from evaluation.results import Results, notes_lines, read_results
 from evaluation.spread import check_comparable
@@ -30,7 +30,6 @@ from evaluation.training_table import scaling_line
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(__file__).resolve().parent / "published"
-SHOWN = ("test", "external")
 AT_ROC = ("dice", "pixel_accuracy", "rand_index", "auc", "rauc")
 
 KINDS = ("summary", "claims", "training")
@@ -79,7 +78,7 @@ def caption(records: Sequence[Record]) -> str:
         for record in records
         if record["training"]["scaling"]
     )
-    return f"{described(records)} {how.strip()}\n\n{blind_line(records[0]['summary']['data'], SHOWN)}{scalings}"
+    return f"{described(records)} {how.strip()}\n\n{blind_line(records[0]['summary']['data'], UNSEEN)}{scalings}"
 
 
 def described(records: Sequence[Record]) -> str:
@@ -114,7 +113,7 @@ def score_table(records: Sequence[Record]) -> str:
     headings += ["95 % interval, rule roc"] if sure else []
     headings += [f"{NAMES[metric]}{'' if 'auc' in metric else ', rule roc'}" for metric in AT_ROC]
     rows = []
-    for cohort in SHOWN:
+    for cohort in UNSEEN:
         for target in TARGETS:
             for loss in LOSSES:
                 for model in MODELS:

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from evaluation.case_tables import LABELS, pooled
 from evaluation.evidence import Row, system
-from evaluation.names import LOSSES, MODELS, TARGETS
+from evaluation.names import LOSSES, MODELS, TARGETS, UNSEEN
 from evaluation.postprocess import CHOSEN, NONE, OPTIONS
 from evaluation.results import Results
 from evaluation.text import markdown_table, readable
 
 KEYS = ("cohort", "target", "model", "loss", "option")
-SHOWN = ("test", "external")
 
 
 def option_scores(results: Results) -> list[Row]:
@@ -41,7 +40,7 @@ def options_page(name: str, described: str, by_seed: Mapping[int, Sequence[Row]]
         "alone, and with those that validation data chose for each seed, in brackets by how much they change it. "
         "Liver is what is labelled liver or tumor.\n"
     )
-    for cohort in SHOWN:
+    for cohort in UNSEEN:
         for target in reversed(TARGETS):
             lines = []
             for model in MODELS:

@@ -7,7 +7,7 @@ sequential pair whose networks were trained together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import tee
@@ -59,7 +59,7 @@ class System:
     @property
     def weakness(self) -> str:
         """Where its networks find nothing on validation data, or rank no better than chance ("": nowhere)."""
-        return "; ".join(dict.fromkeys(record["note"] for record in self.records.values() if record.get("note")))
+        return noted(self.records)
 
     def thresholds(self, target: str) -> dict[str, float]:
         """Return the thresholds by rule ("0.5", "roc", "iou") for "liver" (s1) or "tumor" (s2)."""
@@ -140,6 +140,11 @@ class System:
         for liver_probability, probability in zip(for_output, tumors, strict=True):
             mask = liver_mask(liver_probability, s1)
             yield liver_probability, masked_tumor_probability(probability[..., 0], mask)
+
+
+def noted(records: Mapping[str, dict[str, Any]]) -> str:
+    """Return what the records of networks note of their weaknesses, each note once."""
+    return "; ".join(dict.fromkeys(record["note"] for record in records.values() if record.get("note")))
 
 
 def stages_of(model: str, liver_only: bool = False) -> tuple[str, ...]:

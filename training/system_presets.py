@@ -170,14 +170,12 @@ class Korabelnikov(CdnnAlexnet):
 
 
 @dataclass(frozen=True)
-class UnetDhanush(SliceSystem):
-    """U-Net on standardised slices with a Dice loss, a network each for liver and tumor."""
+class Dhanush(SliceSystem):
+    """A network each for liver and tumor, on standardised slices, with a Dice loss, after Dhanush et al."""
 
     LOSSES: ClassVar[tuple[str, ...]] = ("dice", "cross_entropy")
 
-    name: str = "unet_dhanush"
     document: str = DHANUSH
-    architecture: str = "unet"
     targets: tuple[str, ...] = assumed(("liver", "tumor"), "the text says segmented livers here and lesions there")
     input: str = said("standardised", "3.2: zero mean and unit variance for every image")
     loss: str = assumed("dice", "the abstract lists Dice loss among the measures and names no other loss")
@@ -185,6 +183,14 @@ class UnetDhanush(SliceSystem):
     learning_rate: float = assumed(0.01, "not given; usual with SGD and a Dice loss")
     momentum: float = assumed(0.9, "not given; usual with SGD")
     epochs: int = assumed(40, "not given; as Elmenabawy et al.")
+
+
+@dataclass(frozen=True)
+class UnetDhanush(Dhanush):
+    """U-Net on standardised slices with a Dice loss, a network each for liver and tumor."""
+
+    name: str = "unet_dhanush"
+    architecture: str = "unet"
     dropout: float = assumed(0.0, "of the U-Net; not mentioned")
 
     def further_rules(self) -> dict[str, bool]:
@@ -193,7 +199,7 @@ class UnetDhanush(SliceSystem):
 
 
 @dataclass(frozen=True)
-class Segnet(UnetDhanush):
+class Segnet(Dhanush):
     """SegNet in the place of the U-Net."""
 
     name: str = "segnet"
