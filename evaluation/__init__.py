@@ -1,8 +1,8 @@
 """From trained models and label maps to scores, tables, figures and segmentations.
 
 Commands   predict, evaluate, tables, figures, report, viewer, spread, publish; score, check_official (LiTS scoring of
-           any predictions); joint_sweep, joint_answer (joint loss), by_slice; compare, comparison, cross_validate
-           (all systems); by_seed (what these share over seeds); coverage, benchmark
+           any predictions); joint_sweep, joint_answer (joint loss), by_slice; compare, comparison, cross_validate,
+           cross_validation (all systems); by_seed (what these share over seeds); coverage, benchmark
 Scores     metrics (pixels), roc, exact_roc, surfaces (mm), lesions, lesion_recall, lits_scoring, whole_cases,
            calibration, statistics (by patient), postprocess
 A run      systems (trained models), other_systems (of the other documents), scoring (a case, a cohort), history,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,10 @@ from data.files import read_json, sha256_of_file, sha256_of_json, write_json, wr
 from data.folds import make_folds
 from data.store import Store
 from evaluation.compare import NOMINAL, case_scores, predicted
-from evaluation.comparison import values_of
+from evaluation.cross_validation import page
 from evaluation.evaluate import SCORING_VERSION
-from evaluation.names import TARGETS, origin
 from evaluation.other_systems import load_other
-from evaluation.published_numbers import NUMBERS
-from evaluation.statistics import LEAST_PATIENTS, interval_of_mean
-from evaluation.text import COVERAGE, markdown_table
 
-SCORES = {"dice": ("DSC", ".3f"), "assd_mm": ("ASSD (mm)", ".2f")}
 Row = dict[str, Any]
 
 
@@ -141,59 +135,6 @@ def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
     found |= {f"{name}_cases": len(fold.cases_of(name)) for name in ("train", "validation", "test")}
     write_json(path, found)
     return found
-
-
-def page(content: Row) -> str:
-    """Return the table in Markdown: a line per fold, and all cases together with intervals by patient."""
-    headings = ["", "test cases", *(f"{target} {name}" for target in TARGETS for name, _ in SCORES.values())]
-    lines = [
-        [f"fold {fold['fold']}", str(fold["test_cases"]), *_cells([fold], fold["why"])] for fold in content["folds"]
-    ]
-    every = [row for fold in content["folds"] for row in fold["cases"]]
-    result = sum(not fold["why"] for fold in content["folds"])
-    every_fold = "" if result == len(content["folds"]) else f" ({result} of {len(content['folds'])} folds)"
-    lines.append([f"**all**{every_fold}", str(len({row["case"] for row in every})), *_cells(content["folds"], "")])
-    published = NUMBERS.get(content["system"])
-    if published:
-        cells = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
-        lines.append([f"published: {published.where}", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
-    settings, begins = content["settings"], "ImageNet" if content["settings"]["weights_sha256"] else "random"
-    trained = ", ".join(f"{key} {settings[key]}" for key in ("filters", "epochs", "batch_size", "learning_rate"))
-    return (
-        f"# {content['system']}, cross-validated\n\nData: {origin(content['data'])}, {content['data']['size']} px. "
-        f"Preset `{content['preset']}`, seed {content['seed']}; folds by patient; {begins} "
-        f"weights at the beginning, {trained}. Means over the patients whose "
-        "reference holds the target; a case in which nothing was found has DSC 0 and no ASSD. Below: interval of the "
-        f"mean, patients drawn with replacement, {COVERAGE}; none with fewer than {LEAST_PATIENTS}. "
-        "Published: other data; ImageNet weights at the beginning; the unit of the ASSD is not stated.\n\n"
-        + markdown_table(headings, lines, left=1)
-        + _named(content["folds"], "why", "Not a result")
-        + _named(content["folds"], "weak", "Weak on validation data")
-        + ("\nNo distances: the spacing in the headers is nominal.\n" if content["data"]["nominal_spacing"] else "")
-    )
-
-
-def _named(folds: Sequence[Row], key: str, heading: str) -> str:
-    """Return a line that names the folds of which `key` says something; "" where none is."""
-    found = "; ".join(f"fold {fold['fold']}: {fold[key]}" for fold in folds if fold[key])
-    return f"\n{heading}: {found}.\n" if found else ""
-
-
-def _cells(folds: Sequence[Row], why: str) -> list[str]:
-    cells = []
-    for target in TARGETS:
-        rows = [row for fold in folds for row in fold["cases"] if row["target"] == target and row["tp"] + row["fn"] > 0]
-        for score, (_, form) in SCORES.items():
-            cells.append("no result" if why else _in_words(values_of(rows, score), form))
-    return cells
-
-
-def _in_words(values: Sequence[float], form: str) -> str:
-    if not values:
-        return "n/a"
-    found = interval_of_mean(values)
-    text = format(found.value, form)
-    return text if found.low is None else f"{text}<br>{found.low:{form}} to {found.high:{form}}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+"""Tables of cross-validated systems: DSC and ASSD per fold and in all.
+
+    python -m evaluation.cross_validation --publish NAME [RECORD ...]
+
+Each RECORD is a cross_validation-<label>.json of `evaluation.cross_validate`, one a system. `--publish` copies them to
+evaluation/published/NAME, beside those of other systems, and rewrites the README's block of that name (without a
+RECORD: from those that lie there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.command import InputError, Parser, run_command
+from data.files import read_json, write_json, write_text
+from evaluation.comparison import values_of
+from evaluation.names import TARGETS, origin
+from evaluation.publish import PUBLISHED, ROOT, rewritten
+from evaluation.published_numbers import NUMBERS
+from evaluation.statistics import LEAST_PATIENTS, interval_of_mean
+from evaluation.text import COVERAGE, machines, markdown_table
+
+SCORES = {"dice": ("DSC", ".3f"), "assd_mm": ("ASSD (mm)", ".2f")}
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Publish records."""
+    parser = Parser(prog="evaluation.cross_validation", description="Tables of cross-validated systems.")
+    parser.add_argument("--publish", required=True, metavar="NAME", help="block of the README")
+    parser.add_argument("records", type=Path, nargs="*", metavar="RECORD", help="cross_validation-<label>.json")
+    flags = parser.parse_args()
+    publish(flags.publish, flags.records)
+
+
+def publish(name: str, paths: Sequence[Path]) -> None:
+    """Copy the records to evaluation/published/NAME, beside those of other systems, and rewrite the README's block.
+
+    Raises:
+        InputError: no such block, no record, a damaged one; then nothing is written.
+    """
+    folder, readme = PUBLISHED / name, ROOT / "README.md"
+    rewritten(readme.read_text(encoding="utf-8"), name, "")
+    new = {f"cross_validation-{record['system']}.json": record for record in map(read, paths)}
+    old = {path.name: read(path) for path in folder.glob("cross_validation-*.json") if path.name not in new}
+    records = [record for _, record in sorted({**old, **new}.items())]
+    if not records:
+        raise InputError("RECORD: at least one cross_validation-<label>.json is needed")
+    for file, record in new.items():
+        write_json(folder / file, record)
+    write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(name, records)))
+    print(f"README.md: block {name} rewritten, {', '.join(record['system'] for record in records)}")
+
+
+def read(path: Path) -> Row:
+    """Return a record of `evaluation.cross_validate`.
+
+    Raises:
+        InputError: damaged, or something else.
+    """
+    return read_json(path, ("system", "settings", "preset", "seed", "data", "environment", "folds"))
+
+
+def block(name: str, records: Sequence[Row]) -> str:
+    """Return the README's block of a name."""
+    parts = [f"<!-- results: {name} -->"]
+    parts += [f"`{record['system']}`. {caption(record)}\n\n{table(record).rstrip()}" for record in records]
+    return "\n\n".join([*parts, f"<!-- end of results: {name} -->"])
+
+
+def page(record: Row) -> str:
+    """Return caption and table as a page of Markdown."""
+    return f"# {record['system']}, cross-validated\n\n{caption(record)}\n\n{table(record)}"
+
+
+def caption(record: Row) -> str:
+    """Return the lines above the table: data, folds, training, machine."""
+    settings, data, folds = record["settings"], record["data"], record["folds"]
+    trained = ", ".join(f"{key} {settings[key]}" for key in ("filters", "epochs", "batch_size", "learning_rate"))
+    begins = "ImageNet" if settings["weights_sha256"] else "random"
+    return (
+        f"Data: {origin(data)}, {data['size']} px; {len(folds)} folds by patient. Preset `{record['preset']}`, seed "
+        f"{record['seed']}; {begins} weights at the beginning, {trained}; every slice of the test cases; "
+        f"{' and '.join(machines([record['environment']]))}."
+    )
+
+
+def table(record: Row) -> str:
+    """Return the table in Markdown: a line per fold, and all cases together with intervals by patient."""
+    folds = record["folds"]
+    headings = ["", "test cases", "with tumor"]
+    headings += [f"{target} {name}" for target in TARGETS for name, _ in SCORES.values()]
+    lines = [[f"fold {fold['fold']}", *_counted([fold]), *_cells([fold], fold["why"])] for fold in folds]
+    result = sum(not fold["why"] for fold in folds)
+    every_fold = "" if result == len(folds) else f" ({result} of {len(folds)} folds)"
+    lines.append([f"**all**{every_fold}", *_counted(folds), *_cells(folds, "")])
+    published = NUMBERS.get(record["system"])
+    note = ""
+    if published:
+        cells = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
+        lines.append(["published, other split", "", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
+        note = (
+            f" Published: {published.where}; networks of Elmenabawy et al. began with ImageNet weights, and the unit "
+            "of their ASSD is not stated."
+        )
+    return (
+        markdown_table(headings, lines, left=1)
+        + "\nMeans over the patients whose reference holds the target; a case in which nothing was found has DSC 0 and "
+        f"no ASSD. Below: interval of the mean, patients drawn with replacement, {COVERAGE}; none with fewer than "
+        f"{LEAST_PATIENTS}.{note}\n"
+        + _named(folds, "why", "Not a result")
+        + _named(folds, "weak", "Weak on validation data")
+        + ("\nNo distances: the spacing in the headers is nominal.\n" if record["data"]["nominal_spacing"] else "")
+    )
+
+
+def _counted(folds: Sequence[Row]) -> list[str]:
+    """Return how many cases were tested, and how many of them have tumor."""
+    rows = [row for fold in folds for row in fold["cases"]]
+    held = {row["case"] for row in rows if row["target"] == "tumor" and row["tp"] + row["fn"] > 0}
+    return [str(len({row["case"] for row in rows})), str(len(held))]
+
+
+def _named(folds: Sequence[Row], key: str, heading: str) -> str:
+    """Return a line that names the folds of which `key` says something; "" where none is."""
+    found = "; ".join(f"fold {fold['fold']}: {fold[key]}" for fold in folds if fold[key])
+    return f"\n{heading}: {found}.\n" if found else ""
+
+
+def _cells(folds: Sequence[Row], why: str) -> list[str]:
+    cells = []
+    for target in TARGETS:
+        rows = [row for fold in folds for row in fold["cases"] if row["target"] == target and row["tp"] + row["fn"] > 0]
+        for score, (_, form) in SCORES.items():
+            cells.append("no result" if why else _in_words(values_of(rows, score), form))
+    return cells
+
+
+def _in_words(values: Sequence[float], form: str) -> str:
+    if not values:
+        return "n/a"
+    found = interval_of_mean(values)
+    text = format(found.value, form)
+    return text if found.low is None else f"{text}<br>{found.low:{form}} to {found.high:{form}}"
+
+
+if __name__ == "__main__":
+    run_command(main, "evaluation.cross_validation")

@@ -1,0 +1,108 @@
+"""Tables of cross-validated systems: means by hand, counts, what is named, and the README's blocks."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.command import InputError
+from data.files import write_json
+from evaluation import cross_validation
+from evaluation.cross_validation import block, page, publish, read, table
+from evaluation.publish import PUBLISHED, ROOT
+from evaluation.published_numbers import NUMBERS
+
+Row = dict[str, Any]
+
+
+def case(name: str, target: str, dice: float | None, assd: float | None) -> Row:
+    return {"case": name, "patient": name, "target": target, "tp": int(dice is not None), "fn": 0, "dice": dice} | {
+        "assd_mm": assd
+    }
+
+
+def made(system: str = "cdnn_alexnet") -> Row:
+    """Two folds of three cases; one case has no tumor, in one nothing was found."""
+    folds = []
+    for number in (1, 2):
+        cases = []
+        for place in range(3):
+            name = f"c{number}{place}"
+            cases.append(case(name, "liver", 0.5 + 0.1 * number, 2.0 * number))
+            empty = (number, place) == (1, 0)
+            found = (number, place) != (2, 0)
+            cases.append(case(name, "tumor", None if empty else 0.4 * found, 8.0 if found and not empty else None))
+        weak = "tumor: nothing above 0.5" if number == 2 else ""
+        folds.append({"fold": number, "why": "", "weak": weak, "train_s": 60.0, "test_cases": 3, "cases": cases})
+    settings = {"weights_sha256": None, "filters": 16, "epochs": 13, "batch_size": 4, "learning_rate": 0.01}
+    data = {"cohort": "phantom", "synthetic": True, "size": 64, "split_by": "patient", "nominal_spacing": False}
+    environment = {"cores": 2, "processor": "EPYC"}
+    record = {"schema": 1, "system": system, "settings": settings, "preset": "demo", "seed": 0, "data": data}
+    return {**record, "environment": environment, "folds": folds}
+
+
+def line(text: str, start: str) -> list[str]:
+    found = next(row for row in text.splitlines() if row.startswith(f"| {start}"))
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+def test_means_are_per_fold_and_over_all_patients() -> None:
+    text = table(made())
+    assert line(text, "fold 1") == ["fold 1", "3", "2", "0.600", "2.00", "0.400", "8.00"]
+    assert line(text, "fold 2") == ["fold 2", "3", "3", "0.700", "4.00", "0.267", "8.00"]
+    every = line(text, "**all**")
+    assert every[1:3] == ["6", "5"]
+    assert [cell.split("<br>")[0] for cell in every[3:]] == ["0.650", "3.00", "0.320", "8.00"]
+    assert ["<br>" in cell for cell in every[3:]] == [True, True, True, False]  # four patients have a tumor's ASSD
+    assert "Weak on validation data: fold 2: tumor: nothing above 0.5.\n" in text
+    assert "Not a result" not in text
+
+
+def test_published_numbers_stand_below_the_documented_system_alone() -> None:
+    said = NUMBERS["cdnn_alexnet"]
+    numbers = [f"{score[key]:g}" for score in (said.liver, said.tumor) for key in ("dice", "assd_mm")]
+    assert line(table(made()), "published")[3:] == numbers
+    assert "published" not in table(made("cdnn_alexnet_skips"))
+
+
+def test_a_fold_without_a_result_and_nominal_spacing_are_named() -> None:
+    record = copy.deepcopy(made())
+    record["folds"][0] |= {"why": "tumor diverged", "cases": []}
+    record["data"]["nominal_spacing"] = True
+    text = table(record)
+    assert line(text, "fold 1")[3:] == ["no result"] * 4
+    assert line(text, "**all**")[0] == "**all** (1 of 2 folds)"
+    assert "Not a result: fold 1: tumor diverged.\n" in text
+    assert "No distances" in text
+
+
+def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
+    monkeypatch.setattr(cross_validation, "ROOT", tmp_path)
+    monkeypatch.setattr(cross_validation, "PUBLISHED", tmp_path / "published")
+    with pytest.raises(InputError, match="at least one"):
+        publish("x", [])
+    for name in ("segnet", "cdnn_alexnet"):
+        write_json(tmp_path / f"{name}.json", made(name))
+        publish("x", [tmp_path / f"{name}.json"])
+    text = readme.read_text()
+    assert block("x", [made("cdnn_alexnet"), made("segnet")]) in text
+    assert "SYNTHETIC" in text
+    publish("x", [])
+    assert readme.read_text() == text
+    write_json(tmp_path / "other.json", {"system": "segnet"})
+    for name, path, words in (("y", "segnet.json", "has no block"), ("x", "other.json", "settings")):
+        with pytest.raises(InputError, match=words):
+            publish(name, [tmp_path / path])
+    assert readme.read_text() == text
+    assert page(made()).startswith("# cdnn_alexnet, cross-validated\n")
+
+
+@pytest.mark.parametrize("name", sorted({path.parent.name for path in PUBLISHED.glob("*/cross_validation-*.json")}))
+def test_readme_shows_the_published_records(name: str) -> None:
+    found = [read(path) for path in sorted((PUBLISHED / name).glob("cross_validation-*.json"))]
+    assert block(name, found) in (ROOT / "README.md").read_text(encoding="utf-8")
