@@ -162,8 +162,12 @@ def choose_system(run: Path, model: str, loss: str | None, liver_only: bool = Fa
         InputError: it is not trained, or its training failed.
     """
     if loss is None:
-        finished = [found for found_model, found in finished_systems(run, liver_only) if found_model == model]
-        loss = max(finished, key=lambda found: validation_iou(run, model, found, liver_only), default=LOSSES[0])
+        every = finished_systems(run, liver_only)
+        finished = [found for found_model, found in every if found_model == model]
+        if not finished:
+            there = " or ".join(dict.fromkeys(found_model for found_model, _ in every))
+            raise InputError(f"{run}: no {model} model is finished; take another (--model {there})")
+        loss = max(finished, key=lambda found: validation_iou(run, model, found, liver_only))
     system = load_system(run, model, loss, liver_only)
     if system.failure:
         raise InputError(f"{run}: {system.name} is not usable: {system.failure}")

@@ -186,7 +186,7 @@ def test_memory_does_not_grow_with_the_slices_beyond_volume_and_labels(system: S
         ({"--run": "."}, "not a run directory"),
         ({"--output": "labels.png"}, "must end in .nii or .nii.gz"),
         ({"--output": "ct.nii"}, "is the input"),
-        ({"--model": "one_step"}, "phase ce of one_step is not finished"),
+        ({"--model": "one_step"}, "no one_step model is finished; take another (--model sequential)"),
         ({"--loss": "balanced"}, "phase balanced of liver is not finished"),
         ({"--threshold-rule": "argmax"}, "only the one_step model"),
     ],
