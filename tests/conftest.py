@@ -22,6 +22,9 @@ SIZE, SLICES, CASES = 32, 8, 6
 Command = Callable[..., subprocess.CompletedProcess[str]]
 TorchReference = Callable[..., dict[str, np.ndarray]]
 
+# As data.backend has it: JAX, which Keras imports where it is installed, would set a lower level for commands, too.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 
 def draw_case(number: int, slices: int = SLICES) -> tuple[np.ndarray, np.ndarray]:
     """Return HU int16 and labels uint8, (x, y, z) in RAS+ order."""
