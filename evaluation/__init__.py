@@ -5,8 +5,9 @@ Commands   predict, evaluate, tables, figures, report, viewer, spread, publish; 
            cross_validation (all systems); by_seed (what these share over seeds); coverage, benchmark
 Scores     metrics (pixels), roc, exact_roc, surfaces (mm), lesions, lesion_recall, lits_scoring, whole_cases,
            calibration, statistics (by patient), postprocess
-A run      systems (trained models), other_systems (of the other documents), scoring (a case, a cohort), history,
-           examples, results (read again), published_numbers (of the other documents), publish_options
+A run      systems (trained models), other_systems (of the other documents), segmenters (both, on a volume's own
+           grid), scoring (a case, a cohort), history, examples, results (read again), published_numbers (of the
+           other documents), publish_options
 Tables     text, more_tables, case_tables, training_table, cost, claims with evidence
 Folders    drawing (figures), reporting (the report's page), published (recorded results of the README)
 """

@@ -14,21 +14,20 @@ import argparse
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
 from data.command import InputError, Parser, run_command
 from data.dicom import Series
 from data.environment import git_commit, package_versions
-from data.files import read_json, sha256_of_file
+from data.files import sha256_of_file
 from data.folders import signature
 from data.images import read_image
-from data.resize import hu_for_network, probability_to_native
 from data.seg import check_holds_seg, write_seg
 from data.volumes import Volume
 from data.writing import write_labels, write_map
@@ -37,15 +36,17 @@ from evaluation.batch import COMMAND, TABLE, Case
 from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS
 from evaluation.postprocess import OPTIONS as POSTPROCESSING
 from evaluation.postprocess import check_options, postprocess
-from evaluation.scoring import most_probable
-from evaluation.systems import System, check_numbers, finished_systems, load_system, read_run, stages_of
+from evaluation.segmenters import OtherSegmenter, PaperSegmenter, Segmenter, choose_other, choose_system
+from evaluation.systems import read_run
 from evaluation.volumetry import anatomy_notes, geometry_notes, in_words, measure, voxel_ml, write_table
-from models.sequential import label_map, liver_mask
 
 SCHEMA = 1
-Item = TypeVar("Item")
 
 _INPUT_HELP = "CT in HU: a .nii or .nii.gz, a folder or .zip with one DICOM series, or a folder of many of these"
+_MODEL_HELP = (
+    f"{', '.join(MODELS)}, or a finished system of the other documents, which decides by its own rule (no --loss, "
+    "--threshold-rule, --probabilities); default sequential"
+)
 _OUTPUT_HELP = (
     "label volume to write, .nii or .nii.gz; for many, a folder: it gets NAME.nii.gz, volumes.csv and volumes.json, "
     "and keeps what is there from the same input, networks and flags"
@@ -81,8 +82,9 @@ def main() -> None:
     arguments = parse()
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
     one, cases = find_cases(arguments, options)
-    system = choose_system(arguments.run, arguments.model, arguments.loss, options.liver_only)
-    predictor = Predictor(arguments.run, read_run(arguments.run), system, options)
+    record = read_run(arguments.run)
+    segmenter = choose(arguments.run, record["size"], arguments.model, arguments.loss, options)
+    predictor = Predictor(arguments.run, record, segmenter, options)
     failed = []
     if one:
         predict_one(predictor, cases[0], arguments.table)
@@ -90,6 +92,8 @@ def main() -> None:
         failed = batch.predict_all(predictor.predict, cases, predictor.about())
     if predictor.record["synthetic"]:
         print("the model was trained on the SYNTHETIC phantom and has never seen a patient")
+    if segmenter.weakness:
+        print(f"on its validation data: {segmenter.weakness}")
     if failed:
         print(*(f"{COMMAND}: {failure['error']}" for failure in failed), sep="\n", file=sys.stderr)
         raise InputError(f"{len(failed)} of {len(cases)} volumes failed; {arguments.output / TABLE}.json lists them")
@@ -99,16 +103,16 @@ def parse() -> argparse.Namespace:
     """Parse the command line.
 
     Raises:
-        InputError: a threshold rule that the model does not have.
+        InputError: a flag that the model does not have.
     """
     parser = Parser(prog=COMMAND, description="Segment liver and tumor in CT volumes.")
     add = parser.add_argument
     add("--run", type=Path, required=True, metavar="DIR", help="run directory of the training scripts")
     add("--input", type=Path, required=True, metavar="PATH", help=_INPUT_HELP)
     add("--output", type=Path, required=True, metavar="PATH", help=_OUTPUT_HELP)
-    add("--model", choices=MODELS, default="sequential", help="default sequential")
+    add("--model", default="sequential", metavar="NAME", help=_MODEL_HELP)
     add("--loss", choices=LOSSES, help="default: the one with the better tumors (or livers) on validation data")
-    add("--threshold-rule", choices=("roc", "0.5", "iou", ARGMAX), default="roc", help="default roc; argmax: one_step")
+    add("--threshold-rule", choices=("roc", "0.5", "iou", ARGMAX), help="default roc; argmax: one_step")
     add("--liver-only", action="store_true", help="labels 0 and 1; the sequential model needs no tumor network")
     add("--postprocess", default="", metavar="NAME,NAME", help=f"one or several of {', '.join(POSTPROCESSING)}")
     add("--keep-largest", action="store_true", help="the same as --postprocess largest_liver")
@@ -117,8 +121,13 @@ def parse() -> argparse.Namespace:
     add("--table", type=Path, metavar="NAME", help="of one volume, write volumes and counts to NAME.csv and NAME.json")
     add("--allow-non-hu", action="store_true", help="take values that are not HU")
     arguments = parser.parse_args()
+    if arguments.model not in MODELS:
+        given = {"--loss": arguments.loss, "--threshold-rule": arguments.threshold_rule}
+        for flag in [flag for flag, value in {**given, "--probabilities": arguments.probabilities}.items() if value]:
+            raise InputError(f"{flag}: for {', '.join(MODELS)} only, not --model {arguments.model}")
     if arguments.threshold_rule == ARGMAX and arguments.model != "one_step":
         raise InputError("--threshold-rule argmax: only the one_step model has classes to choose from")
+    arguments.threshold_rule = arguments.threshold_rule or "roc"
     names = [name for name in arguments.postprocess.split(",") if name] + ["largest_liver"] * arguments.keep_largest
     try:
         arguments.postprocess = ",".join(check_options(names))
@@ -153,34 +162,16 @@ def find_cases(arguments: argparse.Namespace, options: Options) -> tuple[bool, l
     return one, cases
 
 
-def choose_system(run: Path, model: str, loss: str | None, liver_only: bool = False) -> System:
-    """Load the model after the phase asked for; by default the phase of the higher validation IoU (rule roc).
-
-    The IoU is that of the tumor; that of the liver for `liver_only`, where the second network is not needed.
+def choose(run: Path, size: int, model: str, loss: str | None, options: Options) -> Segmenter:
+    """Load the model that is asked for.
 
     Raises:
-        InputError: it is not trained, or its training failed.
+        InputError: see `choose_system` and `choose_other`.
     """
-    if loss is None:
-        every = finished_systems(run, liver_only)
-        finished = [found for found_model, found in every if found_model == model]
-        if not finished:
-            there = " or ".join(dict.fromkeys(found_model for found_model, _ in every))
-            raise InputError(f"{run}: no {model} model is finished; take another (--model {there})")
-        loss = max(finished, key=lambda found: validation_iou(run, model, found, liver_only))
-    system = load_system(run, model, loss, liver_only)
-    if system.failure:
-        raise InputError(f"{run}: {system.name} is not usable: {system.failure}")
-    return system
-
-
-def validation_iou(run: Path, model: str, loss: str, liver_only: bool = False) -> float:
-    """Return what the record of the phase says of its tumors (or livers) on validation data; -1 if it is no result."""
-    stages = stages_of(model, liver_only)
-    records = [read_json(run / stage / loss / "record.json", ("status", "validation")) for stage in stages]
-    if any(record["status"] != "ok" for record in records):
-        return -1.0
-    return float(records[-1]["validation"]["liver" if liver_only else "tumor"]["iou_at_roc"])
+    if model in MODELS:
+        system = choose_system(run, model, loss, options.liver_only)
+        return PaperSegmenter(run, system, size, options.threshold_rule, options.liver_only)
+    return OtherSegmenter(run, choose_other(run, model), size, options.liver_only)
 
 
 def predict_one(predictor: Predictor, case: Case, table: Path | None) -> None:
@@ -188,7 +179,7 @@ def predict_one(predictor: Predictor, case: Case, table: Path | None) -> None:
     row = predictor.predict(case)
     if table is not None:
         write_table(table, {**predictor.about(), "cases": [row], "failed": []})
-    print(f"{case.labels}: {in_words(row)} ({predictor.system.name})")
+    print(f"{case.labels}: {in_words(row)} ({predictor.segmenter.name})")
     batch.say_notes(case, row)
 
 
@@ -198,13 +189,13 @@ class Predictor:
 
     Attributes:
         run, record: the run directory and its `run.json`.
-        system: the trained model.
+        segmenter: the trained model.
         options: flags.
     """
 
     run: Path
     record: dict[str, Any]
-    system: System
+    segmenter: Segmenter
     options: Options
 
     def predict(self, case: Case) -> dict[str, Any]:
@@ -229,20 +220,17 @@ class Predictor:
         if self.options.dicom_seg:
             check_holds_seg(cast(Series, volume))
         maps = [np.empty(volume.shape, np.float32) for _ in self.options.targets if self.options.probabilities]
-        rule, liver_only = self.options.threshold_rule, self.options.liver_only
         names = self.options.postprocess.split(",") if self.options.postprocess else []
         livers = np.zeros(volume.shape, bool) if "inside_liver" in names else None
-        labels = segment(self.system, volume, self.record["size"], rule, liver_only, maps, case.name, livers)
+        labels = self.segmenter.segment(volume, maps, case.name, livers)
         if names:
             hu = volume.slices(0, volume.n_slices) if "active_contour" in names else labels
             labels = postprocess(labels, labels > 0 if livers is None else livers, hu, volume.spacing_mm, names)
-        row = {"case": case.name, **measure(labels, voxel_ml(volume), liver_only)}
+        row = {"case": case.name, **measure(labels, voxel_ml(volume), self.options.liver_only)}
         outputs, notes = self._write(case, volume, labels, maps)
         return row | {
             "spacing_mm": [round(mm, 6) for mm in volume.spacing_mm],
-            "model": self.system.model,
-            "loss": self.system.loss,
-            "threshold_rule": rule,
+            **self.segmenter.described,
             "run": str(self.run),
             "input": str(case.path),
             "read_from": read_from,
@@ -276,93 +264,23 @@ class Predictor:
         return written, notes
 
     def _write_seg(self, path: Path, labels: np.ndarray, series: Series) -> None:
-        by, version = f"joint-liver-tumor {self.system.name}", git_commit() or "unknown"
+        by, version = f"joint-liver-tumor {self.segmenter.name}", git_commit() or "unknown"
         write_seg(path, labels, series, by, version, self.options.liver_only)
 
     def about(self) -> dict[str, Any]:
         """Return what a table says of its origin: equal for the same networks and flags only."""
-        stages = stages_of(self.system.model, self.options.liver_only)
-        folders = {stage: self.run / stage / self.system.loss for stage in stages}
         return {
             "schema": SCHEMA,
             "purpose": "research, not diagnosis",
             "synthetic": self.record["synthetic"],
             "run": str(self.run.resolve()),
             "networks": {
-                stage: {name: sha256_of_file(folder / name) for name in ("best.keras", "record.json")}
-                for stage, folder in folders.items()
+                network: {path.name: sha256_of_file(path) for path in paths}
+                for network, paths in self.segmenter.files.items()
             },
             "made_by": {"git_commit": git_commit(), "packages": package_versions()},
-            "options": {"model": self.system.model, "loss": self.system.loss, **asdict(self.options)},
+            "options": {**asdict(self.options), **self.segmenter.described},
         }
-
-
-def segment(
-    system: System,
-    volume: Volume,
-    size: int,
-    rule: str = "roc",
-    liver_only: bool = False,
-    maps: Sequence[np.ndarray] = (),
-    shown_as: str = "",
-    livers: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return the label map of a volume, slice by slice.
-
-    Beyond the raw voxels, the labels and `maps`, memory holds some slices at a time.
-
-    Args:
-        system: the trained model.
-        volume: CT in HU.
-        size: rows and columns of the networks' slices.
-        rule: which of the thresholds chosen on validation data; "argmax" for the one-step model.
-        liver_only: give 1 where L > s1 (or where liver or tumor is the most probable class), else 0.
-        maps: float32 arrays of the volume's shape, filled with the probabilities of liver (tumor included) and tumor.
-        shown_as: what a terminal shows the percentage of; nothing for "".
-        livers: bool array of the volume's shape, filled with L > s1 (rule argmax: with the labels that are not 0).
-
-    Returns:
-        uint8 (n_slices, rows, columns), canonical order, 0 other, 1 liver, 2 tumor.
-    """
-    slices = partial(_network_slices, volume, size)
-    labels = np.zeros(volume.shape, np.uint8)
-    used = 1 if liver_only and rule != ARGMAX else 2
-    predicted = _with_percentage(system.probabilities(slices, slices), volume.n_slices, shown_as)
-    for index, both in enumerate(predicted):
-        check_numbers(system, f"slice {index}", *both)
-        native = [probability_to_native(p[np.newaxis], volume.rows, volume.columns)[0] for p in both[:used]]
-        for values, probability in zip(maps, native, strict=False):
-            values[index] = probability
-        labels[index] = _labels(system, rule, liver_only, native)
-        if livers is not None:
-            found = labels[index] if rule == ARGMAX else liver_mask(native[0], system.thresholds("liver")[rule])
-            livers[index] = found
-    return labels
-
-
-def _labels(system: System, rule: str, liver_only: bool, probabilities: Sequence[np.ndarray]) -> np.ndarray:
-    if liver_only and rule != ARGMAX:
-        return np.asarray(liver_mask(probabilities[0], system.thresholds("liver")[rule]))
-    liver, tumor = probabilities
-    if rule == ARGMAX:
-        labels = most_probable(liver, tumor)
-        return labels > 0 if liver_only else labels
-    return np.asarray(label_map(liver, tumor, *(system.thresholds(target)[rule] for target in TARGETS)))
-
-
-def _with_percentage(items: Iterable[Item], total: int, shown_as: str) -> Iterator[Item]:
-    shown = bool(shown_as) and sys.stderr.isatty()
-    for index, item in enumerate(items):
-        if shown:
-            print(f"\r{shown_as}: {100 * index // total} %", end="", file=sys.stderr, flush=True)
-        yield item
-    if shown:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _network_slices(volume: Volume, size: int) -> Iterator[np.ndarray]:
-    for _, chunk in volume.chunks():
-        yield from hu_for_network(chunk, size)
 
 
 if __name__ == "__main__":

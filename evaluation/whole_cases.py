@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from data.batches import target_of
+from data.resize import spacing_at_size
 from data.store import Store
 from evaluation.metrics import (
     Counts,
@@ -29,9 +30,8 @@ DISTANCES = ("assd_mm", "rmsd_mm", "hausdorff_mm", "hausdorff95_mm")
 def spacing_of(store: Store, case: str) -> tuple[float, float, float]:
     """Return the spacing of the store's slices in mm: the volume's own slices, padded to a square and resampled."""
     entry = store.cases[case]
-    slice_mm, row_mm, column_mm = entry["spacing_mm"]
-    factor = max(entry["native_shape"]) / store.size
-    return slice_mm, row_mm * factor, column_mm * factor
+    rows, columns = entry["native_shape"]
+    return spacing_at_size(tuple(entry["spacing_mm"]), rows, columns, store.size)
 
 
 def whole_case_rows(

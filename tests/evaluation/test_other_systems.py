@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
+from data.command import InputError
+from data.images import read_image
+from data.volumes import Volume
 from evaluation import other_systems
 from evaluation.other_systems import OtherSystem, tumor_contour
+from evaluation.segmenters import OtherSegmenter
 from training.system_networks import slice_loader
 from training.system_presets import SYSTEMS
 
@@ -175,3 +181,31 @@ def test_the_input_is_made_as_in_training(name: str) -> None:
     system({"classes": Network(answer)}, input=documented.input).labels(volume(), SPACING)
     for row in range(len(volume())):
         np.testing.assert_array_equal(seen[0][row, ..., 0], load(("a", row))[0])
+
+
+def on_a_grid(path: Path, slices: int = 6) -> Volume:
+    """Write `volume()` with pixels split in two each way, padding cut off the first and last rows."""
+    hu = np.repeat(np.repeat(volume()[:slices], 2, axis=1), 2, axis=2)[:, 4:28]
+    nib.save(nib.Nifti1Image(hu.transpose(2, 1, 0), np.diag([0.5, 0.5, 2.5, 1])), path)
+    return read_image(path, allow_non_hu=True)
+
+
+def test_a_volume_is_labelled_on_its_own_grid(tmp_path: Path) -> None:
+    """24 x 32 pixels are 16 x 16 of the network, and come back; canonical slices run the other way in the file."""
+    ct = on_a_grid(tmp_path / "ct.nii")
+    hu = ct.slices(0, ct.n_slices)
+    livers = np.zeros(ct.shape, bool)
+    trained = system({"classes": Network(classes)})
+    labels = OtherSegmenter(tmp_path, trained, 16, False).segment(ct, (), "", livers)
+    for label, value in ((1, 60), (2, 30)):
+        both = np.count_nonzero((labels == label) & (hu == value))
+        assert 2 * both / (np.count_nonzero(labels == label) + np.count_nonzero(hu == value)) > 0.9
+    np.testing.assert_array_equal(livers, labels > 0)
+    only = OtherSegmenter(tmp_path, trained, 16, True).segment(ct, (), "", None)
+    np.testing.assert_array_equal(only, labels > 0)
+
+
+def test_a_volume_shorter_than_the_window_is_refused(tmp_path: Path) -> None:
+    trained = system({"classes": Network(classes)}, depth=8)
+    with pytest.raises(InputError, match=r"ct\.nii: has 6 slices, the 3D window of x takes 8"):
+        OtherSegmenter(tmp_path, trained, 16, False).segment(on_a_grid(tmp_path / "ct.nii"), (), "", None)

@@ -20,7 +20,8 @@ from data.dicom import open_series
 from data.files import read_json, write_json
 from data.images import read_image
 from data.seg import Segments
-from evaluation.predict import choose_system, main, segment
+from evaluation.predict import main
+from evaluation.segmenters import choose_system, segment
 from evaluation.systems import System, load_system
 from tests.conftest import Command
 from tests.data.dicom_writers import SPACING, write_series

@@ -16,7 +16,8 @@ from data.command import InputError
 from data.files import write_json
 from data.images import read_image
 from evaluation import systems
-from evaluation.predict import Options, Predictor, choose_system, segment
+from evaluation.predict import Options, Predictor
+from evaluation.segmenters import PaperSegmenter, choose_system, segment
 from evaluation.systems import System, finished_systems, load_system
 from models.cascade import cascade
 from models.unet import unet
@@ -105,7 +106,8 @@ def test_a_table_of_the_joint_model_names_its_own_file(run: Path, tmp_path: Path
     for stage in ("liver", "tumor"):
         shutil.rmtree(alone / stage)
     options = Options("roc", False, "", False, False, False)
-    about = Predictor(alone, {"synthetic": True}, load_system(alone, "joint", "ce"), options).about()
+    segmenter = PaperSegmenter(alone, load_system(alone, "joint", "ce"), SIZE, "roc", False)
+    about = Predictor(alone, {"synthetic": True}, segmenter, options).about()
     wanted = hashlib.sha256((alone / "joint" / "ce" / "best.keras").read_bytes()).hexdigest()
     assert {stage: files["best.keras"] for stage, files in about["networks"].items()} == {"joint": wanted}
 

@@ -16,6 +16,7 @@ import pytest
 
 from data.backend import keras, load_network
 from data.command import InputError, run_command
+from data.images import read_label
 from data.store import Store
 from evaluation.compare import too_small
 from evaluation.comparison import tables
@@ -293,6 +294,45 @@ def test_cross_validation_of_no_system_makes_no_fold(deep: Store, tmp_path: Path
     assert done.stderr.startswith("evaluation.cross_validate: --name nope: unknown system")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["cdnn_resnet18", "segnet", "global_local", f"global_local{NO_CONTOUR}"])
+def test_a_system_segments_a_volume(run: Path, deep: Store, tmp_path: Path, run_module: Command, name: str) -> None:
+    """The volumes of the store have the networks' size, so that predict gives what the comparison scores."""
+    case = deep.cases_of("test")[0]
+    volume = write_cohort(tmp_path, CASES, SLICES) / f"{case}.nii.gz"
+    flags = ("--run", run, "--input", volume, "--model", name, "--output", tmp_path / "labels.nii.gz")
+    done = run_module("evaluation.predict", *flags, "--table", tmp_path / "table")
+    assert done.returncode == 0, done.stderr
+    assert f"({name})" in done.stdout
+    system = load_other(run, name)
+    assert ("on its validation data: " in done.stdout) == bool(system.weakness)
+    wanted = system.labels(np.asarray(deep.image(case)), tuple(deep.cases[case]["spacing_mm"]))
+    np.testing.assert_array_equal(read_label(tmp_path / "labels.nii.gz").slices(0, SLICES), wanted)
+    table = json.loads((tmp_path / "table.json").read_text())
+    rule = "argmax" if name == "cdnn_resnet18" else "0.5"
+    assert [table["cases"][0][key] for key in ("model", "loss", "threshold_rule")] == [name, "", rule]
+    assert set(table["networks"]) == {"system", *system.records}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--model", "nope"), "--model nope: none of one_step, sequential, joint, nor a system of "),
+        (("--model", "segnet", "--loss", "ce"), "--loss: for one_step, sequential, joint only, not --model segnet"),
+        (("--model", "segnet", "--threshold-rule", "roc"), "--threshold-rule: for one_step"),
+        (("--model", "segnet", "--probabilities"), "--probabilities: for one_step"),
+    ],
+)
+def test_predict_refuses_what_a_system_has_not(
+    run: Path, tmp_path: Path, run_module: Command, flags: tuple[str, ...], words: str
+) -> None:
+    volume = write_cohort(tmp_path, 1) / "volume-100.nii.gz"
+    done = run_module("evaluation.predict", "--run", run, "--input", volume, "--output", tmp_path / "l.nii", *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"evaluation.predict: {words}")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "l.nii").exists()
 
 
 def test_a_split_by_slice_is_refused(tmp_path: Path, cohort: Path, run_module: Command) -> None:
