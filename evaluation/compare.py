@@ -144,12 +144,8 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
         described["weak"] = system.weakness
         fits = fits_of(run, *name)
         trained = [read_json(run / stage / name[1] / "record.json", ("fit",))["fit"] for stage in STAGES[name[0]]]
-        return PaperLabels(system), {
-            **described,
-            "begins": "random",
-            **cost_of(fits, trained),
-            **slices_of_fit(fits[0]),
-        }
+        described |= {"begins": "random", "trained_with": f"{fits[0]['train_slices']} slices"}
+        return PaperLabels(system), {**described, **cost_of(fits, trained)}
     other = load_other(run, name)
     described = {"system": name, "document": other.settings["document"], "settings": other.settings}
     weak = other.records.get("tumor", {}).get("weak_label")
@@ -157,11 +153,9 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
         described["weak_label"] = {key: weak[key] for key in ("columns", "r2_training", "r2_left_out")}
     described["begins"] = "ImageNet, from a file" if other.settings.get("weights_sha256") else "random"
     fits = [record["fit"] for record in other.records.values()]
-    described |= {"why": other.failure, "weak": other.weakness, **cost_of(fits, fits), **slices_of_fit(fits[0])}
+    described |= {"why": other.failure, "weak": other.weakness, **cost_of(fits, fits)}
     described["predicting_parameters"] = sum(network.count_params() for network in other.networks.values())
-    if "crop" in next(iter(other.records.values())):
-        described["trained_with"] = f"every slice of the training cases, {fits[0]['train_slices']} crops an epoch"
-    return other, described
+    return other, {**described, "trained_with": other.trained_with}
 
 
 def fits_of(run: Path, model: str, loss: str) -> list[dict[str, Any]]:
@@ -191,11 +185,6 @@ def cost_of(fits: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[
         "peak_memory_mib": max(fit["peak_memory_mib"] for fit in fits),
         "trained_on": machine,
     }
-
-
-def slices_of_fit(fit: dict[str, Any]) -> dict[str, Any]:
-    """Return what a slice-wise network trained with, in words."""
-    return {"trained_with": f"{fit['train_slices']} slices"}
 
 
 def score(

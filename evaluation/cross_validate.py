@@ -29,6 +29,7 @@ from evaluation.evaluate import SCORING_VERSION
 from evaluation.other_systems import load_other
 
 Row = dict[str, Any]
+SCHEMA = 2
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     data = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size, "split_by": "patient"}
     data["nominal_spacing"] = flags.nominal_spacing
     settings = read_json(flags.out / "run-1" / "systems" / label / "system.json", ("settings",))["settings"]
-    content: Row = {"schema": 1, "system": label, "settings": settings, "preset": flags.preset, "seed": flags.seed}
+    content: Row = {"schema": SCHEMA, "system": label, "settings": settings, "preset": flags.preset, "seed": flags.seed}
     content |= {"data": data, "environment": describe_environment(), "folds": scored}
     write_json(flags.out / f"cross_validation-{label}.json", content)
     write_text(flags.out / f"cross_validation-{label}.md", page(content))
@@ -116,7 +117,7 @@ def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
     """Return the scores of a fold's test cases, from the file of an earlier call where the same was scored."""
     path = run / "systems" / label / "scores.json"
     records = sorted(path.parent.glob("*/record.json"))
-    key = sha256_of_json([SCORING_VERSION, fold.sha256, nominal_spacing, *map(sha256_of_file, records)])
+    key = sha256_of_json([SCHEMA, SCORING_VERSION, fold.sha256, nominal_spacing, *map(sha256_of_file, records)])
     if path.is_file() and (kept := read_json(path, ("fingerprint", "cases")))["fingerprint"] == key:
         return dict(kept)
     system = load_other(run, label)
@@ -130,6 +131,7 @@ def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
         "why": system.failure,
         "weak": system.weakness,
         "train_s": round(train_s, 1),
+        "trained_with": system.trained_with,
         "cases": rows,
     }
     found |= {f"{name}_cases": len(fold.cases_of(name)) for name in ("train", "validation", "test")}

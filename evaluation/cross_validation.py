@@ -80,10 +80,11 @@ def caption(record: Row) -> str:
     settings, data, folds = record["settings"], record["data"], record["folds"]
     trained = ", ".join(f"{key} {settings[key]}" for key in ("filters", "epochs", "batch_size", "learning_rate"))
     begins = "ImageNet" if settings["weights_sha256"] else "random"
+    with_slices = " or ".join(dict.fromkeys(fold["trained_with"] for fold in folds))
     return (
-        f"Data: {origin(data)}, {data['size']} px; {len(folds)} folds by patient. Preset `{record['preset']}`, seed "
-        f"{record['seed']}; {begins} weights at the beginning, {trained}; every slice of the test cases; "
-        f"{' and '.join(machines([record['environment']]))}."
+        f"Data: {origin(data)}, {data['size']} px; {len(folds)} folds by patient, each trained with {with_slices}, "
+        f"{begins} weights at the beginning. Preset `{record['preset']}`, seed {record['seed']}; {trained}; every "
+        f"slice of the test cases; {' and '.join(machines([record['environment']]))}."
     )
 
 

@@ -86,6 +86,14 @@ class OtherSystem:
         failed = [f"{target} {r['status']}: {r['why']}" for target, r in self.records.items() if r["status"] != "ok"]
         return "; ".join(failed)
 
+    @property
+    def trained_with(self) -> str:
+        """What its networks trained with, in words."""
+        record = next(iter(self.records.values()))
+        if "crop" in record:
+            return f"every slice of the training cases, {record['fit']['train_slices']} crops an epoch"
+        return f"{record['fit']['train_slices']} slices"
+
     def labels(self, hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
         """Return the label map of a case.
 

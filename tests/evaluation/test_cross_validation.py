@@ -36,7 +36,7 @@ def made(system: str = "cdnn_alexnet") -> Row:
             found = (number, place) != (2, 0)
             cases.append(case(name, "tumor", None if empty else 0.4 * found, 8.0 if found and not empty else None))
         weak = "tumor: nothing above 0.5" if number == 2 else ""
-        folds.append({"fold": number, "why": "", "weak": weak, "train_s": 60.0, "test_cases": 3, "cases": cases})
+        folds.append({"fold": number, "why": "", "weak": weak, "trained_with": "320 slices", "cases": cases})
     settings = {"weights_sha256": None, "filters": 16, "epochs": 13, "batch_size": 4, "learning_rate": 0.01}
     data = {"cohort": "phantom", "synthetic": True, "size": 64, "split_by": "patient", "nominal_spacing": False}
     environment = {"cores": 2, "processor": "EPYC"}
