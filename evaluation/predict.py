@@ -92,8 +92,8 @@ def main() -> None:
         failed = batch.predict_all(predictor.predict, cases, predictor.about())
     if predictor.record["synthetic"]:
         print("the model was trained on the SYNTHETIC phantom and has never seen a patient")
-    if segmenter.weakness:
-        print(f"on its validation data: {segmenter.weakness}")
+    if segmenter.system.weakness:
+        print(f"on its validation data: {segmenter.system.weakness}")
     if failed:
         print(*(f"{COMMAND}: {failure['error']}" for failure in failed), sep="\n", file=sys.stderr)
         raise InputError(f"{len(failed)} of {len(cases)} volumes failed; {arguments.output / TABLE}.json lists them")
@@ -179,7 +179,7 @@ def predict_one(predictor: Predictor, case: Case, table: Path | None) -> None:
     row = predictor.predict(case)
     if table is not None:
         write_table(table, {**predictor.about(), "cases": [row], "failed": []})
-    print(f"{case.labels}: {in_words(row)} ({predictor.segmenter.name})")
+    print(f"{case.labels}: {in_words(row)} ({predictor.segmenter.system.name})")
     batch.say_notes(case, row)
 
 
@@ -264,7 +264,7 @@ class Predictor:
         return written, notes
 
     def _write_seg(self, path: Path, labels: np.ndarray, series: Series) -> None:
-        by, version = f"joint-liver-tumor {self.segmenter.name}", git_commit() or "unknown"
+        by, version = f"joint-liver-tumor {self.segmenter.system.name}", git_commit() or "unknown"
         write_seg(path, labels, series, by, version, self.options.liver_only)
 
     def about(self) -> dict[str, Any]:

@@ -32,12 +32,8 @@ class Segmenter(Protocol):
     """What `evaluation.predict` asks of a model."""
 
     @property
-    def name(self) -> str:
-        """The model's name."""
-
-    @property
-    def weakness(self) -> str:
-        """What its networks cannot do on validation data ("": nothing of note)."""
+    def system(self) -> System | OtherSystem:
+        """The trained model; its name, and its weakness on validation data, are shown."""
 
     @property
     def described(self) -> dict[str, str]:
@@ -70,16 +66,6 @@ class PaperSegmenter:
     size: int
     rule: str
     liver_only: bool
-
-    @property
-    def name(self) -> str:
-        """The model with its phase."""
-        return self.system.name
-
-    @property
-    def weakness(self) -> str:
-        """As the records of its networks have it."""
-        return self.system.weakness
 
     @property
     def described(self) -> dict[str, str]:
@@ -117,16 +103,6 @@ class OtherSegmenter:
     liver_only: bool
 
     @property
-    def name(self) -> str:
-        """The system's label."""
-        return self.system.name
-
-    @property
-    def weakness(self) -> str:
-        """As the records of its networks have it."""
-        return self.system.weakness
-
-    @property
     def described(self) -> dict[str, str]:
         """Label and decision rule; it has no phases."""
         rule = ARGMAX if "classes" in self.system.networks else str(HALF)
@@ -162,7 +138,7 @@ class OtherSegmenter:
         """
         depth = self.system.settings.get("depth", 0)
         if volume.n_slices < depth:
-            raise InputError(f"{volume.path}: has {volume.n_slices} slices, the 3D window of {self.name} takes {depth}")
+            raise InputError(f"{volume.path}: has {volume.n_slices} slices, the 3D window takes {depth}")
         hu = np.stack(list(network_slices(volume, self.size)))
         small = self.system.labels(hu, spacing_at_size(volume.spacing_mm, volume.rows, volume.columns, self.size))
         labels = np.zeros(volume.shape, np.uint8)

@@ -207,5 +207,5 @@ def test_a_volume_is_labelled_on_its_own_grid(tmp_path: Path) -> None:
 
 def test_a_volume_shorter_than_the_window_is_refused(tmp_path: Path) -> None:
     trained = system({"classes": Network(classes)}, depth=8)
-    with pytest.raises(InputError, match=r"ct\.nii: has 6 slices, the 3D window of x takes 8"):
+    with pytest.raises(InputError, match=r"ct\.nii: has 6 slices, the 3D window takes 8"):
         OtherSegmenter(tmp_path, trained, 16, False).segment(on_a_grid(tmp_path / "ct.nii"), (), "", None)
