@@ -17,7 +17,8 @@ class Checkpoint(keras.callbacks.Callback):
     Writes into `folder`: `log.csv` (a row an epoch), `best.keras` (the probability model of the epoch with
     the highest validation IoU), `last-<epoch>.weights.h5` (weights and optimizer) and `state.json` (dropout
     seeds and progress; written last, an epoch counts once it is there). `at_half`: the IoU is that at a threshold of
-    0.5, not at the best one.
+    0.5, not at the best one; of epochs that are equal there, as those that find nothing at 0.5 are, the one with the
+    highest IoU at the best threshold.
     """
 
     def __init__(self, folder: Path, probability_model: keras.Model, at_half: bool = False) -> None:
@@ -25,6 +26,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.folder, self.probability_model, self.at_half = folder, probability_model, at_half
         self.rows: list[dict[str, Any]] = []
         self.best_iou, self.best_epoch, self.seconds = -1.0, -1, 0.0
+        self.best_tie = -1.0
 
     @property
     def epochs_done(self) -> int:
@@ -41,12 +43,13 @@ class Checkpoint(keras.callbacks.Callback):
         state_path = self.folder / "state.json"
         if not state_path.is_file():
             return
-        state = read_json(state_path)
+        state = read_json(state_path, ("epochs_done", "best_iou", "best_tie", "best_epoch", "seconds", "dropout_seeds"))
         model.load_weights(self.folder / f"last-{state['epochs_done']}.weights.h5")
         for variable, seed in zip(_dropout_seeds(model), state["dropout_seeds"], strict=True):
             variable.assign(seed)
         self.rows = read_log(self.folder / "log.csv")[: state["epochs_done"]]
         self.best_iou, self.best_epoch = state["best_iou"], state["best_epoch"]
+        self.best_tie = state["best_tie"]
         self.seconds = state["seconds"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -59,8 +62,9 @@ class Checkpoint(keras.callbacks.Callback):
             self.model.stop_training = True
             self._write_log()
             return  # weights that are not finite are no state to resume from
-        if row["val_iou"] > self.best_iou:
-            self.best_iou, self.best_epoch = row["val_iou"], epoch + 1
+        tie = validation_iou(row)
+        if (row["val_iou"], tie) > (self.best_iou, self.best_tie):
+            self.best_iou, self.best_tie, self.best_epoch = row["val_iou"], tie, epoch + 1
             with replacing(self.folder / "best.keras") as temporary:
                 self.probability_model.save(temporary)
         self._write_log()
@@ -75,7 +79,8 @@ class Checkpoint(keras.callbacks.Callback):
         # The weights carry their epoch in the name: a kill between the two writes leaves a matching pair.
         with replacing(self.folder / f"last-{self.epochs_done}.weights.h5") as temporary:
             self.model.save_weights(temporary)
-        state = {"epochs_done": self.epochs_done, "best_iou": self.best_iou, "best_epoch": self.best_epoch}
+        state = {"epochs_done": self.epochs_done, "best_epoch": self.best_epoch}
+        state |= {"best_iou": self.best_iou, "best_tie": self.best_tie}
         # Keras leaves the dropout's random state out of the weights.
         seeds = [keras.ops.convert_to_numpy(variable).tolist() for variable in _dropout_seeds(self.model)]
         write_json(self.folder / "state.json", {**state, "seconds": self.seconds, "dropout_seeds": seeds})
