@@ -88,19 +88,6 @@ def probability_to_native(p: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return square[:, top : top + rows, left : left + columns]
 
 
-def spacing_at_size(
-    spacing_mm: tuple[float, float, float], rows: int, columns: int, size: int
-) -> tuple[float, float, float]:
-    """Return the spacing (slice, row, column) in mm of slices that were padded to a square and resampled to `size`.
-
-    Args:
-        spacing_mm: of the slices as they were, of `rows` and `columns`.
-    """
-    slice_mm, row_mm, column_mm = spacing_mm
-    factor = max(rows, columns) / size
-    return slice_mm, row_mm * factor, column_mm * factor
-
-
 def _padding(rows: int, columns: int) -> tuple[int, int]:
     """Pixels of padding before the first row and the first column."""
     side = max(rows, columns)

@@ -42,9 +42,9 @@ PAPER = "Gruber et al."
 
 
 class Labels(Protocol):
-    """Anything that segments a case: (n_slices, rows, columns) HU and its spacing in mm -> labels 0/1/2."""
+    """Anything that segments a case: (n_slices, rows, columns) HU -> labels 0/1/2."""
 
-    def labels(self, hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    def labels(self, hu: np.ndarray) -> np.ndarray:
         """Return the label map."""
 
 
@@ -54,12 +54,12 @@ class PaperLabels:
 
     system: System
 
-    def labels(self, hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    def labels(self, hu: np.ndarray) -> np.ndarray:
         """Return the label map of a case."""
         thresholds = [self.system.thresholds(target)[SLICE_RULE] for target in TARGETS]
         found = []
         for row, (liver, tumor) in enumerate(self.system.of_whole_case(slices_of(hu))):
-            check_numbers(self.system, f"slice {row}", liver, tumor)
+            check_numbers(self.system.name, f"slice {row}", liver, tumor)
             found.append(label_map(liver, tumor, *thresholds))
         return np.stack(found)
 
@@ -205,9 +205,9 @@ def score(
 def predicted(system: Labels, store: Store, set_name: str) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield the case, the label map and the seconds it took, for each case of a set."""
     for case in store.cases_of(set_name):
-        hu, spacing_mm = np.asarray(store.image(case)), spacing_of(store, case)
+        hu = np.asarray(store.image(case))
         started = time.perf_counter()
-        labels = system.labels(hu, spacing_mm)
+        labels = system.labels(hu)
         yield case, labels, time.perf_counter() - started
 
 

@@ -22,10 +22,10 @@ from data.scaling import window
 from data.volume_batches import liver_box, local_view
 from evaluation.names import NO_CONTOUR
 from evaluation.postprocess import CONTOUR_STEPS, postprocess
-from evaluation.systems import noted
+from evaluation.systems import check_numbers, noted
 from models import segresnet_vae, unpooling  # their layers must be known before a network is loaded
 from models.inference import predict_slices
-from models.sequential import label_map
+from models.sequential import label_map, liver_mask
 from models.sliding_window import predict_volume
 
 HALF = 0.5  # assumed: the documents name no threshold
@@ -35,7 +35,8 @@ LIVER_OPTIONS = ("largest_liver", "fill_holes")
 """Post-processing that the global and local pipeline applies to the liver before it looks for tumors in its box."""
 
 CUSTOM_LAYERS = (segresnet_vae, unpooling)
-Spacing = tuple[float, float, float]
+UNREAD_SPACING = (1.0, 1.0, 1.0)  # mm; none of the options that the pipeline has reads it
+Found = tuple[np.ndarray, np.ndarray]
 
 
 def tumor_contour(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -94,29 +95,45 @@ class OtherSystem:
             return f"every slice of the training cases, {record['fit']['train_slices']} crops an epoch"
         return f"{record['fit']['train_slices']} slices"
 
-    def labels(self, hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
-        """Return the label map of a case.
+    def labels(self, hu: np.ndarray) -> np.ndarray:
+        """Return the label map of a case: the first of what `found` returns."""
+        return self.found(hu)[0]
+
+    def found(self, hu: np.ndarray) -> Found:
+        """Return the label map of a case and the liver by itself.
+
+        Of a pair of networks that each see the whole slice, a tumor outside the liver is one, and liver, too
+        (assumed); the liver by itself is what the first network found, without it.
 
         Args:
             hu: (n_slices, rows, columns), the networks' size in rows and columns.
-            spacing_mm: of each axis.
 
         Returns:
-            uint8 of the same shape: 0 other, 1 liver, 2 tumor.
+            uint8 of the same shape, 0 other, 1 liver, 2 tumor; bool of the same shape.
+
+        Raises:
+            InputError: a probability is NaN.
         """
         if self.settings["architecture"] == "segresnet_vae":
-            return self._pipeline(hu, spacing_mm)
+            return self._pipeline(hu)
         if "classes" in self.networks:
             smoothed = (self._smoothed(found) for found in self._predicted("classes", hu))
-            return np.stack([np.argmax(found, axis=-1) for found in smoothed]).astype(np.uint8)
+            labels = np.stack([np.argmax(found, axis=-1) for found in smoothed]).astype(np.uint8)
+            return labels, labels > 0
+        labels, livers = np.zeros(hu.shape, np.uint8), np.zeros(hu.shape, bool)
         pair = zip(self._predicted("liver", hu), self._predicted("tumor", hu), strict=True)
-        return np.stack([label_map(liver[..., 0], tumor[..., 0], HALF, HALF) for liver, tumor in pair])
+        for index, (liver, tumor) in enumerate(pair):
+            labels[index] = label_map(liver[..., 0], tumor[..., 0], HALF, HALF)
+            livers[index] = liver_mask(liver[..., 0], HALF)
+        return labels, livers
 
     def _predicted(self, target: str, hu: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the probabilities of one slice after another, (rows, columns, classes)."""
         prepare, window_hu = INPUTS[self.settings["input"]], self.records[target]["window_hu"]
         inputs = (prepare(np.asarray(slice_, np.float32), window_hu) for slice_ in hu)
-        return predict_slices(self.networks[target], inputs)
+        for index, probabilities in enumerate(predict_slices(self.networks[target], inputs)):
+            check_numbers(self.name, f"slice {index}", probabilities)
+            yield probabilities
 
     def _smoothed(self, classes: np.ndarray) -> np.ndarray:
         variance = self.settings.get("smoothing_variance", 0)
@@ -124,27 +141,29 @@ class OtherSystem:
             return classes
         return np.asarray(gaussian_filter(classes, np.sqrt(variance), axes=(0, 1)))
 
-    def _pipeline(self, hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+    def _pipeline(self, hu: np.ndarray) -> Found:
         """Global view, liver, local view, tumor (seed system 2)."""
         hu = np.asarray(hu, np.float32)
         livers = self._volume("liver", window(hu, *self.records["liver"]["window_hu"])) > HALF
         options = self.settings["postprocess"]
         labels = livers.astype(np.uint8)
-        labels = postprocess(labels, livers, hu, spacing_mm, [name for name in options if name in LIVER_OPTIONS])
+        labels = postprocess(labels, livers, hu, UNREAD_SPACING, [name for name in options if name in LIVER_OPTIONS])
         liver = labels > 0
         box = liver_box(liver, tuple(self.records["tumor"]["crop"]))
         if box is None:
-            return labels
+            return labels, liver
         view = local_view(hu, liver, box, self.records["tumor"]["window_hu"])
         labels[box][self._volume("tumor", view) > HALF] = 2
-        labels = postprocess(labels, liver, hu, spacing_mm, [name for name in options if name == "inside_liver"])
+        labels = postprocess(labels, liver, hu, UNREAD_SPACING, [name for name in options if name == "inside_liver"])
         if CONTOUR in options:
             labels[box] = tumor_contour(labels[box], window(hu[box], *self.records["tumor"]["window_hu"]))
-        return labels
+        return labels, liver
 
     def _volume(self, target: str, volume: np.ndarray) -> np.ndarray:
         network, crop = self.networks[target], self.records[target]["crop"]
-        return predict_volume(network.predict_on_batch, volume, crop, self.settings["overlap"])[..., 0]
+        probabilities = predict_volume(network.predict_on_batch, volume, crop, self.settings["overlap"])[..., 0]
+        check_numbers(self.name, f"the {target} network", probabilities)
+        return probabilities
 
 
 def finished_names(run: Path) -> list[str]:

@@ -96,7 +96,7 @@ def score_case(
         started = time.perf_counter()
         liver, tumor = next(predictions)
         kept.predict_s += time.perf_counter() - started
-        check_numbers(system, f"{case}, slice {row}", liver, tumor)
+        check_numbers(system.name, f"{case}, slice {row}", liver, tumor)
         found[row] = label_map(liver, tumor, thresholds["liver"], thresholds["tumor"])
         livers[row] = liver_mask(liver, thresholds["liver"])
         if row in scored:

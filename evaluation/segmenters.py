@@ -17,7 +17,7 @@ import numpy as np
 
 from data.command import InputError
 from data.files import read_json
-from data.resize import hu_for_network, probability_to_native, spacing_at_size
+from data.resize import hu_for_network, probability_to_native
 from data.volumes import Volume
 from evaluation.names import ARGMAX, MODELS, TARGETS
 from evaluation.other_systems import HALF, OtherSystem, finished_names, folder_of, load_other
@@ -128,7 +128,7 @@ class OtherSegmenter:
             volume: CT in HU.
             maps: none; such a system has no probability maps of the volume.
             shown_as: not used.
-            livers: bool array of the volume's shape, filled with the labels that are not 0.
+            livers: bool array of the volume's shape, filled with the liver by itself (`OtherSystem.found`).
 
         Returns:
             uint8 (n_slices, rows, columns), canonical order, 0 other, 1 liver, 2 tumor.
@@ -140,14 +140,13 @@ class OtherSegmenter:
         if volume.n_slices < depth:
             raise InputError(f"{volume.path}: has {volume.n_slices} slices, the 3D window takes {depth}")
         hu = np.stack(list(network_slices(volume, self.size)))
-        small = self.system.labels(hu, spacing_at_size(volume.spacing_mm, volume.rows, volume.columns, self.size))
         labels = np.zeros(volume.shape, np.uint8)
-        for index, found in enumerate(small):
-            areas = np.stack([found > 0, found == 2]).astype(np.float32)
-            liver, tumor = probability_to_native(areas, volume.rows, volume.columns) >= HALF
-            labels[index] = np.where(tumor & (not self.liver_only), 2, liver)
-        if livers is not None:
-            livers[:] = labels > 0
+        for index, (found, liver) in enumerate(zip(*self.system.found(hu), strict=True)):
+            areas = np.stack([liver, found > 0, found == 2]).astype(np.float32)
+            alone, every, tumor = probability_to_native(areas, volume.rows, volume.columns) >= HALF
+            labels[index] = alone if self.liver_only else np.where(tumor, 2, every)
+            if livers is not None:
+                livers[index] = alone
         return labels
 
 
@@ -229,7 +228,7 @@ def segment(
     used = 1 if liver_only and rule != ARGMAX else 2
     predicted = _with_percentage(system.probabilities(slices, slices), volume.n_slices, shown_as)
     for index, both in enumerate(predicted):
-        check_numbers(system, f"slice {index}", *both)
+        check_numbers(system.name, f"slice {index}", *both)
         native = [probability_to_native(p[np.newaxis], volume.rows, volume.columns)[0] for p in both[:used]]
         for values, probability in zip(maps, native, strict=False):
             values[index] = probability

@@ -228,14 +228,14 @@ def read_run(run: Path) -> dict[str, Any]:
     return content
 
 
-def check_numbers(system: System, where: str, *probabilities: np.ndarray) -> None:
-    """Check that the probabilities of a slice are numbers.
+def check_numbers(name: str, where: str, *probabilities: np.ndarray) -> None:
+    """Check that the probabilities that a system gives somewhere are numbers.
 
     Raises:
         InputError: one is NaN, which no comparison with a threshold would show.
     """
     if any(np.isnan(values).any() for values in probabilities):
-        raise InputError(f"{system.name}: a probability of {where} is NaN; train it again")
+        raise InputError(f"{name}: a probability of {where} is NaN; train it again")
 
 
 def slices_of(image: np.ndarray, rows: Sequence[int] | None = None) -> Slices:

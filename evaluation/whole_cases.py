@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from data.batches import target_of
-from data.resize import spacing_at_size
 from data.store import Store
 from evaluation.metrics import (
     Counts,
@@ -30,8 +29,9 @@ DISTANCES = ("assd_mm", "rmsd_mm", "hausdorff_mm", "hausdorff95_mm")
 def spacing_of(store: Store, case: str) -> tuple[float, float, float]:
     """Return the spacing of the store's slices in mm: the volume's own slices, padded to a square and resampled."""
     entry = store.cases[case]
-    rows, columns = entry["native_shape"]
-    return spacing_at_size(tuple(entry["spacing_mm"]), rows, columns, store.size)
+    slice_mm, row_mm, column_mm = entry["spacing_mm"]
+    factor = max(entry["native_shape"]) / store.size
+    return slice_mm, row_mm * factor, column_mm * factor
 
 
 def whole_case_rows(

@@ -79,7 +79,7 @@ class Checkpoint(keras.callbacks.Callback):
         # The weights carry their epoch in the name: a kill between the two writes leaves a matching pair.
         with replacing(self.folder / f"last-{self.epochs_done}.weights.h5") as temporary:
             self.model.save_weights(temporary)
-        state = {"epochs_done": self.epochs_done, "best_epoch": self.best_epoch}
+        state: dict[str, Any] = {"epochs_done": self.epochs_done, "best_epoch": self.best_epoch}
         state |= {"best_iou": self.best_iou, "best_tie": self.best_tie}
         # Keras leaves the dropout's random state out of the weights.
         seeds = [keras.ops.convert_to_numpy(variable).tolist() for variable in _dropout_seeds(self.model)]

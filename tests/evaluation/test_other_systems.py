@@ -20,8 +20,6 @@ from evaluation.segmenters import OtherSegmenter
 from training.system_networks import slice_loader
 from training.system_presets import SYSTEMS
 
-SPACING = (2.5, 1.0, 1.0)
-
 
 class Network:
     """Stands for a Keras model: answers by a function of its input."""
@@ -62,7 +60,7 @@ def classes(batch: np.ndarray) -> np.ndarray:
 
 
 def test_three_classes_are_decided_by_the_most_probable() -> None:
-    labels = system({"classes": Network(classes)}).labels(volume(), SPACING)
+    labels = system({"classes": Network(classes)}).labels(volume())
     wanted = np.where(volume() == 60, 1, np.where(volume() == 30, 2, 0))
     np.testing.assert_array_equal(labels, wanted)
     assert labels.dtype == np.uint8
@@ -70,7 +68,7 @@ def test_three_classes_are_decided_by_the_most_probable() -> None:
 
 def test_smoothing_removes_what_is_a_single_pixel() -> None:
     """A Gaussian of variance 4 leaves a lone pixel 4 % of its own probability."""
-    labels = system({"classes": Network(classes)}, smoothing_variance=4.0).labels(volume(), SPACING)
+    labels = system({"classes": Network(classes)}, smoothing_variance=4.0).labels(volume())
     assert labels[5, 15, 15] == 0
     assert labels[1, 8, 8] == 1
 
@@ -78,7 +76,7 @@ def test_smoothing_removes_what_is_a_single_pixel() -> None:
 def test_a_pair_is_decided_at_one_half_and_a_tumor_counts_as_liver() -> None:
     liver = Network(lambda batch: (batch > 0.45) * 0.9)
     tumor = Network(lambda batch: ((batch > 0.2) & (batch < 0.45)) * 0.51)
-    labels = system({"liver": liver, "tumor": tumor}).labels(volume(), SPACING)
+    labels = system({"liver": liver, "tumor": tumor}).labels(volume())
     np.testing.assert_array_equal(labels == 2, volume() == 30)
     np.testing.assert_array_equal(labels == 1, volume() == 60)
 
@@ -96,7 +94,7 @@ def pipeline(seen: list[np.ndarray], options: list[str]) -> OtherSystem:
 
 def test_the_pipeline_looks_for_tumors_in_the_box_of_the_largest_liver() -> None:
     seen: list[np.ndarray] = []
-    labels = pipeline(seen, ["largest_liver", "fill_holes", "inside_liver"]).labels(volume(), SPACING)
+    labels = pipeline(seen, ["largest_liver", "fill_holes", "inside_liver"]).labels(volume())
     assert labels[5, 15, 15] == 0
     np.testing.assert_array_equal(labels == 2, volume() == 30)
     assert {round(float(value), 4) for batch in seen for value in np.unique(batch)} == {0.0, 0.3, 0.6}
@@ -105,13 +103,13 @@ def test_the_pipeline_looks_for_tumors_in_the_box_of_the_largest_liver() -> None
 
 def test_without_its_options_the_pipeline_keeps_what_the_networks_say() -> None:
     """Tumor outside the liver stays where nothing drops it, and the loose piece is liver."""
-    labels = pipeline([], []).labels(volume(), SPACING)
+    labels = pipeline([], []).labels(volume())
     assert labels[5, 15, 15] == 1
     assert (labels[volume() == 0] == 2).any()
 
 
 def test_no_liver_gives_no_tumor() -> None:
-    labels = pipeline([], ["largest_liver"]).labels(np.zeros((6, 16, 16), np.int16), SPACING)
+    labels = pipeline([], ["largest_liver"]).labels(np.zeros((6, 16, 16), np.int16))
     assert not labels.any()
 
 
@@ -143,8 +141,8 @@ def test_the_contour_starts_from_the_tumor_in_the_liver_and_is_the_last_step(mon
         return np.full_like(labels, 2)
 
     monkeypatch.setattr(other_systems, "tumor_contour", contour)
-    found = pipeline([], ["largest_liver", "fill_holes", "inside_liver", "tumor_contour"]).labels(volume(), SPACING)
-    without = pipeline([], ["largest_liver", "fill_holes", "inside_liver"]).labels(volume(), SPACING)
+    found = pipeline([], ["largest_liver", "fill_holes", "inside_liver", "tumor_contour"]).labels(volume())
+    without = pipeline([], ["largest_liver", "fill_holes", "inside_liver"]).labels(volume())
     np.testing.assert_array_equal(without == 2, volume() == 30)
     assert (seen[0] == 2).sum() == (without == 2).sum()
     assert (found == 2).sum() == seen[0].size
@@ -178,7 +176,7 @@ def test_the_input_is_made_as_in_training(name: str) -> None:
     documented: Any = SYSTEMS[name]
     store: Any = SimpleNamespace(image=lambda case: volume(), label=lambda case: np.zeros(volume().shape, np.uint8))
     load = slice_loader(store, documented, "classes", (0.0, 100.0))
-    system({"classes": Network(answer)}, input=documented.input).labels(volume(), SPACING)
+    system({"classes": Network(answer)}, input=documented.input).labels(volume())
     for row in range(len(volume())):
         np.testing.assert_array_equal(seen[0][row, ..., 0], load(("a", row))[0])
 
@@ -203,6 +201,32 @@ def test_a_volume_is_labelled_on_its_own_grid(tmp_path: Path) -> None:
     np.testing.assert_array_equal(livers, labels > 0)
     only = OtherSegmenter(tmp_path, trained, 16, True).segment(ct, (), "", None)
     np.testing.assert_array_equal(only, labels > 0)
+
+
+def test_the_liver_of_a_pair_is_what_its_first_network_found(tmp_path: Path) -> None:
+    """The second network takes the rim at 0 HU and the tumor, at 30 HU, for tumor; the first finds 60 HU alone."""
+    pair = {"liver": Network(lambda batch: batch > 0.45), "tumor": Network(lambda batch: batch < 0.45)}
+    trained = system(pair)
+    labels, livers = trained.found(volume())
+    np.testing.assert_array_equal(livers, volume() == 60)
+    np.testing.assert_array_equal(labels == 2, volume() < 60)
+    assert (labels > 0).all()
+    ct = on_a_grid(tmp_path / "ct.nii")
+    by_itself = np.zeros(ct.shape, bool)
+    OtherSegmenter(tmp_path, trained, 16, False).segment(ct, (), "", by_itself)
+    only = OtherSegmenter(tmp_path, trained, 16, True).segment(ct, (), "", None)
+    np.testing.assert_array_equal(only, by_itself)
+    assert 0 < np.count_nonzero(only) < only.size / 2
+
+
+@pytest.mark.parametrize("targets", [("classes",), ("liver", "tumor")])
+def test_nan_is_no_answer(targets: tuple[str, ...]) -> None:
+    broken = system({target: Network(lambda batch: np.full(batch.shape, np.nan)) for target in targets})
+    with pytest.raises(InputError, match="x: a probability of slice 0 is NaN; train it again"):
+        broken.labels(volume())
+    pair = {"liver": Network(lambda batch: batch > 0.2), "tumor": Network(lambda batch: np.full(batch.shape, np.nan))}
+    with pytest.raises(InputError, match="x: a probability of the tumor network is NaN"):
+        system(pair, architecture="segresnet_vae").labels(volume())
 
 
 def test_a_volume_shorter_than_the_window_is_refused(tmp_path: Path) -> None:

@@ -143,6 +143,24 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
         assert resumed == pytest.approx(straight, rel=1e-4)
 
 
+@pytest.mark.parametrize(("at_half", "kept"), [(True, 3), (False, 2)])
+def test_of_epochs_that_find_nothing_at_half_the_best_ranking_one_is_kept(
+    tmp_path: Path, at_half: bool, kept: int
+) -> None:
+    """IoU at 0.5 and at the best threshold, by epoch; a resumed fit knows the tie."""
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    reached = [(0.0, 0.05), (0.0, 0.2), (0.01, 0.1), (0.01, 0.1), (0.0, 0.15)]
+    for epoch, (half, best) in enumerate(reached):
+        checkpoint = Checkpoint(tmp_path, model, at_half)  # as after an interruption
+        checkpoint.set_model(model)
+        checkpoint.restore(model)
+        checkpoint.on_epoch_end(epoch, {"loss": 1.0, "val_tumor_iou_at_half": half, "val_tumor_iou": best})
+        if epoch == 1:
+            assert checkpoint.best_epoch == 2
+    assert checkpoint.best_epoch == kept
+
+
 def test_a_finished_phase_is_left_as_it_is(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.stages, "fit_phase", lambda *_: pytest.fail("trained again"))
     assert train_liver(finished) == finished.record("liver", "ce")

@@ -122,11 +122,11 @@ def test_options_change_what_they_name(run: Path) -> None:
 def test_a_system_segments_a_case(label: str, run: Path, deep: Store) -> None:
     system = load_other(run, label)
     hu = deep.image("volume-107")
-    labels = system.labels(hu, (2.5, 0.8, 0.8))
+    labels = system.labels(hu)
     assert labels.shape == hu.shape
     assert labels.dtype == np.uint8
     assert set(np.unique(labels)) <= {0, 1, 2}
-    np.testing.assert_array_equal(system.labels(hu, (2.5, 0.8, 0.8)), labels)
+    np.testing.assert_array_equal(system.labels(hu), labels)
 
 
 def test_all_are_compared_in_one_table(run: Path, deep: Store, tmp_path: Path, run_module: Command) -> None:
@@ -307,7 +307,7 @@ def test_a_system_segments_a_volume(run: Path, deep: Store, tmp_path: Path, run_
     assert f"({name})" in done.stdout
     system = load_other(run, name)
     assert ("on its validation data: " in done.stdout) == bool(system.weakness)
-    wanted = system.labels(np.asarray(deep.image(case)), tuple(deep.cases[case]["spacing_mm"]))
+    wanted = system.labels(np.asarray(deep.image(case)))
     np.testing.assert_array_equal(read_label(tmp_path / "labels.nii.gz").slices(0, SLICES), wanted)
     table = json.loads((tmp_path / "table.json").read_text())
     rule = "argmax" if name == "cdnn_resnet18" else "0.5"
