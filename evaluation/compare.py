@@ -33,7 +33,7 @@ from evaluation.systems import System, check_numbers, load_system, read_run, sli
 from evaluation.whole_cases import case_counts, spacing_of, whole_case_rows
 from models.sequential import label_map
 
-SCHEMA = 1
+SCHEMA = 2
 DISTANCES = ("assd_mm", "hausdorff95_mm")
 NOMINAL = "the volumes' headers do not give the scanner's spacing: leave distances in mm out"
 KEPT = ("dice", "iou", "sensitivity", "specificity", "precision", *DISTANCES)
@@ -109,24 +109,27 @@ def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = Fal
 def score_one(
     run: Path, name: tuple[str, str] | str, cohorts: Cohorts, nominal_spacing: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return a system's description, with its cost, and its scores by case; none where it gave no result."""
+    """Return a system's description, with its cost, and its scores by test and external case, where it gave a result."""
     keras.backend.clear_session()
     found, described = load(run, name)
-    described["why"] = described["why"] or too_small(described["settings"], cohorts)
     if described["why"]:
         return described, []
-    rows, timing = score(found, cohorts, nominal_spacing)
+    unseen = {cohort: cohorts[cohort] for cohort in UNSEEN if cohort in cohorts}
+    short = {cohort: too_small(described["settings"], store, cohort) for cohort, store in unseen.items()}
+    described["why"] = "; ".join(filter(None, short.values()))
+    rows, timing = score(found, {name: store for name, store in unseen.items() if not short[name]}, nominal_spacing)
     return {**described, **timing}, [{"system": described["system"], **row} for row in rows]
 
 
-def too_small(settings: dict[str, Any] | None, cohorts: Cohorts) -> str:
-    """Return which case has fewer slices than the window of a system in 3D ("": none): it then has no result."""
-    depth = (settings or {}).get("depth", 0)
+def too_small(settings: dict[str, Any] | None, store: Store, cohort: str) -> str:
+    """Return which case has fewer slices than the window of a system in 3D, which then has no result on that cohort.
+
+    "": none.
+    """
     try:
-        for cohort in (name for name in UNSEEN if name in cohorts):
-            check_depth(cohorts[cohort], cohorts[cohort].cases_of(cohort), depth)
+        check_depth(store, store.cases_of(cohort), (settings or {}).get("depth", 0))
     except InputError as error:
-        return str(error).removeprefix(f"{cohorts[cohort].path}: ")
+        return f"{cohort}: {str(error).removeprefix(f'{store.path}: ')}"
     return ""
 
 
@@ -135,7 +138,7 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
 
     Returns:
         The system, and {"system", "document", "settings", "why" (it gave no result), "weak" (what its networks cannot
-        do on validation data), "begins", "trained_with", cost of its training (`cost_of`)}.
+        do on validation data), "begins", "trained_with", what `cost_of` returns}.
     """
     described: dict[str, Any]
     if isinstance(name, tuple):
@@ -143,7 +146,8 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
         described = {"system": system.name, "document": PAPER, "settings": None, "why": system.failure}
         described["weak"] = system.weakness
         fits = fits_of(run, *name)
-        trained = [read_json(run / stage / name[1] / "record.json", ("fit",))["fit"] for stage in STAGES[name[0]]]
+        stages = {stage: run / stage / name[1] / "record.json" for stage in STAGES[name[0]]}
+        trained = {stage: read_json(path, ("fit",))["fit"] for stage, path in stages.items()}
         described |= {"begins": "random", "trained_with": f"{fits[0]['train_slices']} slices"}
         return PaperLabels(system), {**described, **cost_of(fits, trained)}
     other = load_other(run, name)
@@ -152,8 +156,8 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
     if weak:
         described["weak_label"] = {key: weak[key] for key in ("columns", "r2_training", "r2_left_out")}
     described["begins"] = "ImageNet, from a file" if other.settings.get("weights_sha256") else "random"
-    fits = [record["fit"] for record in other.records.values()]
-    described |= {"why": other.failure, "weak": other.weakness, **cost_of(fits, fits)}
+    networks = {target: record["fit"] for target, record in other.records.items()}
+    described |= {"why": other.failure, "weak": other.weakness, **cost_of(list(networks.values()), networks)}
     described["predicting_parameters"] = sum(network.count_params() for network in other.networks.values())
     return other, {**described, "trained_with": other.trained_with}
 
@@ -165,22 +169,23 @@ def fits_of(run: Path, model: str, loss: str) -> list[dict[str, Any]]:
     return [read_json(run / stage / phase / "record.json", ("fit",))["fit"] for stage, phase in trainings]
 
 
-def cost_of(fits: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[str, Any]:
+def cost_of(fits: list[dict[str, Any]], networks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what a system has and took.
 
     Args:
         fits: of all trainings behind it.
-        networks: of the last training of each of its networks.
+        networks: of the last training of each of its networks, by name.
 
     Returns:
-        {"parameters" (of all its networks), "predicting_parameters" (without a VAE branch), "train_s" in all,
-        "peak_memory_mib" (the largest), "trained_on"}.
+        {"parameters" (of all its networks), "predicting_parameters" (without a VAE branch), "epochs" (kept and trained,
+        by network), "train_s" in all, "peak_memory_mib" (the largest), "trained_on"}.
     """
-    parameters = sum(fit["parameters"] for fit in networks)
+    parameters = sum(fit["parameters"] for fit in networks.values())
     machine = {key: fits[0]["environment"][key] for key in ("git_commit", "processor", "cores", "keras_backend")}
     return {
         "parameters": parameters,
         "predicting_parameters": parameters,
+        "epochs": {name: [fit["best_epoch"], fit["epochs"]] for name, fit in networks.items()},
         "train_s": round(sum(fit["train_s"] for fit in fits), 1),
         "peak_memory_mib": max(fit["peak_memory_mib"] for fit in fits),
         "trained_on": machine,
@@ -190,12 +195,12 @@ def cost_of(fits: list[dict[str, Any]], networks: list[dict[str, Any]]) -> dict[
 def score(
     system: Labels, cohorts: Cohorts, nominal_spacing: bool = False
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Score a system on every test and external case; the time is that of prediction, the first case's left out."""
+    """Score a system on every case of the cohorts' sets of their names; time of prediction, the first case's left out."""
     rows: list[dict[str, Any]] = []
     seconds, slices = [], []
-    for cohort in (name for name in UNSEEN if name in cohorts):
-        for case, labels, took in predicted(system, cohorts[cohort], cohort):
-            rows += case_scores(cohorts[cohort], cohort, case, labels, nominal_spacing)
+    for cohort, store in cohorts.items():
+        for case, labels, took in predicted(system, store, cohort):
+            rows += case_scores(store, cohort, case, labels, nominal_spacing)
             seconds.append(took)
             slices.append(len(labels))
     timed = sum(slices[1:])
@@ -236,7 +241,7 @@ def fingerprint(run: Path, name: tuple[str, str] | str, cohorts: Cohorts, nomina
         records = [*folder.glob("*/record.json"), folder / "system.json"]
     hashes = {str(path.relative_to(run)): sha256_of_file(path) for path in records}
     stores = {cohort: store.sha256 for cohort, store in cohorts.items()}
-    content = {"version": SCORING_VERSION, "name": name, "records": hashes, "stores": stores}
+    content = {"schema": SCHEMA, "version": SCORING_VERSION, "name": name, "records": hashes, "stores": stores}
     return sha256_of_json({**content, "nominal_spacing": nominal_spacing})
 
 

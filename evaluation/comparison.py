@@ -22,7 +22,7 @@ from evaluation import by_seed
 from evaluation.drawing.comparison import draw
 from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
 from evaluation.names import MODELS, NO_CONTOUR, TARGETS, origin, spelled
-from evaluation.published_numbers import NUMBERS, UNCLEAR
+from evaluation.published_numbers import NUMBERS, UNCLEAR, Published
 from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds
 from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
 
@@ -88,7 +88,7 @@ def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> 
     rows = [mine for mine in rows if mine]
     answer: Row = {"cohort": cohort, "target": target, "system": name, "n_seeds": len(rows)}
     answer |= {"n_comparisons": len(comparisons), "dice": None, "assd_mm": None, "by_seed": [], "pooled": None}
-    published = NUMBERS.get(name)
+    published = published_of(next(one for one in comparisons[0]["systems"] if one["system"] == name))
     answer["published"] = getattr(published, target) if published else {}
     if not rows:
         return answer
@@ -103,6 +103,13 @@ def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> 
         score: interval_over_seeds(counts, how, of_reference=how is not pixel_accuracy) for score, how in POOLED.items()
     }
     return answer
+
+
+def published_of(system: Row) -> Published | None:
+    """Return what is published of a system as documented, under its own label or, with ImageNet weights, any."""
+    settings = system["settings"] or {}
+    named = settings["name"] if settings.get("weights_sha256") else system["system"]
+    return NUMBERS.get(named)
 
 
 def mean_of(seeds: Sequence[Sequence[Row]], score: str) -> Interval | None:
@@ -249,10 +256,11 @@ def _pooled_cell(found: Interval) -> str:
 
 def _cost_table(comparisons: Sequence[Row]) -> str:
     headings = ["system", "document", "begins", "trained with", "parameters", "training (s)"]
-    headings.insert(5, "parameters trained along")
+    headings.insert(4, "epoch kept")
+    headings.insert(6, "parameters trained along")
     headings += ["host memory of training (MiB)", "prediction (ms a slice)"]
     lines = [[in_words(name), *cells.values()] for name, cells in _costs(comparisons).items()]
-    return markdown_table(headings, lines, left=4)
+    return markdown_table(headings, lines, left=5)
 
 
 def _costs(comparisons: Sequence[Row]) -> dict[str, dict[str, str]]:
@@ -265,6 +273,7 @@ def _costs(comparisons: Sequence[Row]) -> dict[str, dict[str, str]]:
             "document": system["document"],
             "begins": system["begins"],
             "trained_with": system["trained_with"],
+            "epochs": "; ".join(dict.fromkeys(map(_epochs, same))),
             "parameters": f"{system['predicting_parameters']:,}",
             "along": f"{along:,}" if (along := _trained_along(system)) else "",
             "train_s": f"{statistics.fmean(other['train_s'] for other in same):,.0f}",
@@ -272,6 +281,13 @@ def _costs(comparisons: Sequence[Row]) -> dict[str, dict[str, str]]:
             "ms_per_slice": f"{statistics.fmean(timed):.1f}" if timed else "n/a",
         }
     return costs
+
+
+def _epochs(system: Row) -> str:
+    """Say which epoch of each network was kept: `liver 7 of 10, tumor 13 of 13`; `12 of 13` of a single one."""
+    alone = len(system["epochs"]) == 1
+    kept = system["epochs"].items()
+    return ", ".join(f"{'' if alone else f'{name} '}{best} of {epochs}" for name, (best, epochs) in kept)
 
 
 def _trained_along(system: Row) -> int:
@@ -325,9 +341,10 @@ def _notes(comparisons: Sequence[Row]) -> str:
         "counts every voxel of the slices, most of which are neither. Published: other data, other split, in part "
         "other targets and definitions (the unit of the published ASSD is not stated); not to be compared digit by "
         f"digit. {_beginnings(comparisons)} The paper's models take thresholds found on validation data, the others "
-        "the most probable class, or 0.5. Parameters: of the networks that predict; trained along: of the VAE branch, "
-        "where its loss counts. Training: for the balanced rows with the cross-entropy before them, without the trial "
-        "of scalings; host memory: the highest of the process, which trained several systems one after the other. "
+        "the most probable class, or 0.5. Epoch kept: that of the best validation IoU (at 0.5, but for the paper's "
+        "models); an early one of many says that the later ones found less there. Parameters: of the networks that "
+        "predict; trained along: of the VAE branch, where its loss counts. Training: for the balanced rows with the "
+        "cross-entropy before them, without the trial of scalings; host memory: the highest of the process, which trained several systems one after the other. "
         "Prediction: inputs, networks, smoothing and post-processing, the first case left out.\n"
     )
     if weak:

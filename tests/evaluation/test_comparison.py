@@ -13,14 +13,14 @@ from data.command import InputError
 from data.files import write_json
 from evaluation import by_seed
 from evaluation.by_seed import block, page, publish, read
-from evaluation.comparison import COMPARISON, answers, caption, mean_of, order, summary, tables
+from evaluation.comparison import COMPARISON, answers, caption, mean_of, order, published_of, summary, tables
 from evaluation.drawing.comparison import draw
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
 from evaluation.statistics import interval_of_mean
 
 COST: dict[str, Any] = {"begins": "random", "trained_with": "320 slices", "parameters": 1000, "train_s": 60.0}
-COST |= {"predicting_parameters": 900}
+COST |= {"predicting_parameters": 900, "epochs": {"liver": [7, 10], "tumor": [1, 13]}}
 COST |= {"peak_memory_mib": 900.0, "ms_per_slice": 5.0}
 DATA = {"cohort": "phantom", "synthetic": True, "size": 64, "external": None, "split_sha256": "a"}
 DATA |= {"nominal_spacing": False}
@@ -145,6 +145,21 @@ def test_the_readme_shows_dice_and_cost_of_every_system_in_one_table() -> None:
     assert cells[1].startswith(f"{mean:.3f} ± 0.003<br>")
     assert cells[2:] == ["0.600 ± 0.000<br>0.600 to 0.600", "0.904", "0.624", "900", "60", "5.0"]
     assert "test: 5 patients with tumor" in summary(FOUND)
+
+
+def test_published_numbers_stand_beside_a_system_that_began_as_the_documented_one_did() -> None:
+    settings = {"name": "cdnn_alexnet", "weights_sha256": None}
+    assert published_of({"system": "mine", "settings": settings}) is None
+    assert published_of({"system": "mine", "settings": {**settings, "weights_sha256": "a"}}) == NUMBERS["cdnn_alexnet"]
+    assert published_of({"system": "one_step_ce", "settings": None}) is None
+
+
+def test_the_cost_table_says_which_epoch_was_kept() -> None:
+    assert "| liver 7 of 10, tumor 1 of 13 |" in tables(FOUND)
+    alone = copy.deepcopy(FOUND)
+    for system in [system for one in alone for system in one["systems"]]:
+        system["epochs"] = {"classes": [12, 13]}
+    assert "| 12 of 13 |" in tables(alone)
 
 
 def test_published_numbers_are_the_documents() -> None:

@@ -18,7 +18,7 @@ from data.backend import keras, load_network
 from data.command import InputError, run_command
 from data.images import read_label
 from data.store import Store
-from evaluation.compare import too_small
+from evaluation.compare import score_one, too_small
 from evaluation.comparison import tables
 from evaluation.names import NO_CONTOUR
 from evaluation.other_systems import finished_names, load_other
@@ -171,9 +171,25 @@ def test_a_case_smaller_than_the_window_costs_one_system_its_result() -> None:
     store: Any = SimpleNamespace(
         path="STORE", image=lambda case: np.zeros((12, 8, 8)), cases_of=lambda name: ["volume-1"]
     )
-    assert too_small({"depth": 16}, {"test": store}) == "volume-1 has 12 slices, the 3D window takes 16"
-    assert too_small({"depth": 12}, {"test": store}) == too_small({}, {"test": store}) == ""
-    assert too_small(None, {"test": store}) == ""
+    assert too_small({"depth": 16}, store, "test") == "test: volume-1 has 12 slices, the 3D window takes 16"
+    assert too_small({"depth": 12}, store, "test") == too_small({}, store, "test") == ""
+    assert too_small(None, store, "test") == ""
+
+
+def test_a_short_external_case_leaves_the_result_on_the_test_set(
+    run: Path, deep: Store, tmp_path: Path, run_module: Command
+) -> None:
+    (tmp_path / "source").mkdir()
+    flags = ("--source", write_cohort(tmp_path / "source", 2), "--size", SIZE, "--external", "--cohort", "elsewhere")
+    done = run_module("data.prepare", *flags, "--store", tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    cohorts = {"test": deep, "external": Store.open(tmp_path / "store")}
+    for name, found in (("global_local", {"test"}), ("segnet", {"test", "external"})):
+        described, rows = score_one(run, name, cohorts, nominal_spacing=False)
+        assert {row["cohort"] for row in rows} == found
+        short = "external: volume-100 has 8 slices, the 3D window takes 16"
+        assert described["why"] == (short if name == "global_local" else "")
+        assert all(kept <= epochs for kept, epochs in described["epochs"].values())
 
 
 def test_cross_validation_tests_every_patient_once(deep: Store, tmp_path: Path, run_module: Command) -> None:
