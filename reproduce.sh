@@ -9,7 +9,7 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
                   [--cohort NAME] [--external-cohort NAME] [--split FILE] [--shared-patients refuse|drop|allow]
                   [--test N,N] [--validation N,N] [--same-patient N,N] [--subset N,N,N] [--by-slice] [--jobs N]
                   [--ignore-label-affine] [--allow-non-hu] [--skip-bad] [--orient anatomy] [--joint-sweep] [--all-systems]
-                  [--setup]
+                  [--nominal-spacing] [--setup]
 
   --preset NAME     smoke (minutes), demo (default, half an hour on 2 cores), mini (real CT at
                     128 px, an hour), mini-augmented, mini-short, paper, paper-short (512 px, a GPU); python -m
@@ -35,6 +35,7 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
                     cases that cannot be used; mirror volumes that lie otherwise than their header says
   --joint-sweep     also sweep beta / alpha of the joint loss, from the pair and from scratch (a training on 2 CPU cores takes three to four times as long)
   --all-systems     also train the systems of the other documents, and compare all (on 2 CPU cores an hour and more)
+  --nominal-spacing the headers do not give the scanner's spacing: no distances in mm in the comparison of --all-systems
   --setup           only make the virtual environment
 HELP
 }
@@ -42,6 +43,7 @@ HELP
 fail() { echo "reproduce.sh: $1" >&2; exit 2; }
 
 preset=demo data="" external="" out="" seed=0 setup_only=false joint_sweep=false all_systems=false
+compare_flags=()
 split_flags=() check_flags=() cohort_flags=() external_flags=() shared_flags=() split="" subset=""
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -49,6 +51,7 @@ while [ $# -gt 0 ]; do
         --setup) setup_only=true; shift; continue ;;
         --joint-sweep) joint_sweep=true; shift; continue ;;
         --all-systems) all_systems=true; shift; continue ;;
+        --nominal-spacing) compare_flags+=("$1"); shift; continue ;;
         --by-slice) split_flags+=("$1"); shift; continue ;;
         --ignore-label-affine|--allow-non-hu|--skip-bad) check_flags+=("$1"); shift; continue ;;
     esac
@@ -75,6 +78,9 @@ done
 [[ "$seed" =~ ^[0-9]{1,10}$ ]] && [ "$seed" -lt 4294967296 ] ||
     fail "--seed $seed: must be a whole number from 0 to 2**32 - 1"
 
+if [ ${#compare_flags[@]} -gt 0 ] && ! $all_systems; then
+    fail "--nominal-spacing: is for --all-systems"
+fi
 if $all_systems && [[ " ${split_flags[*]-} " == *" --by-slice "* ]]; then
     fail "--all-systems: the other systems are scored on whole cases; leave out --by-slice"
 fi
@@ -145,7 +151,8 @@ if $all_systems; then
     for systems in all variants; do
         python -m training.system --name $systems --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
     done
-    python -m evaluation.compare --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
+    python -m evaluation.compare --run "$out/run" --store "$out/store" --out "$out" \
+        ${external_store[@]+"${external_store[@]}"} ${compare_flags[@]+"${compare_flags[@]}"}
     python -m evaluation.comparison --out "$out" "$out/comparison.json"
 fi
 echo

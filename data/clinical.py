@@ -142,9 +142,13 @@ def fit_weak_labels(rows: Sequence[Row], ratios: np.ndarray, patients: Sequence[
     left_out = np.zeros(len(rows))
     for patient in dict.fromkeys(whose):  # the choice of the columns is made anew without the patient
         other = whose != patient
-        found, fitted = _fit([row for row, kept in zip(rows, other, strict=True) if kept], ratios[other])
+        rest = [row for row, kept in zip(rows, other, strict=True) if kept]
         own = [row for row, kept in zip(rows, other, strict=True) if not kept]
-        left_out[~other] = fitted.predict(_matrix(found, own))
+        if usable_columns(rest):
+            found, fitted = _fit(rest, ratios[other])
+            left_out[~other] = fitted.predict(_matrix(found, own))
+        else:  # nothing but this patient told the others apart
+            left_out[~other] = ratios[other].mean()
     of_all = regression.predict(_matrix(columns, rows))
     return WeakLabels(columns, regression, _explained(ratios, of_all), _explained(ratios, left_out))
 
@@ -179,7 +183,7 @@ def usable_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
 
 def _column(name: str, cells: Sequence[Any]) -> Column | None:
     texts = [text for text in map(_text, cells) if text]
-    if len(texts) < (1 - MOST_MISSING) * len(cells) or len(set(texts)) < 2:
+    if len(cells) - len(texts) > MOST_MISSING * len(cells) or len(set(texts)) < 2:
         return None
     numbers = [_number(cell) for cell in cells if _text(cell)]
     if all(number is not None for number in numbers):

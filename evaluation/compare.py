@@ -109,7 +109,7 @@ def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = Fal
 def score_one(
     run: Path, name: tuple[str, str] | str, cohorts: Cohorts, nominal_spacing: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return a system's description, with its cost, and its scores by test and external case, where it gave a result."""
+    """Return a system's description, with its cost, and its scores by unseen case, where it gave a result."""
     keras.backend.clear_session()
     found, described = load(run, name)
     if described["why"]:
@@ -195,7 +195,7 @@ def cost_of(fits: list[dict[str, Any]], networks: dict[str, dict[str, Any]]) -> 
 def score(
     system: Labels, cohorts: Cohorts, nominal_spacing: bool = False
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Score a system on every case of the cohorts' sets of their names; time of prediction, the first case's left out."""
+    """Score a system on the cohorts' sets of their names; the time is that of prediction, but of the first case."""
     rows: list[dict[str, Any]] = []
     seconds, slices = [], []
     for cohort, store in cohorts.items():

@@ -344,8 +344,9 @@ def _notes(comparisons: Sequence[Row]) -> str:
         "the most probable class, or 0.5. Epoch kept: that of the best validation IoU (at 0.5, but for the paper's "
         "models); an early one of many says that the later ones found less there. Parameters: of the networks that "
         "predict; trained along: of the VAE branch, where its loss counts. Training: for the balanced rows with the "
-        "cross-entropy before them, without the trial of scalings; host memory: the highest of the process, which trained several systems one after the other. "
-        "Prediction: inputs, networks, smoothing and post-processing, the first case left out.\n"
+        "cross-entropy before them, without the trial of scalings; host memory: the highest of the process, which "
+        "trained several systems one after the other. Prediction: inputs, networks, smoothing and post-processing, the "
+        "first case left out.\n"
     )
     if weak:
         found = ", ".join(f"{in_words(name)} {value:.2f}" for name, value in weak.items())

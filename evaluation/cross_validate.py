@@ -24,12 +24,11 @@ from data.files import read_json, sha256_of_file, sha256_of_json, write_json, wr
 from data.folds import make_folds
 from data.store import Store
 from evaluation.compare import NOMINAL, case_scores, predicted
-from evaluation.cross_validation import page
+from evaluation.cross_validation import SCHEMA, page
 from evaluation.evaluate import SCORING_VERSION
 from evaluation.other_systems import load_other
 
 Row = dict[str, Any]
-SCHEMA = 2
 
 
 def main() -> None:
@@ -134,6 +133,7 @@ def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
         "trained_with": system.trained_with,
         "cases": rows,
     }
+    found["store_sha256"] = fold.sha256
     found |= {f"{name}_cases": len(fold.cases_of(name)) for name in ("train", "validation", "test")}
     write_json(path, found)
     return found

@@ -18,12 +18,14 @@ from data.files import read_json, write_json, write_text
 from evaluation.comparison import values_of
 from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
-from evaluation.published_numbers import NUMBERS
+from evaluation.published_numbers import ELMENABAWY, NUMBERS, UNCLEAR
 from evaluation.statistics import LEAST_PATIENTS, interval_of_mean
 from evaluation.text import COVERAGE, machines, markdown_table
 
+ELMENABAWY_NOTE = "its networks began with ImageNet weights, and the unit of its ASSD is not stated"
 SCORES = {"dice": ("DSC", ".3f"), "assd_mm": ("ASSD (mm)", ".2f")}
 Row = dict[str, Any]
+SCHEMA = 2
 
 
 def main() -> None:
@@ -39,7 +41,7 @@ def publish(name: str, paths: Sequence[Path]) -> None:
     """Copy the records to evaluation/published/NAME, beside those of other systems, and rewrite the README's block.
 
     Raises:
-        InputError: no such block, no record, a damaged one; then nothing is written.
+        InputError: no such block, no record, a damaged one, records of other folds; then nothing is written.
     """
     folder, readme = PUBLISHED / name, ROOT / "README.md"
     rewritten(readme.read_text(encoding="utf-8"), name, "")
@@ -48,6 +50,10 @@ def publish(name: str, paths: Sequence[Path]) -> None:
     records = [record for _, record in sorted({**old, **new}.items())]
     if not records:
         raise InputError("RECORD: at least one cross_validation-<label>.json is needed")
+    for record in records:
+        if said_of(record) != said_of(records[0]):
+            both = f"{record['system']} and {records[0]['system']}"
+            raise InputError(f"RECORD: {both} are not of the same folds, data, preset and seed")
     for file, record in new.items():
         write_json(folder / file, record)
     write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(name, records)))
@@ -58,9 +64,17 @@ def read(path: Path) -> Row:
     """Return a record of `evaluation.cross_validate`.
 
     Raises:
-        InputError: damaged, or something else.
+        InputError: damaged, something else, or of an earlier form.
     """
-    return read_json(path, ("system", "settings", "preset", "seed", "data", "environment", "folds"))
+    record = read_json(path, ("schema", "system", "settings", "preset", "seed", "data", "environment", "folds"))
+    if record["schema"] != SCHEMA:
+        raise InputError(f"{path}: of form {record['schema']}, not {SCHEMA}; evaluation.cross_validate makes it anew")
+    return dict(record)
+
+
+def said_of(record: Row) -> list[Any]:
+    """Return what the records of a block must share."""
+    return [*(record[key] for key in ("data", "preset", "seed")), [fold["store_sha256"] for fold in record["folds"]]]
 
 
 def block(name: str, records: Sequence[Row]) -> str:
@@ -97,15 +111,14 @@ def table(record: Row) -> str:
     result = sum(not fold["why"] for fold in folds)
     every_fold = "" if result == len(folds) else f" ({result} of {len(folds)} folds)"
     lines.append([f"**all**{every_fold}", *_counted(folds), *_cells(folds, "")])
-    published = NUMBERS.get(record["system"])
-    note = ""
-    if published:
+    published, note = NUMBERS.get(record["system"]), ""
+    if published and record["system"] in UNCLEAR:
+        note = f" Published: DSC {published.liver['dice']:g}; {published.where}."
+    elif published:
         cells = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
         lines.append(["published, other split", "", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
-        note = (
-            f" Published: {published.where}; networks of Elmenabawy et al. began with ImageNet weights, and the unit "
-            "of their ASSD is not stated."
-        )
+        note = f" Published: {published.where}"
+        note += f"; {ELMENABAWY_NOTE}." if published.where == ELMENABAWY else "."
     return (
         markdown_table(headings, lines, left=1)
         + "\nMeans over the patients whose reference holds the target; a case in which nothing was found has DSC 0 and "
@@ -118,10 +131,10 @@ def table(record: Row) -> str:
 
 
 def _counted(folds: Sequence[Row]) -> list[str]:
-    """Return how many cases were tested, and how many of them have tumor."""
+    """Return how many cases were tested, and how many of them have tumor (of folds with a result)."""
     rows = [row for fold in folds for row in fold["cases"]]
     held = {row["case"] for row in rows if row["target"] == "tumor" and row["tp"] + row["fn"] > 0}
-    return [str(len({row["case"] for row in rows})), str(len(held))]
+    return [str(sum(fold["test_cases"] for fold in folds)), str(len(held)) if rows else ""]
 
 
 def _named(folds: Sequence[Row], key: str, heading: str) -> str:

@@ -150,16 +150,25 @@ class OtherSegmenter:
         return labels
 
 
-def choose_other(run: Path, name: str) -> OtherSystem:
-    """Load a system of another document by its label (see `finished_names`).
+def check_label(run: Path, name: str) -> None:
+    """Check that a system of another document is finished under this name (see `finished_names`).
 
     Raises:
-        InputError: none of that label is finished, or its training failed.
+        InputError: none is.
     """
     there = finished_names(run)
     if name not in there:
         found = f"finished there: {', '.join(there)}" if there else "training.system trains them"
         raise InputError(f"--model {name}: none of {', '.join(MODELS)}, nor a system of {run} ({found})")
+
+
+def choose_other(run: Path, name: str) -> OtherSystem:
+    """Load a system of another document by its name (see `finished_names`).
+
+    Raises:
+        InputError: none of that name is finished, or its training failed.
+    """
+    check_label(run, name)
     system = load_other(run, name)
     if system.failure:
         raise InputError(f"{run}: {system.name} is not usable: {system.failure}")

@@ -1,14 +1,14 @@
 """SegNet as a Keras functional graph (Dhanush et al. 2024, 3.4; Badrinarayanan, Kendall and Cipolla 2017).
 
 Stated in 3.4: an encoder with the topology of VGG16's 13 convolutions; a decoder that upsamples "using pooling indices
-that are calculated during the max-pooling stage of the matching encoder"; a softmax at the end. The "skip connections"
-of the same section are these indices and nothing else: no feature map goes from the encoder to the decoder.
+that are calculated during the max-pooling stage of the matching encoder"; a softmax at the end.
 
-Assumed, from the network of SegNet's authors (their paper and their Caffe model `segnet_train`): the widths, the
-mirrored decoder with its 3 x 3 classifier, batch normalisation and ReLU after every other convolution, He
-initialisation. Their convolutions have biases, so these have them too, although batch normalisation undoes all but the
-last; leaving them out saved no measurable time. The abstract says sigmoid, 3.4 softmax: one class has a sigmoid here,
-several a softmax.
+Assumed: the "skip connections" of the same section are these indices and nothing else, as in SegNet's own paper: no
+feature map goes from the encoder to the decoder. Assumed, from the network of SegNet's authors (their paper and their
+Caffe model `segnet_train`): the widths, the mirrored decoder with its 3 x 3 classifier, batch normalisation and ReLU
+after every other convolution, He initialisation. Their convolutions have biases, so these have them too, although batch
+normalisation undoes all but the last; leaving them out saved no measurable time. The abstract says sigmoid, 3.4
+softmax: one class has a sigmoid here, several a softmax.
 """
 
 from __future__ import annotations

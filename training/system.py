@@ -96,17 +96,16 @@ def main() -> None:
 
 
 def train_several(flags: argparse.Namespace) -> None:
-    """Train every system, or every variant; one that this cohort does not allow is left out, with the reason.
+    """Train every system, or every variant.
 
-    Raises:
-        InputError: one was begun with other settings, or flags that are for one system.
+    One that this cohort does not allow, or that was begun with other settings or weights, is left out, with the reason.
     """
     run = open_from(flags, check_split)
     for label in SEVERAL[flags.name]:
         documented, changes = system_named(label)
         system = changed_system(documented, run, changes)
-        check_begun(run, system, label, None)
         try:
+            check_begun(run, system, label, None)
             check_cohort(run, system)
             check_networks(run, system, None)
         except InputError as error:
@@ -152,7 +151,8 @@ def parse() -> argparse.Namespace:
         return flags
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", flags.label):
         raise InputError(f"--label {flags.label}: must be letters, digits, '_', '.', '+' or '-'")
-    if flags.label in {*SYSTEMS, *VARIANTS} or flags.label.startswith(("one_step", "sequential", "joint")):
+    another = flags.label in {*SYSTEMS, *VARIANTS} or flags.label.endswith("_no_contour")
+    if another or flags.label.startswith(("one_step", "sequential", "joint")):
         raise InputError(f"--label {flags.label}: is, or could be, another system's name")
     return flags
 

@@ -171,7 +171,10 @@ class Korabelnikov(CdnnAlexnet):
 
 @dataclass(frozen=True)
 class Dhanush(SliceSystem):
-    """A network each for liver and tumor, on standardised slices, with a Dice loss, after Dhanush et al."""
+    """A network each for liver and tumor, on standardised slices, with a Dice loss, after Dhanush et al.
+
+    Assumed: each sees the whole slice, and a tumor counts where it is found, outside the liver found, too.
+    """
 
     LOSSES: ClassVar[tuple[str, ...]] = ("dice", "cross_entropy")
 

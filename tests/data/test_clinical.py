@@ -86,6 +86,23 @@ def test_a_patient_s_other_scan_does_not_predict_him() -> None:
     assert by_patient.r2_left_out < 0
 
 
+def test_a_patient_without_whom_no_column_is_left_is_predicted_by_the_mean_of_the_others() -> None:
+    """One "no" among eight rows: without its patient the column says nothing."""
+    ratios = np.array([0.1, 0.2, 0.1, 0.2, 0.1, 0.2, 0.1, 0.8])
+    found = fit_weak_labels([{"cirrhosis": "no" if k == 7 else "yes"} for k in range(8)], ratios)
+    assert found.ratio({"cirrhosis": "no"}) == pytest.approx(0.8)
+    assert found.r2_left_out < 0 < found.r2_training
+
+
+def test_a_column_is_left_out_where_more_than_a_third_lack_it() -> None:
+    """At any number of rows: exactly a third is not more."""
+    for n in (6, 9, 12, 15, 18, 21, 24):
+        third = n // 3
+        for lacking, kept in ((third, ["load"]), (third + 1, [])):
+            table = [{"load": "" if k < lacking else float(k)} for k in range(n)]
+            assert [column.name for column in usable_columns(table)] == kept
+
+
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(InputError, match="5 training rows, a weak label needs 6"):
         fit_weak_labels(rows(5), np.zeros(5))

@@ -11,7 +11,7 @@ import pytest
 from data.command import InputError
 from data.files import write_json
 from evaluation import cross_validation
-from evaluation.cross_validation import block, page, publish, read, table
+from evaluation.cross_validation import SCHEMA, block, page, publish, read, table
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
 
@@ -36,11 +36,12 @@ def made(system: str = "cdnn_alexnet") -> Row:
             found = (number, place) != (2, 0)
             cases.append(case(name, "tumor", None if empty else 0.4 * found, 8.0 if found and not empty else None))
         weak = "tumor: nothing above 0.5" if number == 2 else ""
-        folds.append({"fold": number, "why": "", "weak": weak, "trained_with": "320 slices", "cases": cases})
+        fold = {"fold": number, "why": "", "weak": weak, "trained_with": "320 slices", "test_cases": 3, "cases": cases}
+        folds.append({**fold, "store_sha256": f"fold {number}"})
     settings = {"weights_sha256": None, "filters": 16, "epochs": 13, "batch_size": 4, "learning_rate": 0.01}
     data = {"cohort": "phantom", "synthetic": True, "size": 64, "split_by": "patient", "nominal_spacing": False}
     environment = {"cores": 2, "processor": "EPYC"}
-    record = {"schema": 1, "system": system, "settings": settings, "preset": "demo", "seed": 0, "data": data}
+    record = {"schema": SCHEMA, "system": system, "settings": settings, "preset": "demo", "seed": 0, "data": data}
     return {**record, "environment": environment, "folds": folds}
 
 
@@ -65,7 +66,13 @@ def test_published_numbers_stand_below_the_documented_system_alone() -> None:
     said = NUMBERS["cdnn_alexnet"]
     numbers = [f"{score[key]:g}" for score in (said.liver, said.tumor) for key in ("dice", "assd_mm")]
     assert line(table(made()), "published")[3:] == numbers
+    assert "ImageNet" in table(made())
     assert "published" not in table(made("cdnn_alexnet_skips"))
+    unclear = table(made("segnet"))
+    assert "| published" not in unclear
+    assert f"Published: DSC {NUMBERS['segnet'].liver['dice']:g}; {NUMBERS['segnet'].where}.\n" in unclear
+    assert "ImageNet" not in unclear + table(made("global_local"))
+    assert line(table(made("global_local")), "published")[3] == f"{NUMBERS['global_local'].liver['dice']:g}"
 
 
 def test_a_fold_without_a_result_and_nominal_spacing_are_named() -> None:
@@ -73,8 +80,8 @@ def test_a_fold_without_a_result_and_nominal_spacing_are_named() -> None:
     record["folds"][0] |= {"why": "tumor diverged", "cases": []}
     record["data"]["nominal_spacing"] = True
     text = table(record)
-    assert line(text, "fold 1")[3:] == ["no result"] * 4
-    assert line(text, "**all**")[0] == "**all** (1 of 2 folds)"
+    assert line(text, "fold 1")[1:] == ["3", "", *["no result"] * 4]
+    assert line(text, "**all**")[:3] == ["**all** (1 of 2 folds)", "6", "3"]
     assert "Not a result: fold 1: tumor diverged.\n" in text
     assert "No distances" in text
 
@@ -95,7 +102,12 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     publish("x", [])
     assert readme.read_text() == text
     write_json(tmp_path / "other.json", {"system": "segnet"})
-    for name, path, words in (("y", "segnet.json", "has no block"), ("x", "other.json", "settings")):
+    write_json(tmp_path / "old.json", {**made("segnet"), "schema": 1})
+    other = made("korabelnikov")
+    other["folds"][1]["store_sha256"] = "of another split"
+    write_json(tmp_path / "folds.json", other)
+    refused = {"other.json": "settings", "old.json": "of form 1", "folds.json": "are not of the same folds"}
+    for name, path, words in (("y", "segnet.json", "has no block"), *(("x", *pair) for pair in refused.items())):
         with pytest.raises(InputError, match=words):
             publish(name, [tmp_path / path])
     assert readme.read_text() == text

@@ -243,6 +243,7 @@ def test_an_encoder_begins_with_the_weights_of_a_file(
         (("--name", "cdnn_alexnet", "--weights", "w.npz"), "--weights w.npz: no such file"),
         (("--name", "segnet", "--label", "one_step_ce"), "--label one_step_ce: is, or could be, another system's name"),
         (("--name", "segnet", "--label", "cdnn_alexnet"), "--label cdnn_alexnet: is, or could be, another system's"),
+        (("--name", "segnet", "--label", f"segnet{NO_CONTOUR}"), f"--label segnet{NO_CONTOUR}: is, or could be"),
         (("--name", "segnet", "--set", "epochs=2"), "--set epochs=2: needs --label"),
         (("--name", "segnet", "--label", "x", "--set", "epochs=0"), "--set epochs=0: epochs is out of its range: 0"),
         (("--name", "segnet", "--label", "x", "--set", "upsampling=skips"), "a preset has no field upsampling"),
@@ -279,14 +280,15 @@ def test_other_settings_under_the_same_label_are_refused(
     run: Path, deep: Store, tmp_path: Path, run_module: Command
 ) -> None:
     changed = tmp_path / "run"
-    shutil.copytree(run / "systems" / "segnet", changed / "systems" / "segnet")
-    shutil.copy(run / "run.json", changed)
+    shutil.copytree(run, changed)
     path = changed / "systems" / "segnet" / "system.json"
     path.write_text(path.read_text().replace('"filters": 8', '"filters": 4'))
-    for name in ("segnet", "all"):
-        done = run_module("training.system", "--name", name, "--store", deep.path, "--run", changed, *SMALL)
-        assert done.returncode == 2
-        assert f"{path}: begun with other settings; another --label keeps both" in done.stderr
+    why = f"{path}: begun with other settings; another --label keeps both\n"
+    done = run_module("training.system", "--name", "segnet", "--store", deep.path, "--run", changed, *SMALL)
+    assert (done.returncode, done.stderr) == (2, f"training.system: {why}")
+    every = run_module("training.system", "--name", "all", "--store", deep.path, "--run", changed, *SMALL)
+    assert every.returncode == 0, every.stderr
+    assert f"segnet: left out: {why}" in every.stdout
     assert not (changed / "systems" / "segnet" / "liver" / "state.json").exists()
 
 
@@ -335,6 +337,7 @@ def test_a_system_segments_a_volume(run: Path, deep: Store, tmp_path: Path, run_
     ("flags", "words"),
     [
         (("--model", "nope"), "--model nope: none of one_step, sequential, joint, nor a system of "),
+        (("--model", "nope", "--loss", "ce"), "--model nope: none of"),
         (("--model", "segnet", "--loss", "ce"), "--loss: for one_step, sequential, joint only, not --model segnet"),
         (("--model", "segnet", "--threshold-rule", "roc"), "--threshold-rule: for one_step"),
         (("--model", "segnet", "--probabilities"), "--probabilities: for one_step"),
