@@ -33,7 +33,7 @@ from evaluation.systems import System, check_numbers, load_system, read_run, sli
 from evaluation.whole_cases import case_counts, spacing_of, whole_case_rows
 from models.sequential import label_map
 
-SCHEMA = 2
+SCHEMA = 3
 DISTANCES = ("assd_mm", "hausdorff95_mm")
 NOMINAL = "the volumes' headers do not give the scanner's spacing: leave distances in mm out"
 KEPT = ("dice", "iou", "sensitivity", "specificity", "precision", *DISTANCES)

@@ -12,6 +12,7 @@ data, other splits.
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -304,19 +305,30 @@ def _beginnings(comparisons: Sequence[Row]) -> str:
     return f"Networks begin: {here} at random; those of Elmenabawy et al. with ImageNet weights."
 
 
+def _cause(note: str) -> tuple[str, str]:
+    """Split a note into its words and the AUC in it, so that systems with the same fault are named together."""
+    found = re.search(r"AUC (\d\.\d+) ", note)
+    return (note.replace(f"{found[1]} ", ""), found[1]) if found else (note, "")
+
+
 def _failings(comparisons: Sequence[Row]) -> str:
     """Name what is no result, what finds nothing on validation data, and what the documents have and these data not."""
     text = ""
     for key, heading in (("why", "Not a result"), ("weak", "Weak on validation data")):
-        by_cause: dict[str, dict[str, list[str]]] = {}
+        causes: dict[str, dict[str, list[str]]] = {}
         for one in comparisons:
             for system in one["systems"]:
                 if system[key] and not system["system"].endswith(NO_CONTOUR):
-                    seeds = by_cause.setdefault(system[key], {}).setdefault(in_words(system["system"]), [])
-                    seeds.append(str(one["seed"]))
-        for cause, found in by_cause.items():
-            named = ", ".join(f"{name} (seed {', '.join(seeds)})" for name, seeds in found.items())
-            text += f"\n{heading}: {named}: {cause}.\n"
+                    cause, value = _cause(system[key])
+                    seed = f"(seed {one['seed']})" if comparisons[1:] else ""
+                    causes.setdefault(cause, {}).setdefault(in_words(system["system"]), []).append(f"{value} {seed}")
+        items = []
+        for cause, found in causes.items():
+            named = (
+                f"{name} {', '.join(said.strip() for said in of_seeds)}".strip() for name, of_seeds in found.items()
+            )
+            items.append(f"{cause}: {', '.join(named)}")
+        text += f"\n{heading}: {'; '.join(items)}.\n" if items else ""
     missing = [name for name in NUMBERS if all(one["system"] != name for one in comparisons[0]["systems"])]
     for name in missing:
         said = "; ".join(

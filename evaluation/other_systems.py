@@ -25,7 +25,7 @@ from evaluation.postprocess import CONTOUR_STEPS, postprocess
 from evaluation.systems import check_numbers, noted
 from models import segresnet_vae, unpooling  # their layers must be known before a network is loaded
 from models.inference import predict_slices
-from models.sequential import label_map, liver_mask
+from models.sequential import label_map, liver_mask, masked_tumor_probability
 from models.sliding_window import predict_volume
 
 HALF = 0.5  # assumed: the documents name no threshold
@@ -102,8 +102,9 @@ class OtherSystem:
     def found(self, hu: np.ndarray) -> Found:
         """Return the label map of a case and the liver by itself.
 
-        Of a pair of networks that each see the whole slice, a tumor outside the liver is one, and liver, too
-        (assumed); the liver by itself is what the first network found, without it.
+        Of a pair of networks that each see the whole slice, tumor counts inside the liver found alone (assumed; else
+        the second network's mistakes would be liver, too). The liver by itself differs from the labels that are not 0
+        where the pipeline's contour has left it.
 
         Args:
             hu: (n_slices, rows, columns), the networks' size in rows and columns.
@@ -120,12 +121,12 @@ class OtherSystem:
             smoothed = (self._smoothed(found) for found in self._predicted("classes", hu))
             labels = np.stack([np.argmax(found, axis=-1) for found in smoothed]).astype(np.uint8)
             return labels, labels > 0
-        labels, livers = np.zeros(hu.shape, np.uint8), np.zeros(hu.shape, bool)
+        labels = np.zeros(hu.shape, np.uint8)
         pair = zip(self._predicted("liver", hu), self._predicted("tumor", hu), strict=True)
         for index, (liver, tumor) in enumerate(pair):
-            labels[index] = label_map(liver[..., 0], tumor[..., 0], HALF, HALF)
-            livers[index] = liver_mask(liver[..., 0], HALF)
-        return labels, livers
+            inside = masked_tumor_probability(tumor[..., 0], liver_mask(liver[..., 0], HALF))
+            labels[index] = label_map(liver[..., 0], inside, HALF, HALF)
+        return labels, labels > 0
 
     def _predicted(self, target: str, hu: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the probabilities of one slice after another, (rows, columns, classes)."""

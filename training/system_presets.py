@@ -173,7 +173,7 @@ class Korabelnikov(CdnnAlexnet):
 class Dhanush(SliceSystem):
     """A network each for liver and tumor, on standardised slices, with a Dice loss, after Dhanush et al.
 
-    Assumed: each sees the whole slice, and a tumor counts where it is found, outside the liver found, too.
+    Assumed: each sees the whole slice, and a tumor counts inside the liver found alone.
     """
 
     LOSSES: ClassVar[tuple[str, ...]] = ("dice", "cross_entropy")

@@ -13,7 +13,7 @@ from data.command import InputError
 from data.files import write_json
 from evaluation import by_seed
 from evaluation.by_seed import block, page, publish, read
-from evaluation.comparison import COMPARISON, answers, caption, mean_of, order, published_of, summary, tables
+from evaluation.comparison import COMPARISON, answers, caption, in_words, mean_of, order, published_of, summary, tables
 from evaluation.drawing.comparison import draw
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
@@ -102,8 +102,19 @@ def test_a_system_without_result_in_a_seed_says_so() -> None:
     lines = [line for line in text.splitlines() if line.startswith("| `segnet` | ")]
     assert all("(1 of 2 seeds)" in line for line in lines[:2]), "means and pooled scores"
     for shown in (text, summary(FOUND)):
-        assert "Not a result: `segnet` (seed 1): tumor collapsed: why." in shown
-        assert "Weak on validation data: `cdnn_alexnet` (seed 0, 1): tumor: background everywhere" in shown
+        assert "Not a result: tumor collapsed: why: `segnet` (seed 1)." in shown
+        assert "Weak on validation data: tumor: background everywhere at a threshold of 0.5: `cdnn_alexnet` (s" in shown
+
+
+def test_systems_with_the_same_weakness_are_named_together() -> None:
+    found = copy.deepcopy(FOUND)
+    for value, one in zip(("0.421", "0.380"), found, strict=True):
+        one["systems"][0]["weak"] = f"tumor: no better than chance, AUC {value} among the pixels that could be tumor"
+        one["systems"][3]["weak"] = one["systems"][0]["weak"].replace(value, "0.5")
+    words = "tumor: no better than chance, AUC among the pixels that could be tumor: "
+    one, other = in_words(found[0]["systems"][0]["system"]), in_words(found[0]["systems"][3]["system"])
+    assert f"{words}{one} 0.421 (seed 0), 0.380 (seed 1), {other} 0.5 (seed 0), 0.5 (seed 1)" in summary(found)
+    assert f"{words}{one} 0.421, {other} 0.5" in summary(found[:1])
 
 
 def test_where_networks_begin_and_what_is_trained_along_is_said() -> None:

@@ -106,7 +106,7 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     other = made("korabelnikov")
     other["folds"][1]["store_sha256"] = "of another split"
     write_json(tmp_path / "folds.json", other)
-    refused = {"other.json": "settings", "old.json": "of form 1", "folds.json": "are not of the same folds"}
+    refused = {"other.json": "settings", "old.json": "of form 1, not 3", "folds.json": "are not of the same folds"}
     for name, path, words in (("y", "segnet.json", "has no block"), *(("x", *pair) for pair in refused.items())):
         with pytest.raises(InputError, match=words):
             publish(name, [tmp_path / path])
