@@ -324,9 +324,7 @@ def _failings(comparisons: Sequence[Row]) -> str:
                     causes.setdefault(cause, {}).setdefault(in_words(system["system"]), []).append(f"{value} {seed}")
         items = []
         for cause, found in causes.items():
-            named = (
-                f"{name} {', '.join(said.strip() for said in of_seeds)}".strip() for name, of_seeds in found.items()
-            )
+            named = (f"{name} {', '.join(map(str.strip, of_seeds))}".strip() for name, of_seeds in found.items())
             items.append(f"{cause}: {', '.join(named)}")
         text += f"\n{heading}: {'; '.join(items)}.\n" if items else ""
     missing = [name for name in NUMBERS if all(one["system"] != name for one in comparisons[0]["systems"])]
