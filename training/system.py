@@ -62,6 +62,7 @@ SEVERAL = {"all": SYSTEMS, "variants": VARIANTS}
 PRETRAINED = ("alexnet", "resnet18")
 TUMOR_ONLY = (
     "tumor_window_hu",
+    "tumor_epochs",
     "weak_label",
     "ratio_weight",
     "local_share",
@@ -255,7 +256,7 @@ def train_network(run: Run, system: System, target: str, folder: Path, weights: 
     if weights is not None:
         load_encoder(model, weights)
     (train, validation), said = data_of(run, system, target)
-    print(f"{folder.parent.name} {target}: {system.epochs} epochs of {len(train.slices)} {said['unit']}")
+    print(f"{folder.parent.name} {target}: {system.epochs_of(target)} epochs of {len(train.slices)} {said['unit']}")
     fitted = fit_phase(model, train, validation, recipe_of(run, system, target), folder)
     possible = possible_pixels(run, system, target, model, validation) if fitted["best_epoch"] > 0 else {}
     record = {"schema": 1, "system": system.name, "target": target, **judge(possible, fitted["diverged"]), **said}
@@ -302,7 +303,7 @@ def recipe_of(run: Run, system: System, target: str) -> Recipe:
         loss=loss_of(system, target),
         learning_rate=system.learning_rate,
         momentum=system.momentum,
-        epochs=system.epochs,
+        epochs=system.epochs_of(target),
         blind_iou=blind_ious(class_pixels(store, store.slices("validation")), target),
         data=f"{store.cohort}, SYNTHETIC" if store.synthetic else store.cohort,
         optimizer=system.optimizer,

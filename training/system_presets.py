@@ -81,6 +81,10 @@ class System:
         """Return which of the fields of a kind of system hold what they may."""
         return {}
 
+    def epochs_of(self, target: str) -> int:
+        """Return for how many epochs the network of a target trains."""
+        return self.epochs
+
 
 @dataclass(frozen=True)
 class SliceSystem(System):
@@ -229,6 +233,7 @@ class GlobalLocal(System):
     optimizer: str = reported("adam", "the optimizer")
     learning_rate: float = assumed(1e-4, "not given; as in the paper of SegResNetVAE")
     epochs: int = assumed(300, "not given; as in the paper of SegResNetVAE")
+    tumor_epochs: int | None = assumed(None, "of the tumor network; not given; None: as many as of the liver's")
     batch_size: int = assumed(1, "not given; as in the paper of SegResNetVAE")
     precision: str | None = assumed("float32", "in bfloat16 TensorFlow 2.21 gave 3D convolutions gradients of NaN, CPU")
     filters: int = reported(16, "initial filters of SegResNetVAE")
@@ -252,6 +257,7 @@ class GlobalLocal(System):
             "tumor_window_hu": _is_window(self.tumor_window_hu),
             "dropout": 0 <= self.dropout < 1,
             "latent": self.latent > 0,
+            "tumor_epochs": self.tumor_epochs is None or (isinstance(self.tumor_epochs, int) and self.tumor_epochs > 0),
             "vae_weight": 0 <= self.vae_weight < math.inf,
             "weak_label": self.weak_label in ("clinical", "none"),
             "ratio_weight": 0 <= self.ratio_weight < math.inf,
@@ -262,6 +268,10 @@ class GlobalLocal(System):
             "overlap": 0 <= self.overlap < 1,
             "postprocess": set(self.postprocess) <= {"largest_liver", "fill_holes", "inside_liver", "tumor_contour"},
         }
+
+    def epochs_of(self, target: str) -> int:
+        """Return `tumor_epochs` for the tumor, where it is given."""
+        return self.epochs if target == "liver" or self.tumor_epochs is None else self.tumor_epochs
 
 
 def _is_window(value: Any) -> bool:
@@ -303,6 +313,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         "latent": 64,
         "depth": 16,
         "epochs": 30,
+        "tumor_epochs": 60,
         "batch_size": 1,
         "crops_per_case": 2,
         "learning_rate": 1e-3,
@@ -310,7 +321,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 }
 """By architecture, what `demo` and the presets on real slices at 128 px take instead: 2 CPU cores, few steps."""
 
-SMOKE: Mapping[str, Any] = {"filters": 8, "epochs": 1, "latent": 16, "crops_per_case": 1}
+SMOKE: Mapping[str, Any] = {"filters": 8, "epochs": 1, "tumor_epochs": 1, "latent": 16, "crops_per_case": 1}
 """What `smoke` takes on top of that, where a system has the field."""
 
 

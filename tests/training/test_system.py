@@ -403,6 +403,7 @@ def test_settings_are_the_documents_unless_the_preset_is_small() -> None:
     )
     pipeline = settings_of(system_named("global_local")[0])
     wanted = {"ratio_weight": 0.5, "filters": 16, "latent": 256, "dropout": 0.2, "optimizer": "adam"}
+    wanted |= {"epochs": 300, "tumor_epochs": None}
     assert {name: pipeline[name] for name in wanted} == wanted
     assert pipeline["window_hu"] == [-150, 250]
     assert pipeline["tumor_window_hu"] == [-200, 250]
