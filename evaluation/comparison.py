@@ -140,8 +140,8 @@ def caption(comparisons: Sequence[Row]) -> str:
     trained = machines(system["trained_on"] for one in comparisons for system in one["systems"])
     return (
         f"Data: {origin(data)}, {data['size']} px; {sets}{more}. Preset `{first['preset']}`, seed "
-        f"{', '.join(str(one['seed']) for one in comparisons)}; every slice of the test and external cases; each "
-        f"system with its own decision rule; {' and '.join(trained)}."
+        f"{', '.join(str(one['seed']) for one in comparisons)}; every slice of the "
+        f"test{' and external' if external else ''} cases; each system with its own decision rule; {' and '.join(trained)}."
     )
 
 
