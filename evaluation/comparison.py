@@ -137,11 +137,12 @@ def caption(comparisons: Sequence[Row]) -> str:
     sets = ", ".join(f"{data[f'{name}_cases']} {name} cases" for name in ("train", "validation", "test"))
     external = data["external"]
     more = f"; external: {origin(external)}, {external['cases']} cases" if external else ""
+    scored = "test and external" if external else "test"
     trained = machines(system["trained_on"] for one in comparisons for system in one["systems"])
     return (
         f"Data: {origin(data)}, {data['size']} px; {sets}{more}. Preset `{first['preset']}`, seed "
-        f"{', '.join(str(one['seed']) for one in comparisons)}; every slice of the "
-        f"test{' and external' if external else ''} cases; each system with its own decision rule; {' and '.join(trained)}."
+        f"{', '.join(str(one['seed']) for one in comparisons)}; every slice of the {scored} cases; each "
+        f"system with its own decision rule; {' and '.join(trained)}."
     )
 
 
