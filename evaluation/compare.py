@@ -44,6 +44,10 @@ PAPER = "Gruber et al."
 class Labels(Protocol):
     """Anything that segments a case: (n_slices, rows, columns) HU -> labels 0/1/2."""
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What it gives results for."""
+
     def labels(self, hu: np.ndarray) -> np.ndarray:
         """Return the label map."""
 
@@ -53,6 +57,11 @@ class PaperLabels:
     """A model of the paper at threshold rule `SLICE_RULE`."""
 
     system: System
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Both, or none where a network of it failed."""
+        return () if self.system.failure else TARGETS
 
     def labels(self, hu: np.ndarray) -> np.ndarray:
         """Return the label map of a case."""
@@ -112,13 +121,13 @@ def score_one(
     """Return a system's description, with its cost, and its scores by unseen case, where it gave a result."""
     keras.backend.clear_session()
     found, described = load(run, name)
-    if described["why"]:
+    if not found.targets:
         return described, []
     unseen = {cohort: cohorts[cohort] for cohort in UNSEEN if cohort in cohorts}
     short = {cohort: too_small(described["settings"], store, cohort) for cohort, store in unseen.items()}
-    described["why"] = "; ".join(filter(None, short.values()))
+    described["why"] = "; ".join(filter(None, (described["why"], *short.values())))
     rows, timing = score(found, {name: store for name, store in unseen.items() if not short[name]}, nominal_spacing)
-    return {**described, **timing}, [{"system": described["system"], **row} for row in rows]
+    return {**described, **timing}, [{"system": described["system"], **r} for r in rows if r["target"] in found.targets]
 
 
 def too_small(settings: dict[str, Any] | None, store: Store, cohort: str) -> str:

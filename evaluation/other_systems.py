@@ -20,7 +20,7 @@ from data.enhance import INPUTS
 from data.files import read_json
 from data.scaling import window
 from data.volume_batches import liver_box, local_view
-from evaluation.names import NO_CONTOUR
+from evaluation.names import NO_CONTOUR, TARGETS
 from evaluation.postprocess import CONTOUR_STEPS, postprocess
 from evaluation.systems import check_numbers, noted
 from models import segresnet_vae, unpooling  # their layers must be known before a network is loaded
@@ -88,6 +88,14 @@ class OtherSystem:
         return "; ".join(failed)
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """What it gives results for: both, none, or the liver alone where the tumor's network failed."""
+        failed = [target for target, record in self.records.items() if record["status"] != "ok"]
+        if not failed:
+            return TARGETS
+        return TARGETS[:1] if failed == ["tumor"] else ()
+
+    @property
     def trained_with(self) -> str:
         """What its networks trained with, in words."""
         record = next(iter(self.records.values()))
@@ -121,6 +129,9 @@ class OtherSystem:
             smoothed = (self._smoothed(found) for found in self._predicted("classes", hu))
             labels = np.stack([np.argmax(found, axis=-1) for found in smoothed]).astype(np.uint8)
             return labels, labels > 0
+        if "tumor" not in self.targets:
+            labels = np.stack([liver_mask(liver[..., 0], HALF) for liver in self._predicted("liver", hu)])
+            return labels.astype(np.uint8), labels
         labels = np.zeros(hu.shape, np.uint8)
         pair = zip(self._predicted("liver", hu), self._predicted("tumor", hu), strict=True)
         for index, (liver, tumor) in enumerate(pair):
@@ -151,7 +162,7 @@ class OtherSystem:
         labels = postprocess(labels, livers, hu, UNREAD_SPACING, [name for name in options if name in LIVER_OPTIONS])
         liver = labels > 0
         box = liver_box(liver, tuple(self.records["tumor"]["crop"]))
-        if box is None:
+        if box is None or "tumor" not in self.targets:
             return labels, liver
         view = local_view(hu, liver, box, self.records["tumor"]["window_hu"])
         labels[box][self._volume("tumor", view) > HALF] = 2

@@ -172,7 +172,7 @@ def choose(run: Path, size: int, model: str, loss: str | None, options: Options)
     if model in MODELS:
         system = choose_system(run, model, loss, options.liver_only)
         return PaperSegmenter(run, system, size, options.threshold_rule, options.liver_only)
-    return OtherSegmenter(run, choose_other(run, model), size, options.liver_only)
+    return OtherSegmenter(run, choose_other(run, model, options.liver_only), size, options.liver_only)
 
 
 def predict_one(predictor: Predictor, case: Case, table: Path | None) -> None:

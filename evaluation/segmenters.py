@@ -162,15 +162,15 @@ def check_label(run: Path, name: str) -> None:
         raise InputError(f"--model {name}: none of {', '.join(MODELS)}, nor a system of {run} ({found})")
 
 
-def choose_other(run: Path, name: str) -> OtherSystem:
+def choose_other(run: Path, name: str, liver_only: bool = False) -> OtherSystem:
     """Load a system of another document by its name (see `finished_names`).
 
     Raises:
-        InputError: none of that name is finished, or its training failed.
+        InputError: none of that name is finished, or its training failed (for `liver_only`: of what finds the liver).
     """
     check_label(run, name)
     system = load_other(run, name)
-    if system.failure:
+    if not set(TARGETS[:1] if liver_only else TARGETS) <= set(system.targets):
         raise InputError(f"{run}: {system.name} is not usable: {system.failure}")
     return system
 

@@ -218,6 +218,26 @@ def test_the_liver_of_the_pipeline_is_that_before_the_contour(tmp_path: Path, mo
     np.testing.assert_array_equal(only, by_itself)
 
 
+def test_where_the_tumor_s_network_failed_the_liver_is_a_result() -> None:
+    network = Network(lambda batch: (batch > 0.2) * 0.9)
+    both = system({"liver": network, "tumor": network})
+    assert both.targets == ("liver", "tumor")
+    both.records["tumor"] |= {"status": "collapsed", "why": "all of it"}
+    assert both.targets == ("liver",)
+    labels, livers = both.found(volume())
+    np.testing.assert_array_equal(labels, volume() > 20)
+    np.testing.assert_array_equal(labels, livers)
+    found = pipeline([], ["largest_liver", "tumor_contour"])
+    found.records["tumor"]["status"] = "diverged"
+    del found.networks["tumor"]  # of the first epoch, none was saved
+    assert set(np.unique(found.labels(volume()))) == {0, 1}
+    both.records["liver"]["status"] = "diverged"
+    assert both.targets == ()
+    classes_alone = system({"classes": network})
+    classes_alone.records["classes"]["status"] = "collapsed"
+    assert classes_alone.targets == ()
+
+
 @pytest.mark.parametrize("targets", [("classes",), ("liver", "tumor")])
 def test_nan_is_no_answer(targets: tuple[str, ...]) -> None:
     broken = system({target: Network(lambda batch: np.full(batch.shape, np.nan)) for target in targets})
