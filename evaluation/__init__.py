@@ -8,6 +8,6 @@ Scores     metrics (pixels), roc, exact_roc, surfaces (mm), lesions, lesion_reca
 A run      systems (trained models), other_systems (of the other documents), segmenters (both, on a volume's own
            grid), scoring (a case, a cohort), history, examples, results (read again), published_numbers (of the
            other documents), publish_options
-Tables     text, more_tables, case_tables, training_table, cost, claims with evidence
+Tables     text, more_tables, case_tables, training_table, cost, claims with evidence, comparison_notes
 Folders    drawing (figures), reporting (the report's page), published (recorded results of the README)
 """

@@ -12,7 +12,6 @@ data, other splits.
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,12 +19,13 @@ from typing import Any
 
 from data.command import InputError, run_command
 from evaluation import by_seed
+from evaluation.comparison_notes import SCORE_NAMES, beginnings, blind, failings, in_words, notes
 from evaluation.drawing.comparison import draw
 from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
-from evaluation.names import MODELS, NO_CONTOUR, TARGETS, origin, spelled
+from evaluation.names import MODELS, TARGETS, origin
 from evaluation.published_numbers import NUMBERS, UNCLEAR, Published
 from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds
-from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
+from evaluation.text import machines, markdown_table, patients, readable
 
 MEANS = ("dice", "assd_mm")
 POOLED: dict[str, Callable[[Counts], float]] = {
@@ -155,7 +155,7 @@ def tables(comparisons: Sequence[Row]) -> str:
         names = list(dict.fromkeys(system for _, system in mine))
         text += f"{cohort.capitalize()}, means over patients:\n\n{_means_table(mine, names)}\n"
         text += f"{cohort.capitalize()}, all voxels of the cohort together:\n\n{_pooled_table(mine, names)}\n"
-    return text + f"Cost:\n\n{_cost_table(comparisons)}\n{_notes(comparisons)}"
+    return text + f"Cost:\n\n{_cost_table(comparisons)}\n{notes(comparisons)}"
 
 
 def summary(comparisons: Sequence[Row]) -> str:
@@ -180,8 +180,8 @@ def summary(comparisons: Sequence[Row]) -> str:
     return markdown_table(headings, lines, left=1) + (
         f"\nDSC: mean over the patients whose reference holds the target ({'; '.join(counted)}), ± SD over seeds; "
         "below it the nominal 95 % interval by patient (none with fewer than 5). Published: other data, other split. "
-        f"{_beginnings(comparisons)} Parameters: of the networks that predict. "
-        "Training: for the balanced rows with the cross-entropy before them.\n" + _failings(comparisons)
+        f"{blind(comparisons)}{beginnings(comparisons)} Parameters: of the networks that predict. "
+        "Training: for the balanced rows with the cross-entropy before them.\n" + failings(comparisons)
     )
 
 
@@ -228,7 +228,7 @@ def _published(name: str, scores: dict[str, float]) -> str:
 
 
 def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str:
-    headings = ["system", *(f"{target} {_NAMES[score]}" for target in TARGETS for score in POOLED)]
+    headings = ["system", *(f"{target} {SCORE_NAMES[score]}" for target in TARGETS for score in POOLED)]
     headings.append("published, other split")
     lines = []
     for name in names:
@@ -240,15 +240,12 @@ def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str
             ]
         said = [
             f"{target if name not in UNCLEAR else 'target not said'}: "
-            + ", ".join(f"{_NAMES[score]} {value:g}" for score, value in rows[target, name]["published"].items())
+            + ", ".join(f"{SCORE_NAMES[score]} {value:g}" for score, value in rows[target, name]["published"].items())
             for target in TARGETS
             if rows[target, name]["published"].keys() & {"accuracy", "sensitivity", "iou"}
         ]
         lines.append([*line, "; ".join(said)])
     return markdown_table(headings, lines, left=1)
-
-
-_NAMES = {"accuracy": "accuracy", "sensitivity": "sensitivity", "dice": "Dice = F1", "iou": "IoU", "assd_mm": "ASSD"}
 
 
 def _pooled_cell(found: Interval) -> str:
@@ -297,80 +294,6 @@ def _trained_along(system: Row) -> int:
     if not (system["settings"] or {}).get("vae_weight"):
         return 0
     return int(system["parameters"] - system["predicting_parameters"])
-
-
-def _beginnings(comparisons: Sequence[Row]) -> str:
-    """Say which weights the networks began with, and the published ones did."""
-    pretrained = [one["system"] for one in comparisons[0]["systems"] if one["begins"] != "random"]
-    here = f"{', '.join(map(in_words, pretrained))} with ImageNet weights, all others" if pretrained else "all here"
-    return f"Networks begin: {here} at random; those of Elmenabawy et al. with ImageNet weights."
-
-
-def _cause(note: str) -> tuple[str, str]:
-    """Split a note into its words and the AUC in it, so that systems with the same fault are named together."""
-    found = re.search(r"AUC (\d\.\d+) ", note)
-    return (note.replace(f"{found[1]} ", ""), found[1]) if found else (note, "")
-
-
-def _failings(comparisons: Sequence[Row]) -> str:
-    """Name what is no result, what finds nothing on validation data, and what the documents have and these data not."""
-    text = ""
-    for key, heading in (("why", "Not a result"), ("weak", "Weak on validation data")):
-        causes: dict[str, dict[str, list[str]]] = {}
-        for one in comparisons:
-            for system in one["systems"]:
-                if system[key] and not system["system"].endswith(NO_CONTOUR):
-                    cause, value = _cause(system[key])
-                    seed = f"(seed {one['seed']})" if comparisons[1:] else ""
-                    causes.setdefault(cause, {}).setdefault(in_words(system["system"]), []).append(f"{value} {seed}")
-        items = []
-        for cause, found in causes.items():
-            named = (f"{name} {', '.join(map(str.strip, of_seeds))}".strip() for name, of_seeds in found.items())
-            items.append(f"{cause}: {', '.join(named)}")
-        text += f"\n{heading}: {'; '.join(items)}.\n" if items else ""
-    missing = [name for name in NUMBERS if all(one["system"] != name for one in comparisons[0]["systems"])]
-    for name in missing:
-        said = "; ".join(
-            f"{target} {', '.join(f'{_NAMES[score]} {value:g}' for score, value in scores.items())}"
-            for target, scores in (("liver", NUMBERS[name].liver), ("tumor", NUMBERS[name].tumor))
-            if scores
-        )
-        text += f"\nNot trained on these data: {in_words(name)}; published, other split: {said}.\n"
-    return text
-
-
-def _notes(comparisons: Sequence[Row]) -> str:
-    weak = {
-        system["system"]: system["weak_label"]["r2_left_out"]
-        for system in comparisons[0]["systems"]
-        if system.get("weak_label") and not system["system"].endswith(NO_CONTOUR)
-    }
-    text = (
-        "DSC and ASSD: means over the patients whose reference holds the target, a patient's cases averaged first; a "
-        "case in which nothing was found has DSC 0 and no ASSD (of m of n: cases, over all seeds, that have one). ± is "
-        f"the SD over seeds; below it the interval of the mean: patients drawn with replacement, {COVERAGE}. Accuracy "
-        "counts every voxel of the slices, most of which are neither. Published: other data, other split, in part "
-        "other targets and definitions (the unit of the published ASSD is not stated); not to be compared digit by "
-        f"digit. {_beginnings(comparisons)} The paper's models take thresholds found on validation data, the others "
-        "the most probable class, or 0.5. Epoch kept: that of the best validation IoU (at 0.5, but for the paper's "
-        "models); an early one of many says that the later ones found less there. Parameters: of the networks that "
-        "predict; trained along: of the VAE branch, where its loss counts. Training: for the balanced rows with the "
-        "cross-entropy before them, without the trial of scalings; host memory: the highest of the process, which "
-        "trained several systems one after the other. Prediction: inputs, networks, smoothing and post-processing, the "
-        "first case left out.\n"
-    )
-    if weak:
-        found = ", ".join(f"{in_words(name)} {value:.2f}" for name, value in weak.items())
-        text += f"\nVariance of the tumor-to-liver ratio that the weak label explains in patients left out: {found}.\n"
-    if comparisons[0]["data"]["nominal_spacing"]:
-        text += "\nNo distances: the spacing in the headers of these volumes is nominal.\n"
-    return text + _failings(comparisons)
-
-
-def in_words(name: str) -> str:
-    """Name a system for readers; the label of another document's system is code."""
-    text = spelled(name)
-    return f"`{name}`" if text == name else text
 
 
 COMPARISON = by_seed.Kind(

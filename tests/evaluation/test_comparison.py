@@ -13,7 +13,8 @@ from data.command import InputError
 from data.files import write_json
 from evaluation import by_seed
 from evaluation.by_seed import block, page, publish, read
-from evaluation.comparison import COMPARISON, answers, caption, in_words, mean_of, order, published_of, summary, tables
+from evaluation.comparison import COMPARISON, answers, caption, mean_of, order, published_of, summary, tables
+from evaluation.comparison_notes import blind, in_words
 from evaluation.drawing.comparison import draw
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
@@ -104,6 +105,19 @@ def test_a_system_without_result_in_a_seed_says_so() -> None:
     for shown in (text, summary(FOUND)):
         assert "Not a result: tumor collapsed: why: `segnet` (seed 1)." in shown
         assert "Weak on validation data: tumor: background everywhere at a threshold of 0.5: `cdnn_alexnet` (s" in shown
+
+
+def test_who_marks_the_whole_liver_has_this_dice() -> None:
+    """Five cases: 50 voxels of liver, 10 of them tumor: 20 / 60; a patient's two cases count as one."""
+    assert blind(FOUND) == "Marking the whole reference liver as tumor gives a tumor DSC of: test 0.333. "
+    assert blind(FOUND) in summary(FOUND)
+    assert blind(FOUND) in tables(FOUND)
+    large = copy.deepcopy(FOUND[:1])
+    for row in large[0]["cases"]:
+        row["patient"] = "a" if row["case"] in ("c0", "c1") else "b"
+        if row["target"] == "tumor" and row["case"] in ("c0", "c1"):
+            row["tp"], row["fn"] = 20, 30  # the whole liver
+    assert "test 0.667" in blind(large)  # 1 and 1/3
 
 
 def test_systems_with_the_same_weakness_are_named_together() -> None:

@@ -1,0 +1,115 @@
+"""What stands below the tables of all systems: how to read them, what is weak or no result, what guessing gives."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from evaluation.names import NO_CONTOUR, spelled
+from evaluation.published_numbers import NUMBERS
+from evaluation.text import COVERAGE
+
+SCORE_NAMES = {
+    "accuracy": "accuracy",
+    "sensitivity": "sensitivity",
+    "dice": "Dice = F1",
+    "iou": "IoU",
+    "assd_mm": "ASSD",
+}
+
+Row = dict[str, Any]
+
+
+def beginnings(comparisons: Sequence[Row]) -> str:
+    """Say which weights the networks began with, and the published ones did."""
+    pretrained = [one["system"] for one in comparisons[0]["systems"] if one["begins"] != "random"]
+    here = f"{', '.join(map(in_words, pretrained))} with ImageNet weights, all others" if pretrained else "all here"
+    return f"Networks begin: {here} at random; those of Elmenabawy et al. with ImageNet weights."
+
+
+def _cause(note: str) -> tuple[str, str]:
+    """Split a note into its words and the AUC in it, so that systems with the same fault are named together."""
+    found = re.search(r"AUC (\d\.\d+) ", note)
+    return (note.replace(f"{found[1]} ", ""), found[1]) if found else (note, "")
+
+
+def failings(comparisons: Sequence[Row]) -> str:
+    """Name what is no result, what finds nothing on validation data, and what the documents have and these data not."""
+    text = ""
+    for key, heading in (("why", "Not a result"), ("weak", "Weak on validation data")):
+        causes: dict[str, dict[str, list[str]]] = {}
+        for one in comparisons:
+            for system in one["systems"]:
+                if system[key] and not system["system"].endswith(NO_CONTOUR):
+                    cause, value = _cause(system[key])
+                    seed = f"(seed {one['seed']})" if comparisons[1:] else ""
+                    causes.setdefault(cause, {}).setdefault(in_words(system["system"]), []).append(f"{value} {seed}")
+        items = []
+        for cause, found in causes.items():
+            named = (f"{name} {', '.join(map(str.strip, of_seeds))}".strip() for name, of_seeds in found.items())
+            items.append(f"{cause}: {', '.join(named)}")
+        text += f"\n{heading}: {'; '.join(items)}.\n" if items else ""
+    missing = [name for name in NUMBERS if all(one["system"] != name for one in comparisons[0]["systems"])]
+    for name in missing:
+        said = "; ".join(
+            f"{target} {', '.join(f'{SCORE_NAMES[score]} {value:g}' for score, value in scores.items())}"
+            for target, scores in (("liver", NUMBERS[name].liver), ("tumor", NUMBERS[name].tumor))
+            if scores
+        )
+        text += f"\nNot trained on these data: {in_words(name)}; published, other split: {said}.\n"
+    return text
+
+
+def blind(comparisons: Sequence[Row]) -> str:
+    """Say which tumor DSC, mean over patients, one has who marks the whole reference liver as tumor."""
+    found = []
+    for cohort in dict.fromkeys(row["cohort"] for row in comparisons[0]["cases"]):
+        held = {
+            (row["case"], row["target"]): (row["patient"], row["tp"] + row["fn"])
+            for row in comparisons[0]["cases"]
+            if row["cohort"] == cohort
+        }
+        dices: dict[str, list[float]] = {}
+        for (case, target), (patient, tumor) in held.items():
+            if target == "tumor" and tumor:
+                dices.setdefault(patient, []).append(2 * tumor / (held[case, "liver"][1] + tumor))
+        if dices:
+            found.append(f"{cohort} {statistics.fmean(map(statistics.fmean, dices.values())):.3f}")
+    return f"Marking the whole reference liver as tumor gives a tumor DSC of: {', '.join(found)}. " if found else ""
+
+
+def notes(comparisons: Sequence[Row]) -> str:
+    """Say how the tables are to be read."""
+    weak = {
+        system["system"]: system["weak_label"]["r2_left_out"]
+        for system in comparisons[0]["systems"]
+        if system.get("weak_label") and not system["system"].endswith(NO_CONTOUR)
+    }
+    text = (
+        "DSC and ASSD: means over the patients whose reference holds the target, a patient's cases averaged first; a "
+        "case in which nothing was found has DSC 0 and no ASSD (of m of n: cases, over all seeds, that have one). ± is "
+        f"the SD over seeds; below it the interval of the mean: patients drawn with replacement, {COVERAGE}. Accuracy "
+        "counts every voxel of the slices, most of which are neither. Published: other data, other split, in part "
+        "other targets and definitions (the unit of the published ASSD is not stated); not to be compared digit by "
+        f"digit. {blind(comparisons)}{beginnings(comparisons)} The paper's models take thresholds found on validation "
+        "data, the others the most probable class, or 0.5. Epoch kept: that of the best validation IoU (at 0.5, but for the paper's "
+        "models); an early one of many says that the later ones found less there. Parameters: of the networks that "
+        "predict; trained along: of the VAE branch, where its loss counts. Training: for the balanced rows with the "
+        "cross-entropy before them, without the trial of scalings; host memory: the highest of the process, which "
+        "trained several systems one after the other. Prediction: inputs, networks, smoothing and post-processing, the "
+        "first case left out.\n"
+    )
+    if weak:
+        found = ", ".join(f"{in_words(name)} {value:.2f}" for name, value in weak.items())
+        text += f"\nVariance of the tumor-to-liver ratio that the weak label explains in patients left out: {found}.\n"
+    if comparisons[0]["data"]["nominal_spacing"]:
+        text += "\nNo distances: the spacing in the headers of these volumes is nominal.\n"
+    return text + failings(comparisons)
+
+
+def in_words(name: str) -> str:
+    """Name a system for readers; the label of another document's system is code."""
+    text = spelled(name)
+    return f"`{name}`" if text == name else text
