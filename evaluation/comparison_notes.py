@@ -88,18 +88,18 @@ def notes(comparisons: Sequence[Row]) -> str:
         if system.get("weak_label") and not system["system"].endswith(NO_CONTOUR)
     }
     text = (
-        "DSC and ASSD: means over the patients whose reference holds the target, a patient's cases averaged first; a "
-        "case in which nothing was found has DSC 0 and no ASSD (of m of n: cases, over all seeds, that have one). ± is "
-        f"the SD over seeds; below it the interval of the mean: patients drawn with replacement, {COVERAGE}. Accuracy "
-        "counts every voxel of the slices, most of which are neither. Published: other data, other split, in part "
-        "other targets and definitions (the unit of the published ASSD is not stated); not to be compared digit by "
-        f"digit. {blind(comparisons)}{beginnings(comparisons)} The paper's models take thresholds found on validation "
-        "data, the others the most probable class, or 0.5. Epoch kept: that of the best validation IoU (at 0.5, but for the paper's "
-        "models); an early one of many says that the later ones found less there. Parameters: of the networks that "
-        "predict; trained along: of the VAE branch, where its loss counts. Training: for the balanced rows with the "
-        "cross-entropy before them, without the trial of scalings; host memory: the highest of the process, which "
-        "trained several systems one after the other. Prediction: inputs, networks, smoothing and post-processing, the "
-        "first case left out.\n"
+        "DSC and ASSD: means over the patients whose reference holds the target, a patient's cases averaged "
+        "first; a case in which nothing was found has DSC 0 and no ASSD (of m of n: cases, over all seeds, that "
+        "have one). ± is the SD over seeds; below it the interval of the mean: patients drawn with replacement, "
+        f"{COVERAGE}. Accuracy counts every voxel of the slices, most of which are neither. Published: other data, "
+        "other split, in part other targets and definitions (the unit of the published ASSD is not stated); not "
+        f"to be compared digit by digit. {blind(comparisons)}{beginnings(comparisons)} The paper's models take "
+        "thresholds found on validation data, the others the most probable class, or 0.5. Epoch kept: that of the "
+        "best validation IoU (at 0.5, but for the paper's models); an early one of many says that the later ones "
+        "found less there. Parameters: of the networks that predict; trained along: of the VAE branch, where its "
+        "loss counts. Training: for the balanced rows with the cross-entropy before them, without the trial of "
+        "scalings; host memory: the highest of the process, which trained several systems one after the other. "
+        "Prediction: inputs, networks, smoothing and post-processing, the first case left out.\n"
     )
     if weak:
         found = ", ".join(f"{in_words(name)} {value:.2f}" for name, value in weak.items())
