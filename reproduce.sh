@@ -34,7 +34,7 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
                     as data.prepare: take labels voxel for voxel, values that do not look like HU; go on without
                     cases that cannot be used; mirror volumes that lie otherwise than their header says
   --joint-sweep     also sweep beta / alpha of the joint loss, from the pair and from scratch (a training on 2 CPU cores takes three to four times as long)
-  --all-systems     also train the systems of the other documents, and compare all (on 2 CPU cores an hour and more)
+  --all-systems     also train the systems of the other documents, and compare all (with demo two hours and more on 2 CPU cores)
   --nominal-spacing the headers do not give the scanner's spacing: no distances in mm in the comparison of --all-systems
   --setup           only make the virtual environment
 HELP
