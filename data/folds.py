@@ -1,10 +1,11 @@
 """Folds for cross-validation by patient: stores that share one store's voxels and differ in their split.
 
-    python -m data.folds --store DIR --folds 4 --out DIR [--seed N] [--subset N,N,N]
+    python -m data.folds --store DIR --folds 4 --out DIR [--seed N] [--subset N,N]
 
 Makes DIR/fold-1 to DIR/fold-N. Each patient is in the test set of one fold; of a fold's other patients a tenth (at
 least one) validates and the rest trains. Patients are dealt out by falling number of slices with tumor, so that the
-folds hold about as many. The arrays are hard links where the file system has them, else copies.
+folds hold about as many. A subset is of the slices that train and validate; the test cases are whole, so that each
+patient with a liver is tested. The arrays are hard links where the file system has them, else copies.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, required=True, metavar="N", help="number of folds, 2 or more")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for fold-1, fold-2, ...")
     parser.add_argument("--seed", type=int, default=0, help="deals out the patients; default 0")
-    parser.add_argument("--subset", type=integers, metavar="N,N,N", help="slices to train, validate and test each fold")
+    parser.add_argument("--subset", type=integers, metavar="N,N", help="slices to train and validate each fold")
     flags = parser.parse_args()
     for store in make_folds(Store.open(flags.store), flags.folds, flags.out, flags.seed, flags.subset):
         print(f"{store.path}: test {', '.join(store.cases_of('test'))}")
@@ -42,24 +43,22 @@ def make_folds(store: Store, folds: int, out: Path, seed: int = 0, subset: Seque
     """Return the stores of the folds, made where they are missing.
 
     Raises:
-        InputError: fewer than 2 folds, fewer patients than folds, an external store, a folder of another
-            origin, or what `data.splits.make_split` refuses.
+        InputError: fewer than 2 folds, fewer patients than folds, an external store, not two numbers in `subset`, a
+            folder of another origin, or what `data.splits.make_split` refuses.
     """
     if "train" not in store.split["slices"]:
         raise InputError(f"{store.path}: an external store, there is nothing to train on")
+    if subset is not None and len(subset) != 2:
+        raise InputError(f"--subset: two numbers (train, validation), got {list(subset)}; the test cases are whole")
     patient_of = {case: store.patient(case) for case in store.cases}
-    splits = [
-        make_split(
-            store.cases,
-            patient_of,
-            seed=seed,
-            test=test,
-            validation=validation,
-            subset=subset,
-            source=str(store.path),
-        )
-        for test, validation in dealt_out(store, folds, seed)
-    ]
+    splits = []
+    for test, validation in dealt_out(store, folds, seed):
+        sets: dict[str, Any] = {"seed": seed, "test": test, "validation": validation, "source": str(store.path)}
+        split = make_split(store.cases, patient_of, **sets)
+        if subset is not None:
+            tested = sum(map(len, split["slices"]["test"].values()))
+            split = make_split(store.cases, patient_of, **sets, subset=(*subset, tested))
+        splits.append(split)
     return [_fold_store(store, out / f"fold-{number}", split) for number, split in enumerate(splits, start=1)]
 
 

@@ -1,7 +1,7 @@
 """Cross-validate a system of the other documents by patient (Elmenabawy et al., III.E: four folds).
 
     python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] [--preset NAME] [--seed N]
-                                        [--subset N,N,N] [--weights FILE] [--set FIELD=VALUE --label NAME]
+                                        [--subset N,N] [--weights FILE] [--set FIELD=VALUE --label NAME]
                                         [--nominal-spacing]
 
 Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process of its own), scores
@@ -65,7 +65,7 @@ def parse() -> argparse.Namespace:
     add("--folds", type=int, default=4, metavar="N", help="number of folds; default 4")
     add("--preset", default="demo", metavar="NAME", help="as for training.system; default demo")
     add("--seed", type=int, default=0, help="of folds and training; default 0")
-    add("--subset", type=integers, metavar="N,N,N", help="slices to train, validate and test each fold; default: all")
+    add("--subset", type=integers, metavar="N,N", help="slices to train and validate each fold; default: all")
     add("--weights", type=Path, metavar="FILE", help="ImageNet weights, as for training.system")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the system (repeatable)")
     add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")

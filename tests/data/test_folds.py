@@ -51,6 +51,18 @@ def test_patients_with_several_cases_stay_together_and_tumors_are_dealt_out() ->
     assert dealt_out(Fake(), 4, 0) != dealt_out(Fake(), 4, 1)  # type: ignore[arg-type]
 
 
+def test_with_a_subset_every_patient_is_tested_whole(store: Store, tmp_path: Path) -> None:
+    folds = make_folds(store, 3, tmp_path, subset=(5, 2))
+    for fold in folds:
+        drawn = {name: sum(map(len, fold.split["slices"][name].values())) for name in ("train", "validation")}
+        assert drawn == {"train": 5, "validation": 2}
+        for case, rows in fold.split["slices"]["test"].items():
+            assert list(rows) == list(store.cases[case]["liver_rows"])
+    assert sorted(case for fold in folds for case in fold.cases_of("test")) == sorted(store.cases)
+    with pytest.raises(InputError, match=r"--subset: two numbers \(train, validation\), got \[5, 2, 9\]"):
+        make_folds(store, 3, tmp_path / "other", subset=(5, 2, 9))
+
+
 @pytest.mark.parametrize("folds", [1, 7])
 def test_a_number_of_folds_that_cannot_be_is_refused(folds: int, store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"--folds {folds}: must be from 2 to the 6 patients"):
