@@ -19,7 +19,7 @@ from typing import Any
 
 from data.command import InputError, run_command
 from evaluation import by_seed
-from evaluation.comparison_notes import SCORE_NAMES, beginnings, blind, failings, in_words, notes
+from evaluation.comparison_notes import SCORE_NAMES, beginnings, blind, blind_dice, failings, in_words, notes
 from evaluation.drawing.comparison import draw
 from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
 from evaluation.names import MODELS, TARGETS, origin
@@ -307,7 +307,7 @@ COMPARISON = by_seed.Kind(
     caption=caption,
     tables=tables,
     summary=summary,
-    figure=lambda found: draw(answers(found), caption(found), published=not found[0]["data"]["synthetic"]),
+    figure=lambda found: draw(answers(found), caption(found), not found[0]["data"]["synthetic"], blind_dice(found)),
     picture=lambda data: f"Dice of all systems, {origin(data)}",
 )
 

@@ -62,9 +62,9 @@ def failings(comparisons: Sequence[Row]) -> str:
     return text
 
 
-def blind(comparisons: Sequence[Row]) -> str:
-    """Say which tumor DSC, mean over patients, one has who marks the whole reference liver as tumor."""
-    found = []
+def blind_dice(comparisons: Sequence[Row]) -> dict[str, float]:
+    """Return by cohort the tumor DSC, mean over patients, of marking the whole reference liver as tumor."""
+    found = {}
     for cohort in dict.fromkeys(row["cohort"] for row in comparisons[0]["cases"]):
         held = {
             (row["case"], row["target"]): (row["patient"], row["tp"] + row["fn"])
@@ -76,8 +76,14 @@ def blind(comparisons: Sequence[Row]) -> str:
             if target == "tumor" and tumor:
                 dices.setdefault(patient, []).append(2 * tumor / (held[case, "liver"][1] + tumor))
         if dices:
-            found.append(f"{cohort} {statistics.fmean(map(statistics.fmean, dices.values())):.3f}")
-    return f"Marking the whole reference liver as tumor gives a tumor DSC of: {', '.join(found)}. " if found else ""
+            found[cohort] = statistics.fmean(map(statistics.fmean, dices.values()))
+    return found
+
+
+def blind(comparisons: Sequence[Row]) -> str:
+    """Say what `blind_dice` returns."""
+    found = ", ".join(f"{cohort} {value:.3f}" for cohort, value in blind_dice(comparisons).items())
+    return f"Marking the whole reference liver as tumor gives a tumor DSC of: {found}. " if found else ""
 
 
 def notes(comparisons: Sequence[Row]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,19 +12,21 @@ from matplotlib.lines import Line2D
 
 from evaluation.drawing.style import BLACK, GREY, LIGHT, MODEL_COLOURS, SMALL, new_figure
 from evaluation.names import TARGETS, spelled
+from evaluation.published_numbers import UNCLEAR
 
 Row = dict[str, Any]
 LINE_HEIGHT = 0.21  # inches a system
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 
 
-def draw(rows: Sequence[Row], caption: str, published: bool = True) -> Figure:
+def draw(rows: Sequence[Row], caption: str, published: bool = True, blind: Mapping[str, float] | None = None) -> Figure:
     """Draw a panel per cohort and target.
 
     Args:
         rows: of `evaluation.comparison.answers`.
         caption: data, seeds and rule, written below.
         published: mark the published numbers; beside scores of a synthetic cohort they would say nothing.
+        blind: tumor Dice of marking the whole liver, by cohort, drawn as a line.
     """
     cohorts = list(dict.fromkeys(row["cohort"] for row in rows))
     names = list(dict.fromkeys(row["system"] for row in rows))
@@ -43,10 +45,16 @@ def draw(rows: Sequence[Row], caption: str, published: bool = True) -> Figure:
             mine = [row for row in rows if (row["cohort"], row["target"]) == (cohort, target)]
             _panel(grid[line][column], mine, names, published)
             grid[line][column].set_title(f"{cohort}, {target}")
+            grid[line][column].tick_params(labelbottom=True)
+            if target == "tumor" and cohort in (blind or {}):
+                grid[line][column].axvline((blind or {})[cohort], color=GREY, linewidth=0.8, linestyle=":")
     for axes in grid[-1]:
         axes.set_xlabel("Dice, mean over patients")
     figure.legend(
-        handles=_legend(rows, published), loc="lower center", ncols=4, bbox_to_anchor=(0.55, (below - 0.72) / height)
+        handles=_legend(rows, published, bool(blind)),
+        loc="lower center",
+        ncols=4,
+        bbox_to_anchor=(0.55, (below - 0.72) / height),
     )
     figure.text(0.01, 0.06 / height, "\n".join(lines), fontsize=SMALL, color=GREY, va="bottom")
     return figure
@@ -64,7 +72,7 @@ def _panel(axes: Axes, rows: Sequence[Row], names: Sequence[str], published: boo
         axes.plot([row["dice"].value], [y], "o", color=colour, markersize=4, clip_on=False)
         if len(row["by_seed"]) > 1:
             axes.plot(row["by_seed"], [y] * len(row["by_seed"]), "|", color=colour, markersize=6)
-        if published and "dice" in row["published"]:
+        if published and "dice" in row["published"] and row["system"] not in UNCLEAR:
             axes.plot([row["published"]["dice"]], [y], "D", color=GREY, markersize=4, markerfacecolor="white")
     axes.set_yticks(range(len(names)), [spelled(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -75,12 +83,14 @@ def _colour(system: str) -> str:
     return next((colour for model, colour in MODEL_COLOURS.items() if system.startswith(f"{model}_")), BLACK)
 
 
-def _legend(rows: Sequence[Row], with_published: bool) -> list[Line2D]:
-    entries = [Line2D([], [], color=BLACK, marker="o", markersize=4, label="mean, 95 % interval by patient")]
+def _legend(rows: Sequence[Row], with_published: bool, with_blind: bool) -> list[Line2D]:
+    label = "mean, nominal 95 % interval by patient (5 or more)"
+    entries = [Line2D([], [], color=BLACK, marker="o", markersize=4, label=label)]
+    if with_blind:
+        entries.append(Line2D([], [], color=GREY, linewidth=0.8, linestyle=":", label="whole liver marked as tumor"))
     if any(len(row["by_seed"]) > 1 for row in rows):
         entries.append(Line2D([], [], color=BLACK, marker="|", linestyle="", label="each seed"))
     published: dict[str, Any] = {"color": GREY, "marker": "D", "markerfacecolor": "white", "linestyle": ""}
     if with_published and any("dice" in row["published"] for row in rows):
-        label = "published, other split (unet_dhanush, segnet: of which target is not said)"
-        entries.append(Line2D([], [], markersize=4, label=label, **published))
+        entries.append(Line2D([], [], markersize=4, label="published, other split", **published))
     return entries

@@ -14,7 +14,7 @@ from data.files import write_json
 from evaluation import by_seed
 from evaluation.by_seed import block, page, publish, read
 from evaluation.comparison import COMPARISON, answers, caption, mean_of, order, published_of, summary, tables
-from evaluation.comparison_notes import blind, in_words
+from evaluation.comparison_notes import blind, blind_dice, in_words
 from evaluation.drawing.comparison import draw
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
@@ -221,6 +221,14 @@ def test_the_figure_draws_means_intervals_seeds_and_no_published_number_beside_a
         assert ("o", round(mean.value, 6)) in drawn
         assert ("None", round(mean.low, 6), round(mean.high, 6)) in drawn
         assert (("D", 0.904) in drawn) == published
+        assert ("D", NUMBERS["segnet"].liver["dice"]) not in drawn, "of which target is not said"
+
+
+def test_the_figure_marks_what_guessing_gives() -> None:
+    liver, tumor = draw(answers(FOUND), caption(FOUND), True, blind_dice(FOUND)).axes
+    dotted = [[*map(float, line.get_xdata())] for line in tumor.lines if line.get_linestyle() == ":"]
+    assert dotted == [[pytest.approx(1 / 3)] * 2]
+    assert not [line for line in liver.lines if line.get_linestyle() == ":"]
 
 
 def test_the_interval_of_a_mean_draws_patients() -> None:
