@@ -180,7 +180,7 @@ def test_a_short_external_case_leaves_the_result_on_the_test_set(
     run: Path, deep: Store, tmp_path: Path, run_module: Command
 ) -> None:
     (tmp_path / "source").mkdir()
-    flags = ("--source", write_cohort(tmp_path / "source", 2), "--size", SIZE, "--external", "--cohort", "elsewhere")
+    flags = ("--source", write_cohort(tmp_path / "source", 2), "--size", SIZE, "--external", "--cohort", "lits-layout")
     done = run_module("data.prepare", *flags, "--store", tmp_path / "store")
     assert done.returncode == 0, done.stderr
     cohorts = {"test": deep, "external": Store.open(tmp_path / "store")}
