@@ -24,7 +24,7 @@ from evaluation.drawing.comparison import draw
 from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
 from evaluation.names import MODELS, TARGETS, origin
 from evaluation.published_numbers import NUMBERS, UNCLEAR, Published
-from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds
+from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds, means_by_patient
 from evaluation.text import machines, markdown_table, patients, readable
 
 MEANS = ("dice", "assd_mm")
@@ -118,17 +118,8 @@ def mean_of(seeds: Sequence[Sequence[Row]], score: str) -> Interval | None:
 
     A patient's value is the mean over its cases and over the seeds that have one.
     """
-    values = values_of([row for rows in seeds for row in rows], score)
+    values = means_by_patient([row for rows in seeds for row in rows], score)
     return interval_of_mean(values) if values else None
-
-
-def values_of(rows: Sequence[Row], score: str) -> list[float]:
-    """Return the mean of a score over the rows of each patient that has one."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        if row[score] is not None:
-            values.setdefault(row["patient"], []).append(row[score])
-    return [statistics.fmean(found) for found in values.values()]
 
 
 def caption(comparisons: Sequence[Row]) -> str:
@@ -254,10 +245,8 @@ def _pooled_cell(found: Interval) -> str:
 
 
 def _cost_table(comparisons: Sequence[Row]) -> str:
-    headings = ["system", "document", "begins", "trained with", "parameters", "training (s)"]
-    headings.insert(4, "epoch kept")
-    headings.insert(6, "parameters trained along")
-    headings += ["host memory of training (MiB)", "prediction (ms a slice)"]
+    headings = ["system", "document", "begins", "trained with", "epoch kept", "parameters", "parameters trained along"]
+    headings += ["training (s)", "host memory of training (MiB)", "prediction (ms a slice)"]
     lines = [[in_words(name), *cells.values()] for name, cells in _costs(comparisons).items()]
     return markdown_table(headings, lines, left=5)
 

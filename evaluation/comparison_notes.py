@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
+from evaluation.metrics import Counts, dice
 from evaluation.names import NO_CONTOUR, spelled
 from evaluation.published_numbers import NUMBERS
+from evaluation.statistics import means_by_patient
 from evaluation.text import COVERAGE
 
 SCORE_NAMES = {
@@ -64,20 +66,15 @@ def failings(comparisons: Sequence[Row]) -> str:
 
 def blind_dice(comparisons: Sequence[Row]) -> dict[str, float]:
     """Return by cohort the tumor DSC, mean over patients, of marking the whole reference liver as tumor."""
-    found = {}
-    for cohort in dict.fromkeys(row["cohort"] for row in comparisons[0]["cases"]):
-        held = {
-            (row["case"], row["target"]): (row["patient"], row["tp"] + row["fn"])
-            for row in comparisons[0]["cases"]
-            if row["cohort"] == cohort
-        }
-        dices: dict[str, list[float]] = {}
-        for (case, target), (patient, tumor) in held.items():
-            if target == "tumor" and tumor:
-                dices.setdefault(patient, []).append(2 * tumor / (held[case, "liver"][1] + tumor))
-        if dices:
-            found[cohort] = statistics.fmean(map(statistics.fmean, dices.values()))
-    return found
+    rows = comparisons[0]["cases"]
+    livers = {(row["cohort"], row["case"]): row["tp"] + row["fn"] for row in rows if row["target"] == "liver"}
+    tumors = {(row["cohort"], row["case"]): row for row in rows if row["target"] == "tumor" and row["tp"] + row["fn"]}
+    found: dict[str, list[Row]] = {}
+    for (cohort, case), row in tumors.items():
+        tumor = row["tp"] + row["fn"]
+        guess = dice(Counts(tp=tumor, fp=livers[cohort, case] - tumor))
+        found.setdefault(cohort, []).append({"patient": row["patient"], "dice": guess})
+    return {cohort: fmean(means_by_patient(guesses, "dice")) for cohort, guesses in found.items()}
 
 
 def blind(comparisons: Sequence[Row]) -> str:

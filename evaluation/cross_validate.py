@@ -127,13 +127,13 @@ def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
     train_s = sum(record["fit"]["train_s"] for record in system.records.values())
     found: Row = {
         "fingerprint": key,
+        "store_sha256": fold.sha256,
         "why": system.failure,
         "weak": system.weakness,
         "train_s": round(train_s, 1),
         "trained_with": system.trained_with,
         "cases": rows,
     }
-    found["store_sha256"] = fold.sha256
     found |= {f"{name}_cases": len(fold.cases_of(name)) for name in ("train", "validation", "test")}
     write_json(path, found)
     return found

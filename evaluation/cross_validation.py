@@ -15,11 +15,10 @@ from typing import Any
 
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
-from evaluation.comparison import values_of
 from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
 from evaluation.published_numbers import ELMENABAWY, NUMBERS, UNCLEAR
-from evaluation.statistics import LEAST_PATIENTS, interval_of_mean
+from evaluation.statistics import LEAST_PATIENTS, interval_of_mean, means_by_patient
 from evaluation.text import COVERAGE, machines, markdown_table
 
 ELMENABAWY_NOTE = "its networks began with ImageNet weights, and the unit of its ASSD is not stated"
@@ -148,7 +147,7 @@ def _cells(folds: Sequence[Row], why: str) -> list[str]:
     for target in TARGETS:
         rows = [row for fold in folds for row in fold["cases"] if row["target"] == target and row["tp"] + row["fn"] > 0]
         for score, (_, form) in SCORES.items():
-            cells.append("no result" if why else _in_words(values_of(rows, score), form))
+            cells.append("no result" if why else _in_words(means_by_patient(rows, score), form))
     return cells
 
 

@@ -36,7 +36,7 @@ from evaluation.batch import COMMAND, TABLE, Case
 from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS
 from evaluation.postprocess import OPTIONS as POSTPROCESSING
 from evaluation.postprocess import check_options, postprocess
-from evaluation.segmenters import OtherSegmenter, PaperSegmenter, Segmenter, check_label, choose_other, choose_system
+from evaluation.segmenters import OtherSegmenter, PaperSegmenter, Segmenter, check_finished, choose_other, choose_system
 from evaluation.systems import read_run
 from evaluation.volumetry import anatomy_notes, geometry_notes, in_words, measure, voxel_ml, write_table
 
@@ -122,7 +122,7 @@ def parse() -> argparse.Namespace:
     add("--allow-non-hu", action="store_true", help="take values that are not HU")
     arguments = parser.parse_args()
     if arguments.model not in MODELS:
-        check_label(arguments.run, arguments.model)
+        check_finished(arguments.run, arguments.model)
         given = {"--loss": arguments.loss, "--threshold-rule": arguments.threshold_rule}
         for flag in [flag for flag, value in {**given, "--probabilities": arguments.probabilities}.items() if value]:
             raise InputError(f"{flag}: for {', '.join(MODELS)} only, not --model {arguments.model}")

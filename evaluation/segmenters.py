@@ -150,7 +150,7 @@ class OtherSegmenter:
         return labels
 
 
-def check_label(run: Path, name: str) -> None:
+def check_finished(run: Path, name: str) -> None:
     """Check that a system of another document is finished under this name (see `finished_names`).
 
     Raises:
@@ -166,9 +166,8 @@ def choose_other(run: Path, name: str, liver_only: bool = False) -> OtherSystem:
     """Load a system of another document by its name (see `finished_names`).
 
     Raises:
-        InputError: none of that name is finished, or its training failed (for `liver_only`: of what finds the liver).
+        InputError: a file of it is missing or damaged, or its training failed (`liver_only`: of what finds the liver).
     """
-    check_label(run, name)
     system = load_other(run, name)
     if not set(TARGETS[:1] if liver_only else TARGETS) <= set(system.targets):
         raise InputError(f"{run}: {system.name} is not usable: {system.failure}")

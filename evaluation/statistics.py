@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,15 @@ def interval_over_seeds(
     """
     tables = _tables(seeds)
     return _bootstrap(tables, lambda sides: _mean(score, sides), draws, _counted(tables[0], of_reference))
+
+
+def means_by_patient(rows: Iterable[Mapping[str, Any]], score: str) -> list[float]:
+    """Return one value a patient, for `interval_of_mean`: the mean of a score over his rows in which it is not None."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row[score] is not None:
+            values.setdefault(row["patient"], []).append(row[score])
+    return [fmean(found) for found in values.values()]
 
 
 def interval_of_mean(values: Sequence[float], draws: int = DRAWS) -> Interval:
