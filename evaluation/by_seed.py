@@ -23,6 +23,8 @@ class Kind:
 
     Attributes:
         name: of the file without its suffix, as "joint_sweep".
+        made_by: the command that writes it.
+        schema: its form.
         needed: keys that it must hold.
         same: keys that must be the same in all seeds.
         check: refuses what else does not belong together; gets the first record, another one and its path.
@@ -33,6 +35,8 @@ class Kind:
     """
 
     name: str
+    made_by: str
+    schema: int
     needed: tuple[str, ...]
     same: tuple[str, ...]
     check: Callable[[Row, Row, Path], None]
@@ -63,9 +67,7 @@ def run(kind: Kind, command: str, description: str) -> None:
         publish(kind, flags.publish, flags.records)
         return
     records = read(kind, flags.records)
-    write_text(flags.out / kind.page, page(kind, records))
-    with style():
-        save(kind.figure(records), flags.out / kind.figure_name)
+    write(kind, records, flags.out)
     print(f"{flags.out / kind.page}, {kind.figure_name}.png, {kind.figure_name}.pdf")
 
 
@@ -73,12 +75,14 @@ def read(kind: Kind, paths: Sequence[Path]) -> list[Row]:
     """Read records that differ in nothing but the seed, by seed.
 
     Raises:
-        InputError: none, damaged, something else that differs, a seed twice.
+        InputError: none, damaged, of an earlier form, something else that differs, a seed twice.
     """
     if not paths:
         raise InputError(f"RECORD: at least one {kind.name}.json is needed")
-    records: list[Row] = [read_json(path, kind.needed) for path in paths]
+    records: list[Row] = [read_json(path, ("schema", *kind.needed)) for path in paths]
     for path, record in zip(paths, records, strict=True):
+        if record["schema"] != kind.schema:
+            raise InputError(f"{path}: of form {record['schema']}, not {kind.schema}; {kind.made_by} makes it anew")
         for key in kind.same:
             if record[key] != records[0][key]:
                 raise InputError(f"{path}: {key} is not that of {paths[0]}; only the seed may differ")
@@ -87,6 +91,15 @@ def read(kind: Kind, paths: Sequence[Path]) -> list[Row]:
     if len(set(seeds)) < len(seeds):
         raise InputError(f"{paths[-1]}: a seed comes twice; records of different seeds are needed")
     return sorted(records, key=lambda record: int(record["seed"]))
+
+
+def write(kind: Kind, records: Sequence[Row], folder: Path) -> None:
+    """Write page and figure."""
+    text = page(kind, records)
+    with style():
+        figure = kind.figure(records)
+        write_text(folder / kind.page, text)
+        save(figure, folder / kind.figure_name)
 
 
 def page(kind: Kind, records: Sequence[Row]) -> str:
@@ -107,9 +120,7 @@ def publish(kind: Kind, name: str, paths: Sequence[Path]) -> None:
     records = read(kind, [*paths, *old])
     for file, record in new.items():
         write_json(folder / file, record)
-    write_text(folder / kind.page, page(kind, records))
-    with style():
-        save(kind.figure(records), folder / kind.figure_name)
+    write(kind, records, folder)
     (folder / f"{kind.figure_name}.pdf").unlink()
     write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(kind, name, records)))
     print(f"README.md: block {name} rewritten, seeds {', '.join(str(record['seed']) for record in records)}")

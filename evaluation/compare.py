@@ -25,6 +25,7 @@ from data.environment import describe_environment
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from data.store import Store
 from data.volume_batches import check_depth
+from evaluation.comparison import SCHEMA
 from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_as_asked, scoring_parser
 from evaluation.names import LOSSES, STAGES, TARGETS, UNSEEN, trainings_behind
 from evaluation.other_systems import finished_names, folder_of, load_other
@@ -33,7 +34,6 @@ from evaluation.systems import System, check_numbers, load_system, read_run, sli
 from evaluation.whole_cases import case_counts, spacing_of, whole_case_rows
 from models.sequential import label_map
 
-SCHEMA = 3
 DISTANCES = ("assd_mm", "hausdorff95_mm")
 NOMINAL = "the volumes' headers do not give the scanner's spacing: leave distances in mm out"
 KEPT = ("dice", "iou", "sensitivity", "specificity", "precision", *DISTANCES)
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = False) -> None:
-    """Score the systems of a run one by one; the file holds what is scored so far, and an interrupted call goes on.
+    """Score the systems of a run one by one; the file holds what is scored, names what is left; a second call goes on.
 
     Raises:
         InputError: nothing is finished; the split is by slice, so that no case is unseen.
@@ -111,7 +111,9 @@ def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = Fal
             print(f"{described['system']}: {described['why'] or 'scored'}")
         systems.append({**described, "fingerprint": key})
         cases += rows
-        write_json(path, {**head, "environment": describe_environment(), "systems": systems, "cases": cases})
+        left = [of if isinstance(of, str) else f"{of[0]}_{of[1]}" for of in names[len(systems) :]]
+        found = {**head, "environment": describe_environment(), "left": left, "systems": systems, "cases": cases}
+        write_json(path, found)
     print(f"comparison: {path}")
 
 

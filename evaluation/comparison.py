@@ -19,11 +19,20 @@ from typing import Any
 
 from data.command import InputError, run_command
 from evaluation import by_seed
-from evaluation.comparison_notes import SCORE_NAMES, beginnings, blind, blind_dice, failings, in_words, notes
+from evaluation.comparison_notes import (
+    SCORE_NAMES,
+    beginnings,
+    blind,
+    blind_dice,
+    failings,
+    in_words,
+    notes,
+    timed_alone,
+)
 from evaluation.drawing.comparison import draw
 from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
 from evaluation.names import MODELS, TARGETS, origin
-from evaluation.published_numbers import NUMBERS, UNCLEAR, Published
+from evaluation.published_numbers import NUMBERS, UNCLEAR, published_of
 from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds, means_by_patient
 from evaluation.text import machines, markdown_table, patients, readable
 
@@ -37,6 +46,8 @@ POOLED: dict[str, Callable[[Counts], float]] = {
 """Scores of all voxels of a cohort together; F1 of voxels is their Dice."""
 
 Row = dict[str, Any]
+SCHEMA = 3
+"""Form of comparison.json."""
 
 
 def main() -> None:
@@ -45,11 +56,15 @@ def main() -> None:
 
 
 def check(first: Row, other: Row, path: Path) -> None:
-    """Check that a comparison has the systems of the first one.
+    """Check that a comparison is whole and has the systems of the first one.
 
     Raises:
-        InputError: it has others, or other settings of one.
+        InputError: its command was interrupted; no system gave a result; it has others, or other settings of one.
     """
+    if other.get("left"):
+        raise InputError(f"{path}: {', '.join(other['left'])} not scored yet; call evaluation.compare again")
+    if not other["cases"]:
+        raise InputError(f"{path}: no system gave a result")
     if [_what(system) for system in other["systems"]] != [_what(system) for system in first["systems"]]:
         raise InputError(f"{path}: other systems, or other settings of one, than the first comparison")
 
@@ -89,7 +104,8 @@ def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> 
     rows = [mine for mine in rows if mine]
     answer: Row = {"cohort": cohort, "target": target, "system": name, "n_seeds": len(rows)}
     answer |= {"n_comparisons": len(comparisons), "dice": None, "assd_mm": None, "by_seed": [], "pooled": None}
-    published = published_of(next(one for one in comparisons[0]["systems"] if one["system"] == name))
+    settings = next(one["settings"] for one in comparisons[0]["systems"] if one["system"] == name)
+    published = published_of(name, settings)
     answer["published"] = getattr(published, target) if published else {}
     if not rows:
         return answer
@@ -104,13 +120,6 @@ def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> 
         score: interval_over_seeds(counts, how, of_reference=how is not pixel_accuracy) for score, how in POOLED.items()
     }
     return answer
-
-
-def published_of(system: Row) -> Published | None:
-    """Return what is published of a system as documented, under its own label or, with ImageNet weights, any."""
-    settings = system["settings"] or {}
-    named = settings["name"] if settings.get("weights_sha256") else system["system"]
-    return NUMBERS.get(named)
 
 
 def mean_of(seeds: Sequence[Sequence[Row]], score: str) -> Interval | None:
@@ -172,7 +181,8 @@ def summary(comparisons: Sequence[Row]) -> str:
         f"\nDSC: mean over the patients whose reference holds the target ({'; '.join(counted)}), ± SD over seeds; "
         "below it the nominal 95 % interval by patient (none with fewer than 5). Published: other data, other split. "
         f"{blind(comparisons)}{beginnings(comparisons)} Parameters: of the networks that predict. "
-        "Training: for the balanced rows with the cross-entropy before them.\n" + failings(comparisons)
+        f"Training: for the balanced rows with the cross-entropy before them.{timed_alone(comparisons)}\n"
+        + failings(comparisons)
     )
 
 
@@ -287,6 +297,8 @@ def _trained_along(system: Row) -> int:
 
 COMPARISON = by_seed.Kind(
     name="comparison",
+    made_by="evaluation.compare",
+    schema=SCHEMA,
     needed=("preset", "seed", "data", "systems", "cases"),
     same=("preset", "data"),
     check=check,

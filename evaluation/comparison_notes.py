@@ -31,6 +31,13 @@ def beginnings(comparisons: Sequence[Row]) -> str:
     return f"Networks begin: {here} at random; those of Elmenabawy et al. with ImageNet weights."
 
 
+def timed_alone(comparisons: Sequence[Row]) -> str:
+    """Say of which systems the prediction's time is that of the liver's network alone."""
+    timed = [of for one in comparisons for of in one["systems"] if of["why"] and of.get("ms_per_slice") is not None]
+    named = ", ".join(dict.fromkeys(in_words(system["system"]) for system in timed))
+    return f" Prediction of {named}: of the liver alone." if named else ""
+
+
 def _cause(note: str) -> tuple[str, str]:
     """Split a note into its words and the AUC in it, so that systems with the same fault are named together."""
     found = re.search(r"AUC (\d\.\d+) ", note)
@@ -43,10 +50,11 @@ def failings(comparisons: Sequence[Row]) -> str:
     for key, heading in (("why", "Not a result"), ("weak", "Weak on validation data")):
         causes: dict[str, dict[str, list[str]]] = {}
         for one in comparisons:
+            seed = f"(seed {one['seed']})" if comparisons[1:] else ""
             for system in one["systems"]:
-                if system[key] and not system["system"].endswith(NO_CONTOUR):
-                    cause, value = _cause(system[key])
-                    seed = f"(seed {one['seed']})" if comparisons[1:] else ""
+                if system["system"].endswith(NO_CONTOUR):
+                    continue
+                for cause, value in map(_cause, filter(None, system[key].split("; "))):
                     causes.setdefault(cause, {}).setdefault(in_words(system["system"]), []).append(f"{value} {seed}")
         items = []
         for cause, found in causes.items():
@@ -102,7 +110,8 @@ def notes(comparisons: Sequence[Row]) -> str:
         "found less there. Parameters: of the networks that predict; trained along: of the VAE branch, where its "
         "loss counts. Training: for the balanced rows with the cross-entropy before them, without the trial of "
         "scalings; host memory: the highest of the process, which trained several systems one after the other. "
-        "Prediction: inputs, networks, smoothing and post-processing, the first case left out.\n"
+        "Prediction: inputs, networks, smoothing and post-processing, the first case left out."
+        f"{timed_alone(comparisons)}\n"
     )
     if weak:
         found = ", ".join(f"{in_words(name)} {value:.2f}" for name, value in weak.items())

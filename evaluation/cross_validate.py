@@ -7,7 +7,7 @@
 Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process of its own), scores
 the whole test cases of each, and writes OUT/cross_validation-<label>.json and .md: DSC and ASSD per fold and in all.
 Every patient with a liver is tested once, by a network that never saw him. A second call goes on where the first one
-stopped; other systems may share the folds of OUT.
+stopped; other systems may share the folds of OUT, which are made before training checks what it is given.
 """
 
 from __future__ import annotations
@@ -121,9 +121,10 @@ def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
         return dict(kept)
     system = load_other(run, label)
     rows: list[Row] = []
-    if not system.failure:
+    if system.targets:
         for case, labels, _ in predicted(system, fold, "test"):
-            rows += case_scores(fold, "test", case, labels, nominal_spacing)
+            scored = case_scores(fold, "test", case, labels, nominal_spacing)
+            rows += [row for row in scored if row["target"] in system.targets]
     train_s = sum(record["fit"]["train_s"] for record in system.records.values())
     found: Row = {
         "fingerprint": key,

@@ -17,11 +17,16 @@ from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
-from evaluation.published_numbers import ELMENABAWY, NUMBERS, UNCLEAR
+from evaluation.published_numbers import ELMENABAWY, UNCLEAR, published_of
 from evaluation.statistics import LEAST_PATIENTS, interval_of_mean, means_by_patient
 from evaluation.text import COVERAGE, machines, markdown_table
 
 ELMENABAWY_NOTE = "its networks began with ImageNet weights, and the unit of its ASSD is not stated"
+HOW_TO_READ = (
+    "Means over the patients whose reference holds the target; a case in which nothing was found has DSC 0 and no "
+    f"ASSD. Below: interval of the mean, patients drawn with replacement, {COVERAGE}; none with fewer than "
+    f"{LEAST_PATIENTS}."
+)
 SCORES = {"dice": ("DSC", ".3f"), "assd_mm": ("ASSD (mm)", ".2f")}
 Row = dict[str, Any]
 SCHEMA = 3
@@ -80,18 +85,19 @@ def block(name: str, records: Sequence[Row]) -> str:
     """Return the README's block of a name."""
     parts = [f"<!-- results: {name} -->"]
     parts += [f"`{record['system']}`. {caption(record)}\n\n{table(record).rstrip()}" for record in records]
-    return "\n\n".join([*parts, f"<!-- end of results: {name} -->"])
+    return "\n\n".join([*parts, HOW_TO_READ, f"<!-- end of results: {name} -->"])
 
 
 def page(record: Row) -> str:
     """Return caption and table as a page of Markdown."""
-    return f"# {record['system']}, cross-validated\n\n{caption(record)}\n\n{table(record)}"
+    return f"# {record['system']}, cross-validated\n\n{caption(record)}\n\n{table(record)}\n{HOW_TO_READ}\n"
 
 
 def caption(record: Row) -> str:
     """Return the lines above the table: data, folds, training, machine."""
     settings, data, folds = record["settings"], record["data"], record["folds"]
-    trained = ", ".join(f"{key} {settings[key]}" for key in ("filters", "epochs", "batch_size", "learning_rate"))
+    keys = ("filters", "epochs", "tumor_epochs", "batch_size", "learning_rate")
+    trained = ", ".join(f"{key} {settings[key]}" for key in keys if settings.get(key) is not None)
     begins = "ImageNet" if settings["weights_sha256"] else "random"
     with_slices = " or ".join(dict.fromkeys(fold["trained_with"] for fold in folds))
     return (
@@ -102,27 +108,23 @@ def caption(record: Row) -> str:
 
 
 def table(record: Row) -> str:
-    """Return the table in Markdown: a line per fold, and all cases together with intervals by patient."""
+    """Return the table in Markdown: a line per fold, all cases together with intervals by patient, and its notes."""
     folds = record["folds"]
     headings = ["", "test cases", "with tumor"]
     headings += [f"{target} {name}" for target in TARGETS for name, _ in SCORES.values()]
-    lines = [[f"fold {fold['fold']}", *_counted([fold]), *_cells([fold], fold["why"])] for fold in folds]
-    result = sum(not fold["why"] for fold in folds)
-    every_fold = "" if result == len(folds) else f" ({result} of {len(folds)} folds)"
-    lines.append([f"**all**{every_fold}", *_counted(folds), *_cells(folds, "")])
-    published, note = NUMBERS.get(record["system"]), ""
+    lines = [[f"fold {fold['fold']}", *_counted([fold]), *_cells([fold])] for fold in folds]
+    lines.append(["**all**", *_counted(folds), *_cells(folds)])
+    published, note = published_of(record["system"], record["settings"]), ""
     if published and record["system"] in UNCLEAR:
-        note = f" Published: DSC {published.liver['dice']:g}; {published.where}."
+        note = f"\nPublished: DSC {published.liver['dice']:g}; {published.where}.\n"
     elif published:
         cells = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
         lines.append(["published, other split", "", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
-        note = f" Published: {published.where}"
-        note += f"; {ELMENABAWY_NOTE}." if published.where == ELMENABAWY else "."
+        more = f"; {ELMENABAWY_NOTE}" if published.where == ELMENABAWY else ""
+        note = f"\nPublished: {published.where}{more}.\n"
     return (
         markdown_table(headings, lines, left=1)
-        + "\nMeans over the patients whose reference holds the target; a case in which nothing was found has DSC 0 and "
-        f"no ASSD. Below: interval of the mean, patients drawn with replacement, {COVERAGE}; none with fewer than "
-        f"{LEAST_PATIENTS}.{note}\n"
+        + note
         + _named(folds, "why", "Not a result")
         + _named(folds, "weak", "Weak on validation data")
         + ("\nNo distances: the spacing in the headers is nominal.\n" if record["data"]["nominal_spacing"] else "")
@@ -130,10 +132,10 @@ def table(record: Row) -> str:
 
 
 def _counted(folds: Sequence[Row]) -> list[str]:
-    """Return how many cases were tested, and how many of them have tumor (of folds with a result)."""
-    rows = [row for fold in folds for row in fold["cases"]]
-    held = {row["case"] for row in rows if row["target"] == "tumor" and row["tp"] + row["fn"] > 0}
-    return [str(sum(fold["test_cases"] for fold in folds)), str(len(held)) if rows else ""]
+    """Return how many cases were tested, and how many of them have tumor (of folds with a result for tumors)."""
+    tumors = [row for fold in folds for row in fold["cases"] if row["target"] == "tumor"]
+    held = {row["case"] for row in tumors if row["tp"] + row["fn"] > 0}
+    return [str(sum(fold["test_cases"] for fold in folds)), str(len(held)) if tumors else ""]
 
 
 def _named(folds: Sequence[Row], key: str, heading: str) -> str:
@@ -142,20 +144,24 @@ def _named(folds: Sequence[Row], key: str, heading: str) -> str:
     return f"\n{heading}: {found}.\n" if found else ""
 
 
-def _cells(folds: Sequence[Row], why: str) -> list[str]:
+def _cells(folds: Sequence[Row]) -> list[str]:
+    """Return the scores of each target, over the folds that gave a result for it."""
     cells = []
     for target in TARGETS:
-        rows = [row for fold in folds for row in fold["cases"] if row["target"] == target and row["tp"] + row["fn"] > 0]
+        given = [rows for fold in folds if (rows := [row for row in fold["cases"] if row["target"] == target])]
+        held = [row for rows in given for row in rows if row["tp"] + row["fn"] > 0]
+        of_folds = f" ({len(given)} of {len(folds)} folds)" if len(given) < len(folds) else ""
         for score, (_, form) in SCORES.items():
-            cells.append("no result" if why else _in_words(means_by_patient(rows, score), form))
+            text = _in_words(means_by_patient(held, score), form, of_folds)
+            cells.append(text if given else "no result")
     return cells
 
 
-def _in_words(values: Sequence[float], form: str) -> str:
+def _in_words(values: Sequence[float], form: str, of_folds: str) -> str:
     if not values:
-        return "n/a"
+        return f"n/a{of_folds}"
     found = interval_of_mean(values)
-    text = format(found.value, form)
+    text = f"{found.value:{form}}{of_folds}"
     return text if found.low is None else f"{text}<br>{found.low:{form}} to {found.high:{form}}"
 
 

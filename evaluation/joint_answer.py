@@ -43,6 +43,8 @@ CONTROL = (
 """What the notes below both tables say."""
 
 Row = dict[str, Any]
+SCHEMA = 1
+"""Form of joint_sweep.json."""
 
 
 def main() -> None:
@@ -292,6 +294,8 @@ def difference(row: Row, key: str) -> str:
 
 SWEEP = by_seed.Kind(
     name="joint_sweep",
+    made_by="evaluation.joint_sweep",
+    schema=SCHEMA,
     needed=("preset", "seed", "data", "rule", "points", "counts"),
     same=("preset", "data", "rule"),
     check=check,

@@ -16,6 +16,7 @@ from data.backend import keras
 from data.command import InputError, run_command
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_from_command_line
+from evaluation.joint_answer import SCHEMA
 from evaluation.names import LOSSES, STAGES, TARGETS
 from evaluation.scoring import SLICE_RULE, case_rows, score_cohort
 from evaluation.statistics import by_patient
@@ -59,7 +60,7 @@ def score_sweep(run: Path, cohorts: Cohorts, path: Path) -> None:
     points = {point["name"]: point for point in before["points"] if point.get("fingerprint") == keys.get(point["name"])}
     counts = {name: [row for row in before["counts"] if row["point"] == name] for name in points}
     content = read_run(run)
-    head = {"schema": 1, "preset": content["preset"], "seed": content["seed"], "data": described_data(cohorts)}
+    head = {"schema": SCHEMA, "preset": content["preset"], "seed": content["seed"], "data": described_data(cohorts)}
     head["rule"] = SLICE_RULE
     for name, model, loss in systems:
         if name in points:

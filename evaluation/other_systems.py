@@ -89,11 +89,10 @@ class OtherSystem:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What it gives results for: both, none, or the liver alone where the tumor's network failed."""
-        failed = [target for target, record in self.records.items() if record["status"] != "ok"]
-        if not failed:
-            return TARGETS
-        return TARGETS[:1] if failed == ["tumor"] else ()
+        """What it gives results for: both, none, or the liver alone where the tumor's network failed or is left out."""
+        done = [target for target, record in self.records.items() if record["status"] == "ok"]
+        found = TARGETS if "classes" in done else tuple(target for target in TARGETS if target in done)
+        return found if found[:1] == TARGETS[:1] else ()
 
     @property
     def trained_with(self) -> str:
@@ -161,8 +160,10 @@ class OtherSystem:
         labels = livers.astype(np.uint8)
         labels = postprocess(labels, livers, hu, UNREAD_SPACING, [name for name in options if name in LIVER_OPTIONS])
         liver = labels > 0
+        if "tumor" not in self.targets:
+            return labels, liver
         box = liver_box(liver, tuple(self.records["tumor"]["crop"]))
-        if box is None or "tumor" not in self.targets:
+        if box is None:
             return labels, liver
         view = local_view(hu, liver, box, self.records["tumor"]["window_hu"])
         labels[box][self._volume("tumor", view) > HALF] = 2
@@ -197,8 +198,13 @@ def folder_of(run: Path, name: str) -> Path:
     return folder if folder.is_dir() else folder.with_name(name.removesuffix(NO_CONTOUR))
 
 
-def load_other(run: Path, name: str) -> OtherSystem:
+def load_other(run: Path, name: str, liver_only: bool = False) -> OtherSystem:
     """Load a finished system of a run by a name of `finished_names`.
+
+    Args:
+        run: its run directory.
+        name: of the system.
+        liver_only: leave a tumor network out.
 
     Raises:
         InputError: a file of it is missing or damaged.
@@ -208,7 +214,8 @@ def load_other(run: Path, name: str) -> OtherSystem:
     if folder.name != name:
         settings["postprocess"] = [step for step in settings["postprocess"] if step != CONTOUR]
     needed = ("status", "why", "window_hu", "fit")
-    records = {target: read_json(folder / target / "record.json", needed) for target in settings["targets"]}
+    targets = [target for target in settings["targets"] if target != "tumor" or not liver_only]
+    records = {target: read_json(folder / target / "record.json", needed) for target in targets}
     networks = {
         target: load_network(folder / target / "best.keras")
         for target, record in records.items()

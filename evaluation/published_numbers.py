@@ -6,7 +6,9 @@ volumes is assumed. No number is the paper's (Gruber et al.): its Table 1 is not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,23 +18,38 @@ class Published:
     Attributes:
         where: data and split.
         liver, tumor: by score ("dice", "assd_mm", "accuracy", "sensitivity", "iou").
+        of: settings that make a system of another label the one published, if it begins with ImageNet weights.
     """
 
     where: str
     liver: dict[str, float] = field(default_factory=dict)
     tumor: dict[str, float] = field(default_factory=dict)
+    of: dict[str, Any] = field(default_factory=dict)
 
 
 ELMENABAWY = "LiTS, 130 scans, 4-fold cross-validation"
 DHANUSH = "LiTS and 3D-IRCADb: which of them, which split, and whether of liver or tumor is not said"
 PIPELINE = "HCC-TACE-Seg, 80/20 by patient"
 
+_ALEXNET = {"architecture": "alexnet", "upsampling": "dilated", "loss": "cross_entropy"}
+_RESNET18 = {"architecture": "resnet18", "loss": "cross_entropy"}
+_CDNN, _PLAIN = ({"input": name, "smoothing_variance": 0.0, "window_hu": None} for name in ("equalised", "windowed"))
+_KORABELNIKOV = {"input": "windowed", "smoothing_variance": 0.25, "window_hu": [-2000.0, 2000.0]}
+
 NUMBERS: dict[str, Published] = {
-    "cdnn_alexnet": Published(ELMENABAWY, {"dice": 0.904, "assd_mm": 2.65}, {"dice": 0.624, "assd_mm": 4.98}),
-    "cdnn_alexnet_plain": Published(ELMENABAWY, {"dice": 0.885, "assd_mm": 3.87}, {"dice": 0.597, "assd_mm": 5.32}),
-    "cdnn_resnet18": Published(ELMENABAWY, {"dice": 0.842, "assd_mm": 3.65}, {"dice": 0.614, "assd_mm": 4.77}),
-    "cdnn_resnet18_plain": Published(ELMENABAWY, {"dice": 0.823, "assd_mm": 4.21}, {"dice": 0.577, "assd_mm": 5.76}),
-    "korabelnikov": Published(ELMENABAWY, {"dice": 0.887}, {"dice": 0.599}),
+    "cdnn_alexnet": Published(
+        ELMENABAWY, {"dice": 0.904, "assd_mm": 2.65}, {"dice": 0.624, "assd_mm": 4.98}, {**_ALEXNET, **_CDNN}
+    ),
+    "cdnn_alexnet_plain": Published(
+        ELMENABAWY, {"dice": 0.885, "assd_mm": 3.87}, {"dice": 0.597, "assd_mm": 5.32}, {**_ALEXNET, **_PLAIN}
+    ),
+    "cdnn_resnet18": Published(
+        ELMENABAWY, {"dice": 0.842, "assd_mm": 3.65}, {"dice": 0.614, "assd_mm": 4.77}, {**_RESNET18, **_CDNN}
+    ),
+    "cdnn_resnet18_plain": Published(
+        ELMENABAWY, {"dice": 0.823, "assd_mm": 4.21}, {"dice": 0.577, "assd_mm": 5.76}, {**_RESNET18, **_PLAIN}
+    ),
+    "korabelnikov": Published(ELMENABAWY, {"dice": 0.887}, {"dice": 0.599}, {**_ALEXNET, **_KORABELNIKOV}),
     "unet_dhanush": Published(DHANUSH, {"accuracy": 0.96, "sensitivity": 0.94, "dice": 0.76}),
     "segnet": Published(DHANUSH, {"accuracy": 0.98, "sensitivity": 0.97, "dice": 0.89}),
     "global_local": Published(
@@ -45,3 +62,18 @@ NUMBERS: dict[str, Published] = {
 
 UNCLEAR = ("unet_dhanush", "segnet")
 """Systems whose document does not say of which target its numbers are; they stand with the liver's."""
+
+
+def published_of(label: str, settings: Mapping[str, Any] | None) -> Published | None:
+    """Return what is published of a system as documented, and of one of another label that began and is built so.
+
+    Args:
+        label: of `training.system`; names of `NUMBERS` are kept for the documented systems.
+        settings: as trained; None for a model of the paper.
+    """
+    if label in NUMBERS:
+        return NUMBERS[label]
+    if not settings or not settings.get("weights_sha256"):
+        return None
+    found = (one for one in NUMBERS.values() if one.of and one.of.items() <= settings.items())
+    return next(found, None)

@@ -168,7 +168,7 @@ def choose_other(run: Path, name: str, liver_only: bool = False) -> OtherSystem:
     Raises:
         InputError: a file of it is missing or damaged, or its training failed (`liver_only`: of what finds the liver).
     """
-    system = load_other(run, name)
+    system = load_other(run, name, liver_only)
     if not set(TARGETS[:1] if liver_only else TARGETS) <= set(system.targets):
         raise InputError(f"{run}: {system.name} is not usable: {system.failure}")
     return system

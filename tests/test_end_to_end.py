@@ -286,6 +286,8 @@ def test_predict_segments_a_volume_of_the_cohort(out: Path, tmp_path: Path, run_
         (("--preset",), "needs a value"),
         (("--data", ""), "--data: needs a value"),
         (("--seed", "4294967296"), "must be a whole number from 0 to 2**32 - 1"),
+        (("--nominal-spacing",), "--nominal-spacing: is for --all-systems"),
+        (("--all-systems", "--by-slice"), "--all-systems: the other systems are scored on whole cases"),
     ],
 )
 def test_bad_flags_are_one_line(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:

@@ -99,20 +99,32 @@ def main() -> None:
 def train_several(flags: argparse.Namespace) -> None:
     """Train every system, or every variant.
 
-    One that this cohort does not allow, or that was begun with other settings or weights, is left out, with the reason.
+    One that this cohort does not allow, or that was begun with a file of weights, is left out, with the reason.
+
+    Raises:
+        InputError: one was begun with other settings; the others are trained before.
     """
     run = open_from(flags, check_split)
+    stale = []
     for label in SEVERAL[flags.name]:
         documented, changes = system_named(label)
         system = changed_system(documented, run, changes)
         try:
-            check_begun(run, system, label, None)
+            if (of_before := begun_before(run, label)) and of_before["weights_sha256"]:
+                raise InputError(f"{run.path / 'systems' / label}: begun with a file of weights")
             check_cohort(run, system)
             check_networks(run, system, None)
         except InputError as error:
             print(f"{label}: left out: {error}")
+            continue
+        try:
+            check_begun(run, system, label, None)
+        except InputError as error:
+            stale.append(str(error))
         else:
             train_system(run, system, label)
+    if stale:
+        raise InputError("; ".join(stale))
 
 
 def open_from(flags: argparse.Namespace, check: Callable[[Run], None]) -> Run:
@@ -169,9 +181,14 @@ def check_begun(run: Run, system: System, label: str, weights: Path | None) -> N
         raise InputError(f"--weights {weights}: {system.name} has no ImageNet weights, only cdnn_* and korabelnikov")
     if weights is not None and not weights.is_file():
         raise InputError(f"--weights {weights}: no such file")
+    if begun_before(run, label) not in (None, begun(system, weights)["settings"]):
+        raise InputError(f"{run.path / 'systems' / label}: begun with other settings; another --label keeps both")
+
+
+def begun_before(run: Run, label: str) -> dict[str, Any] | None:
+    """Return the settings with which a label was begun; None if it was not."""
     path = run.path / "systems" / label / "system.json"
-    if path.is_file() and read_json(path, ("settings",))["settings"] != begun(system, weights)["settings"]:
-        raise InputError(f"{path}: begun with other settings; another --label keeps both")
+    return dict(read_json(path, ("settings",))["settings"]) if path.is_file() else None
 
 
 def check_split(run: Run) -> None:
@@ -188,10 +205,13 @@ def check_cohort(run: Run, system: System) -> None:
     """Check that the cases allow the system.
 
     Raises:
-        InputError: volumes smaller than its window; a case without clinical data.
+        InputError: volumes smaller than its windows; a case without clinical data.
     """
     if isinstance(system, GlobalLocal):
         check_depth(run.store, list(run.store.cases), system.depth)
+        side = crop_shape(system, "tumor", run.store.size)[1]
+        if side > run.store.size:
+            raise InputError(f"{run.store.path}: slices of {run.store.size} px, the tumor's 3D window takes {side}")
         crop_batches(run.store, system, "tumor", 0)
 
 

@@ -13,12 +13,14 @@ from data.command import InputError
 from data.files import write_json
 from evaluation import by_seed
 from evaluation.by_seed import block, page, publish, read
-from evaluation.comparison import COMPARISON, answers, caption, mean_of, order, published_of, summary, tables
+from evaluation.comparison import COMPARISON, SCHEMA, answers, caption, mean_of, order, summary, tables
 from evaluation.comparison_notes import blind, blind_dice, in_words
 from evaluation.drawing.comparison import draw
 from evaluation.publish import PUBLISHED, ROOT
-from evaluation.published_numbers import NUMBERS
+from evaluation.published_numbers import NUMBERS, published_of
 from evaluation.statistics import interval_of_mean
+from training.system import PRETRAINED
+from training.system_presets import SYSTEMS, settings_of
 
 COST: dict[str, Any] = {"begins": "random", "trained_with": "320 slices", "parameters": 1000, "train_s": 60.0}
 COST |= {"predicting_parameters": 900, "epochs": {"liver": [7, 10], "tumor": [1, 13]}}
@@ -51,7 +53,7 @@ def made(seed: int) -> Row:
     weak = {"cdnn_alexnet": "tumor: background everywhere at a threshold of 0.5"}
     said = [{"why": why.get((name, seed), ""), "weak": weak.get(name, "")} for name in NAMES]
     systems = [{"system": name, **one, **COST, **machine} for name, one in zip(NAMES, said, strict=True)]
-    return {"schema": 1, "preset": "demo", "seed": seed, "data": DATA, "systems": systems, "cases": cases}
+    return {"schema": SCHEMA, "preset": "demo", "seed": seed, "data": DATA, "systems": systems, "cases": cases}
 
 
 FOUND = [made(0), made(1)]
@@ -131,6 +133,17 @@ def test_systems_with_the_same_weakness_are_named_together() -> None:
     assert f"{words}{one} 0.421, {other} 0.5" in summary(found[:1])
 
 
+def test_two_faults_of_a_system_are_named_apart() -> None:
+    found = copy.deepcopy(FOUND[:1])
+    chance = "no better than chance, AUC {} among the pixels that could be {}"
+    both = [f"{target}: {chance.format(value, target)}" for target, value in (("liver", "0.4"), ("tumor", "0.3"))]
+    found[0]["systems"][0]["weak"] = "; ".join(both)
+    found[0]["systems"][3]["weak"] = both[1]
+    text = summary(found)
+    assert "liver: no better than chance, AUC among the pixels that could be liver: `segnet` 0.4;" in text
+    assert "AUC among the pixels that could be tumor: `segnet` 0.3, one-step, cross-entropy 0.3" in text
+
+
 def test_where_networks_begin_and_what_is_trained_along_is_said() -> None:
     found = copy.deepcopy(FOUND[:1])
     assert "Networks begin: all here at random; those of Elmenabawy et al. with ImageNet weights." in summary(found)
@@ -173,10 +186,21 @@ def test_the_readme_shows_dice_and_cost_of_every_system_in_one_table() -> None:
 
 
 def test_published_numbers_stand_beside_a_system_that_began_as_the_documented_one_did() -> None:
-    settings = {"name": "cdnn_alexnet", "weights_sha256": None}
-    assert published_of({"system": "mine", "settings": settings}) is None
-    assert published_of({"system": "mine", "settings": {**settings, "weights_sha256": "a"}}) == NUMBERS["cdnn_alexnet"]
-    assert published_of({"system": "one_step_ce", "settings": None}) is None
+    for label, system in SYSTEMS.items():
+        if label in NUMBERS:
+            assert published_of(label, settings_of(system)) == NUMBERS[label]
+        settings = settings_of(system)
+        assert published_of("mine", {**settings, "weights_sha256": None}) is None
+        pretrained = {**settings, "weights_sha256": "a"}
+        if system.architecture in PRETRAINED:
+            assert published_of("mine", pretrained) == NUMBERS[label]
+            assert published_of("mine", {**pretrained, "input": "standardised"}) is None
+        else:
+            assert published_of("mine", pretrained) is None
+    alexnet = {**settings_of(SYSTEMS["cdnn_alexnet"]), "weights_sha256": "a"}
+    assert published_of("cdnn_alexnet_skips", {**alexnet, "upsampling": "skips"}) is None
+    assert published_of("mine", {**alexnet, "input": "windowed"}) == NUMBERS["cdnn_alexnet_plain"]
+    assert published_of("one_step_ce", None) is None
 
 
 def test_the_cost_table_says_which_epoch_was_kept() -> None:
@@ -254,6 +278,9 @@ def test_comparisons_that_do_not_belong_together_are_named(tmp_path: Path) -> No
         ({"preset": "mini"}, "preset is not that of"),
         ({"systems": []}, "other systems, or other settings"),
         ({"seed": 0}, "a seed comes twice"),
+        ({"schema": SCHEMA - 1}, f"of form {SCHEMA - 1}, not {SCHEMA}; evaluation.compare makes it anew"),
+        ({"left": ["segnet", "joint_ce"]}, "segnet, joint_ce not scored yet; call evaluation.compare again"),
+        ({"cases": []}, "no system gave a result"),
     ):
         write_json(paths[1], {**FOUND[1], **changed})
         with pytest.raises(InputError, match=words):

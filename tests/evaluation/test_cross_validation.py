@@ -11,7 +11,7 @@ import pytest
 from data.command import InputError
 from data.files import write_json
 from evaluation import cross_validation
-from evaluation.cross_validation import SCHEMA, block, page, publish, read, table
+from evaluation.cross_validation import SCHEMA, block, caption, page, publish, read, table
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
 
@@ -81,9 +81,29 @@ def test_a_fold_without_a_result_and_nominal_spacing_are_named() -> None:
     record["data"]["nominal_spacing"] = True
     text = table(record)
     assert line(text, "fold 1")[1:] == ["3", "", *["no result"] * 4]
-    assert line(text, "**all**")[:3] == ["**all** (1 of 2 folds)", "6", "3"]
+    every = line(text, "**all**")
+    assert every[:4] == ["**all**", "6", "3", "0.700 (1 of 2 folds)"]
+    assert every[6] == "8.00 (1 of 2 folds)"
     assert "Not a result: fold 1: tumor diverged.\n" in text
     assert "No distances" in text
+
+
+def test_a_fold_whose_tumor_network_failed_keeps_its_livers() -> None:
+    record = copy.deepcopy(made("unet_dhanush"))
+    kept = [row for row in record["folds"][0]["cases"] if row["target"] == "liver"]
+    record["folds"][0] |= {"why": "tumor collapsed", "cases": kept}
+    text = table(record)
+    assert line(text, "fold 1")[1:] == ["3", "", "0.600", "2.00", "no result", "no result"]
+    cells = [cell.split("<br>")[0] for cell in line(text, "**all**")[3:]]
+    assert cells == ["0.650", "3.00", "0.267 (1 of 2 folds)", "8.00 (1 of 2 folds)"]
+    assert "Not a result: fold 1: tumor collapsed.\n" in text
+
+
+def test_the_caption_names_the_epochs_of_the_tumor_s_network() -> None:
+    assert "filters 16, epochs 13, batch_size 4" in caption(made())
+    longer = made("global_local")
+    longer["settings"]["tumor_epochs"] = 60
+    assert "epochs 13, tumor_epochs 60, batch_size 4" in caption(longer)
 
 
 def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from data.command import InputError
 from data.files import write_json
 from evaluation.by_seed import block, page, read
 from evaluation.drawing.joint import draw
-from evaluation.joint_answer import SWEEP, answer, answers, best_on_validation, caption, summary, tables
+from evaluation.joint_answer import SCHEMA, SWEEP, answer, answers, best_on_validation, caption, summary, tables
 from evaluation.publish import PUBLISHED, ROOT
 
 PATIENTS = [f"lits:volume-{n}" for n in range(6)]
@@ -46,7 +46,8 @@ def sweep(seed: int, tp: dict[str, int]) -> dict[str, Any]:
     sets = {f"{name}_{what}": 6 for name in ("train", "validation", "test") for what in ("cases", "slices")}
     data = {"cohort": "phantom", "synthetic": True, "size": 64, "external": None, **sets}
     points = [point(name, ratio) for name, ratio in POINTS.items()]
-    return {"preset": "demo", "seed": seed, "data": data, "rule": "roc", "points": points, "counts": counts}
+    head = {"schema": SCHEMA, "preset": "demo", "seed": seed, "data": data, "rule": "roc"}
+    return {**head, "points": points, "counts": counts}
 
 
 CONTROLS = {"sweep_pair_0.1_hard": 6, "sweep_pair_1_hard": 3}

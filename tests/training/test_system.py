@@ -24,13 +24,14 @@ from evaluation.names import NO_CONTOUR
 from evaluation.other_systems import finished_names, load_other
 from tests.conftest import Command, write_cohort
 from training import system as system_command
+from training.callbacks import Checkpoint, read_log
 from training.losses import BalancedBinaryCrossentropy, BalancedCategoricalCrossentropy
 from training.overlap_losses import DiceFocalRatio, DiceLoss
 from training.presets import PRESETS
 from training.run import Run, with_change
 from training.stages import start_anew
-from training.system import FIXED, main, trained_alike
-from training.system_networks import loss_of
+from training.system import FIXED, check_cohort, main, train_network, trained_alike
+from training.system_networks import build, loss_of
 from training.system_presets import SYSTEMS, VARIANTS, describe, in_small, settings_of, system_named
 
 CASES, SLICES, SIZE = 9, 20, 32
@@ -105,14 +106,22 @@ def test_a_liver_network_that_would_be_the_same_is_not_trained_again(
     assert found["vae_weight=0.1"] is None
 
 
-def test_options_change_what_they_name(run: Path) -> None:
+def test_options_change_what_they_name(run: Path, deep: Store) -> None:
     """The VAE branch learns only where its loss has a weight."""
-    moved = {}
-    for label in ("global_local", "global_local_vae"):
-        network = load_network(run / "systems" / label / "liver" / "best.keras")
-        branch = [layer for layer in network.layers if layer.name.startswith("vae_") and layer.weights]
-        moved[label] = any(layer.trainable for layer in branch)
-    assert moved == {"global_local": False, "global_local_vae": True}
+    smoke = PRESETS["smoke"]
+    for label, learns in (("global_local", False), ("global_local_vae", True)):
+        documented, changes = system_named(label)
+        plain = in_small(documented, smoke)
+        changed = with_change(plain, changes[0], FIXED) if changes else plain
+        start_anew(Run(run, deep, smoke, 0), plain.precision)  # as training did
+        ends = build(changed, "liver", SIZE, smoke), load_network(run / "systems" / label / "liver" / "best.keras")
+        begun, ended = (
+            [np.array(weight) for layer in network.layers if layer.name.startswith("vae_") for weight in layer.weights]
+            for network in ends
+        )
+        moved = [not np.array_equal(one, other) for one, other in zip(begun, ended, strict=True)]
+        assert moved
+        assert any(moved) == learns
     tumor = json.loads((run / "systems" / "global_local" / "tumor" / "record.json").read_text())
     assert tumor["weak_label"]["columns"] == ["age"]  # six rows leave room for one feature
     assert tumor["weak_label"]["labels"].keys() == {f"volume-{k}" for k in range(100, 107)}
@@ -135,6 +144,7 @@ def test_all_are_compared_in_one_table(run: Path, deep: Store, tmp_path: Path, r
     assert done.returncode == 0, done.stderr
     assert run_module("evaluation.compare", *flags).stdout.count("already done") == len(NAMES)
     content = json.loads((tmp_path / "comparison.json").read_text())
+    assert content["left"] == []
     assert {system["system"] for system in content["systems"]} == NAMES
     scored = {system["system"] for system in content["systems"] if not system["why"]}
     voxels = len(deep.image("volume-107")) * SIZE**2
@@ -165,6 +175,42 @@ def test_distances_are_left_out_at_nominal_spacing(run: Path, deep: Store, tmp_p
     text = tables([content])
     assert "the spacing in the headers of these volumes is nominal" in text
     assert "Not trained on these data: `global_local`; published, other split: liver accuracy 0.994" in text
+
+
+def test_an_interrupted_training_in_3d_resumes_to_the_same_weights(
+    deep: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adam's moments, the draws of the latent variables, the places of the crops."""
+    documented, changes = system_named("global_local_vae")
+    system = with_change(in_small(documented, PRESETS["smoke"]), changes[0], FIXED)
+    system = with_change(system, "tumor_epochs=2", FIXED)
+    run = Run(tmp_path, deep, PRESETS["smoke"], 0)
+    write_state = Checkpoint._write_state
+
+    def stop_after_one(checkpoint: Checkpoint) -> None:
+        write_state(checkpoint)
+        if checkpoint.epochs_done == 1:
+            raise KeyboardInterrupt
+
+    straight, resumed = tmp_path / "straight" / "tumor", tmp_path / "resumed" / "tumor"
+    train_network(run, system, "tumor", straight, None)
+    monkeypatch.setattr(Checkpoint, "_write_state", stop_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        train_network(run, system, "tumor", resumed, None)
+    monkeypatch.undo()
+    keras.utils.set_random_seed(99)  # what a new process would not share
+    assert train_network(run, system, "tumor", resumed, None)["fit"]["epochs"] == 2
+    for one, other in zip(*(read_log(folder / "log.csv") for folder in (resumed, straight)), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_slices_smaller_than_the_window_are_refused() -> None:
+    store: Any = SimpleNamespace(
+        path="STORE", size=16, cases={"volume-1": {}}, image=lambda case: np.zeros((16, 16, 16))
+    )
+    run: Any = SimpleNamespace(store=store)
+    with pytest.raises(InputError, match=r"^STORE: slices of 16 px, the tumor's 3D window takes 32$"):
+        check_cohort(run, in_small(SYSTEMS["global_local"], PRESETS["smoke"]))
 
 
 def test_a_case_smaller_than_the_window_costs_one_system_its_result() -> None:
@@ -281,15 +327,22 @@ def test_other_settings_under_the_same_label_are_refused(
 ) -> None:
     changed = tmp_path / "run"
     shutil.copytree(run, changed)
-    path = changed / "systems" / "segnet" / "system.json"
-    path.write_text(path.read_text().replace('"filters": 8', '"filters": 4'))
-    why = f"{path}: begun with other settings; another --label keeps both\n"
+    systems = changed / "systems"
+    for label, now, before in (
+        ("segnet", '"filters": 8', '"filters": 4'),
+        ("korabelnikov", '"weights_sha256": null', '"weights_sha256": "a"'),
+    ):
+        path = systems / label / "system.json"
+        path.write_text(path.read_text().replace(now, before))
+    shutil.rmtree(systems / "unet_dhanush" / "tumor")
+    why = f"training.system: {systems / 'segnet'}: begun with other settings; another --label keeps both\n"
     done = run_module("training.system", "--name", "segnet", "--store", deep.path, "--run", changed, *SMALL)
-    assert (done.returncode, done.stderr) == (2, f"training.system: {why}")
+    assert (done.returncode, done.stderr) == (2, why)
     every = run_module("training.system", "--name", "all", "--store", deep.path, "--run", changed, *SMALL)
-    assert every.returncode == 0, every.stderr
-    assert f"segnet: left out: {why}" in every.stdout
-    assert not (changed / "systems" / "segnet" / "liver" / "state.json").exists()
+    assert (every.returncode, every.stderr) == (2, why)
+    assert f"korabelnikov: left out: {systems / 'korabelnikov'}: begun with a file of weights\n" in every.stdout
+    assert (systems / "unet_dhanush" / "tumor" / "record.json").is_file(), "the others are trained"
+    assert not (systems / "segnet" / "liver" / "state.json").exists()
 
 
 def test_a_cohort_without_clinical_rows_is_refused(deep: Store, tmp_path: Path, run_module: Command) -> None:
@@ -331,6 +384,27 @@ def test_a_system_segments_a_volume(run: Path, deep: Store, tmp_path: Path, run_
     rule = "argmax" if name == "cdnn_resnet18" else "0.5"
     assert [table["cases"][0][key] for key in ("model", "loss", "threshold_rule")] == [name, "", rule]
     assert set(table["networks"]) == {"system", *system.records}
+
+
+@pytest.mark.parametrize("name", ["unet_dhanush", "global_local"])
+def test_livers_alone_need_no_tumor_network(
+    run: Path, deep: Store, tmp_path: Path, run_module: Command, name: str
+) -> None:
+    """As of one that diverged in its first epoch; nothing of it is read."""
+    case = deep.cases_of("test")[0]
+    volume = write_cohort(tmp_path, CASES, SLICES) / f"{case}.nii.gz"
+    few = tmp_path / "run"
+    shutil.copytree(run / "systems" / name, few / "systems" / name)
+    shutil.copy(run / "run.json", few)
+    record = few / "systems" / name / "tumor" / "record.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "status": "diverged", "why": "the loss"}))
+    (record.parent / "best.keras").unlink()
+    flags = ("--run", few, "--input", volume, "--model", name, "--output", tmp_path / "l.nii.gz", "--liver-only")
+    done = run_module("evaluation.predict", *flags, "--table", tmp_path / "table")
+    assert done.returncode == 0, done.stderr
+    wanted = load_other(run, name, liver_only=True).found(np.asarray(deep.image(case)))[1]
+    np.testing.assert_array_equal(read_label(tmp_path / "l.nii.gz").slices(0, SLICES), wanted)
+    assert set(json.loads((tmp_path / "table.json").read_text())["networks"]) == {"system", "liver"}
 
 
 @pytest.mark.parametrize(
