@@ -9,6 +9,7 @@ from typing import Any
 
 from data.backend import keras
 from data.files import read_json, replacing, write_json, write_text
+from training.metrics import BEST
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -16,14 +17,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     Writes into `folder`: `log.csv` (a row an epoch), `best.keras` (the probability model of the epoch with
     the highest validation IoU), `last-<epoch>.weights.h5` (weights and optimizer) and `state.json` (dropout
-    seeds and progress; written last, an epoch counts once it is there). `at_half`: the IoU is that at a threshold of
-    0.5, not at the best one; of epochs that are equal there, as those that find nothing at 0.5 are, the one with the
-    highest IoU at the best threshold.
+    seeds and progress; written last, an epoch counts once it is there). `best_by`: which IoU of `training.metrics`; of
+    epochs that are equal in it, as those that find nothing are, the one with the highest IoU at the best threshold.
     """
 
-    def __init__(self, folder: Path, probability_model: keras.Model, at_half: bool = False) -> None:
+    def __init__(self, folder: Path, probability_model: keras.Model, best_by: str = BEST) -> None:
         super().__init__()
-        self.folder, self.probability_model, self.at_half = folder, probability_model, at_half
+        self.folder, self.probability_model, self.best_by = folder, probability_model, best_by
         self.rows: list[dict[str, Any]] = []
         self.best_iou, self.best_epoch, self.seconds = -1.0, -1, 0.0
         self.best_tie = -1.0
@@ -55,7 +55,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row: dict[str, Any] = {"epoch": epoch + 1}
         row.update({key: float(value) for key, value in (logs or {}).items()})
-        row["val_iou"] = validation_iou(row, self.at_half)
+        row["val_iou"] = validation_iou(row, self.best_by)
         self.rows.append(row)
         if not math.isfinite(row["loss"]):
             print(f"epoch {epoch + 1}: the loss is not finite, training stops")
@@ -91,10 +91,9 @@ def _dropout_seeds(model: keras.Model) -> list[Any]:
     return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
 
 
-def validation_iou(row: dict[str, Any], at_half: bool = False) -> float:
-    """Return the mean of the row's validation IoU over its targets (liver, tumor), at the best threshold or at 0.5."""
-    end = "_iou_at_half" if at_half else "_iou"
-    values = [value for key, value in row.items() if key.startswith("val_") and key.endswith(end)]
+def validation_iou(row: dict[str, Any], which: str = BEST) -> float:
+    """Return the mean of the row's validation IoU over its targets (liver, tumor); `which` of `training.metrics`."""
+    values = [value for key, value in row.items() if key.startswith("val_") and key.endswith(f"_{which}")]
     return sum(values) / len(values)
 
 

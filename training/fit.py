@@ -20,7 +20,7 @@ from models.cascade import cascade_logits
 from models.unet import logits_model
 from training.callbacks import Checkpoint, CollapseWatch
 from training.curves import draw_curves
-from training.metrics import iou_metrics
+from training.metrics import BEST, iou_metrics
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Recipe:
         data: names what it is trained on, for the title of the curves.
         loss_weights: by target, for "joint": the paper's alpha and beta.
         optimizer: "sgd", or "adam", which takes no momentum (other systems).
-        best_at_half: keep the epoch of the best IoU at 0.5 instead of that at the best threshold (other systems, which
-            decide so).
+        best_by: which IoU of `training.metrics` the best epoch is chosen by: that of the rule a system decides by.
     """
 
     target: str
@@ -49,7 +48,7 @@ class Recipe:
     data: str = ""
     loss_weights: dict[str, float] | None = None
     optimizer: str = "sgd"
-    best_at_half: bool = False
+    best_by: str = BEST
 
 
 class Timer(keras.callbacks.Callback):
@@ -79,7 +78,7 @@ def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
         optimizer=optimizer,
         loss=recipe.loss,
         loss_weights=recipe.loss_weights,
-        metrics=iou_metrics(recipe.target),
+        metrics=iou_metrics(recipe.target, recipe.best_by),
         jit_compile=False if on_cpu else "auto",
     )
     # Variables that come up in the first step make TensorFlow trace it twice, a second or more a phase.
@@ -102,7 +101,7 @@ def fit_phase(
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak_memory()
     trained = compile_for_training(model, recipe)
-    checkpoint = Checkpoint(folder, model, recipe.best_at_half)
+    checkpoint = Checkpoint(folder, model, recipe.best_by)
     checkpoint.restore(trained)
     if checkpoint.epochs_done:
         print(f"goes on after epoch {checkpoint.epochs_done} of {recipe.epochs}")

@@ -8,6 +8,8 @@ from typing import Any
 from data.backend import keras
 
 BINS = 200  # thresholds 0, 1/200, ..., 199/200
+BEST, AT_HALF, MOST_PROBABLE = "iou", "iou_at_half", "iou_most_probable"
+"""Ends of the metrics' names: at the best threshold, at 0.5, of the most probable of three classes."""
 
 Tensor = Any  # a tensor of the backend
 
@@ -25,6 +27,16 @@ def liver_score(logits: Tensor) -> Tensor:
 def tumor_score(logits: Tensor) -> Tensor:
     """Probability of tumor from three-class logits."""
     return keras.ops.softmax(logits, axis=-1)[..., 2]
+
+
+def liver_decided(logits: Tensor) -> Tensor:
+    """1 where liver or tumor is the most probable of three classes, else 0."""
+    return keras.ops.cast(keras.ops.argmax(logits, axis=-1) >= 1, "float32")
+
+
+def tumor_decided(logits: Tensor) -> Tensor:
+    """1 where tumor is the most probable of three classes, else 0."""
+    return keras.ops.cast(keras.ops.argmax(logits, axis=-1) == 2, "float32")
 
 
 class ThresholdedIoU(keras.metrics.Metric):
@@ -74,22 +86,27 @@ class ThresholdedIoU(keras.metrics.Metric):
         return iou[round(self.threshold * BINS)]
 
 
-def iou_metrics(target: str) -> list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]:
+def iou_metrics(target: str, best_by: str = BEST) -> list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]:
     """Return the metrics of a stage; Keras logs `liver_iou`, `tumor_iou` (best threshold), each also `_at_half`.
 
     Args:
         target: "liver" or "tumor" (one channel), "classes" (the one-step model's three classes) or "joint" (two
             outputs, each with its metrics; Keras puts the output's name before them).
+        best_by: what the best epoch is chosen by; `MOST_PROBABLE`, of "classes", is a third metric of each target.
     """
     if target == "joint":
         return {name: _ious(binary_score, 1, "") for name in ("liver", "tumor")}
     if target == "classes":
-        return _ious(liver_score, 1, "liver_") + _ious(tumor_score, 2, "tumor_")
+        found = _ious(liver_score, 1, "liver_") + _ious(tumor_score, 2, "tumor_")
+        if best_by == MOST_PROBABLE:
+            found.append(ThresholdedIoU(liver_decided, 1, 0.5, name=f"liver_{MOST_PROBABLE}"))
+            found.append(ThresholdedIoU(tumor_decided, 2, 0.5, name=f"tumor_{MOST_PROBABLE}"))
+        return found
     return _ious(binary_score, 1, f"{target}_")
 
 
 def _ious(score: Callable[[Tensor], Tensor], foreground: int, prefix: str) -> list[keras.metrics.Metric]:
     return [
-        ThresholdedIoU(score, foreground, name=f"{prefix}iou"),
-        ThresholdedIoU(score, foreground, threshold=0.5, name=f"{prefix}iou_at_half"),
+        ThresholdedIoU(score, foreground, name=f"{prefix}{BEST}"),
+        ThresholdedIoU(score, foreground, threshold=0.5, name=f"{prefix}{AT_HALF}"),
     ]

@@ -253,25 +253,30 @@ def blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
     return everywhere if target in BOTH else {target: everywhere[target]}
 
 
-def judge(possible: dict[str, ProbabilityHistogram], diverged: bool) -> dict[str, str]:
+def judge(
+    possible: dict[str, ProbabilityHistogram], diverged: bool, never: Sequence[str] | None = None
+) -> dict[str, str]:
     """Return {"status": "ok" | "collapsed" | "diverged", "why", "note"} from the validation set.
 
     Collapsed: for some target no pixel of it has a probability above 0.01 (all is background), or all pixels that
     could be of it (the second result of `validation_histograms`) have about the same one. Diverged: the loss became
     not finite. The note says where a network that has not collapsed ranks those pixels no better than chance, or
-    finds nothing at a threshold of 0.5, although it ranks them.
+    finds nothing at a threshold of 0.5, although it ranks them. With `never`, it says where it finds nothing by that
+    list instead: the targets that are nowhere the most probable class.
     """
     reasons, notes = ["the loss became not finite"] if diverged else [], []
     for target, histogram in possible.items():
         auc, at_half = histogram.auc(), histogram.counts(0.5)
+        nothing = at_half.tp + at_half.fp == 0 if never is None else target in never
         if histogram.counts(0.01).tp == 0:
             reasons.append(f"{target}: no {target} pixel of the validation set has a probability above 0.01")
         elif logit_spread(histogram) < SAME_LOGIT:
             reasons.append(f"{target}: the same probability for every pixel that could be {target}")
         elif auc is not None and auc <= CHANCE_AUC:
             notes.append(f"{target}: no better than chance, AUC {auc:.3f} among the pixels that could be {target}")
-        elif at_half.tp + at_half.fp == 0:
-            notes.append(f"{target}: background everywhere at a threshold of 0.5")
+        elif nothing:
+            how = "at a threshold of 0.5" if never is None else "by the most probable class"
+            notes.append(f"{target}: background everywhere {how}")
     status = "diverged" if diverged else "collapsed" if reasons else "ok"
     return {"status": status, "why": "; ".join(reasons), "note": "; ".join(notes)}
 

@@ -34,6 +34,7 @@ from data.volume_batches import check_depth
 from evaluation.roc import ProbabilityHistogram
 from training.callbacks import discard_resume_files
 from training.fit import Recipe, fit_phase
+from training.metrics import AT_HALF, MOST_PROBABLE
 from training.pretrained import load_encoder
 from training.run import Run, open_run, stage_parser, with_change
 from training.stages import Histograms, blind_ious, judge, start_anew, validation_histograms
@@ -279,8 +280,9 @@ def train_network(run: Run, system: System, target: str, folder: Path, weights: 
     print(f"{folder.parent.name} {target}: {system.epochs_of(target)} epochs of {len(train.slices)} {said['unit']}")
     fitted = fit_phase(model, train, validation, recipe_of(run, system, target), folder)
     possible = possible_pixels(run, system, target, model, validation) if fitted["best_epoch"] > 0 else {}
-    record = {"schema": 1, "system": system.name, "target": target, **judge(possible, fitted["diverged"]), **said}
-    record |= {"precision": keras.config.dtype_policy().name, "fit": fitted}
+    never = None if target != "classes" or not possible else never_decided(model, validation)
+    record: dict[str, Any] = {"schema": 1, "system": system.name, "target": target, **said}
+    record |= {**judge(possible, fitted["diverged"], never), "precision": keras.config.dtype_policy().name, "fit": fitted}
     if record["status"] != "ok":
         print(f"{folder.parent.name} {target}: {record['status'].upper()}, not a result: {record['why']}")
     elif record["note"]:
@@ -315,6 +317,14 @@ def possible_pixels(run: Run, system: System, target: str, model: keras.Model, v
     return {target: possible}
 
 
+def never_decided(model: keras.Model, validation: SliceBatches) -> list[str]:
+    """Return which targets are nowhere the most probable class on validation data."""
+    found: set[int] = set()
+    for index in range(len(validation)):
+        found.update(np.unique(np.argmax(model.predict_on_batch(validation[index][0]), axis=-1)).tolist())
+    return [target for target, classes in (("liver", {1, 2}), ("tumor", {2})) if not found & classes]
+
+
 def recipe_of(run: Run, system: System, target: str) -> Recipe:
     """Return how a network of a system is trained."""
     store: Store = run.store
@@ -327,7 +337,7 @@ def recipe_of(run: Run, system: System, target: str) -> Recipe:
         blind_iou=blind_ious(class_pixels(store, store.slices("validation")), target),
         data=f"{store.cohort}, SYNTHETIC" if store.synthetic else store.cohort,
         optimizer=system.optimizer,
-        best_at_half=True,
+        best_by=MOST_PROBABLE if target == "classes" else AT_HALF,
     )
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from training.metrics import iou_metrics
+from training.metrics import BEST, MOST_PROBABLE, iou_metrics
 
 
-def updated(target: str, truth: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-    metrics = iou_metrics(target)
+def updated(target: str, truth: np.ndarray, logits: np.ndarray, best_by: str = BEST) -> dict[str, float]:
+    metrics = iou_metrics(target, best_by)
     for metric in metrics:
         for part in range(len(truth)):  # batch by batch, as in an epoch
             metric.update_state(truth[part : part + 1], logits[part : part + 1])
@@ -38,6 +38,25 @@ def test_one_step_iou_of_liver_and_tumor() -> None:
     tumor = jaccard_score(truth.ravel() == 2, (probability[..., 2] >= 0.5).ravel())
     assert found["liver_iou_at_half"] == pytest.approx(liver, abs=1e-6)
     assert found["tumor_iou_at_half"] == pytest.approx(tumor, abs=1e-6)
+
+
+def test_three_classes_are_followed_by_the_most_probable_one() -> None:
+    """Where liver and tumor together reach 0.5 and background is still the most probable, nothing is found."""
+    truth = np.array([0, 1, 1, 2, 2, 2]).reshape(1, 1, 6, 1)
+    shares = [
+        [0.4, 0.3, 0.3],
+        [0.3, 0.4, 0.3],
+        [0.45, 0.3, 0.25],
+        [0.3, 0.3, 0.4],
+        [0.2, 0.41, 0.39],
+        [0.4, 0.25, 0.35],
+    ]
+    logits = np.log(np.array(shares, np.float32)).reshape(1, 1, 6, 3)
+    found = updated("classes", truth.astype(np.float32), logits, MOST_PROBABLE)
+    assert found["liver_iou_at_half"] == pytest.approx(5 / 6)
+    assert found["liver_iou_most_probable"] == pytest.approx(3 / 5)
+    assert found["tumor_iou_most_probable"] == pytest.approx(1 / 3)
+    assert "liver_iou_most_probable" not in updated("classes", truth.astype(np.float32), logits)
 
 
 def test_nothing_to_find_gives_zero_and_state_is_reset() -> None:

@@ -22,6 +22,7 @@ from evaluation.roc import ProbabilityHistogram
 from tests.conftest import Command
 from training.callbacks import Checkpoint, read_log
 from training.liver import find_livers
+from training.metrics import AT_HALF, BEST
 from training.presets import PRESETS
 from training.run import Run, open_run
 from training.stages import blind_ious, judge, train_phase, validation_histograms
@@ -143,16 +144,16 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
         assert resumed == pytest.approx(straight, rel=1e-4)
 
 
-@pytest.mark.parametrize(("at_half", "kept"), [(True, 3), (False, 2)])
+@pytest.mark.parametrize(("best_by", "kept"), [(AT_HALF, 3), (BEST, 2)])
 def test_of_epochs_that_find_nothing_at_half_the_best_ranking_one_is_kept(
-    tmp_path: Path, at_half: bool, kept: int
+    tmp_path: Path, best_by: str, kept: int
 ) -> None:
     """IoU at 0.5 and at the best threshold, by epoch; a resumed fit knows the tie."""
     model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     reached = [(0.0, 0.05), (0.0, 0.2), (0.01, 0.1), (0.01, 0.1), (0.0, 0.15)]
     for epoch, (half, best) in enumerate(reached):
-        checkpoint = Checkpoint(tmp_path, model, at_half)  # as after an interruption
+        checkpoint = Checkpoint(tmp_path, model, best_by)  # as after an interruption
         checkpoint.set_model(model)
         checkpoint.restore(model)
         checkpoint.on_epoch_end(epoch, {"loss": 1.0, "val_tumor_iou_at_half": half, "val_tumor_iou": best})
@@ -292,6 +293,8 @@ def test_collapse_is_found_and_never_ok() -> None:
     assert noise["note"].startswith("tumor: no better than chance, AUC 0.")
     timid = judge({"tumor": histogram_of(0.1 + 0.3 * tumor * rng.random(tumor.shape), tumor)}, diverged=False)
     assert timid == {"status": "ok", "why": "", "note": "tumor: background everywhere at a threshold of 0.5"}
+    assert judge({"tumor": good}, False, ["tumor"])["note"] == "tumor: background everywhere by the most probable class"
+    assert judge({"tumor": good}, False, ["liver"])["note"] == ""
 
 
 def histogram_of(probability: np.ndarray, truth: np.ndarray) -> ProbabilityHistogram:
