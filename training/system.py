@@ -282,7 +282,11 @@ def train_network(run: Run, system: System, target: str, folder: Path, weights: 
     possible = possible_pixels(run, system, target, model, validation) if fitted["best_epoch"] > 0 else {}
     never = None if target != "classes" or not possible else never_decided(model, validation)
     record: dict[str, Any] = {"schema": 1, "system": system.name, "target": target, **said}
-    record |= {**judge(possible, fitted["diverged"], never), "precision": keras.config.dtype_policy().name, "fit": fitted}
+    record |= {
+        **judge(possible, fitted["diverged"], never),
+        "precision": keras.config.dtype_policy().name,
+        "fit": fitted,
+    }
     if record["status"] != "ok":
         print(f"{folder.parent.name} {target}: {record['status'].upper()}, not a result: {record['why']}")
     elif record["note"]:
