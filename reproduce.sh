@@ -162,5 +162,5 @@ echo "tables    $out/tables/"
 echo "figures   $out/figures/"
 if $joint_sweep; then echo "joint     $out/joint.md, fig_joint.png"; fi
 if $all_systems; then echo "systems   $out/comparison.md, fig_comparison.png"; fi
-echo "report    $out/report.html, all of it in one page, with the slices"
+echo "report    $out/report.html, the paper's tables and figures in one page, with the slices"
 echo "models    $out/run/"

@@ -166,7 +166,7 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
     weak = other.records.get("tumor", {}).get("weak_label")
     if weak:
         described["weak_label"] = {key: weak[key] for key in ("columns", "r2_training", "r2_left_out")}
-    described["begins"] = "ImageNet, from a file" if other.settings.get("weights_sha256") else "random"
+    described["begins"] = "weights of a file" if other.settings.get("weights_sha256") else "random"
     networks = {target: record["fit"] for target, record in other.records.items()}
     described |= {"why": other.failure, "weak": other.weakness, **cost_of(list(networks.values()), networks)}
     described["predicting_parameters"] = sum(network.count_params() for network in other.networks.values())

@@ -27,6 +27,7 @@ from evaluation.comparison_notes import (
     failings,
     in_words,
     notes,
+    published_heading,
     timed_alone,
 )
 from evaluation.drawing.comparison import draw
@@ -148,13 +149,14 @@ def caption(comparisons: Sequence[Row]) -> str:
 
 def tables(comparisons: Sequence[Row]) -> str:
     """Return the tables of each cohort, the cost, and how to read them."""
-    rows = answers(comparisons)
+    rows, published = answers(comparisons), published_heading(comparisons)
     text = ""
     for cohort in dict.fromkeys(row["cohort"] for row in rows):
         mine = {(row["target"], row["system"]): row for row in rows if row["cohort"] == cohort}
         names = list(dict.fromkeys(system for _, system in mine))
-        text += f"{cohort.capitalize()}, means over patients:\n\n{_means_table(mine, names)}\n"
-        text += f"{cohort.capitalize()}, all voxels of the cohort together:\n\n{_pooled_table(mine, names)}\n"
+        heading, together = cohort.capitalize(), _pooled_table(mine, names, published)
+        text += f"{heading}, means over patients:\n\n{_means_table(mine, names, published)}\n"
+        text += f"{heading}, all voxels of the cohort together:\n\n{together}\n"
     return text + f"Cost:\n\n{_cost_table(comparisons)}\n{notes(comparisons)}"
 
 
@@ -164,7 +166,7 @@ def summary(comparisons: Sequence[Row]) -> str:
     cohorts, names = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 2))
     columns = [(cohort, target) for cohort in cohorts for target in TARGETS]
     headings = ["system", *(f"{cohort} {target} DSC" for cohort, target in columns)]
-    headings += [*(f"{target} DSC published, other split" for target in TARGETS)]
+    headings += [*(f"{target} DSC {published_heading(comparisons)}" for target in TARGETS)]
     headings += ["parameters", "training (s)", "prediction (ms a slice)"]
     costs = _costs(comparisons)
     lines = []
@@ -186,11 +188,11 @@ def summary(comparisons: Sequence[Row]) -> str:
     )
 
 
-def _means_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str:
+def _means_table(rows: dict[tuple[str, str], Row], names: Sequence[str], published: str) -> str:
     headings = ["system"]
     for target in TARGETS:
         headings += [f"{target} DSC", f"{target} ASSD (mm)"]
-    headings += [f"{target} DSC (ASSD) published, other split" for target in TARGETS]
+    headings += [f"{target} DSC (ASSD) {published}" for target in TARGETS]
     lines = []
     for name in names:
         line = [in_words(name)]
@@ -228,9 +230,9 @@ def _published(name: str, scores: dict[str, float]) -> str:
     return text + (f" ({scores['assd_mm']:.2f})" if "assd_mm" in scores else "")
 
 
-def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str:
+def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str], published: str) -> str:
     headings = ["system", *(f"{target} {SCORE_NAMES[score]}" for target in TARGETS for score in POOLED)]
-    headings.append("published, other split")
+    headings.append(published)
     lines = []
     for name in names:
         line = [in_words(name)]
@@ -308,7 +310,7 @@ COMPARISON = by_seed.Kind(
     caption=caption,
     tables=tables,
     summary=summary,
-    figure=lambda found: draw(answers(found), caption(found), not found[0]["data"]["synthetic"], blind_dice(found)),
+    figure=lambda found: draw(answers(found), caption(found), found[0]["data"]["synthetic"], blind_dice(found)),
     picture=lambda data: f"Dice of all systems, {origin(data)}",
 )
 

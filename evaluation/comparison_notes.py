@@ -9,6 +9,8 @@ from typing import Any
 
 from evaluation.metrics import Counts, dice
 from evaluation.names import NO_CONTOUR, spelled
+from evaluation.published_numbers import HEADING as PUBLISHED_HEADING
+from evaluation.published_numbers import HEADING_OF_REAL_CT as PUBLISHED_OF_REAL_CT
 from evaluation.published_numbers import NUMBERS
 from evaluation.statistics import means_by_patient
 from evaluation.text import COVERAGE
@@ -27,7 +29,8 @@ Row = dict[str, Any]
 def beginnings(comparisons: Sequence[Row]) -> str:
     """Say which weights the networks began with, and the published ones did."""
     pretrained = [one["system"] for one in comparisons[0]["systems"] if one["begins"] != "random"]
-    here = f"{', '.join(map(in_words, pretrained))} with ImageNet weights, all others" if pretrained else "all here"
+    named = ", ".join(map(in_words, pretrained))
+    here = f"{named} with the weights of a file, all others" if named else "all here"
     return f"Networks begin: {here} at random; those of Elmenabawy et al. with ImageNet weights."
 
 
@@ -36,6 +39,11 @@ def timed_alone(comparisons: Sequence[Row]) -> str:
     timed = [of for one in comparisons for of in one["systems"] if of["why"] and of.get("ms_per_slice") is not None]
     named = ", ".join(dict.fromkeys(in_words(system["system"]) for system in timed))
     return f" Prediction of {named}: of the liver alone." if named else ""
+
+
+def published_heading(comparisons: Sequence[Row]) -> str:
+    """Return the heading of published numbers; beside a phantom it says that they are of real CT."""
+    return PUBLISHED_OF_REAL_CT if comparisons[0]["data"]["synthetic"] else PUBLISHED_HEADING
 
 
 def _cause(note: str) -> tuple[str, str]:
@@ -59,8 +67,8 @@ def failings(comparisons: Sequence[Row]) -> str:
         items = []
         for cause, found in causes.items():
             named = (f"{name} {', '.join(map(str.strip, of_seeds))}".strip() for name, of_seeds in found.items())
-            items.append(f"{cause}: {', '.join(named)}")
-        text += f"\n{heading}: {'; '.join(items)}.\n" if items else ""
+            items.append(f"- {cause}: {'; '.join(named)}\n")
+        text += f"\n{heading}:\n\n{''.join(items)}" if items else ""
     missing = [name for name in NUMBERS if all(one["system"] != name for one in comparisons[0]["systems"])]
     for name in missing:
         said = "; ".join(
@@ -68,7 +76,7 @@ def failings(comparisons: Sequence[Row]) -> str:
             for target, scores in (("liver", NUMBERS[name].liver), ("tumor", NUMBERS[name].tumor))
             if scores
         )
-        text += f"\nNot trained on these data: {in_words(name)}; published, other split: {said}.\n"
+        text += f"\nNot trained on these data: {in_words(name)}; {published_heading(comparisons)}: {said}.\n"
     return text
 
 
@@ -106,10 +114,11 @@ def notes(comparisons: Sequence[Row]) -> str:
         "other split, in part other targets and definitions (the unit of the published ASSD is not stated); not "
         f"to be compared digit by digit. {blind(comparisons)}{beginnings(comparisons)} The paper's models take "
         "thresholds found on validation data, the others the most probable class, or 0.5. Epoch kept: that of the "
-        "best validation IoU (at 0.5, but for the paper's models); an early one of many says that the later ones "
+        "best validation IoU (by that rule, but for the paper's models); an early one of many says that the later ones "
         "found less there. Parameters: of the networks that predict; trained along: of the VAE branch, where its "
         "loss counts. Training: for the balanced rows with the cross-entropy before them, without the trial of "
-        "scalings; host memory: the highest of the process, which trained several systems one after the other. "
+        "scalings; a liver network that variants of the pipeline share counts for each of them. Host memory: the "
+        "highest of the process, which trained several systems one after the other. "
         "Prediction: inputs, networks, smoothing and post-processing, the first case left out."
         f"{timed_alone(comparisons)}\n"
     )

@@ -17,7 +17,7 @@ from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
-from evaluation.published_numbers import ELMENABAWY, UNCLEAR, published_of
+from evaluation.published_numbers import ELMENABAWY, HEADING, HEADING_OF_REAL_CT, UNCLEAR, published_of
 from evaluation.statistics import LEAST_PATIENTS, interval_of_mean, means_by_patient
 from evaluation.text import COVERAGE, machines, markdown_table
 
@@ -98,7 +98,7 @@ def caption(record: Row) -> str:
     settings, data, folds = record["settings"], record["data"], record["folds"]
     keys = ("filters", "epochs", "tumor_epochs", "batch_size", "learning_rate")
     trained = ", ".join(f"{key} {settings[key]}" for key in keys if settings.get(key) is not None)
-    begins = "ImageNet" if settings["weights_sha256"] else "random"
+    begins = "a file's" if settings["weights_sha256"] else "random"
     with_slices = " or ".join(dict.fromkeys(fold["trained_with"] for fold in folds))
     return (
         f"Data: {origin(data)}, {data['size']} px; {len(folds)} folds by patient, each trained with {with_slices}, "
@@ -110,7 +110,7 @@ def caption(record: Row) -> str:
 def table(record: Row) -> str:
     """Return the table in Markdown: a line per fold, all cases together with intervals by patient, and its notes."""
     folds = record["folds"]
-    headings = ["", "test cases", "with tumor"]
+    headings = ["", "test cases", "of patients", "cases with tumor"]
     headings += [f"{target} {name}" for target in TARGETS for name, _ in SCORES.values()]
     lines = [[f"fold {fold['fold']}", *_counted([fold]), *_cells([fold])] for fold in folds]
     lines.append(["**all**", *_counted(folds), *_cells(folds)])
@@ -119,7 +119,8 @@ def table(record: Row) -> str:
         note = f"\nPublished: DSC {published.liver['dice']:g}; {published.where}.\n"
     elif published:
         cells = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
-        lines.append(["published, other split", "", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
+        heading = HEADING_OF_REAL_CT if record["data"]["synthetic"] else HEADING
+        lines.append([heading, "", "", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
         more = f"; {ELMENABAWY_NOTE}" if published.where == ELMENABAWY else ""
         note = f"\nPublished: {published.where}{more}.\n"
     return (
@@ -132,10 +133,13 @@ def table(record: Row) -> str:
 
 
 def _counted(folds: Sequence[Row]) -> list[str]:
-    """Return how many cases were tested, and how many of them have tumor (of folds with a result for tumors)."""
-    tumors = [row for fold in folds for row in fold["cases"] if row["target"] == "tumor"]
+    """Return how many cases were tested, of how many patients, and how many have tumor ("": no fold with a result)."""
+    rows = [row for fold in folds for row in fold["cases"]]
+    tumors = [row for row in rows if row["target"] == "tumor"]
     held = {row["case"] for row in tumors if row["tp"] + row["fn"] > 0}
-    return [str(sum(fold["test_cases"] for fold in folds)), str(len(held)) if tumors else ""]
+    of_patients = len({row["patient"] for row in rows})
+    cells = [str(of_patients) if rows else "", str(len(held)) if tumors else ""]
+    return [str(sum(fold["test_cases"] for fold in folds)), *cells]
 
 
 def _named(folds: Sequence[Row], key: str, heading: str) -> str:

@@ -60,6 +60,9 @@ NUMBERS: dict[str, Published] = {
 }
 """By the label of the system as documented; a variant has none."""
 
+HEADING = "published, other split"
+HEADING_OF_REAL_CT = "published, other split, real CT"
+"""What stands above these numbers; the second beside a synthetic cohort."""
 UNCLEAR = ("unet_dhanush", "segnet")
 """Systems whose document does not say of which target its numbers are; they stand with the liver's."""
 

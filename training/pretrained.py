@@ -99,6 +99,8 @@ def load_encoder(model: keras.Model, path: Path) -> None:
     arrays = _read_npz(path)
     wanted = [layer for layer in model.layers if layer.name.startswith("encoder_") and layer.weights]
     shapes = {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in wanted for weight in layer.weights}
+    if not shapes.keys() & arrays.keys():
+        raise InputError(f"{path}: holds no weights of {model.name}; training.convert_weights makes such a file")
     if different := sorted(shapes.keys() ^ arrays.keys()):
         lacks = "the file lacks it" if different[0] in shapes else "the network has none"
         raise InputError(f"{path}: weights of another architecture than {model.name} ({different[0]}: {lacks})")

@@ -74,12 +74,13 @@ def stage_parser(stage: str, description: str, phases: bool = True) -> Parser:
     if phases:
         parser.add_argument("--phase", choices=PHASES, help="only this phase; default: ce, then balanced")
     parser.add_argument("--seed", type=int, default=0, help="initialisation, order and dropout; default 0")
+    what = "preset" if phases else "system"
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="change one value of the preset (repeatable)",
+        help=f"change one value of the {what} (repeatable)",
     )
     return parser
 
@@ -107,14 +108,14 @@ def open_run(
             cannot take, no tumor to train on or to choose by (all stages but "liver"), or the directory
             belongs to another preset, seed or split.
     """
-    preset = changed(preset_named(preset_name), changes)
+    preset = changed(preset_named(preset_name), changes, _flag(stage))
     store = Store.open(store_path)
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed {seed}: must be from 0 to 2**32 - 1")
     if store.size != preset.size:
         raise InputError(
             f"{store_path}: its slices of {store.size} px are not those of preset {preset.name}, {preset.size} px "
-            f"(--set size={store.size} trains on them)"
+            f"({_flag(stage)} size={store.size} trains on them)"
         )
     if store.size % 2**preset.poolings:
         raise InputError(
@@ -138,6 +139,11 @@ def open_run(
     if not record_path.is_file():
         write_json(record_path, description)
     return run
+
+
+def _flag(stage: str) -> str:
+    """Return the flag that changes the preset; `--set` of training.system changes the system."""
+    return "--set-preset" if stage == "system" else "--set"
 
 
 def _check_tumor(store: Store) -> None:
@@ -164,7 +170,7 @@ def describe_run(store: Store, preset: Preset, seed: int) -> dict[str, Any]:
     }
 
 
-def changed(preset: Preset, changes: Sequence[str]) -> Preset:
+def changed(preset: Preset, changes: Sequence[str], flag: str = "--set") -> Preset:
     """Return the preset with `FIELD=VALUE` changes; its name then lists them.
 
     Raises:
@@ -173,25 +179,27 @@ def changed(preset: Preset, changes: Sequence[str]) -> Preset:
     for change in changes:
         key = change.partition("=")[0]
         if key in MADE_BEFORE:
-            raise InputError(f"--set {change}: training does not read {key}; {MADE_BEFORE[key]} decides it")
-        preset = dataclasses.replace(with_change(preset, change), name=f"{preset.name}+{change}")
+            raise InputError(f"{flag} {change}: training does not read {key}; {MADE_BEFORE[key]} decides it")
+        preset = dataclasses.replace(with_change(preset, change, flag=flag), name=f"{preset.name}+{change}")
     return preset
 
 
-def with_change(settings: Settings, change: str, fixed: Collection[str] = ("name",)) -> Settings:
+def with_change(settings: Settings, change: str, fixed: Collection[str] = ("name",), flag: str = "--set") -> Settings:
     """Return a preset, of the stages or of a system, with one `FIELD=VALUE` change.
 
     Args:
         settings: a frozen dataclass that refuses values out of range.
         change: as the flag gives it.
         fixed: fields that cannot be changed.
+        flag: its name.
 
     Raises:
         InputError: not of that form, no such field, or a value of another type or out of range.
     """
     key, _, text = change.partition("=")
     if key in fixed or key not in {entry.name for entry in dataclasses.fields(settings)}:
-        raise InputError(f"--set {change}: a preset has no field {key}")
+        listed = type(settings).__module__
+        raise InputError(f"{flag} {change}: no field {key} that can be changed; python -m {listed} lists them")
     value = _value(text)
     old = getattr(settings, key)
     try:
@@ -199,11 +207,11 @@ def with_change(settings: Settings, change: str, fixed: Collection[str] = ("name
             old = (ANY_LENGTH[key],) * len(value)
         value = value if old is None else _like(value, old)
     except TypeError:
-        raise InputError(f"--set {change}: {key} must be of the kind of {old!r}") from None
+        raise InputError(f"{flag} {change}: {key} must be of the kind of {old!r}") from None
     try:
         return dataclasses.replace(settings, **{key: value})
     except (ValueError, TypeError) as error:
-        raise InputError(f"--set {change}: {error}") from None
+        raise InputError(f"{flag} {change}: {error}") from None
 
 
 def _like(value: Any, old: Any) -> Any:

@@ -151,7 +151,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--name", required=True, help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}; or {' or '.join(SEVERAL)}")
     add("--label", help="name of its folder and of its rows in the tables; default NAME; --set needs one")
-    add("--weights", type=Path, metavar="FILE", help="ImageNet weights of training.convert_weights, for cdnn_*")
+    add("--weights", type=Path, metavar="FILE", help="for cdnn_* and korabelnikov, a file of training.convert_weights")
     add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")
     flags = parser.parse_args()
     if flags.name in SEVERAL:

@@ -12,20 +12,20 @@ from matplotlib.lines import Line2D
 
 from evaluation.drawing.style import BLACK, GREY, LIGHT, MODEL_COLOURS, SMALL, new_figure
 from evaluation.names import TARGETS, spelled
-from evaluation.published_numbers import UNCLEAR
+from evaluation.published_numbers import HEADING, UNCLEAR
 
 Row = dict[str, Any]
 LINE_HEIGHT = 0.21  # inches a system
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 
 
-def draw(rows: Sequence[Row], caption: str, published: bool = True, blind: Mapping[str, float] | None = None) -> Figure:
+def draw(rows: Sequence[Row], caption: str, synthetic: bool, blind: Mapping[str, float] | None = None) -> Figure:
     """Draw a panel per cohort and target.
 
     Args:
         rows: of `evaluation.comparison.answers`.
         caption: data, seeds and rule, written below.
-        published: mark the published numbers; beside scores of a synthetic cohort they would say nothing.
+        synthetic: name the cohort so, and leave the published numbers out, which would say nothing beside it.
         blind: tumor Dice of marking the whole liver, by cohort, drawn as a line.
     """
     cohorts = list(dict.fromkeys(row["cohort"] for row in rows))
@@ -43,15 +43,15 @@ def draw(rows: Sequence[Row], caption: str, published: bool = True, blind: Mappi
     for line, cohort in enumerate(cohorts):
         for column, target in enumerate(TARGETS):
             mine = [row for row in rows if (row["cohort"], row["target"]) == (cohort, target)]
-            _panel(grid[line][column], mine, names, published)
-            grid[line][column].set_title(f"{cohort}, {target}")
+            _panel(grid[line][column], mine, names, not synthetic)
+            grid[line][column].set_title(f"{'SYNTHETIC ' if synthetic else ''}{cohort}, {target}")
             grid[line][column].tick_params(labelbottom=True)
             if target == "tumor" and cohort in (blind or {}):
                 grid[line][column].axvline((blind or {})[cohort], color=GREY, linewidth=0.8, linestyle=":")
     for axes in grid[-1]:
         axes.set_xlabel("Dice, mean over patients")
     figure.legend(
-        handles=_legend(rows, published, bool(blind)),
+        handles=_legend(rows, not synthetic, bool(blind)),
         loc="lower center",
         ncols=4,
         bbox_to_anchor=(0.55, (below - 0.72) / height),
@@ -92,5 +92,5 @@ def _legend(rows: Sequence[Row], with_published: bool, with_blind: bool) -> list
         entries.append(Line2D([], [], color=BLACK, marker="|", linestyle="", label="each seed"))
     published: dict[str, Any] = {"color": GREY, "marker": "D", "markerfacecolor": "white", "linestyle": ""}
     if with_published and any("dice" in row["published"] for row in rows):
-        entries.append(Line2D([], [], markersize=4, label="published, other split", **published))
+        entries.append(Line2D([], [], markersize=4, label=HEADING, **published))
     return entries

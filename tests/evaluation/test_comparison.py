@@ -105,8 +105,9 @@ def test_a_system_without_result_in_a_seed_says_so() -> None:
     lines = [line for line in text.splitlines() if line.startswith("| `segnet` | ")]
     assert all("(1 of 2 seeds)" in line for line in lines[:2]), "means and pooled scores"
     for shown in (text, summary(FOUND)):
-        assert "Not a result: tumor collapsed: why: `segnet` (seed 1)." in shown
-        assert "Weak on validation data: tumor: background everywhere at a threshold of 0.5: `cdnn_alexnet` (s" in shown
+        assert "Not a result:\n\n- tumor collapsed: why: `segnet` (seed 1)\n" in shown
+        weak = "Weak on validation data:\n\n- tumor: background everywhere at a threshold of 0.5: `cdnn_alexnet` (s"
+        assert weak in shown
 
 
 def test_who_marks_the_whole_liver_has_this_dice() -> None:
@@ -129,8 +130,8 @@ def test_systems_with_the_same_weakness_are_named_together() -> None:
         one["systems"][3]["weak"] = one["systems"][0]["weak"].replace(value, "0.5")
     words = "tumor: no better than chance, AUC among the pixels that could be tumor: "
     one, other = in_words(found[0]["systems"][0]["system"]), in_words(found[0]["systems"][3]["system"])
-    assert f"{words}{one} 0.421 (seed 0), 0.380 (seed 1), {other} 0.5 (seed 0), 0.5 (seed 1)" in summary(found)
-    assert f"{words}{one} 0.421, {other} 0.5" in summary(found[:1])
+    assert f"{words}{one} 0.421 (seed 0), 0.380 (seed 1); {other} 0.5 (seed 0), 0.5 (seed 1)" in summary(found)
+    assert f"{words}{one} 0.421; {other} 0.5" in summary(found[:1])
 
 
 def test_two_faults_of_a_system_are_named_apart() -> None:
@@ -140,15 +141,15 @@ def test_two_faults_of_a_system_are_named_apart() -> None:
     found[0]["systems"][0]["weak"] = "; ".join(both)
     found[0]["systems"][3]["weak"] = both[1]
     text = summary(found)
-    assert "liver: no better than chance, AUC among the pixels that could be liver: `segnet` 0.4;" in text
-    assert "AUC among the pixels that could be tumor: `segnet` 0.3, one-step, cross-entropy 0.3" in text
+    assert "liver: no better than chance, AUC among the pixels that could be liver: `segnet` 0.4\n" in text
+    assert "AUC among the pixels that could be tumor: `segnet` 0.3; one-step, cross-entropy 0.3" in text
 
 
 def test_where_networks_begin_and_what_is_trained_along_is_said() -> None:
     found = copy.deepcopy(FOUND[:1])
     assert "Networks begin: all here at random; those of Elmenabawy et al. with ImageNet weights." in summary(found)
-    found[0]["systems"][2]["begins"] = "ImageNet, from a file"
-    assert "Networks begin: `cdnn_alexnet` with ImageNet weights, all others at random;" in tables(found)
+    found[0]["systems"][2]["begins"] = "weights of a file"
+    assert "Networks begin: `cdnn_alexnet` with the weights of a file, all others at random;" in tables(found)
     assert "| 900 |  | 60 |" in tables(found)
     found[0]["systems"][0]["settings"] = {"vae_weight": 0.1}
     assert "| 900 | 100 | 60 |" in tables(found)
@@ -171,6 +172,7 @@ def test_published_numbers_stand_beside_the_documented_system_alone() -> None:
     assert "0.904 (2.65)" in lines["`cdnn_alexnet`"]
     assert "0.624 (4.98)" in lines["`cdnn_alexnet`"]
     assert "0.904" not in lines["`cdnn_alexnet_skips`"]
+    assert "published, other split, real CT |" in tables(FOUND)
     assert "0.89, of which target is not said" in lines["`segnet`"]
     assert "SYNTHETIC PHANTOM" in caption(FOUND)
 
@@ -238,8 +240,9 @@ def test_published_numbers_are_the_documents() -> None:
 
 def test_the_figure_draws_means_intervals_seeds_and_no_published_number_beside_a_phantom() -> None:
     for published in (False, True):
-        figure = draw(answers(FOUND), caption(FOUND), published)
+        figure = draw(answers(FOUND), caption(FOUND), not published)
         liver = figure.axes[0]
+        assert ("SYNTHETIC" in liver.get_title()) != published
         drawn = {(line.get_marker(), *np.round(line.get_xdata(), 6)) for line in liver.lines}
         mean = answer("liver", "cdnn_alexnet")["dice"]
         assert ("o", round(mean.value, 6)) in drawn
@@ -249,7 +252,7 @@ def test_the_figure_draws_means_intervals_seeds_and_no_published_number_beside_a
 
 
 def test_the_figure_marks_what_guessing_gives() -> None:
-    liver, tumor = draw(answers(FOUND), caption(FOUND), True, blind_dice(FOUND)).axes
+    liver, tumor = draw(answers(FOUND), caption(FOUND), False, blind_dice(FOUND)).axes
     dotted = [[*map(float, line.get_xdata())] for line in tumor.lines if line.get_linestyle() == ":"]
     assert dotted == [[pytest.approx(1 / 3)] * 2]
     assert not [line for line in liver.lines if line.get_linestyle() == ":"]

@@ -52,27 +52,38 @@ def line(text: str, start: str) -> list[str]:
 
 def test_means_are_per_fold_and_over_all_patients() -> None:
     text = table(made())
-    assert line(text, "fold 1") == ["fold 1", "3", "2", "0.600", "2.00", "0.400", "8.00"]
-    assert line(text, "fold 2") == ["fold 2", "3", "3", "0.700", "4.00", "0.267", "8.00"]
+    assert line(text, "fold 1") == ["fold 1", "3", "3", "2", "0.600", "2.00", "0.400", "8.00"]
+    assert line(text, "fold 2") == ["fold 2", "3", "3", "3", "0.700", "4.00", "0.267", "8.00"]
     every = line(text, "**all**")
-    assert every[1:3] == ["6", "5"]
-    assert [cell.split("<br>")[0] for cell in every[3:]] == ["0.650", "3.00", "0.320", "8.00"]
-    assert ["<br>" in cell for cell in every[3:]] == [True, True, True, False]  # four patients have a tumor's ASSD
+    assert every[1:4] == ["6", "6", "5"]
+    assert [cell.split("<br>")[0] for cell in every[4:]] == ["0.650", "3.00", "0.320", "8.00"]
+    assert ["<br>" in cell for cell in every[4:]] == [True, True, True, False]  # four patients have a tumor's ASSD
     assert "Weak on validation data: fold 2: tumor: nothing above 0.5.\n" in text
     assert "Not a result" not in text
+
+
+def test_a_patient_with_two_cases_counts_once() -> None:
+    record = copy.deepcopy(made())
+    for row in record["folds"][1]["cases"]:
+        if row["target"] == "tumor":
+            row["dice"] = {"c20": 0.0, "c21": 0.2, "c22": 0.5}[row["case"]]
+        row["patient"] = "c22" if row["case"] == "c22" else "both"
+    text = table(record)
+    assert line(text, "fold 2")[1:4] == ["3", "2", "3"]
+    assert line(text, "fold 2")[6] == "0.300"  # of 0.1 and 0.5
 
 
 def test_published_numbers_stand_below_the_documented_system_alone() -> None:
     said = NUMBERS["cdnn_alexnet"]
     numbers = [f"{score[key]:g}" for score in (said.liver, said.tumor) for key in ("dice", "assd_mm")]
-    assert line(table(made()), "published")[3:] == numbers
+    assert line(table(made()), "published, other split, real CT")[4:] == numbers
     assert "ImageNet" in table(made())
     assert "published" not in table(made("cdnn_alexnet_skips"))
     unclear = table(made("segnet"))
     assert "| published" not in unclear
     assert f"Published: DSC {NUMBERS['segnet'].liver['dice']:g}; {NUMBERS['segnet'].where}.\n" in unclear
     assert "ImageNet" not in unclear + table(made("global_local"))
-    assert line(table(made("global_local")), "published")[3] == f"{NUMBERS['global_local'].liver['dice']:g}"
+    assert line(table(made("global_local")), "published")[4] == f"{NUMBERS['global_local'].liver['dice']:g}"
 
 
 def test_a_fold_without_a_result_and_nominal_spacing_are_named() -> None:
@@ -80,10 +91,10 @@ def test_a_fold_without_a_result_and_nominal_spacing_are_named() -> None:
     record["folds"][0] |= {"why": "tumor diverged", "cases": []}
     record["data"]["nominal_spacing"] = True
     text = table(record)
-    assert line(text, "fold 1")[1:] == ["3", "", *["no result"] * 4]
+    assert line(text, "fold 1")[1:] == ["3", "", "", *["no result"] * 4]
     every = line(text, "**all**")
-    assert every[:4] == ["**all**", "6", "3", "0.700 (1 of 2 folds)"]
-    assert every[6] == "8.00 (1 of 2 folds)"
+    assert every[:5] == ["**all**", "6", "3", "3", "0.700 (1 of 2 folds)"]
+    assert every[7] == "8.00 (1 of 2 folds)"
     assert "Not a result: fold 1: tumor diverged.\n" in text
     assert "No distances" in text
 
@@ -93,8 +104,8 @@ def test_a_fold_whose_tumor_network_failed_keeps_its_livers() -> None:
     kept = [row for row in record["folds"][0]["cases"] if row["target"] == "liver"]
     record["folds"][0] |= {"why": "tumor collapsed", "cases": kept}
     text = table(record)
-    assert line(text, "fold 1")[1:] == ["3", "", "0.600", "2.00", "no result", "no result"]
-    cells = [cell.split("<br>")[0] for cell in line(text, "**all**")[3:]]
+    assert line(text, "fold 1")[1:] == ["3", "3", "", "0.600", "2.00", "no result", "no result"]
+    cells = [cell.split("<br>")[0] for cell in line(text, "**all**")[4:]]
     assert cells == ["0.650", "3.00", "0.267 (1 of 2 folds)", "8.00 (1 of 2 folds)"]
     assert "Not a result: fold 1: tumor collapsed.\n" in text
 

@@ -292,9 +292,17 @@ def test_an_encoder_begins_with_the_weights_of_a_file(
         (("--name", "segnet", "--label", f"segnet{NO_CONTOUR}"), f"--label segnet{NO_CONTOUR}: is, or could be"),
         (("--name", "segnet", "--set", "epochs=2"), "--set epochs=2: needs --label"),
         (("--name", "segnet", "--label", "x", "--set", "epochs=0"), "--set epochs=0: epochs is out of its range: 0"),
-        (("--name", "segnet", "--label", "x", "--set", "upsampling=skips"), "a preset has no field upsampling"),
-        (("--name", "segnet", "--label", "x", "--set", "architecture=unet"), "a preset has no field architecture"),
+        (
+            ("--name", "segnet", "--label", "x", "--set", "upsampling=skips"),
+            "no field upsampling that can be changed",
+        ),
+        (
+            ("--name", "segnet", "--label", "x", "--set", "architecture=unet"),
+            "no field architecture that can be changed",
+        ),
         (("--name", "global_local", "--label", "x", "--set", "filters=12"), "global_local: filters must be"),
+        (("--name", "segnet", "--set-preset", "x=1"), "--set-preset x=1: no field x that can be changed"),
+        (("--name", "segnet", "--preset", "demo"), "(--set-preset size=32 trains on them)"),
         (("--name", "all", "--label", "x"), "--name all: takes no --label"),
         (
             ("--name", "global_local", "--label", "x", "--set", "depth=48"),
