@@ -28,7 +28,7 @@ from training.callbacks import Checkpoint, read_log
 from training.losses import BalancedBinaryCrossentropy, BalancedCategoricalCrossentropy
 from training.overlap_losses import DiceFocalRatio, DiceLoss
 from training.presets import PRESETS
-from training.run import Run, with_change
+from training.run import Run, open_run, with_change
 from training.stages import start_anew
 from training.system import FIXED, check_cohort, main, train_network, trained_alike
 from training.system_networks import build, loss_of
@@ -302,7 +302,6 @@ def test_an_encoder_begins_with_the_weights_of_a_file(
         ),
         (("--name", "global_local", "--label", "x", "--set", "filters=12"), "global_local: filters must be"),
         (("--name", "segnet", "--set-preset", "x=1"), "--set-preset x=1: no field x that can be changed"),
-        (("--name", "segnet", "--preset", "demo"), "(--set-preset size=32 trains on them)"),
         (("--name", "all", "--label", "x"), "--name all: takes no --label"),
         (
             ("--name", "global_local", "--label", "x", "--set", "depth=48"),
@@ -328,6 +327,13 @@ def test_bad_flags_are_one_line(
     assert words in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_slices_of_another_size_name_the_flag_that_helps(deep: Store, tmp_path: Path) -> None:
+    """`--set` of this command changes the system, that of the stages the preset."""
+    for stage, flag in (("system", "--set-preset"), ("liver", "--set")):
+        with pytest.raises(InputError, match=rf"\({flag} size=32 trains on them\)"):
+            open_run(tmp_path / "run", deep.path, "demo", 0, [], stage)
 
 
 def test_other_settings_under_the_same_label_are_refused(
