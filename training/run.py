@@ -74,7 +74,7 @@ def stage_parser(stage: str, description: str, phases: bool = True) -> Parser:
     if phases:
         parser.add_argument("--phase", choices=PHASES, help="only this phase; default: ce, then balanced")
     parser.add_argument("--seed", type=int, default=0, help="initialisation, order and dropout; default 0")
-    what = "preset" if phases else "system"
+    what = "system" if stage == "system" else "preset"
     parser.add_argument(
         "--set",
         action="append",
