@@ -111,7 +111,7 @@ def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = Fal
             print(f"{described['system']}: {described['why'] or 'scored'}")
         systems.append({**described, "fingerprint": key})
         cases += rows
-        left = [of if isinstance(of, str) else f"{of[0]}_{of[1]}" for of in names[len(systems) :]]
+        left = [of if isinstance(of, str) else "_".join(of) for of in names[len(systems) :]]
         found = {**head, "environment": describe_environment(), "left": left, "systems": systems, "cases": cases}
         write_json(path, found)
     print(f"comparison: {path}")

@@ -27,13 +27,12 @@ from evaluation.comparison_notes import (
     failings,
     in_words,
     notes,
-    published_heading,
     timed_alone,
 )
 from evaluation.drawing.comparison import draw
 from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
 from evaluation.names import MODELS, TARGETS, origin
-from evaluation.published_numbers import NUMBERS, UNCLEAR, published_of
+from evaluation.published_numbers import NUMBERS, UNCLEAR, heading_of_published, published_of
 from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds, means_by_patient
 from evaluation.text import machines, markdown_table, patients, readable
 
@@ -149,7 +148,7 @@ def caption(comparisons: Sequence[Row]) -> str:
 
 def tables(comparisons: Sequence[Row]) -> str:
     """Return the tables of each cohort, the cost, and how to read them."""
-    rows, published = answers(comparisons), published_heading(comparisons)
+    rows, published = answers(comparisons), heading_of_published(comparisons[0]["data"]["synthetic"])
     text = ""
     for cohort in dict.fromkeys(row["cohort"] for row in rows):
         mine = {(row["target"], row["system"]): row for row in rows if row["cohort"] == cohort}
@@ -166,7 +165,7 @@ def summary(comparisons: Sequence[Row]) -> str:
     cohorts, names = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 2))
     columns = [(cohort, target) for cohort in cohorts for target in TARGETS]
     headings = ["system", *(f"{cohort} {target} DSC" for cohort, target in columns)]
-    headings += [*(f"{target} DSC {published_heading(comparisons)}" for target in TARGETS)]
+    headings += [*(f"{target} DSC {heading_of_published(comparisons[0]['data']['synthetic'])}" for target in TARGETS)]
     headings += ["parameters", "training (s)", "prediction (ms a slice)"]
     costs = _costs(comparisons)
     lines = []

@@ -9,9 +9,7 @@ from typing import Any
 
 from evaluation.metrics import Counts, dice
 from evaluation.names import NO_CONTOUR, spelled
-from evaluation.published_numbers import HEADING as PUBLISHED_HEADING
-from evaluation.published_numbers import HEADING_OF_REAL_CT as PUBLISHED_OF_REAL_CT
-from evaluation.published_numbers import NUMBERS
+from evaluation.published_numbers import NUMBERS, heading_of_published
 from evaluation.statistics import means_by_patient
 from evaluation.text import COVERAGE
 
@@ -39,11 +37,6 @@ def timed_alone(comparisons: Sequence[Row]) -> str:
     timed = [of for one in comparisons for of in one["systems"] if of["why"] and of.get("ms_per_slice") is not None]
     named = ", ".join(dict.fromkeys(in_words(system["system"]) for system in timed))
     return f" Prediction of {named}: of the liver alone." if named else ""
-
-
-def published_heading(comparisons: Sequence[Row]) -> str:
-    """Return the heading of published numbers; beside a phantom it says that they are of real CT."""
-    return PUBLISHED_OF_REAL_CT if comparisons[0]["data"]["synthetic"] else PUBLISHED_HEADING
 
 
 def _cause(note: str) -> tuple[str, str]:
@@ -76,7 +69,8 @@ def failings(comparisons: Sequence[Row]) -> str:
             for target, scores in (("liver", NUMBERS[name].liver), ("tumor", NUMBERS[name].tumor))
             if scores
         )
-        text += f"\nNot trained on these data: {in_words(name)}; {published_heading(comparisons)}: {said}.\n"
+        above = heading_of_published(comparisons[0]["data"]["synthetic"])
+        text += f"\nNot trained on these data: {in_words(name)}; {above}: {said}.\n"
     return text
 
 

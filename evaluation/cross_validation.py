@@ -17,7 +17,7 @@ from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
-from evaluation.published_numbers import ELMENABAWY, HEADING, HEADING_OF_REAL_CT, UNCLEAR, published_of
+from evaluation.published_numbers import ELMENABAWY, UNCLEAR, heading_of_published, published_of
 from evaluation.statistics import LEAST_PATIENTS, interval_of_mean, means_by_patient
 from evaluation.text import COVERAGE, machines, markdown_table
 
@@ -118,9 +118,9 @@ def table(record: Row) -> str:
     if published and record["system"] in UNCLEAR:
         note = f"\nPublished: DSC {published.liver['dice']:g}; {published.where}.\n"
     elif published:
-        cells = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
-        heading = HEADING_OF_REAL_CT if record["data"]["synthetic"] else HEADING
-        lines.append([heading, "", "", "", *("" if cell is None else f"{cell:g}" for cell in cells)])
+        numbers = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
+        cells = ["" if number is None else f"{number:g}" for number in numbers]
+        lines.append([heading_of_published(record["data"]["synthetic"]), "", "", "", *cells])
         more = f"; {ELMENABAWY_NOTE}" if published.where == ELMENABAWY else ""
         note = f"\nPublished: {published.where}{more}.\n"
     return (

@@ -61,10 +61,14 @@ NUMBERS: dict[str, Published] = {
 """By the label of the system as documented; a variant has none."""
 
 HEADING = "published, other split"
-HEADING_OF_REAL_CT = "published, other split, real CT"
-"""What stands above these numbers; the second beside a synthetic cohort."""
+"""What stands above these numbers."""
 UNCLEAR = ("unet_dhanush", "segnet")
 """Systems whose document does not say of which target its numbers are; they stand with the liver's."""
+
+
+def heading_of_published(synthetic: bool) -> str:
+    """Return what stands above these numbers; beside a synthetic cohort it says that they are of real CT."""
+    return f"{HEADING}, real CT" if synthetic else HEADING
 
 
 def published_of(label: str, settings: Mapping[str, Any] | None) -> Published | None:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from data.backend import keras
-from data.batches import SliceBatches, class_pixels
+from data.batches import SliceBatches, class_pixels, target_of
 from data.command import InputError, run_command
 from data.files import read_json, sha256_of_file, write_json
 from data.store import Store
@@ -323,10 +323,11 @@ def possible_pixels(run: Run, system: System, target: str, model: keras.Model, v
 
 def never_decided(model: keras.Model, validation: SliceBatches) -> list[str]:
     """Return which targets are nowhere the most probable class on validation data."""
-    found: set[int] = set()
+    never = {"liver", "tumor"}
     for index in range(len(validation)):
-        found.update(np.unique(np.argmax(model.predict_on_batch(validation[index][0]), axis=-1)).tolist())
-    return [target for target, classes in (("liver", {1, 2}), ("tumor", {2})) if not found & classes]
+        labels = np.argmax(model.predict_on_batch(validation[index][0]), axis=-1)
+        never -= {target for target in never if target_of(labels, target).any()}
+    return sorted(never)
 
 
 def recipe_of(run: Run, system: System, target: str) -> Recipe:

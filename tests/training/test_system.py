@@ -30,7 +30,7 @@ from training.overlap_losses import DiceFocalRatio, DiceLoss
 from training.presets import PRESETS
 from training.run import Run, open_run, with_change
 from training.stages import start_anew
-from training.system import FIXED, check_cohort, main, train_network, trained_alike
+from training.system import FIXED, check_cohort, main, never_decided, train_network, trained_alike
 from training.system_networks import build, loss_of
 from training.system_presets import SYSTEMS, VARIANTS, describe, in_small, settings_of, system_named
 
@@ -503,6 +503,15 @@ def test_the_networks_in_3d_train_in_single_precision() -> None:
     assert {name for name, system in SYSTEMS.items() if system.precision} == {"global_local"}
     start_anew(run, SYSTEMS["global_local"].precision)
     assert keras.config.dtype_policy().name == "float32"
+
+
+def test_targets_that_are_nowhere_the_most_probable_class_are_named() -> None:
+    """Each batch gives its own shares back: (batch, rows, columns, classes)."""
+    model: Any = SimpleNamespace(predict_on_batch=lambda shares: shares)
+    other, liver, tumor = ([[[[float(k == place) for k in range(3)]]]] for place in range(3))
+    for batches, wanted in (([other], ["liver", "tumor"]), ([other, liver], ["tumor"]), ([tumor, other], [])):
+        validation: Any = [(np.array(batch), None) for batch in batches]
+        assert never_decided(model, validation) == wanted
 
 
 def test_every_value_names_its_source() -> None:
