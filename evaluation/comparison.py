@@ -128,7 +128,7 @@ def mean_of(seeds: Sequence[Sequence[Row]], score: str) -> Interval | None:
     A patient's value is the mean over its cases and over the seeds that have one.
     """
     values = means_by_patient([row for rows in seeds for row in rows], score)
-    return interval_of_mean(values) if values else None
+    return interval_of_mean(values.values()) if values else None
 
 
 def caption(comparisons: Sequence[Row]) -> str:

@@ -84,7 +84,7 @@ def blind_dice(comparisons: Sequence[Row]) -> dict[str, float]:
         tumor = row["tp"] + row["fn"]
         guess = dice(Counts(tp=tumor, fp=livers[cohort, case] - tumor))
         found.setdefault(cohort, []).append({"patient": row["patient"], "dice": guess})
-    return {cohort: fmean(means_by_patient(guesses, "dice")) for cohort, guesses in found.items()}
+    return {cohort: fmean(means_by_patient(guesses, "dice").values()) for cohort, guesses in found.items()}
 
 
 def blind(comparisons: Sequence[Row]) -> str:

@@ -50,7 +50,7 @@ def main() -> None:
     content: Row = {"schema": SCHEMA, "system": label, "settings": settings, "preset": flags.preset, "seed": flags.seed}
     content |= {"data": data, "environment": describe_environment(), "folds": scored}
     write_json(flags.out / f"cross_validation-{label}.json", content)
-    write_text(flags.out / f"cross_validation-{label}.md", page(content))
+    write_text(flags.out / f"cross_validation-{label}.md", page([content]))
     print(flags.out / f"cross_validation-{label}.md")
 
 

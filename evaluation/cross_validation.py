@@ -1,15 +1,16 @@
-"""Tables of cross-validated systems: DSC and ASSD per fold and in all.
+"""Tables of cross-validated systems: DSC and ASSD per fold and in all, and differences between systems by patient.
 
     python -m evaluation.cross_validation --publish NAME [RECORD ...]
 
 Each RECORD is a cross_validation-<label>.json of `evaluation.cross_validate`, one a system. `--publish` copies them to
-evaluation/published/NAME, beside those of other systems, and rewrites the README's block of that name (without a
-RECORD: from those that lie there).
+evaluation/published/NAME, beside those of other systems, writes cross_validation.md there, with every fold, and
+rewrites the README's block of that name, with a line per system (without a RECORD: from those that lie there).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from data.files import read_json, write_json, write_text
 from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
 from evaluation.published_numbers import ELMENABAWY, UNCLEAR, heading_of_published, published_of
-from evaluation.statistics import LEAST_PATIENTS, interval_of_mean, means_by_patient
+from evaluation.statistics import LEAST_PATIENTS, compare_means, interval_of_mean, means_by_patient
 from evaluation.text import COVERAGE, machines, markdown_table
 
 ELMENABAWY_NOTE = "its networks began with ImageNet weights, and the unit of its ASSD is not stated"
@@ -27,6 +28,16 @@ HOW_TO_READ = (
     f"ASSD. Below: interval of the mean, patients drawn with replacement, {COVERAGE}; none with fewer than "
     f"{LEAST_PATIENTS}."
 )
+HOW_COMPARED = (
+    "Differences: of the mean DSC over the patients of all folds, with its interval, and p of Wilcoxon's test over "
+    "patients, not corrected for the number of comparisons. Neither knows that training again would give other "
+    "networks: the patients of a fold share one."
+)
+WEAK = (
+    "Weak tumors: on the fold's validation data the network ranks tumor no better than chance, or finds none by its "
+    "rule."
+)
+PAGE = "cross_validation.md"
 SCORES = {"dice": ("DSC", ".3f"), "assd_mm": ("ASSD (mm)", ".2f")}
 Row = dict[str, Any]
 SCHEMA = 3
@@ -60,6 +71,7 @@ def publish(name: str, paths: Sequence[Path]) -> None:
             raise InputError(f"RECORD: {both} are not of the same folds, data, preset and seed")
     for file, record in new.items():
         write_json(folder / file, record)
+    write_text(folder / PAGE, page(records))
     write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(name, records)))
     print(f"README.md: block {name} rewritten, {', '.join(record['system'] for record in records)}")
 
@@ -82,15 +94,85 @@ def said_of(record: Row) -> list[Any]:
 
 
 def block(name: str, records: Sequence[Row]) -> str:
-    """Return the README's block of a name."""
-    parts = [f"<!-- results: {name} -->"]
-    parts += [f"`{record['system']}`. {caption(record)}\n\n{table(record).rstrip()}" for record in records]
-    return "\n\n".join([*parts, HOW_TO_READ, f"<!-- end of results: {name} -->"])
+    """Return the README's block of a name: a line per system, differences, and where every fold stands."""
+    whole = f"evaluation/published/{name}/{PAGE}"
+    parts = [f"<!-- results: {name} -->", captions(records), summary(records).rstrip(), HOW_TO_READ]
+    parts += [differences(records).rstrip(), HOW_COMPARED] if len(records) > 1 else []
+    parts += [f"Every fold: [{whole}]({whole}).", f"<!-- end of results: {name} -->"]
+    return "\n\n".join(parts)
 
 
-def page(record: Row) -> str:
-    """Return caption and table as a page of Markdown."""
-    return f"# {record['system']}, cross-validated\n\n{caption(record)}\n\n{table(record)}\n{HOW_TO_READ}\n"
+def page(records: Sequence[Row]) -> str:
+    """Return the captions and tables of systems, and their differences, as a page of Markdown."""
+    names = ", ".join(record["system"] for record in records)
+    parts = [f"# Cross-validated: {names}"]
+    for record in records:
+        parts += [f"## {record['system']}", caption(record), table(record).rstrip()]
+    parts.append(HOW_TO_READ)
+    parts += ["## Differences", differences(records).rstrip(), HOW_COMPARED] if len(records) > 1 else []
+    return "\n\n".join(parts) + "\n"
+
+
+def captions(records: Sequence[Row]) -> str:
+    """Return the caption of all systems, or of each where they differ."""
+    different = dict.fromkeys(map(caption, records))
+    if len(different) == 1:
+        return next(iter(different))
+    return "\n\n".join(f"`{record['system']}`: {caption(record)}" for record in records)
+
+
+def summary(records: Sequence[Row]) -> str:
+    """Return the table with a line per system: scores of all folds, DSC of each, and what was published."""
+    folds, synthetic = records[0]["folds"], records[0]["data"]["synthetic"]
+    distances = not records[0]["data"]["nominal_spacing"]
+    headings, heading = ["system"], heading_of_published(synthetic)
+    for target in TARGETS:
+        headings += [f"{target} DSC", f"{target} DSC of folds 1 to {len(folds)}"]
+        headings += [f"{target} ASSD (mm)"] if distances else []
+    headings += [f"{target} DSC {heading}" for target in TARGETS]
+    headings.append("folds with weak tumors")
+    lines = []
+    for record in records:
+        every, each = _cells(record["folds"]), [_cells([fold]) for fold in record["folds"]]
+        line = [f"`{record['system']}`"]
+        for place in range(0, len(every), len(SCORES)):
+            line += [every[place], ", ".join(cells[place].split("<br>")[0] for cells in each)]
+            line += [every[place + 1]] if distances else []
+        published = _published(record)
+        line += [published[target, "dice"] for target in TARGETS]
+        lines.append([*line, f"{sum('tumor' in fold['weak'] for fold in record['folds'])} of {len(record['folds'])}"])
+    tested, patients, with_tumor = _counted(folds)
+    notes = [f"\n{tested} cases of {patients} patients, {with_tumor} cases with tumor. {WEAK}\n"]
+    notes += dict.fromkeys(map(_published_note, records))
+    notes += [_named(record["folds"], "why", f"Not a result, `{record['system']}`") for record in records]
+    return markdown_table(headings, lines, left=1) + "".join(notes)
+
+
+def differences(records: Sequence[Row]) -> str:
+    """Return the table of differences in DSC between every two systems, over the patients that both were scored on."""
+    lines = []
+    for first, second in combinations(records, 2):
+        line = [f"`{first['system']}` less `{second['system']}`"]
+        for target in TARGETS:
+            line.append(
+                _difference(*(means_by_patient(_held(one["folds"], target), "dice") for one in (first, second)))
+            )
+        lines.append(line)
+    return markdown_table(["systems", *(f"{target} DSC" for target in TARGETS)], lines, left=1)
+
+
+def _difference(first: dict[str, float], second: dict[str, float]) -> str:
+    if not first.keys() & second.keys():
+        return "no result"
+    found = compare_means(first, second)
+    n = found.difference.n_patients
+    if not found.better + found.worse:
+        return f"none in {n} patients"
+    text = f"{found.difference.value:+.3f}"
+    if found.difference.low is not None:
+        text += f" ({found.difference.low:+.3f} to {found.difference.high:+.3f})"
+    text += "" if found.p_value is None else f", p {found.p_value:.2g}"
+    return f"{text}<br>of {n} patients {found.better} higher, {found.worse} lower"
 
 
 def caption(record: Row) -> str:
@@ -114,22 +196,33 @@ def table(record: Row) -> str:
     headings += [f"{target} {name}" for target in TARGETS for name, _ in SCORES.values()]
     lines = [[f"fold {fold['fold']}", *_counted([fold]), *_cells([fold])] for fold in folds]
     lines.append(["**all**", *_counted(folds), *_cells(folds)])
-    published, note = published_of(record["system"], record["settings"]), ""
-    if published and record["system"] in UNCLEAR:
-        note = f"\nPublished: DSC {published.liver['dice']:g}; {published.where}.\n"
-    elif published:
-        numbers = [getattr(published, target).get(score) for target in TARGETS for score in SCORES]
-        cells = ["" if number is None else f"{number:g}" for number in numbers]
-        lines.append([heading_of_published(record["data"]["synthetic"]), "", "", "", *cells])
-        more = f"; {ELMENABAWY_NOTE}" if published.where == ELMENABAWY else ""
-        note = f"\nPublished: {published.where}{more}.\n"
+    published = _published(record)
+    if any(published.values()):
+        lines.append([heading_of_published(record["data"]["synthetic"]), "", "", "", *published.values()])
     return (
         markdown_table(headings, lines, left=1)
-        + note
+        + _published_note(record)
         + _named(folds, "why", "Not a result")
         + _named(folds, "weak", "Weak on validation data")
         + ("\nNo distances: the spacing in the headers is nominal.\n" if record["data"]["nominal_spacing"] else "")
     )
+
+
+def _published(record: Row) -> dict[tuple[str, str], str]:
+    """Return the published numbers of a system as cells, by target and score ("": none, or of which is not said)."""
+    found = None if record["system"] in UNCLEAR else published_of(record["system"], record["settings"])
+    numbers = {(target, score): getattr(found, target, {}).get(score) for target in TARGETS for score in SCORES}
+    return {key: "" if number is None else f"{number:g}" for key, number in numbers.items()}
+
+
+def _published_note(record: Row) -> str:
+    """Return a line that says where a system's published numbers are from; "" where there are none."""
+    found = published_of(record["system"], record["settings"])
+    if found is None:
+        return ""
+    unclear = f"DSC of `{record['system']}` {found.liver['dice']:g}; " if record["system"] in UNCLEAR else ""
+    more = f"; {ELMENABAWY_NOTE}" if found.where == ELMENABAWY else ""
+    return f"\nPublished: {unclear}{found.where}{more}.\n"
 
 
 def _counted(folds: Sequence[Row]) -> list[str]:
@@ -152,19 +245,24 @@ def _cells(folds: Sequence[Row]) -> list[str]:
     """Return the scores of each target, over the folds that gave a result for it."""
     cells = []
     for target in TARGETS:
-        given = [rows for fold in folds if (rows := [row for row in fold["cases"] if row["target"] == target])]
-        held = [row for rows in given for row in rows if row["tp"] + row["fn"] > 0]
+        given = [fold for fold in folds if any(row["target"] == target for row in fold["cases"])]
         of_folds = f" ({len(given)} of {len(folds)} folds)" if len(given) < len(folds) else ""
         for score, (_, form) in SCORES.items():
-            text = _in_words(means_by_patient(held, score), form, of_folds)
+            text = _in_words(means_by_patient(_held(given, target), score), form, of_folds)
             cells.append(text if given else "no result")
     return cells
 
 
-def _in_words(values: Sequence[float], form: str, of_folds: str) -> str:
+def _held(folds: Sequence[Row], target: str) -> list[Row]:
+    """Return the scores of a target in the test cases whose reference holds it."""
+    rows = [row for fold in folds for row in fold["cases"]]
+    return [row for row in rows if row["target"] == target and row["tp"] + row["fn"] > 0]
+
+
+def _in_words(values: dict[str, float], form: str, of_folds: str) -> str:
     if not values:
         return f"n/a{of_folds}"
-    found = interval_of_mean(values)
+    found = interval_of_mean(values.values())
     text = f"{found.value:{form}}{of_folds}"
     return text if found.low is None else f"{text}<br>{found.low:{form}} to {found.high:{form}}"
 

@@ -141,30 +141,43 @@ def interval_over_seeds(
     return _bootstrap(tables, lambda sides: _mean(score, sides), draws, _counted(tables[0], of_reference))
 
 
-def means_by_patient(rows: Iterable[Mapping[str, Any]], score: str) -> list[float]:
+def means_by_patient(rows: Iterable[Mapping[str, Any]], score: str) -> dict[str, float]:
     """Return one value a patient, for `interval_of_mean`: the mean of a score over his rows in which it is not None."""
     values: dict[str, list[float]] = {}
     for row in rows:
         if row[score] is not None:
             values.setdefault(row["patient"], []).append(row[score])
-    return [fmean(found) for found in values.values()]
+    return {patient: fmean(found) for patient, found in values.items()}
 
 
-def interval_of_mean(values: Sequence[float], draws: int = DRAWS) -> Interval:
+def interval_of_mean(values: Iterable[float], draws: int = DRAWS) -> Interval:
     """Return the mean of one value a patient with its percentile bootstrap interval by patient.
 
     Raises:
         ValueError: no value.
     """
-    if not values:
+    table = np.fromiter(values, float)
+    if not len(table):
         raise ValueError("values must hold at least one value, got none")
-    table = np.asarray(values, float)
     n = len(table)
     if n < LEAST_PATIENTS:
         return Interval(float(table.mean()), None, None, n, n)
     drawn = table[np.random.default_rng(SEED).integers(0, n, (draws, n))].mean(axis=1)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(table.mean()), float(low), float(high), n, n)
+
+
+def compare_means(first: Mapping[str, float], second: Mapping[str, float]) -> Comparison:
+    """Compare the means of one value a patient of two systems, over the patients that both have.
+
+    The difference, too, is here one in which each patient weighs the same.
+
+    Raises:
+        ValueError: no patient has both.
+    """
+    shared = [patient for patient in first if patient in second]
+    each = np.array([first[patient] - second[patient] for patient in shared])
+    return Comparison(interval_of_mean(each), *_signed_ranks(each))
 
 
 def compare_over_seeds(
@@ -191,10 +204,15 @@ def compare_over_seeds(
 
     difference = _bootstrap(tables, less, draws, counted)
     each = np.array([less([Counts(*table[k]) for table in tables]) for k in np.flatnonzero(counted)])
+    return Comparison(difference, *_signed_ranks(each))
+
+
+def _signed_ranks(each: np.ndarray) -> tuple[float | None, int, int]:
+    """Return p of the Wilcoxon test of one difference a patient, how many are above 0, and how many below."""
     each = np.round(each, 12)  # the same difference of other counts is a tie, whatever its last bit
     moved = each[each != 0]  # dropped here, because SciPy gives up exactness where zeros are left to it
     p_value = float(wilcoxon(moved).pvalue) if len(each) >= LEAST_PATIENTS and len(moved) else None
-    return Comparison(difference, p_value, int(np.count_nonzero(each > 0)), int(np.count_nonzero(each < 0)))
+    return p_value, int(np.count_nonzero(each > 0)), int(np.count_nonzero(each < 0))
 
 
 def _mean(score: Score, sides: Sequence[Counts]) -> float:

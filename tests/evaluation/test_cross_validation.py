@@ -11,7 +11,18 @@ import pytest
 from data.command import InputError
 from data.files import write_json
 from evaluation import cross_validation
-from evaluation.cross_validation import SCHEMA, block, caption, page, publish, read, table
+from evaluation.cross_validation import (
+    SCHEMA,
+    block,
+    caption,
+    captions,
+    differences,
+    page,
+    publish,
+    read,
+    summary,
+    table,
+)
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
 
@@ -81,7 +92,7 @@ def test_published_numbers_stand_below_the_documented_system_alone() -> None:
     assert "published" not in table(made("cdnn_alexnet_skips"))
     unclear = table(made("segnet"))
     assert "| published" not in unclear
-    assert f"Published: DSC {NUMBERS['segnet'].liver['dice']:g}; {NUMBERS['segnet'].where}.\n" in unclear
+    assert f"Published: DSC of `segnet` {NUMBERS['segnet'].liver['dice']:g}; {NUMBERS['segnet'].where}.\n" in unclear
     assert "ImageNet" not in unclear + table(made("global_local"))
     assert line(table(made("global_local")), "published")[4] == f"{NUMBERS['global_local'].liver['dice']:g}"
 
@@ -117,6 +128,62 @@ def test_the_caption_names_the_epochs_of_the_tumor_s_network() -> None:
     assert "epochs 13, tumor_epochs 60, batch_size 4" in caption(longer)
 
 
+def test_a_summary_has_a_line_per_system() -> None:
+    text = summary([made(), made("cdnn_alexnet_skips")])
+    said = NUMBERS["cdnn_alexnet"]
+    cells = [cell.split("<br>")[0] for cell in line(text, "`cdnn_alexnet`")]
+    assert cells[1:7] == ["0.650", "0.600, 0.700", "3.00", "0.320", "0.400, 0.267", "8.00"]
+    assert cells[7:] == [f"{said.liver['dice']:g}", f"{said.tumor['dice']:g}", "1 of 2"]
+    assert line(text, "`cdnn_alexnet_skips`")[7:] == ["", "", "1 of 2"]
+    assert "6 cases of 6 patients, 5 cases with tumor." in text
+    assert text.count("\nPublished: ") == 1
+    assert "Not a result" not in text
+
+
+def test_a_summary_names_folds_without_a_result_and_leaves_nominal_distances_out() -> None:
+    record = made()
+    record["folds"][0] |= {"why": "tumor diverged", "cases": []}
+    record["data"]["nominal_spacing"] = True
+    text = summary([record])
+    assert "ASSD" not in text.splitlines()[0]
+    assert line(text, "`cdnn_alexnet`")[1] == "0.700 (1 of 2 folds)"
+    assert line(text, "`cdnn_alexnet`")[2] == "no result, 0.700"
+    assert "Not a result, `cdnn_alexnet`: fold 1: tumor diverged.\n" in text
+
+
+def test_differences_are_of_the_same_patients() -> None:
+    """Livers: 0.1 higher in five patients, equal in the sixth, so 0.5 / 6; p of five differences of one size, 2 / 2^5."""
+    higher = made("segnet")
+    for row in [row for fold in higher["folds"] for row in fold["cases"]]:
+        if row["target"] == "liver" and row["case"] != "c10":
+            row["dice"] += 0.1
+    cells = line(differences([higher, made()]), "`segnet` less `cdnn_alexnet`")
+    assert cells[1].startswith("+0.083 (")
+    assert cells[1].endswith("), p 0.062<br>of 6 patients 5 higher, 0 lower")
+    assert cells[2] == "none in 5 patients"
+    back = line(differences([made(), higher]), "`cdnn_alexnet` less `segnet`")[1]
+    assert back.startswith("-0.083 (")
+    assert back.endswith("of 6 patients 0 higher, 5 lower")
+
+
+def test_differences_leave_patients_out_that_one_system_has_no_result_for() -> None:
+    none, half = made("segnet"), made("segnet")
+    for record, folds in ((none, none["folds"]), (half, half["folds"][:1])):
+        for fold in folds:
+            fold |= {"why": "liver diverged", "cases": []}
+        assert record["folds"][0]["cases"] == []
+    assert line(differences([none, made()]), "`segnet`")[1:] == ["no result", "no result"]
+    assert line(differences([half, made()]), "`segnet`")[1:] == ["none in 3 patients", "none in 3 patients"]
+
+
+def test_captions_that_differ_name_their_systems() -> None:
+    assert captions([made(), made("segnet")]) == caption(made())
+    longer = made("segnet")
+    longer["settings"]["epochs"] = 40
+    assert captions([made(), longer]).startswith("`cdnn_alexnet`: Data: ")
+    assert "\n\n`segnet`: Data: " in captions([made(), longer])
+
+
 def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
@@ -142,10 +209,14 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(InputError, match=words):
             publish(name, [tmp_path / path])
     assert readme.read_text() == text
-    assert page(made()).startswith("# cdnn_alexnet, cross-validated\n")
+    pages = (tmp_path / "published" / "x" / "cross_validation.md").read_text()
+    assert pages == page([made("cdnn_alexnet"), made("segnet")])
+    assert pages.startswith("# Cross-validated: cdnn_alexnet, segnet\n")
+    assert all(f"{table(made(name)).rstrip()}\n" in pages for name in ("cdnn_alexnet", "segnet"))
 
 
 @pytest.mark.parametrize("name", sorted({path.parent.name for path in PUBLISHED.glob("*/cross_validation-*.json")}))
 def test_readme_shows_the_published_records(name: str) -> None:
     found = [read(path) for path in sorted((PUBLISHED / name).glob("cross_validation-*.json"))]
     assert block(name, found) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert page(found) == (PUBLISHED / name / "cross_validation.md").read_text(encoding="utf-8")
