@@ -40,6 +40,16 @@ def run_command(main: Callable[[], None], name: str) -> NoReturn:
     sys.exit(0)
 
 
+def check_seed(seed: int) -> None:
+    """Check the value of --seed, as Keras takes it.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed {seed}: must be from 0 to 2**32 - 1")
+
+
 def integers(text: str) -> list[int]:
     """Parse a comma-separated list of integers, as `--subset 765,50,50` or `--test 11,16`."""
     try:

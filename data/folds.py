@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data.command import InputError, Parser, integers, run_command
+from data.command import InputError, Parser, check_seed, integers, run_command
 from data.files import write_json
 from data.splits import make_split
 from data.store import Store
@@ -43,11 +43,12 @@ def make_folds(store: Store, folds: int, out: Path, seed: int = 0, subset: Seque
     """Return the stores of the folds, made where they are missing.
 
     Raises:
-        InputError: fewer than 2 folds, fewer patients than folds, an external store, not two numbers in `subset`, a
-            folder of another origin, or what `data.splits.make_split` refuses.
+        InputError: fewer than 2 folds, fewer patients than folds, an external store, a seed out of range, not two
+            numbers in `subset`, a folder of another origin, or what `data.splits.make_split` refuses.
     """
     if "train" not in store.split["slices"]:
         raise InputError(f"{store.path}: an external store, there is nothing to train on")
+    check_seed(seed)
     if subset is not None and len(subset) != 2:
         raise InputError(f"--subset: two numbers (train, validation), got {list(subset)}; the test cases are whole")
     patient_of = {case: store.patient(case) for case in store.cases}

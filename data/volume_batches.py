@@ -18,8 +18,6 @@ from data.scaling import window
 from data.store import Store
 
 OUTSIDE_HU = -1000.0  # of everything outside the liver in the local view; reported of the pipeline's figures
-NO_WEAK_LABEL = -1.0
-"""Stands for the weak label in crops drawn around tumor: they show more than the patient's share of it."""
 
 Shape = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
@@ -129,8 +127,8 @@ def local_loader(
         window_hu: scaled to [0, 1].
         shape: (depth, rows, columns) of a crop.
         tumor_share: share of the drawn crops that lie around a tumor voxel, where there is one; the rest lie anywhere.
-        weak: the patient's weak label by case. With it the target has two more channels: the liver, and that label,
-            or `NO_WEAK_LABEL` in a crop drawn around tumor.
+        weak: the patient's weak label by case, of his tumor-to-liver ratio. With it the target has the two channels
+            more that `ratio_channels` returns.
     """
 
     @lru_cache(maxsize=1024)
@@ -143,17 +141,33 @@ def local_loader(
         case, number = chosen
         box = box_of(case)
         whole = np.asarray(store.label(case)[box])
-        first, around = (_places(whole.shape, shape)[number], False)
-        if rng is not None:
-            first, around = _drawn(whole, shape, tumor_share, rng)
+        first = _places(whole.shape, shape)[number] if rng is None else _drawn(whole, shape, tumor_share, rng)
         crop = _box_at(first, shape)
         view, label = local_view(store.image(case)[box], whole > 0, crop, window_hu), whole[crop]
         channels = [target_of(label, "tumor")]
         if weak is not None:
-            channels += [label > 0, np.full(shape, NO_WEAK_LABEL if around else weak[case])]
+            channels += ratio_channels(whole, crop, weak[case])
         return view, np.stack([channel.astype(np.float32) for channel in channels], -1)
 
     return load
+
+
+def ratio_channels(label: np.ndarray, crop: Box, weak: float) -> list[np.ndarray]:
+    """Return what the penalty on a patient's tumor-to-liver ratio reads of a crop (`training.overlap_losses`).
+
+    Args:
+        label: 0/1/2, the whole liver in it.
+        crop: of it.
+        weak: the patient's weak label, tumor voxels over liver voxels (tumor included).
+
+    Returns:
+        In the crop's shape: 1 / liver voxels of the patient inside the liver, 0 outside, so that the sum over found
+        tumor is its part of the ratio; and what of the weak label the reference tumor outside the crop leaves over
+        (below 0 where that is more), everywhere the same.
+    """
+    liver, outside = np.count_nonzero(label), np.count_nonzero(label == 2) - np.count_nonzero(label[crop] == 2)
+    inside = label[crop] > 0
+    return [inside / liver, np.full(inside.shape, weak - outside / liver)]
 
 
 def local_crops(store: Store, cases: Sequence[str], shape: Shape) -> list[Slice]:
@@ -177,14 +191,12 @@ def _box_at(first: Sequence[int], shape: Shape) -> Box:
     return z, y, x
 
 
-def _drawn(
-    label: np.ndarray, shape: Shape, tumor_share: float, rng: np.random.Generator
-) -> tuple[tuple[int, ...], bool]:
-    """Return the first corner of a crop, and whether it was drawn around a tumor voxel or anywhere."""
+def _drawn(label: np.ndarray, shape: Shape, tumor_share: float, rng: np.random.Generator) -> tuple[int, ...]:
+    """Return the first corner of a crop, drawn around a tumor voxel or anywhere."""
     room = [length - size for length, size in zip(label.shape, shape, strict=True)]
     tumor = np.flatnonzero(label == 2)
     if len(tumor) and rng.random() < tumor_share:
         centre = np.unravel_index(int(rng.choice(tumor)), label.shape)
         shifted = (int(rng.integers(at - size + 1, at + 1)) for at, size in zip(centre, shape, strict=True))
-        return tuple(int(np.clip(low, 0, most)) for low, most in zip(shifted, room, strict=True)), True
-    return tuple(int(rng.integers(most + 1)) for most in room), False
+        return tuple(int(np.clip(low, 0, most)) for low, most in zip(shifted, room, strict=True))
+    return tuple(int(rng.integers(most + 1)) for most in room)

@@ -28,7 +28,7 @@ from data.volume_batches import check_depth
 from evaluation.comparison import SCHEMA
 from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_as_asked, scoring_parser
 from evaluation.names import LOSSES, STAGES, TARGETS, UNSEEN, trainings_behind
-from evaluation.other_systems import finished_names, folder_of, load_other
+from evaluation.other_systems import finished_names, folder_of, load_other, unfinished_names
 from evaluation.scoring import SLICE_RULE
 from evaluation.systems import System, check_numbers, load_system, read_run, slices_of, those_finished
 from evaluation.whole_cases import case_counts, spacing_of, whole_case_rows
@@ -92,6 +92,8 @@ def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = Fal
     if store.split.get("by") == "slice":
         raise InputError(f"{store.path}: split by slice, other slices of its test cases trained the run")
     names: list[tuple[str, str] | str] = [*those_finished(run), *finished_names(run)]
+    for label in unfinished_names(run):
+        print(f"{label}: training begun, not finished, so not scored")
     if not names:
         raise InputError(f"{run}: nothing is finished (python -m training.system, or reproduce.sh)")
     content, data = read_run(run), {**described_data(cohorts), "nominal_spacing": nominal_spacing}

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from evaluation.metrics import Counts, dice
-from evaluation.names import NO_CONTOUR, spelled
+from evaluation.names import NO_CONTOUR, TARGETS, spelled
 from evaluation.published_numbers import NUMBERS, heading_of_published
 from evaluation.statistics import means_by_patient
 from evaluation.text import COVERAGE
@@ -34,8 +34,11 @@ def beginnings(comparisons: Sequence[Row]) -> str:
 
 def timed_alone(comparisons: Sequence[Row]) -> str:
     """Say of which systems the prediction's time is that of the liver's network alone."""
-    timed = [of for one in comparisons for of in one["systems"] if of["why"] and of.get("ms_per_slice") is not None]
-    named = ", ".join(dict.fromkeys(in_words(system["system"]) for system in timed))
+    alone: dict[str, None] = {}
+    for one in comparisons:
+        livers, tumors = ({row["system"] for row in one["cases"] if row["target"] == target} for target in TARGETS)
+        alone |= dict.fromkeys(in_words(of["system"]) for of in one["systems"] if of["system"] in livers - tumors)
+    named = ", ".join(alone)
     return f" Prediction of {named}: of the liver alone." if named else ""
 
 

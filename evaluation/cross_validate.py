@@ -27,8 +27,10 @@ from evaluation.compare import NOMINAL, case_scores, predicted
 from evaluation.cross_validation import SCHEMA, page
 from evaluation.evaluate import SCORING_VERSION
 from evaluation.other_systems import load_other
+from evaluation.systems import read_run
 
 Row = dict[str, Any]
+REFUSED = 2  # exit code of every command of the project for a user's mistake
 
 
 def main() -> None:
@@ -46,8 +48,10 @@ def main() -> None:
         print(f"fold {number} of {len(folds)}: {len(fold.cases_of('test'))} test cases scored")
     data = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size, "split_by": "patient"}
     data["nominal_spacing"] = flags.nominal_spacing
-    settings = read_json(flags.out / "run-1" / "systems" / label / "system.json", ("settings",))["settings"]
-    content: Row = {"schema": SCHEMA, "system": label, "settings": settings, "preset": flags.preset, "seed": flags.seed}
+    first = flags.out / "run-1"
+    settings = read_json(first / "systems" / label / "system.json", ("settings",))["settings"]
+    content: Row = {"schema": SCHEMA, "system": label, "settings": settings, "preset": read_run(first)["preset"]}
+    content["seed"] = flags.seed
     content |= {"data": data, "environment": describe_environment(), "folds": scored}
     write_json(flags.out / f"cross_validation-{label}.json", content)
     write_text(flags.out / f"cross_validation-{label}.md", page([content]))
@@ -100,16 +104,24 @@ def train(flags: argparse.Namespace, fold: Store, run: Path) -> None:
 def run_of_project(module: str, *arguments: Any, stdout: int | None = None) -> None:
     """Run a command of the project, paths made absolute; this room does not import training, it starts it.
 
+    What it writes on standard error is held back while it runs, and passed on if it failed by a fault of its own.
+
     Raises:
         InputError: it refused, with its own line.
+        SystemExit: it failed, with its exit code.
     """
     given = [str(part.resolve()) if isinstance(part, Path) else str(part) for part in arguments]
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-m", module, *given]
     done = subprocess.run(command, cwd=root, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    lines = done.stderr.strip().splitlines()
+    if done.returncode == REFUSED and lines:
+        raise InputError(lines[-1].removeprefix(f"{module}: "))
     if done.returncode:
-        line = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
-        raise InputError(line.removeprefix(f"{module}: "))
+        sys.stderr.write(done.stderr)
+        how = f"ended by signal {-done.returncode}" if done.returncode < 0 else f"failed, exit code {done.returncode}"
+        print(f"evaluation.cross_validate: {module} {how}; the same command goes on from here", file=sys.stderr)
+        sys.exit(128 - done.returncode if done.returncode < 0 else done.returncode)
 
 
 def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:

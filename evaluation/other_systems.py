@@ -192,6 +192,12 @@ def finished_names(run: Path) -> list[str]:
     return found
 
 
+def unfinished_names(run: Path) -> list[str]:
+    """Return the labels of the systems that `training.system` has begun and not finished."""
+    begun = [path.parent.name for path in sorted(run.glob("systems/*/system.json"))]
+    return [label for label in begun if label not in finished_names(run)]
+
+
 def folder_of(run: Path, name: str) -> Path:
     """Return where the networks lie of a system with a name of `finished_names`."""
     folder = run / "systems" / name

@@ -31,8 +31,9 @@ ELMENABAWY = "LiTS, 130 scans, 4-fold cross-validation"
 DHANUSH = "LiTS and 3D-IRCADb: which of them, which split, and whether of liver or tumor is not said"
 PIPELINE = "HCC-TACE-Seg, 80/20 by patient"
 
-_ALEXNET = {"architecture": "alexnet", "upsampling": "dilated", "loss": "cross_entropy"}
-_RESNET18 = {"architecture": "resnet18", "loss": "cross_entropy"}
+_TRAINED = {"loss": "cross_entropy", "optimizer": "sgd", "filters": 64}
+_ALEXNET = {"architecture": "alexnet", "upsampling": "dilated", **_TRAINED}
+_RESNET18 = {"architecture": "resnet18", **_TRAINED}
 _CDNN, _PLAIN = ({"input": name, "smoothing_variance": 0.0, "window_hu": None} for name in ("equalised", "windowed"))
 _KORABELNIKOV = {"input": "windowed", "smoothing_variance": 0.25, "window_hu": [-2000.0, 2000.0]}
 

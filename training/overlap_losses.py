@@ -53,10 +53,10 @@ class DiceLoss(keras.losses.Loss):
 class DiceFocalRatio(keras.losses.Loss):
     """Dice + focal + weight * (predicted tumor-to-liver ratio - weak label)^2 (seed system 2).
 
-    The ratio is computed on probabilities, so that it has a gradient: sum of the tumor's probability inside the liver
-    over the liver's voxels, for each crop that holds liver. Assumed: the pipeline penalises the patient's ratio, of
-    which a crop shows a part. Crops drawn around tumor show more than the patient's share of it, so they carry no weak
-    label and have no penalty; those drawn anywhere show the share in the mean.
+    The ratio is the patient's and computed on probabilities, so that it has a gradient: the sum of the tumor's
+    probability inside the liver over the liver's voxels. A crop shows a part of the liver; assumed: the rest counts
+    with its reference tumor. So the penalty leaves to the crop what the weak label leaves over there, each voxel has
+    the weight that it has in the patient's ratio, and where the crop is the whole liver nothing is assumed.
 
     Args:
         ratio_weight: lambda of the penalty; 0 leaves it out, and the truth then needs its first channel only.
@@ -72,8 +72,8 @@ class DiceFocalRatio(keras.losses.Loss):
         """Map truth and logits to a number.
 
         Args:
-            y_true: (batch, depth, rows, columns, 1 or 3): target, liver mask, weak label of the patient everywhere
-                (below 0: none, no penalty).
+            y_true: (batch, depth, rows, columns, 1 or 3): target; one voxel's share of the patient's liver, 0 outside;
+                the part of the ratio that the weak label leaves to the crop, everywhere (`data.volume_batches`).
             y_pred: (batch, depth, rows, columns, 1), logits.
         """
         truth = keras.ops.cast(y_true, y_pred.dtype)
@@ -81,11 +81,9 @@ class DiceFocalRatio(keras.losses.Loss):
         loss = keras.ops.mean(1 - soft_dice(target, probability, self.smooth, axes)) + focal(target, y_pred, self.gamma)
         if not self.ratio_weight:
             return loss
-        liver = keras.ops.sum(truth[..., 1:2], axes)
-        ratio = keras.ops.sum(probability * truth[..., 1:2], axes) / keras.ops.maximum(liver, 1)
-        weak = keras.ops.max(truth[..., 2:3], axes)
-        counts = keras.ops.cast(keras.ops.logical_and(liver > 0, weak >= 0), y_pred.dtype)
-        return loss + self.ratio_weight * keras.ops.mean((ratio - weak) ** 2 * counts)
+        found = keras.ops.sum(probability * truth[..., 1:2], axes)
+        left = keras.ops.mean(truth[..., 2:3], axes)
+        return loss + self.ratio_weight * keras.ops.mean((found - left) ** 2)
 
     def get_config(self) -> dict[str, Any]:
         options = {"ratio_weight": self.ratio_weight, "gamma": self.gamma, "smooth": self.smooth}

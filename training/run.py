@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data.command import InputError, Parser
+from data.command import InputError, Parser, check_seed
 from data.files import read_json, sha256_of_json, write_json
 from data.store import Store
 from training.presets import PRESETS, Preset, preset_named, resolved
@@ -110,8 +110,7 @@ def open_run(
     """
     preset = changed(preset_named(preset_name), changes, _flag(stage))
     store = Store.open(store_path)
-    if not 0 <= seed < 2**32:
-        raise InputError(f"--seed {seed}: must be from 0 to 2**32 - 1")
+    check_seed(seed)
     if store.size != preset.size:
         raise InputError(
             f"{store_path}: its slices of {store.size} px are not those of preset {preset.name}, {preset.size} px "

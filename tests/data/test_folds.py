@@ -70,6 +70,13 @@ def test_a_number_of_folds_that_cannot_be_is_refused(folds: int, store: Store, t
     assert not list(tmp_path.iterdir())
 
 
+def test_a_seed_out_of_range_is_refused(store: Store, tmp_path: Path) -> None:
+    for seed in (-1, 2**32):
+        with pytest.raises(InputError, match=f"--seed {seed}: must be from 0 to"):
+            make_folds(store, 2, tmp_path, seed)
+    assert not list(tmp_path.iterdir())
+
+
 def test_folds_of_another_seed_are_not_taken_over(store: Store, tmp_path: Path) -> None:
     make_folds(store, 2, tmp_path)
     with pytest.raises(InputError, match="fold-1: a fold of another store, seed or number of folds"):

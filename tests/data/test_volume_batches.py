@@ -11,7 +11,6 @@ import pytest
 
 from data.command import InputError
 from data.volume_batches import (
-    NO_WEAK_LABEL,
     CropBatches,
     check_depth,
     global_crops,
@@ -20,6 +19,7 @@ from data.volume_batches import (
     local_crops,
     local_loader,
     local_view,
+    ratio_channels,
     starts,
 )
 
@@ -91,8 +91,13 @@ def test_local_crops_carry_tumor_liver_and_weak_label(store: Any) -> None:
     inputs, targets = batches[0]
     assert inputs.shape == (4, *SHAPE, 1)
     assert targets.shape == (4, *SHAPE, 3)
-    assert (targets[..., 2] == 0.25).all()
-    assert ((inputs[..., 0] > 0) == (targets[..., 1] > 0)).all()
+    # 6 x 10 x 6 liver voxels, one of them tumor, at slice 4 and row 1 of the box: in the third crop (slice 2, row 0),
+    # which so has all of the weak label for itself.
+    holds = targets[..., 0].any(axis=(1, 2, 3))
+    assert holds.tolist() == [False, False, True, False]
+    for target, left in zip(targets, np.where(holds, 0.25, 0.25 - 1 / 360), strict=True):
+        np.testing.assert_allclose(target[..., 2], left, rtol=1e-6)
+    np.testing.assert_allclose(targets[..., 1], (inputs[..., 0] > 0) / 360, rtol=1e-6)
     assert ((targets[..., 0] > 0) <= (targets[..., 1] > 0)).all()
     without = CropBatches(crops, local_loader(store, WINDOW, SHAPE, 0.5), 4)
     np.testing.assert_array_equal(without[0][1][..., 0], targets[..., 0])
@@ -105,14 +110,16 @@ def test_half_of_the_local_crops_are_drawn_around_tumor(store: Any) -> None:
     assert share == pytest.approx(0.5 + 0.5 * (2 / 3) * (2 / 3), abs=0.08)
 
 
-def test_crops_around_tumor_carry_no_weak_label(store: Any) -> None:
-    def labels(share: float) -> set[float]:
-        load = local_loader(store, WINDOW, SHAPE, share, {"a": 0.25})
-        return set(np.unique(CropBatches([("a", 0)] * 40, load, 40, seed=3)[0][1][..., 2]).tolist())
-
-    assert labels(0.0) == {0.25}
-    assert labels(1.0) == {NO_WEAK_LABEL}
-    assert labels(0.5) == {0.25, NO_WEAK_LABEL}
+def test_the_reference_s_tumor_leaves_the_difference_of_weak_label_and_ratio_in_every_crop(store: Any) -> None:
+    """Tumor as in the reference: the part of the ratio in any crop, less what is left for it, is ratio less label."""
+    label = np.asarray(store.label("a")).copy()
+    label[3:6, 4:8, 6:9] = 2
+    ratio = np.count_nonzero(label == 2) / np.count_nonzero(label)
+    for crop in (np.s_[0:4, 0:8, 0:8], np.s_[4:8, 6:14, 4:12], np.s_[0:10, 0:16, 0:16]):
+        share, left = ratio_channels(label, crop, 0.25)
+        assert share[label[crop] == 2].sum() - left.flat[0] == pytest.approx(ratio - 0.25)
+    assert share.sum() == pytest.approx(1)
+    assert left.flat[0] == 0.25  # the whole liver has all of it
 
 
 def test_training_and_prediction_see_the_same_local_view(store: Any) -> None:

@@ -110,6 +110,17 @@ def test_a_system_without_result_in_a_seed_says_so() -> None:
         assert weak in shown
 
 
+def test_the_time_of_a_system_without_tumors_is_said_to_be_the_liver_s() -> None:
+    assert "of the liver alone" not in tables(FOUND), "SegNet has no result at all in seed 1"
+    short, failed = made(0), made(0)
+    short["systems"][0]["why"] = "external: c9 has 8 slices, the 3D window takes 16"
+    assert "of the liver alone" not in tables([short])
+    failed["systems"][0]["why"] = "tumor collapsed: why"
+    failed["cases"] = [one for one in failed["cases"] if (one["system"], one["target"]) != ("segnet", "tumor")]
+    for text in (tables([failed]), summary([failed])):
+        assert "Prediction of `segnet`: of the liver alone." in text
+
+
 def test_who_marks_the_whole_liver_has_this_dice() -> None:
     """Five cases: 50 voxels of liver, 10 of them tumor: 20 / 60; a patient's two cases count as one."""
     assert blind(FOUND) == "Marking the whole reference liver as tumor gives a tumor DSC of: test 0.333. "
@@ -196,7 +207,8 @@ def test_published_numbers_stand_beside_a_system_that_began_as_the_documented_on
         pretrained = {**settings, "weights_sha256": "a"}
         if system.architecture in PRETRAINED:
             assert published_of("mine", pretrained) == NUMBERS[label]
-            assert published_of("mine", {**pretrained, "input": "standardised"}) is None
+            for other in ({"input": "standardised"}, {"optimizer": "adam"}, {"filters": 16}):
+                assert published_of("mine", {**pretrained, **other}) is None
         else:
             assert published_of("mine", pretrained) is None
     alexnet = {**settings_of(SYSTEMS["cdnn_alexnet"]), "weights_sha256": "a"}

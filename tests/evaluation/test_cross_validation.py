@@ -152,7 +152,7 @@ def test_a_summary_names_folds_without_a_result_and_leaves_nominal_distances_out
 
 
 def test_differences_are_of_the_same_patients() -> None:
-    """Livers: 0.1 higher in five patients, equal in the sixth, so 0.5 / 6; p of five differences of one size, 2 / 2^5."""
+    """Livers 0.1 higher in five patients, equal in the sixth: 0.5 / 6; p of five differences of one sign, 2 / 2^5."""
     higher = made("segnet")
     for row in [row for fold in higher["folds"] for row in fold["cases"]]:
         if row["target"] == "liver" and row["case"] != "c10":

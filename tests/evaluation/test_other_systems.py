@@ -73,6 +73,15 @@ def test_smoothing_removes_what_is_a_single_pixel() -> None:
     assert labels[1, 8, 8] == 1
 
 
+def test_the_gaussian_has_the_variance_that_is_set() -> None:
+    """Variance 0.25, so SD 0.5: a lone pixel p = 0.9 among 0.1 keeps g^2 = (1 / (1 + 2 exp(-2) + ...))^2 of 0.8."""
+    probabilities = np.full((9, 9, 1), 0.1)
+    probabilities[4, 4] = 0.9
+    smoothed = system({}, smoothing_variance=0.25)._smoothed(probabilities)
+    kernel = np.exp(-(np.arange(-2, 3) ** 2) / (2 * 0.25))
+    assert smoothed[4, 4, 0] == pytest.approx(0.1 + 0.8 * (1 / kernel.sum()) ** 2)
+
+
 def test_a_pair_is_decided_at_one_half_with_tumor_inside_the_liver() -> None:
     """The first network finds liver and tumor, the second the tumor and the rim at 0 HU, which is no liver."""
     liver = Network(lambda batch: (batch > 0.2) * 0.51)
@@ -101,6 +110,25 @@ def test_the_pipeline_looks_for_tumors_in_the_box_of_the_largest_liver() -> None
     np.testing.assert_array_equal(labels == 2, volume() == 30)
     assert {round(float(value), 4) for batch in seen for value in np.unique(batch)} == {0.0, 0.3, 0.6}
     assert all(batch.shape == (1, 4, 8, 8, 1) for batch in seen)
+
+
+def test_each_network_of_the_pipeline_has_the_window_it_was_trained_with() -> None:
+    """The liver at 60 HU is 1 in its window [0, 60]; in the tumor's, [0, 120], it is 0.5 and the tumor 0.25."""
+    seen: dict[str, set[float]] = {"liver": set(), "tumor": set()}
+
+    def answer(target: str) -> Callable[[np.ndarray], np.ndarray]:
+        def found(batch: np.ndarray) -> np.ndarray:
+            seen[target] |= {round(float(value), 4) for value in np.unique(batch)}
+            return (batch > 0.2) * 0.9
+
+        return found
+
+    networks = {target: Network(answer(target)) for target in seen}
+    trained = system(networks, architecture="segresnet_vae", postprocess=["largest_liver", "fill_holes"])
+    trained.records["liver"] |= {"crop": [4, 16, 16], "window_hu": [0.0, 60.0]}
+    trained.records["tumor"]["window_hu"] = [0.0, 120.0]
+    trained.labels(volume())
+    assert seen == {"liver": {0.0, 0.5, 1.0}, "tumor": {0.0, 0.25, 0.5}}
 
 
 def test_without_its_options_the_pipeline_keeps_what_the_networks_say() -> None:

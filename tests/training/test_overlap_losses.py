@@ -39,25 +39,45 @@ def test_dice_and_focal_by_hand() -> None:
     assert found == pytest.approx(1 - 3.4 / 4.7 + focal, abs=1e-6)
 
 
-def test_the_penalty_is_on_the_share_of_tumor_in_the_liver() -> None:
-    """Liver in three of four voxels; tumor probability 0.8 + 0.4 + 0.4 in it: a ratio of 1.6 / 3."""
-    liver, weak = volume([1, 1, 1, 0]), volume([0.2] * 4)
-    truth = np.concatenate([volume([1, 1, 0, 0]), liver, weak], -1)
+def test_the_penalty_is_on_the_patient_s_ratio() -> None:
+    """Liver in three of the crop's four voxels and in two elsewhere, one of them tumor; weak label 0.3.
+
+    Tumor probability 0.8 + 0.4 + 0.4 in the crop's liver: with the reference elsewhere a ratio of (1.6 + 1) / 5.
+    """
+    share, left = volume([0.2, 0.2, 0.2, 0]), volume([0.3 - 1 / 5] * 4)
+    truth = np.concatenate([volume([1, 1, 0, 0]), share, left], -1)
     logits = volume([logit(p) for p in (0.8, 0.4, 0.4, 0.1)])
     without, penalised = (float(DiceFocalRatio(weight)(truth, logits)) for weight in (0.0, 0.5))
-    assert penalised - without == pytest.approx(0.5 * (1.6 / 3 - 0.2) ** 2, abs=1e-6)
+    assert penalised - without == pytest.approx(0.5 * (2.6 / 5 - 0.3) ** 2, abs=1e-6)
 
 
-def test_a_crop_without_weak_label_has_no_penalty() -> None:
-    truth = np.concatenate([volume([1, 0, 0, 0]), volume([1] * 4), volume([-1.0] * 4)], -1)
-    logits = volume([-1.0, 0.0, 1.0, 2.0])
-    assert float(DiceFocalRatio(0.5)(truth, logits)) == pytest.approx(float(DiceFocalRatio(0.0)(truth, logits)))
+def test_the_penalty_pulls_each_voxel_of_the_liver_by_its_share_of_the_ratio() -> None:
+    """d/dz of 0.5 (r - w)^2 is (r - w) p (1 - p) / liver: here (2.6 / 5 - 0.3) * p (1 - p) / 5; outside the liver 0."""
+    import tensorflow as tf
+
+    probability = np.array([0.8, 0.4, 0.4, 0.1])
+    truth = np.concatenate([volume([1, 1, 0, 0]), volume([0.2, 0.2, 0.2, 0]), volume([0.1] * 4)], -1)
+    gradients = []
+    for weight in (0.5, 0.0):
+        logits = keras.Variable(volume([logit(p) for p in probability]))
+        with tf.GradientTape() as tape:
+            loss = DiceFocalRatio(weight)(truth, logits)
+        gradients.append(np.ravel(tape.gradient(loss, logits.value)))
+    expected = (2.6 / 5 - 0.3) * probability * (1 - probability) / 5 * [1, 1, 1, 0]
+    np.testing.assert_allclose(gradients[0] - gradients[1], expected, atol=1e-6)
 
 
-def test_a_crop_without_liver_has_no_penalty() -> None:
+def test_a_crop_without_liver_is_not_pulled() -> None:
+    import tensorflow as tf
+
     truth = np.concatenate([volume([0] * 4), volume([0] * 4), volume([0.2] * 4)], -1)
-    logits = volume([-1.0, 0.0, 1.0, 2.0])
-    assert float(DiceFocalRatio(0.5)(truth, logits)) == pytest.approx(float(DiceFocalRatio(0.0)(truth, logits)))
+    gradients = []
+    for weight in (0.5, 0.0):
+        logits = keras.Variable(volume([-1.0, 0.0, 1.0, 2.0]))
+        with tf.GradientTape() as tape:
+            loss = DiceFocalRatio(weight)(truth, logits)
+        gradients.append(np.ravel(tape.gradient(loss, logits.value)))
+    np.testing.assert_array_equal(*gradients)
 
 
 def test_losses_come_back_from_their_configuration() -> None:

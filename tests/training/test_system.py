@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from data.images import read_label
 from data.store import Store
 from evaluation.compare import score_one, too_small
 from evaluation.comparison import tables
+from evaluation.cross_validate import run_of_project
 from evaluation.names import NO_CONTOUR
 from evaluation.other_systems import finished_names, load_other
 from tests.conftest import Command, write_cohort
@@ -31,7 +33,7 @@ from training.presets import PRESETS
 from training.run import Run, open_run, with_change
 from training.stages import start_anew
 from training.system import FIXED, check_cohort, main, never_decided, train_network, trained_alike
-from training.system_networks import build, loss_of
+from training.system_networks import build, loss_of, weak_label
 from training.system_presets import SYSTEMS, VARIANTS, describe, in_small, settings_of, system_named
 
 CASES, SLICES, SIZE = 9, 20, 32
@@ -164,6 +166,19 @@ def test_all_are_compared_in_one_table(run: Path, deep: Store, tmp_path: Path, r
     assert (tmp_path / "fig_comparison.png").stat().st_size > 10_000
 
 
+def test_a_system_that_is_not_finished_is_named(run: Path, deep: Store, tmp_path: Path, run_module: Command) -> None:
+    few = tmp_path / "run"
+    for label in ("segnet", "cdnn_resnet18"):
+        shutil.copytree(run / "systems" / label, few / "systems" / label)
+    shutil.copy(run / "run.json", few)
+    (few / "systems" / "segnet" / "tumor" / "record.json").unlink()
+    done = run_module("evaluation.compare", "--run", few, "--store", deep.path, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "segnet: training begun, not finished, so not scored\n" in done.stdout
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert [system["system"] for system in content["systems"]] == ["cdnn_resnet18"]
+
+
 def test_distances_are_left_out_at_nominal_spacing(run: Path, deep: Store, tmp_path: Path, run_module: Command) -> None:
     few = tmp_path / "run"
     shutil.copytree(run / "systems" / "unet_dhanush", few / "systems" / "unet_dhanush")
@@ -244,6 +259,7 @@ def test_cross_validation_tests_every_patient_once(deep: Store, tmp_path: Path, 
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "cross_validation-unet_dhanush.json").read_text())
     assert content["settings"]["loss"] == "dice"
+    assert content["preset"] == f"smoke+size={SIZE}"
     tested = [row["case"] for fold in content["folds"] for row in fold["cases"] if row["target"] == "liver"]
     assert sorted(tested) == sorted(deep.cases)
     for number in (1, 2):
@@ -370,6 +386,42 @@ def test_a_cohort_without_clinical_rows_is_refused(deep: Store, tmp_path: Path, 
     assert done.returncode == 2
     assert f"{path}: no clinical row for volume-102; the cohort needs a clinical table" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_that_breaks_is_no_mistake_of_the_user_s(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = subprocess.run
+    for code, ends, status in (
+        ("raise RuntimeError('ours')", "training.system failed, exit code 1; the same command goes on from here", 1),
+        ("import os; os.kill(os.getpid(), 9)", "training.system ended by signal 9; the same command goes on", 137),
+    ):
+
+        def broken(command: list[str], code: str = code, **options: Any) -> Any:
+            return real([sys.executable, "-c", code], **options)
+
+        monkeypatch.setattr(subprocess, "run", broken)
+        with pytest.raises(SystemExit) as ended:
+            run_of_project("training.system", "--name", "segnet")
+        assert ended.value.code == status
+        said = capfd.readouterr().err
+        assert ends in said.splitlines()[-1]
+        assert ("RuntimeError: ours" in said) == (status == 1)
+
+
+def test_the_weak_label_is_fitted_on_training_cases_alone() -> None:
+    """Training ratios are age / 1000; whatever the ratio of the validation case, its label is that line's, 0.09."""
+    ages = [*range(40, 46), 90]
+    for wild in (0.001, 0.5):
+        cases = {f"c{k}": {"clinical": {"age": age}} for k, age in enumerate(ages)}
+        voxels = {f"c{k}": round(1000 * (age / 1000 if k < 6 else wild)) for k, age in enumerate(ages)}
+        labels = {case: np.repeat([2, 1], [n, 1000 - n]).astype(np.uint8) for case, n in voxels.items()}
+        store: Any = SimpleNamespace(path="STORE", cases=cases, label=labels.__getitem__, patient=lambda case: case)
+        said: dict[str, Any] = {}
+        weak = weak_label(store, list(cases)[:6], list(cases)[6:], said)
+        assert weak == pytest.approx({case: ages[k] / 1000 for k, case in enumerate(cases)})
+        assert said["weak_label"]["r2_training"] == pytest.approx(1)
+        assert said["weak_label"]["reference_ratios"]["c6"] == pytest.approx(wild)
 
 
 def test_cross_validation_of_no_system_makes_no_fold(deep: Store, tmp_path: Path, run_module: Command) -> None:
