@@ -141,11 +141,15 @@ def summary(records: Sequence[Row]) -> str:
         published = _published(record)
         line += [published[target, "dice"] for target in TARGETS]
         lines.append([*line, f"{sum('tumor' in fold['weak'] for fold in record['folds'])} of {len(record['folds'])}"])
-    tested, patients, with_tumor = _counted(folds)
+    tested, patients, with_tumor = _counted(max((one["folds"] for one in records), key=_scored))
     notes = [f"\n{tested} cases of {patients} patients, {with_tumor} cases with tumor. {WEAK}\n"]
     notes += dict.fromkeys(map(_published_note, records))
     notes += [_named(record["folds"], "why", f"Not a result, `{record['system']}`") for record in records]
     return markdown_table(headings, lines, left=1) + "".join(notes)
+
+
+def _scored(folds: Sequence[Row]) -> int:
+    return sum(len(fold["cases"]) for fold in folds)
 
 
 def differences(records: Sequence[Row]) -> str:

@@ -149,6 +149,8 @@ def test_a_summary_names_folds_without_a_result_and_leaves_nominal_distances_out
     assert line(text, "`cdnn_alexnet`")[1] == "0.700 (1 of 2 folds)"
     assert line(text, "`cdnn_alexnet`")[2] == "no result, 0.700"
     assert "Not a result, `cdnn_alexnet`: fold 1: tumor diverged.\n" in text
+    assert "6 cases of 3 patients" in text
+    assert "6 cases of 6 patients" in summary([record, made("segnet")])
 
 
 def test_differences_are_of_the_same_patients() -> None:
