@@ -1,4 +1,4 @@
-"""A weak label of each patient's tumor load, from clinical data: the "indicator of tumor severity" of seed system 2.
+"""A weak label of each patient's tumor load, from clinical data: an "indicator of tumor severity".
 
 The global and local pipeline regularises its tumor network with it: a linear regression of the tumor-to-liver volume
 ratio on the patients' clinical variables, fitted on training patients only. The text names no variable; which are used

@@ -1,4 +1,4 @@
-"""Three-dimensional crops for the global and local pipeline (seed system 2), as batches for Keras.
+"""Three-dimensional crops for the global and local pipeline (HCC-TACE-Seg), as batches for Keras.
 
 The global view is every pixel of some neighbouring slices; the local view is the liver's bounding box, in which
 everything outside the liver is at -1000 HU.
@@ -161,9 +161,9 @@ def ratio_channels(label: np.ndarray, crop: Box, weak: float) -> list[np.ndarray
         weak: the patient's weak label, tumor voxels over liver voxels (tumor included).
 
     Returns:
-        In the crop's shape: 1 / liver voxels of the patient inside the liver, 0 outside, so that the sum over found
-        tumor is its part of the ratio; and what of the weak label the reference tumor outside the crop leaves over
-        (below 0 where that is more), everywhere the same.
+        Two arrays of the crop's shape. 1 / L inside the liver, else 0, with L the patient's liver voxels: summed over
+        tumor, it gives the crop's part of the ratio. And weak - T / L, everywhere the same, with T the reference's
+        tumor voxels outside the crop: what of the weak label is left for the crop (below 0 where T / L is more).
     """
     liver, outside = np.count_nonzero(label), np.count_nonzero(label == 2) - np.count_nonzero(label[crop] == 2)
     inside = label[crop] > 0

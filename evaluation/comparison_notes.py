@@ -99,7 +99,7 @@ def blind(comparisons: Sequence[Row]) -> str:
 def notes(comparisons: Sequence[Row]) -> str:
     """Say how the tables are to be read."""
     weak = {
-        system["system"]: system["weak_label"]["r2_left_out"]
+        system["system"]: (system["weak_label"]["r2_training"], system["weak_label"]["r2_left_out"])
         for system in comparisons[0]["systems"]
         if system.get("weak_label") and not system["system"].endswith(NO_CONTOUR)
     }
@@ -120,8 +120,13 @@ def notes(comparisons: Sequence[Row]) -> str:
         f"{timed_alone(comparisons)}\n"
     )
     if weak:
-        found = ", ".join(f"{in_words(name)} {value:.2f}" for name, value in weak.items())
-        text += f"\nVariance of the tumor-to-liver ratio that the weak label explains in patients left out: {found}.\n"
+        found = ", ".join(
+            f"{in_words(name)} {fitted:.2f} and {left_out:.2f}" for name, (fitted, left_out) in weak.items()
+        )
+        text += (
+            "\nShare of the variance of the tumor-to-liver ratio that the weak label explains, in the training "
+            f"patients on whom it is fitted and in each left out of the fit: {found}.\n"
+        )
     if comparisons[0]["data"]["nominal_spacing"]:
         text += "\nNo distances: the spacing in the headers of these volumes is nominal.\n"
     return text + failings(comparisons)

@@ -1,17 +1,20 @@
 """Tables of cross-validated systems: DSC and ASSD per fold and in all, and differences between systems by patient.
 
+    python -m evaluation.cross_validation --out DIR RECORD ...
     python -m evaluation.cross_validation --publish NAME [RECORD ...]
 
-Each RECORD is a cross_validation-<label>.json of `evaluation.cross_validate`, one a system. `--publish` copies them to
-evaluation/published/NAME, beside those of other systems, writes cross_validation.md there, with every fold, and
-rewrites the README's block of that name, with a line per system (without a RECORD: from those that lie there).
+Each RECORD is a cross_validation-<label>.json of `evaluation.cross_validate`, one a system. `--out` writes
+cross_validation.md there: a line per system, differences, every fold. `--publish` copies the records to
+evaluation/published/NAME, beside those of other systems, writes that page beside them and rewrites the README's block
+of that name, without the folds (without a RECORD: from those that lie there).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Iterable, Sequence
+from itertools import combinations, pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from data.command import InputError, Parser, run_command
@@ -30,12 +33,13 @@ HOW_TO_READ = (
 )
 HOW_COMPARED = (
     "Differences: of the mean DSC over the patients of all folds, with its interval, and p of Wilcoxon's test over "
-    "patients, not corrected for the number of comparisons. Neither knows that training again would give other "
-    "networks: the patients of a fold share one."
+    "patients, not corrected for the number of comparisons. Both take patients for independent; but all patients of a "
+    "fold were segmented by one network, so both are too optimistic: see whether the folds agree."
 )
+FAULTS = ("no better than chance", "background everywhere")
 WEAK = (
-    "Weak tumors: on the fold's validation data the network ranks tumor no better than chance, or finds none by its "
-    "rule."
+    "On a fold's validation data the network ranks pixels of the liver no better than chance, or, where it ranks them "
+    "better, is nowhere decided for tumor."
 )
 PAGE = "cross_validation.md"
 SCORES = {"dice": ("DSC", ".3f"), "assd_mm": ("ASSD (mm)", ".2f")}
@@ -44,12 +48,18 @@ SCHEMA = 3
 
 
 def main() -> None:
-    """Publish records."""
+    """Write the page of some records, or publish them."""
     parser = Parser(prog="evaluation.cross_validation", description="Tables of cross-validated systems.")
-    parser.add_argument("--publish", required=True, metavar="NAME", help="block of the README")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, metavar="DIR", help="folder for cross_validation.md")
+    where.add_argument("--publish", metavar="NAME", help="block of the README, which is rewritten")
     parser.add_argument("records", type=Path, nargs="*", metavar="RECORD", help="cross_validation-<label>.json")
     flags = parser.parse_args()
-    publish(flags.publish, flags.records)
+    if flags.publish is not None:
+        publish(flags.publish, flags.records)
+        return
+    write_text(flags.out / PAGE, page(together(map(read, flags.records))))
+    print(flags.out / PAGE)
 
 
 def publish(name: str, paths: Sequence[Path]) -> None:
@@ -62,13 +72,7 @@ def publish(name: str, paths: Sequence[Path]) -> None:
     rewritten(readme.read_text(encoding="utf-8"), name, "")
     new = {f"cross_validation-{record['system']}.json": record for record in map(read, paths)}
     old = {path.name: read(path) for path in folder.glob("cross_validation-*.json") if path.name not in new}
-    records = [record for _, record in sorted({**old, **new}.items())]
-    if not records:
-        raise InputError("RECORD: at least one cross_validation-<label>.json is needed")
-    for record in records:
-        if said_of(record) != said_of(records[0]):
-            both = f"{record['system']} and {records[0]['system']}"
-            raise InputError(f"RECORD: {both} are not of the same folds, data, preset and seed")
+    records = together({**old, **new}.values())
     for file, record in new.items():
         write_json(folder / file, record)
     write_text(folder / PAGE, page(records))
@@ -86,6 +90,24 @@ def read(path: Path) -> Row:
     if record["schema"] != SCHEMA:
         raise InputError(f"{path}: of form {record['schema']}, not {SCHEMA}; evaluation.cross_validate makes it anew")
     return dict(record)
+
+
+def together(records: Iterable[Row]) -> list[Row]:
+    """Return records that one page can show, in the order of their systems' names.
+
+    Raises:
+        InputError: none, a system twice, or other folds, data, preset or seed.
+    """
+    found = sorted(records, key=lambda record: record["system"])
+    if not found:
+        raise InputError("RECORD: at least one cross_validation-<label>.json is needed")
+    for record, other in pairwise(found):
+        both = f"{record['system']} and {other['system']}"
+        if record["system"] == other["system"]:
+            raise InputError(f"RECORD: {both} are one system")
+        if said_of(record) != said_of(other):
+            raise InputError(f"RECORD: {both} are not of the same folds, data, preset and seed")
+    return found
 
 
 def said_of(record: Row) -> list[Any]:
@@ -106,11 +128,11 @@ def page(records: Sequence[Row]) -> str:
     """Return the captions and tables of systems, and their differences, as a page of Markdown."""
     names = ", ".join(record["system"] for record in records)
     parts = [f"# Cross-validated: {names}"]
+    if len(records) > 1:
+        parts += [captions(records), summary(records).rstrip(), differences(records).rstrip(), HOW_COMPARED]
     for record in records:
         parts += [f"## {record['system']}", caption(record), table(record).rstrip()]
-    parts.append(HOW_TO_READ)
-    parts += ["## Differences", differences(records).rstrip(), HOW_COMPARED] if len(records) > 1 else []
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, HOW_TO_READ]) + "\n"
 
 
 def captions(records: Sequence[Row]) -> str:
@@ -122,30 +144,34 @@ def captions(records: Sequence[Row]) -> str:
 
 
 def summary(records: Sequence[Row]) -> str:
-    """Return the table with a line per system: scores of all folds, DSC of each, and what was published."""
-    folds, synthetic = records[0]["folds"], records[0]["data"]["synthetic"]
-    distances = not records[0]["data"]["nominal_spacing"]
-    headings, heading = ["system"], heading_of_published(synthetic)
+    """Return the table with a line per system: scores of all folds, DSC of each, what was published, and notes.
+
+    Of a target that no system finds anywhere, its DSC alone.
+    """
+    synthetic, nominal = (records[0]["data"][key] for key in ("synthetic", "nominal_spacing"))
+    lines = {record["system"]: [f"`{record['system']}`"] for record in records}
+    headings = ["system"]
     for target in TARGETS:
-        headings += [f"{target} DSC", f"{target} DSC of folds 1 to {len(folds)}"]
-        headings += [f"{target} ASSD (mm)"] if distances else []
-    headings += [f"{target} DSC {heading}" for target in TARGETS]
-    headings.append("folds with weak tumors")
-    lines = []
+        some = any(row["tp"] for record in records for row in _held(record["folds"], target))
+        wanted = {"DSC": True, "DSC of each fold": some, "ASSD (mm)": some and not nominal}
+        headings += [f"{target} {name}" for name, shown in wanted.items() if shown]
+        headings.append(f"{target} DSC {heading_of_published(synthetic)}")
+        for record in records:
+            dice, assd = _cells_of(record["folds"], target)
+            each = ", ".join(_cells_of([fold], target)[0].split("<br>")[0] for fold in record["folds"])
+            cells = zip((dice, each, assd), wanted.values(), strict=True)
+            lines[record["system"]] += [cell for cell, shown in cells if shown]
+            lines[record["system"]].append(_published(record)[target, "dice"])
+    headings += ["folds where tumors are: no better than chance, found nowhere", "training (min)"]
     for record in records:
-        every, each = _cells(record["folds"]), [_cells([fold]) for fold in record["folds"]]
-        line = [f"`{record['system']}`"]
-        for place in range(0, len(every), len(SCORES)):
-            line += [every[place], ", ".join(cells[place].split("<br>")[0] for cells in each)]
-            line += [every[place + 1]] if distances else []
-        published = _published(record)
-        line += [published[target, "dice"] for target in TARGETS]
-        lines.append([*line, f"{sum('tumor' in fold['weak'] for fold in record['folds'])} of {len(record['folds'])}"])
+        weak = [sum(f"tumor: {fault}" in fold["weak"] for fold in record["folds"]) for fault in FAULTS]
+        minutes = sum(fold["train_s"] for fold in record["folds"]) / 60
+        lines[record["system"]] += [f"{', '.join(map(str, weak))} of {len(record['folds'])}", f"{minutes:.0f}"]
     tested, patients, with_tumor = _counted(max((one["folds"] for one in records), key=_scored))
     notes = [f"\n{tested} cases of {patients} patients, {with_tumor} cases with tumor. {WEAK}\n"]
     notes += dict.fromkeys(map(_published_note, records))
     notes += [_named(record["folds"], "why", f"Not a result, `{record['system']}`") for record in records]
-    return markdown_table(headings, lines, left=1) + "".join(notes)
+    return markdown_table(headings, lines.values(), left=1) + "".join(notes)
 
 
 def _scored(folds: Sequence[Row]) -> int:
@@ -153,30 +179,40 @@ def _scored(folds: Sequence[Row]) -> int:
 
 
 def differences(records: Sequence[Row]) -> str:
-    """Return the table of differences in DSC between every two systems, over the patients that both were scored on."""
-    lines = []
-    for first, second in combinations(records, 2):
-        line = [f"`{first['system']}` less `{second['system']}`"]
-        for target in TARGETS:
-            line.append(
-                _difference(*(means_by_patient(_held(one["folds"], target), "dice") for one in (first, second)))
-            )
-        lines.append(line)
-    return markdown_table(["systems", *(f"{target} DSC" for target in TARGETS)], lines, left=1)
+    """Return the table of differences in DSC between every two systems, over the patients that both were scored on.
+
+    A target in which no two differ has no column.
+    """
+    columns = {}
+    for target in TARGETS:
+        cells = [_difference(first["folds"], second["folds"], target) for first, second in combinations(records, 2)]
+        if any(cells):
+            columns[f"{target} DSC"] = [cell or "none" for cell in cells]
+    names = [f"`{first['system']}` less `{second['system']}`" for first, second in combinations(records, 2)]
+    return markdown_table(["systems", *columns], zip(names, *columns.values(), strict=True), left=1)
 
 
-def _difference(first: dict[str, float], second: dict[str, float]) -> str:
-    if not first.keys() & second.keys():
+def _difference(first: Sequence[Row], second: Sequence[Row], target: str) -> str:
+    """Return the difference of the means in words, over all folds and of each ("": none in any patient)."""
+    sides = [[means_by_patient(_held([fold], target), "dice") for fold in folds] for folds in (first, second)]
+    whole = [{patient: value for fold in side for patient, value in fold.items()} for side in sides]
+    if not whole[0].keys() & whole[1].keys():
         return "no result"
-    found = compare_means(first, second)
-    n = found.difference.n_patients
+    found = compare_means(*whole)
     if not found.better + found.worse:
-        return f"none in {n} patients"
+        return ""
     text = f"{found.difference.value:+.3f}"
     if found.difference.low is not None:
         text += f" ({found.difference.low:+.3f} to {found.difference.high:+.3f})"
     text += "" if found.p_value is None else f", p {found.p_value:.2g}"
-    return f"{text}<br>of {n} patients {found.better} higher, {found.worse} lower"
+    text += f"<br>of {found.difference.n_patients} patients {found.better} higher, {found.worse} lower"
+    each = [_mean_difference(one, other) for one, other in zip(*sides, strict=True)]
+    return f"{text}<br>folds {', '.join(each)}"
+
+
+def _mean_difference(first: dict[str, float], second: dict[str, float]) -> str:
+    shared = first.keys() & second.keys()
+    return f"{fmean(first[patient] - second[patient] for patient in sorted(shared)):+.3f}" if shared else "no result"
 
 
 def caption(record: Row) -> str:
@@ -186,10 +222,12 @@ def caption(record: Row) -> str:
     trained = ", ".join(f"{key} {settings[key]}" for key in keys if settings.get(key) is not None)
     begins = "a file's" if settings["weights_sha256"] else "random"
     with_slices = " or ".join(dict.fromkeys(fold["trained_with"] for fold in folds))
+    by = " or ".join(dict.fromkeys(str(fold["validation_cases"]) for fold in folds))
     return (
-        f"Data: {origin(data)}, {data['size']} px; {len(folds)} folds by patient, each trained with {with_slices}, "
-        f"{begins} weights at the beginning. Preset `{record['preset']}`, seed {record['seed']}; {trained}; every "
-        f"slice of the test cases; {' and '.join(machines([record['environment']]))}."
+        f"Data: {origin(data)}, {data['size']} px; {len(folds)} folds by patient, each trained with {with_slices}, its "
+        f"epoch chosen on {by} validation case{'s'[: by != '1']}, {begins} weights at the beginning. Preset "
+        f"`{record['preset']}`, seed {record['seed']}; {trained}; every slice of the test cases; "
+        f"{' and '.join(machines([record['environment']]))}."
     )
 
 
@@ -247,14 +285,16 @@ def _named(folds: Sequence[Row], key: str, heading: str) -> str:
 
 def _cells(folds: Sequence[Row]) -> list[str]:
     """Return the scores of each target, over the folds that gave a result for it."""
-    cells = []
-    for target in TARGETS:
-        given = [fold for fold in folds if any(row["target"] == target for row in fold["cases"])]
-        of_folds = f" ({len(given)} of {len(folds)} folds)" if len(given) < len(folds) else ""
-        for score, (_, form) in SCORES.items():
-            text = _in_words(means_by_patient(_held(given, target), score), form, of_folds)
-            cells.append(text if given else "no result")
-    return cells
+    return [cell for target in TARGETS for cell in _cells_of(folds, target)]
+
+
+def _cells_of(folds: Sequence[Row], target: str) -> list[str]:
+    given = [fold for fold in folds if any(row["target"] == target for row in fold["cases"])]
+    if not given:
+        return ["no result"] * len(SCORES)
+    of_folds = f" ({len(given)} of {len(folds)} folds)" if len(given) < len(folds) else ""
+    means = (means_by_patient(_held(given, target), score) for score in SCORES)
+    return [_in_words(found, form, of_folds) for found, (_, form) in zip(means, SCORES.values(), strict=True)]
 
 
 def _held(folds: Sequence[Row], target: str) -> list[Row]:

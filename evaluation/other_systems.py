@@ -40,7 +40,7 @@ Found = tuple[np.ndarray, np.ndarray]
 
 
 def tumor_contour(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Move the tumors' outline by a morphological active contour on the image; the liver's stays (seed system 2).
+    """Move the tumors' outline by a morphological active contour on the image; the liver's stays.
 
     `skimage.segmentation.morphological_chan_vese`, `CONTOUR_STEPS` steps, of a voxel each, from the tumors as they are.
     What it takes for outside is the mean of everything else in the box, fat and other organs too, so it can spoil
@@ -153,7 +153,7 @@ class OtherSystem:
         return np.asarray(gaussian_filter(classes, np.sqrt(variance), axes=(0, 1)))
 
     def _pipeline(self, hu: np.ndarray) -> Found:
-        """Global view, liver, local view, tumor (seed system 2)."""
+        """Global view, liver, local view, tumor: the global and local pipeline."""
         hu = np.asarray(hu, np.float32)
         livers = self._volume("liver", window(hu, *self.records["liver"]["window_hu"])) > HALF
         options = self.settings["postprocess"]

@@ -51,12 +51,17 @@ class DiceLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DiceFocalRatio(keras.losses.Loss):
-    """Dice + focal + weight * (predicted tumor-to-liver ratio - weak label)^2 (seed system 2).
+    """Dice + focal + weight * (predicted tumor-to-liver ratio - weak label)^2 (global and local pipeline).
 
-    The ratio is the patient's and computed on probabilities, so that it has a gradient: the sum of the tumor's
-    probability inside the liver over the liver's voxels. A crop shows a part of the liver; assumed: the rest counts
-    with its reference tumor. So the penalty leaves to the crop what the weak label leaves over there, each voxel has
-    the weight that it has in the patient's ratio, and where the crop is the whole liver nothing is assumed.
+    The ratio is the patient's and computed on probabilities p, so that it has a gradient. A crop shows a part of the
+    liver only; assumed: the rest counts as the reference has it. So with L the patient's liver voxels, T the
+    reference's tumor voxels outside the crop and the sum over the crop's liver,
+
+        ratio = (sum p + T) / L,
+
+    which is the documented ratio where the crop holds the whole liver, and has its gradient where the network is right
+    elsewhere. The penalty is small: with ratios of some percent, the reported weight of 0.5 and 1 / L for each voxel,
+    it is about a thousandth of the Dice.
 
     Args:
         ratio_weight: lambda of the penalty; 0 leaves it out, and the truth then needs its first channel only.
@@ -72,8 +77,8 @@ class DiceFocalRatio(keras.losses.Loss):
         """Map truth and logits to a number.
 
         Args:
-            y_true: (batch, depth, rows, columns, 1 or 3): target; one voxel's share of the patient's liver, 0 outside;
-                the part of the ratio that the weak label leaves to the crop, everywhere (`data.volume_batches`).
+            y_true: (batch, depth, rows, columns, 1 or 3): target; 1 / L inside the liver, else 0; weak label - T / L,
+                the same in every voxel of the crop (`data.volume_batches.ratio_channels`).
             y_pred: (batch, depth, rows, columns, 1), logits.
         """
         truth = keras.ops.cast(y_true, y_pred.dtype)

@@ -22,6 +22,7 @@ from evaluation.cross_validation import (
     read,
     summary,
     table,
+    together,
 )
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS
@@ -46,8 +47,9 @@ def made(system: str = "cdnn_alexnet") -> Row:
             empty = (number, place) == (1, 0)
             found = (number, place) != (2, 0)
             cases.append(case(name, "tumor", None if empty else 0.4 * found, 8.0 if found and not empty else None))
-        weak = "tumor: nothing above 0.5" if number == 2 else ""
+        weak = "tumor: background everywhere at 0.5" if number == 2 else ""
         fold = {"fold": number, "why": "", "weak": weak, "trained_with": "320 slices", "test_cases": 3, "cases": cases}
+        fold |= {"validation_cases": 1, "train_s": 90.0 * number}
         folds.append({**fold, "store_sha256": f"fold {number}"})
     settings = {"weights_sha256": None, "filters": 16, "epochs": 13, "batch_size": 4, "learning_rate": 0.01}
     data = {"cohort": "phantom", "synthetic": True, "size": 64, "split_by": "patient", "nominal_spacing": False}
@@ -69,7 +71,7 @@ def test_means_are_per_fold_and_over_all_patients() -> None:
     assert every[1:4] == ["6", "6", "5"]
     assert [cell.split("<br>")[0] for cell in every[4:]] == ["0.650", "3.00", "0.320", "8.00"]
     assert ["<br>" in cell for cell in every[4:]] == [True, True, True, False]  # four patients have a tumor's ASSD
-    assert "Weak on validation data: fold 2: tumor: nothing above 0.5.\n" in text
+    assert "Weak on validation data: fold 2: tumor: background everywhere at 0.5.\n" in text
     assert "Not a result" not in text
 
 
@@ -132,12 +134,27 @@ def test_a_summary_has_a_line_per_system() -> None:
     text = summary([made(), made("cdnn_alexnet_skips")])
     said = NUMBERS["cdnn_alexnet"]
     cells = [cell.split("<br>")[0] for cell in line(text, "`cdnn_alexnet`")]
-    assert cells[1:7] == ["0.650", "0.600, 0.700", "3.00", "0.320", "0.400, 0.267", "8.00"]
-    assert cells[7:] == [f"{said.liver['dice']:g}", f"{said.tumor['dice']:g}", "1 of 2"]
-    assert line(text, "`cdnn_alexnet_skips`")[7:] == ["", "", "1 of 2"]
+    assert cells[1:5] == ["0.650", "0.600, 0.700", "3.00", f"{said.liver['dice']:g}"]
+    assert cells[5:9] == ["0.320", "0.400, 0.267", "8.00", f"{said.tumor['dice']:g}"]
+    assert cells[9:] == ["0, 1 of 2", "4"]  # minutes: 90 s + 180 s
+    skips = line(text, "`cdnn_alexnet_skips`")
+    assert [skips[4], skips[8]] == ["", ""]
     assert "6 cases of 6 patients, 5 cases with tumor." in text
     assert text.count("\nPublished: ") == 1
     assert "Not a result" not in text
+
+
+def test_a_target_that_nobody_finds_has_its_dice_alone() -> None:
+    record = made()
+    for row in [row for fold in record["folds"] for row in fold["cases"] if row["target"] == "tumor"]:
+        row |= {"tp": 0, "fn": row["tp"] + row["fn"], "dice": None if row["dice"] is None else 0.0, "assd_mm": None}
+    head = summary([record]).splitlines()[0]
+    assert [cell.strip() for cell in head.split("|") if "tumor DSC" in cell] == [
+        "tumor DSC",
+        "tumor DSC published, other split, real CT",
+    ]
+    assert "tumor ASSD" not in head
+    assert "liver DSC of each fold" in head
 
 
 def test_a_summary_names_folds_without_a_result_and_leaves_nominal_distances_out() -> None:
@@ -161,11 +178,12 @@ def test_differences_are_of_the_same_patients() -> None:
             row["dice"] += 0.1
     cells = line(differences([higher, made()]), "`segnet` less `cdnn_alexnet`")
     assert cells[1].startswith("+0.083 (")
-    assert cells[1].endswith("), p 0.062<br>of 6 patients 5 higher, 0 lower")
-    assert cells[2] == "none in 5 patients"
+    # 0.1 in two of the first fold's three patients, in all of the second's.
+    assert cells[1].endswith("), p 0.062<br>of 6 patients 5 higher, 0 lower<br>folds +0.067, +0.100")
+    assert cells[2:] == [], "tumors do not differ"
     back = line(differences([made(), higher]), "`cdnn_alexnet` less `segnet`")[1]
     assert back.startswith("-0.083 (")
-    assert back.endswith("of 6 patients 0 higher, 5 lower")
+    assert back.endswith("of 6 patients 0 higher, 5 lower<br>folds -0.067, -0.100")
 
 
 def test_differences_leave_patients_out_that_one_system_has_no_result_for() -> None:
@@ -175,7 +193,10 @@ def test_differences_leave_patients_out_that_one_system_has_no_result_for() -> N
             fold |= {"why": "liver diverged", "cases": []}
         assert record["folds"][0]["cases"] == []
     assert line(differences([none, made()]), "`segnet`")[1:] == ["no result", "no result"]
-    assert line(differences([half, made()]), "`segnet`")[1:] == ["none in 3 patients", "none in 3 patients"]
+    for row in half["folds"][1]["cases"]:
+        row["dice"] = None if row["dice"] is None else row["dice"] + 0.1
+    cells = line(differences([half, made()]), "`segnet`")[1:]
+    assert cells == ["+0.100<br>of 3 patients 3 higher, 0 lower<br>folds no result, +0.100"] * 2
 
 
 def test_captions_that_differ_name_their_systems() -> None:
@@ -213,6 +234,8 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert readme.read_text() == text
     pages = (tmp_path / "published" / "x" / "cross_validation.md").read_text()
     assert pages == page([made("cdnn_alexnet"), made("segnet")])
+    with pytest.raises(InputError, match="segnet and segnet are one system"):
+        together([made("segnet"), made("segnet")])
     assert pages.startswith("# Cross-validated: cdnn_alexnet, segnet\n")
     assert all(f"{table(made(name)).rstrip()}\n" in pages for name in ("cdnn_alexnet", "segnet"))
 
