@@ -194,8 +194,9 @@ def finished_names(run: Path) -> list[str]:
 
 def unfinished_names(run: Path) -> list[str]:
     """Return the labels of the systems that `training.system` has begun and not finished."""
-    begun = [path.parent.name for path in sorted(run.glob("systems/*/system.json"))]
-    return [label for label in begun if label not in finished_names(run)]
+    finished = finished_names(run)
+    begun = (path.parent.name for path in sorted(run.glob("systems/*/system.json")))
+    return [label for label in begun if label not in finished]
 
 
 def folder_of(run: Path, name: str) -> Path:
