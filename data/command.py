@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+REFUSED = 2
+"""Exit code of every command for a user's mistake."""
+
 
 class InputError(ValueError):
     """A user's mistake: a bad file, a bad flag, a run that does not fit.
@@ -20,7 +23,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line; exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+        self.exit(REFUSED, f"{self.prog}: {' '.join(message.split())}\n")
 
 
 def run_command(main: Callable[[], None], name: str) -> NoReturn:
@@ -29,11 +32,11 @@ def run_command(main: Callable[[], None], name: str) -> NoReturn:
         main()
     except InputError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(REFUSED)
     except OSError as error:  # no permission, disk full, a folder where a file should be
         where = f"{error.filename}: " if error.filename else ""
         print(f"{name}: {where}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(REFUSED)
     except KeyboardInterrupt:
         print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

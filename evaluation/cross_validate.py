@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data.command import InputError, Parser, integers, run_command
+from data.command import REFUSED, InputError, Parser, integers, run_command
 from data.environment import describe_environment
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
 from data.folds import make_folds
@@ -30,7 +30,6 @@ from evaluation.other_systems import load_other
 from evaluation.systems import read_run
 
 Row = dict[str, Any]
-REFUSED = 2  # exit code of every command of the project for a user's mistake
 
 
 def main() -> None:

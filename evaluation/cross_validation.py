@@ -23,7 +23,7 @@ from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
 from evaluation.published_numbers import ELMENABAWY, UNCLEAR, heading_of_published, published_of
 from evaluation.statistics import LEAST_PATIENTS, compare_means, interval_of_mean, means_by_patient
-from evaluation.text import COVERAGE, machines, markdown_table
+from evaluation.text import COVERAGE, compared_in_words, machines, markdown_table
 
 ELMENABAWY_NOTE = "its networks began with ImageNet weights, and the unit of its ASSD is not stated"
 HOW_TO_READ = (
@@ -201,13 +201,9 @@ def _difference(first: Sequence[Row], second: Sequence[Row], target: str) -> str
     found = compare_means(*whole)
     if not found.better + found.worse:
         return ""
-    text = f"{found.difference.value:+.3f}"
-    if found.difference.low is not None:
-        text += f" ({found.difference.low:+.3f} to {found.difference.high:+.3f})"
-    text += "" if found.p_value is None else f", p {found.p_value:.2g}"
-    text += f"<br>of {found.difference.n_patients} patients {found.better} higher, {found.worse} lower"
+    patients = f"of {found.difference.n_patients} patients {found.better} higher, {found.worse} lower"
     each = [_mean_difference(one, other) for one, other in zip(*sides, strict=True)]
-    return f"{text}<br>folds {', '.join(each)}"
+    return f"{compared_in_words(found)}<br>{patients}<br>folds {', '.join(each)}"
 
 
 def _mean_difference(first: dict[str, float], second: dict[str, float]) -> str:

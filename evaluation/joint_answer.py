@@ -22,7 +22,7 @@ from evaluation.drawing.joint import draw
 from evaluation.metrics import Counts, dice, iou
 from evaluation.names import TARGETS, UNSEEN, origin
 from evaluation.statistics import LEAST_PATIENTS, Comparison, by_patient, compare_over_seeds, interval_over_seeds
-from evaluation.text import COVERAGE, machines, markdown_table, patients, readable
+from evaluation.text import COVERAGE, compared_in_words, machines, markdown_table, patients, readable
 
 AGAINST = {
     "against_pair": "sequential",
@@ -283,11 +283,7 @@ def difference(row: Row, key: str) -> str:
     against: Comparison | None = row[key]
     if against is None:
         return ""
-    found = against.difference
-    text = f"{found.value:+.3f}"
-    if found.low is not None:
-        text += f" ({found.low:+.3f} to {found.high:+.3f})"
-    text += f", p {against.p_value:.2g}" if against.p_value is not None else ""
+    text = compared_in_words(against)
     n_seeds = row[f"{key}_seeds"]
     return text if n_seeds == row["n_sweeps"] else f"{text} ({n_seeds} of {row['n_sweeps']} seeds)"
 

@@ -9,7 +9,7 @@ from evaluation.coverage import SIMULATED
 from evaluation.evidence import number
 from evaluation.names import SYNTHETIC
 from evaluation.results import Results
-from evaluation.statistics import LEAST_PATIENTS
+from evaluation.statistics import LEAST_PATIENTS, Comparison
 
 NO_PAPER_NUMBERS = "The paper's own Table 1 numbers are not available; none are shown."
 HOW_SCORED = "Scores pooled over all pixels of a cohort; thresholds chosen on validation data."
@@ -29,6 +29,15 @@ INTERVALS = f"Intervals: percentile bootstrap of the pooled score, patients draw
 def readable(value: float | None) -> str:
     """Write a score for readers: three decimals, `n/a` for None, and never 1.000 for less than 1."""
     return "n/a" if value is None else number(value)
+
+
+def compared_in_words(compared: Comparison) -> str:
+    """Write a difference with its interval and the p of its test: `+0.031 (-0.010 to +0.070), p 0.12`."""
+    found = compared.difference
+    text = f"{found.value:+.3f}"
+    if found.low is not None:
+        text += f" ({found.low:+.3f} to {found.high:+.3f})"
+    return text if compared.p_value is None else f"{text}, p {compared.p_value:.2g}"
 
 
 def patients(n: int) -> str:

@@ -1,11 +1,10 @@
-"""Every network of the other systems, with its own loss and input, can learn a tumor by heart.
+"""Each kind of network of the other systems, with its own loss, can learn a tumor by heart.
 
 On the published data several of them find none (README, "Other systems"); this holds that it is not their wiring.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,10 @@ import pytest
 
 from data.backend import keras
 from data.enhance import INPUTS
+from data.scaling import window
 from training.fit import Recipe, compile_for_training
 from training.presets import PRESETS
+from training.run import with_change
 from training.system_networks import build, loss_of
 from training.system_presets import GlobalLocal, SliceSystem, in_small, system_named
 
@@ -58,8 +59,9 @@ def learned_iou(system: Any, target: str, inputs: np.ndarray, truth: np.ndarray)
 def test_a_network_of_slices_learns_a_tumor(name: str) -> None:
     known, changes = system_named(name)
     assert isinstance(known, SliceSystem)
-    upsampling = {"upsampling": "skips"} if changes else {}
-    system = dataclasses.replace(in_small(known, PRESETS["demo"]), filters=8, **upsampling)
+    system = in_small(known, PRESETS["demo"])
+    for change in (*changes, "filters=8"):
+        system = with_change(system, change)
     hu, labels = slices_with_tumors()
     inputs = np.stack([INPUTS[system.input](slice_, (-100.0, 400.0)) for slice_ in hu])
     target = system.targets[-1]
@@ -72,11 +74,11 @@ def test_a_network_of_slices_learns_a_tumor(name: str) -> None:
 def test_the_network_in_3d_learns_a_tumor() -> None:
     known = in_small(system_named("global_local")[0], PRESETS["demo"])
     assert isinstance(known, GlobalLocal)
-    system = dataclasses.replace(known, weak_label="none")
+    system = with_change(known, "weak_label=none")
     hu, labels = slices_with_tumors()
     middle = slice(SIDE // 4, 3 * SIDE // 4)
     crop, tumor = (np.repeat(found[:1, middle, middle], system.depth, axis=0) for found in (hu, labels == 2))
-    inputs = (np.clip(crop, -200, 250)[np.newaxis, ..., np.newaxis] + 200) / 450
+    inputs = window(crop, *system.tumor_window_hu)[np.newaxis, ..., np.newaxis]
     before, after = learned_iou(system, "tumor", inputs, tumor[np.newaxis, ..., np.newaxis].astype(np.uint8))
     assert before < 0.3
     assert after > LEARNED
