@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 AIR_HU, BODY_HU, BONE_HU = -500, -200, 250
-LEAST_BONE_HU = 150  # in an 8-bit rendering that ends below BONE_HU; vessels and kidneys are as bright
+LEAST_BONE_HU = (
+    150  # in an 8-bit rendering that ends below BONE_HU; vessels and kidneys are as bright
+)
 LEAST_BONE = 200  # pixels; fewer tell nothing
 AWAY = 0.05  # of the picture's side: how clearly the spine must lie in front
 LIVER_AWAY = 0.03  # and the liver on its side
@@ -36,7 +38,9 @@ def doubts(hu: np.ndarray, labels: np.ndarray) -> tuple[list[str], bool]:
     with_liver = _rows_with_liver(labels)
     behind, _ = _spine(hu, with_liver)
     left = _liver_to_the_left(hu, labels, with_liver)
-    found = [axis for axis, is_wrong in (("columns", left > 0), ("rows", behind < -AWAY)) if is_wrong]
+    found = [
+        axis for axis, is_wrong in (("columns", left > 0), ("rows", behind < -AWAY)) if is_wrong
+    ]
     if _lungs_below(hu):
         found.append("slices")
     return found, abs(behind) > AWAY and abs(left) > LIVER_AWAY
@@ -67,7 +71,10 @@ def _spine(hu: np.ndarray, with_liver: np.ndarray) -> tuple[float, float]:
     if bone.sum() < LEAST_BONE:
         return 0.0, 0.0
     places = np.arange(len(bone)) / len(bone)
-    behind, left = ((bone.sum(axis) @ places) / bone.sum() - (body.sum(axis) @ places) / body.sum() for axis in (1, 0))
+    behind, left = (
+        (bone.sum(axis) @ places) / bone.sum() - (body.sum(axis) @ places) / body.sum()
+        for axis in (1, 0)
+    )
     return float(behind), float(left)
 
 

@@ -25,8 +25,18 @@ MAX_BYTES = 100 * 2**30
 MAX_MEMBERS = 200_000
 CHUNK = 2**20
 MAX_HEADER = 2**20  # of a tar's long name or extended header
-LONG_HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
-_DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error)
+LONG_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+)
+_DAMAGED: tuple[type[Exception], ...] = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+)
 _DAMAGED += (struct.error, EOFError, RuntimeError, ValueError)
 _TAR_KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
@@ -84,7 +94,10 @@ class _Output:
         self.add_folder(member, path.parent)
         try:
             target = path.open("xb")
-        except (FileExistsError, IsADirectoryError):  # also where the disk takes "A" and "a" for one name
+        except (
+            FileExistsError,
+            IsADirectoryError,
+        ):  # also where the disk takes "A" and "a" for one name
             raise self.refuse(member, "two members with one path") from None
         with target:
             while chunk := source.read(CHUNK):
@@ -146,7 +159,9 @@ def _unpack(archive: Path, output: _Output) -> None:
     try:
         with archive.open("rb") as file:
             start = file.read(4)
-        if start[:2] == b"PK":  # not zipfile.is_zipfile: that says yes to a tar whose last member is a zip
+        if (
+            start[:2] == b"PK"
+        ):  # not zipfile.is_zipfile: that says yes to a tar whose last member is a zip
             _unpack_zip(archive, output)
         else:
             _unpack_tar(archive, output, "r:gz" if start[:2] == b"\x1f\x8b" else "r:")
@@ -159,13 +174,20 @@ def _unpack(archive: Path, output: _Output) -> None:
 def _unpack_zip(archive: Path, output: _Output) -> None:
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
-            kind = _ZIP_KINDS.get(stat.S_IFMT(member.external_attr >> 16), "a device or a special file")
+            kind = _ZIP_KINDS.get(
+                stat.S_IFMT(member.external_attr >> 16), "a device or a special file"
+            )
             path = output.place(member.filename, kind)
             if member.is_dir():
                 output.add_folder(member.filename, path)
                 continue
-            if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise output.refuse(member.filename, "encrypted, or packed in another way than deflate")
+            if member.flag_bits & 1 or member.compress_type not in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            ):
+                raise output.refuse(
+                    member.filename, "encrypted, or packed in another way than deflate"
+                )
             with content.open(member) as source:
                 output.add_file(member.filename, path, source)
 
@@ -182,7 +204,11 @@ class _BoundedInfo(tarfile.TarInfo):
 def _unpack_tar(archive: Path, output: _Output, mode: Literal["r:", "r:gz"]) -> None:
     with tarfile.open(archive, mode, tarinfo=_BoundedInfo) as content:
         for member in content:
-            kind = "" if member.isreg() or member.isdir() else _TAR_KINDS.get(member.type, "a special file")
+            kind = (
+                ""
+                if member.isreg() or member.isdir()
+                else _TAR_KINDS.get(member.type, "a special file")
+            )
             path = output.place(member.name, kind)
             source = content.extractfile(member)
             if source is None:

@@ -12,7 +12,9 @@ SHIFT = 0.1  # of the side
 GAIN = 0.2  # of the input's values: contrast
 
 
-def augmented(inputs: np.ndarray, target: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def augmented(
+    inputs: np.ndarray, target: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Return input and target rotated, scaled and shifted alike, the input's values times a gain near 1.
 
     What comes in from beyond the border is 0, as is what a mask leaves out. Nothing is mirrored: the liver lies on the

@@ -40,7 +40,9 @@ def _held_back_stderr() -> Iterator[None]:
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-logging.getLogger("tensorflow").setLevel(logging.ERROR)  # its advice on retracing: a run has many models
+logging.getLogger("tensorflow").setLevel(
+    logging.ERROR
+)  # its advice on retracing: a run has many models
 with _held_back_stderr():
     import keras
 
@@ -59,7 +61,7 @@ def has_accelerator() -> bool:
 def usable_precision(wanted: str) -> str:
     """Return the Keras dtype policy to use here: `wanted`, or float32 on a CPU that has no units for half precision.
 
-    Measured with oneDNN (`python -m training.benchmark`): on processors with AMX or AVX-512's bfloat16 instructions
+    Measured with oneDNN (`python -m tests.benchmarks.training`): on processors with AMX or AVX-512's bfloat16 instructions
     mixed_bfloat16 is faster than float32; with AVX-512 alone it is twice as slow, and on AVX2 it does not run.
     """
     if wanted == "float32" or has_accelerator() or processor_flags() & {"amx_bf16", "avx512_bf16"}:
@@ -76,9 +78,17 @@ def load_network(path: Path) -> keras.Model:
     try:
         model = keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be loaded, missing or damaged ({str(error).splitlines()[0]})") from None
-    policies = {layer.dtype_policy.name for part in (model, *_nested(model)) for layer in part.layers}
-    return model if all(usable_precision(name) == name for name in policies) else in_single_precision(model)
+        raise InputError(
+            f"{path}: cannot be loaded, missing or damaged ({str(error).splitlines()[0]})"
+        ) from None
+    policies = {
+        layer.dtype_policy.name for part in (model, *_nested(model)) for layer in part.layers
+    }
+    return (
+        model
+        if all(usable_precision(name) == name for name in policies)
+        else in_single_precision(model)
+    )
 
 
 def in_single_precision(model: keras.Model) -> keras.Model:

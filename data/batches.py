@@ -35,7 +35,12 @@ class SliceBatches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, slices: Sequence[Slice], load: Load, batch_size: int, seed: int | None = None, augment: bool = False
+        self,
+        slices: Sequence[Slice],
+        load: Load,
+        batch_size: int,
+        seed: int | None = None,
+        augment: bool = False,
     ) -> None:
         super().__init__()
         if not slices:
@@ -61,7 +66,9 @@ class SliceBatches(keras.utils.PyDataset):
     def _pair(self, position: int) -> tuple[np.ndarray, np.ndarray]:
         inputs, target = self.load(self.slices[position])
         if self.augment:
-            return augmented(inputs, target, np.random.default_rng([self.seed or 0, self._epoch, position]))
+            return augmented(
+                inputs, target, np.random.default_rng([self.seed or 0, self._epoch, position])
+            )
         return inputs, target
 
     def go_to_epoch(self, epoch: int) -> None:
@@ -85,7 +92,10 @@ class NestedBatches(SliceBatches):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         inputs, labels = self._stacked(index)
-        targets = {name: target_of(labels, name)[..., np.newaxis].astype(np.float32) for name in ("liver", "tumor")}
+        targets = {
+            name: target_of(labels, name)[..., np.newaxis].astype(np.float32)
+            for name in ("liver", "tumor")
+        }
         return {"slice": inputs[..., :1], "scaled": inputs[..., 1:]}, targets
 
 
@@ -117,7 +127,9 @@ def whole_slice_loader(store: Store, target: str, window_hu: tuple[float, float]
     return load
 
 
-def masked_slice_loader(store: Store, masks: LiverMasks, scaling: str, window_hu: tuple[float, float]) -> Load:
+def masked_slice_loader(
+    store: Store, masks: LiverMasks, scaling: str, window_hu: tuple[float, float]
+) -> Load:
     """Load M * w(X), the second network's input, with M the first network's mask, and B (paper 2.3)."""
 
     def load(chosen: Slice) -> tuple[np.ndarray, np.ndarray]:
@@ -148,8 +160,12 @@ def nested_loader(
         case, row = chosen
         hu = np.asarray(store.image(case)[row], np.float32)
         clipped = np.clip(hu, *tumor_window_hu)
-        scaled = tumor_input(clipped, np.ones(hu.shape, bool), scaling, tumor_window_hu, medians_hu.get(case))
-        return np.stack([window(hu, *liver_window_hu), scaled], -1), np.asarray(store.label(case)[row])
+        scaled = tumor_input(
+            clipped, np.ones(hu.shape, bool), scaling, tumor_window_hu, medians_hu.get(case)
+        )
+        return np.stack([window(hu, *liver_window_hu), scaled], -1), np.asarray(
+            store.label(case)[row]
+        )
 
     return load
 

@@ -22,7 +22,20 @@ from sklearn.linear_model import LinearRegression
 from data.command import InputError
 from data.store import Store
 
-OUTCOMES = ("death", "os", "ttp", "pfs", "interval", "surviv", "censor", "progress", "recist", "mrecist", "easl", "fu")
+OUTCOMES = (
+    "death",
+    "os",
+    "ttp",
+    "pfs",
+    "interval",
+    "surviv",
+    "censor",
+    "progress",
+    "recist",
+    "mrecist",
+    "easl",
+    "fu",
+)
 """Beginnings of words, in the names of columns, that are known later than the scan only (assumed, after HCC-TACE-Seg's
 columns: Death_1_StillAliveorLostToFU_0, Censored_0_progressed_1, TTP, OS, Interval_BL, RECIST_FU, ...)."""
 
@@ -60,7 +73,11 @@ class Column:
         """Return the features of a row."""
         if self.values:
             text = _text(row.get(self.name))
-            return [float(text == value) for value in self.values[1:]] if text in self.values else [*self.shares[1:]]
+            return (
+                [float(text == value) for value in self.values[1:]]
+                if text in self.values
+                else [*self.shares[1:]]
+            )
         number = _number(row.get(self.name))
         return [0.0 if number is None else (number - self.mean) / self.deviation]
 
@@ -124,7 +141,9 @@ def tumor_ratios(store: Store, cases: Sequence[str]) -> np.ndarray:
     return np.array([tumor / max(liver + tumor, 1) for liver, tumor in counts])
 
 
-def fit_weak_labels(rows: Sequence[Row], ratios: np.ndarray, patients: Sequence[str] | None = None) -> WeakLabels:
+def fit_weak_labels(
+    rows: Sequence[Row], ratios: np.ndarray, patients: Sequence[str] | None = None
+) -> WeakLabels:
     """Fit the regression on training rows.
 
     Args:
@@ -136,11 +155,17 @@ def fit_weak_labels(rows: Sequence[Row], ratios: np.ndarray, patients: Sequence[
         InputError: no usable column, or too few rows for one.
     """
     if len(rows) <= ROWS_PER_FEATURE:
-        raise InputError(f"clinical data: {len(rows)} training rows, a weak label needs {ROWS_PER_FEATURE + 1}")
+        raise InputError(
+            f"clinical data: {len(rows)} training rows, a weak label needs {ROWS_PER_FEATURE + 1}"
+        )
     columns, regression = _fit(rows, ratios)
-    whose = np.array(patients if patients is not None else [str(index) for index in range(len(rows))])
+    whose = np.array(
+        patients if patients is not None else [str(index) for index in range(len(rows))]
+    )
     left_out = np.zeros(len(rows))
-    for patient in dict.fromkeys(whose):  # the choice of the columns is made anew without the patient
+    for patient in dict.fromkeys(
+        whose
+    ):  # the choice of the columns is made anew without the patient
         other = whose != patient
         rest = [row for row, kept in zip(rows, other, strict=True) if kept]
         own = [row for row, kept in zip(rows, other, strict=True) if not kept]
@@ -157,7 +182,9 @@ def _fit(rows: Sequence[Row], ratios: np.ndarray) -> tuple[tuple[Column, ...], L
     """Return the columns that are taken and the regression on them."""
     columns = usable_columns(rows)
     if not columns:
-        raise InputError(f"clinical data: no column of the {len(rows)} training rows is usable (data/clinical.py)")
+        raise InputError(
+            f"clinical data: no column of the {len(rows)} training rows is usable (data/clinical.py)"
+        )
     alone = {column: _alone(column, rows, ratios) for column in columns}
     taken: list[Column] = []
     room = len(rows) // ROWS_PER_FEATURE
@@ -177,7 +204,9 @@ def _alone(column: Column, rows: Sequence[Row], ratios: np.ndarray) -> float:
 def usable_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     """Return the columns of these rows that a regression can use (see the module), in their order."""
     names = dict.fromkeys(name for row in rows for name in row)
-    found = (_column(name, [row.get(name) for row in rows]) for name in names if not _is_outcome(name))
+    found = (
+        _column(name, [row.get(name) for row in rows]) for name in names if not _is_outcome(name)
+    )
     return tuple(column for column in found if column is not None)
 
 
@@ -195,7 +224,9 @@ def _column(name: str, cells: Sequence[Any]) -> Column | None:
 
 
 def _matrix(columns: Sequence[Column], rows: Sequence[Row]) -> np.ndarray:
-    return np.array([[feature for column in columns for feature in column.features(row)] for row in rows])
+    return np.array(
+        [[feature for column in columns for feature in column.features(row)] for row in rows]
+    )
 
 
 def _explained(ratios: np.ndarray, predicted: np.ndarray) -> float:
@@ -206,7 +237,9 @@ def _explained(ratios: np.ndarray, predicted: np.ndarray) -> float:
 def _is_outcome(name: str) -> bool:
     words = re.split(r"[^a-z]+", name.lower())
     # "os", "fu" and the like are whole words: an "ostomy" is no outcome.
-    return any(word == end or (len(end) > 3 and word.startswith(end)) for word in words for end in OUTCOMES)
+    return any(
+        word == end or (len(end) > 3 and word.startswith(end)) for word in words for end in OUTCOMES
+    )
 
 
 def _text(cell: Any) -> str:

@@ -51,7 +51,9 @@ class Conversion:
         return image, label
 
 
-def fill_case(folder: Path, case: Case, patient: str, identity: str, how: Conversion) -> dict[str, Any]:
+def fill_case(
+    folder: Path, case: Case, patient: str, identity: str, how: Conversion
+) -> dict[str, Any]:
     """Check one case's voxels and write image.npy and label.npy into `folder`.
 
     Args:
@@ -74,12 +76,18 @@ def fill_case(folder: Path, case: Case, patient: str, identity: str, how: Conver
     notes = list(image.notes)
     found, sure = doubts(hu, labels)
     if found and sure and (image.orientation_is_false or how.orient == "anatomy"):
-        affine = mirrored(image.affine, image.native_shape, [image.file_axis[axis] for axis in found])
+        affine = mirrored(
+            image.affine, image.native_shape, [image.file_axis[axis] for axis in found]
+        )
         hu, labels = _write(folder, image.under(affine), label.under(affine), how.size)
-        notes.append(f"mirrored along {', '.join(found)}: {', '.join(FLIPS[axis] for axis in found)}")
+        notes.append(
+            f"mirrored along {', '.join(found)}: {', '.join(FLIPS[axis] for axis in found)}"
+        )
     elif found:
         what = "--orient anatomy mirrors it" if sure else "too little to tell whether to mirror it"
-        notes.append(f"{' and '.join(FLIPS[axis] for axis in found)}: is the affine right? ({what})")
+        notes.append(
+            f"{' and '.join(FLIPS[axis] for axis in found)}: is the affine right? ({what})"
+        )
     if seems_turned(hu, labels):
         notes.append("the spine lies to one side, a quarter turn: is the affine right?")
     return {
@@ -102,9 +110,16 @@ def _write(folder: Path, image: Volume, label: Volume, size: int) -> tuple[np.nd
     paths = folder / "image.npy", folder / "label.npy"
     with paths[0].open("wb") as images, paths[1].open("wb") as labels:
         for file, dtype in ((images, np.int16), (labels, np.uint8)):
-            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (image.n_slices, size, size)}
+            header = {
+                "descr": np.dtype(dtype).str,
+                "fortran_order": False,
+                "shape": (image.n_slices, size, size),
+            }
             np.lib.format.write_array_header_1_0(file, header)
-        for start, chunk in image.chunks():  # written, not mapped: a full disk is then an error, not the end
+        for (
+            start,
+            chunk,
+        ) in image.chunks():  # written, not mapped: a full disk is then an error, not the end
             images.write(hu_for_network(chunk, size).astype(np.int16).tobytes())
             labels.write(label_to_size(label.labels(start, start + len(chunk)), size).tobytes())
     return np.load(paths[0], mmap_mode="r"), np.load(paths[1], mmap_mode="r")
@@ -113,7 +128,9 @@ def _write(folder: Path, image: Volume, label: Volume, size: int) -> tuple[np.nd
 def _check_whole_numbers(image: Volume) -> None:
     low, high = image.value_range
     if high - low <= 1:
-        raise InputError(f"{image.path}: values from {low:g} to {high:g} would be lost, a store holds whole HU")
+        raise InputError(
+            f"{image.path}: values from {low:g} to {high:g} would be lost, a store holds whole HU"
+        )
 
 
 def _rows_with(labels: np.ndarray, at_least: int) -> list[int]:

@@ -23,7 +23,21 @@ from data.command import InputError
 from data.folders import Folder, children, open_folder
 from data.volumes import SAME_PLACE, LazyVoxels, Volume
 
-NOT_DICOM = (".txt", ".xml", ".csv", ".json", ".html", ".pdf", ".md", ".xlsx", ".zip", ".nii", ".nii.gz", ".db", ".ini")
+NOT_DICOM = (
+    ".txt",
+    ".xml",
+    ".csv",
+    ".json",
+    ".html",
+    ".pdf",
+    ".md",
+    ".xlsx",
+    ".zip",
+    ".nii",
+    ".nii.gz",
+    ".db",
+    ".ini",
+)
 """Endings of files that may lie beside the slices; `DICOMDIR`, `LICENSE` and hidden files are passed over, too."""
 
 SAME_DIRECTION = 1e-3  # of a unit vector, and of a pixel spacing in mm
@@ -77,9 +91,13 @@ class Series(Volume):
         dtype = np.dtype(np.int16 if whole else np.float32)
         shape = (columns, rows, len(slices))
         try:
-            image = nib.Nifti1Image(LazyVoxels(shape, dtype, partial(read_stack, slices, dtype)), affine_of(slices))
+            image = nib.Nifti1Image(
+                LazyVoxels(shape, dtype, partial(read_stack, slices, dtype)), affine_of(slices)
+            )
         except HeaderDataError as error:
-            raise InputError(f"{folder}: a volume of {shape} voxels cannot be made ({error})") from None
+            raise InputError(
+                f"{folder}: a volume of {shape} voxels cannot be made ({error})"
+            ) from None
         image.header.set_xyzt_units("mm")
         image.set_sform(image.affine, code=1)  # scanner coordinates
         image.set_qform(image.affine, code=1)
@@ -126,7 +144,9 @@ def open_series(
 
 def series_folder(folder: Folder) -> Folder:
     """Return the folder itself, or the only folder in it, and so on, down to where DICOM files lie."""
-    while not any(map(is_dicom_file, dicom_files(folder))):  # a CD's root holds a viewer and a folder
+    while not any(
+        map(is_dicom_file, dicom_files(folder))
+    ):  # a CD's root holds a viewer and a folder
         inner = [entry for entry in children(folder) if entry.is_dir()]
         if len(inner) != 1:
             break
@@ -148,7 +168,9 @@ def dicom_files(folder: Folder) -> list[Folder]:
     return [
         entry
         for entry in children(folder)
-        if entry.is_file() and entry.name not in ("DICOMDIR", "LICENSE") and not entry.name.lower().endswith(NOT_DICOM)
+        if entry.is_file()
+        and entry.name not in ("DICOMDIR", "LICENSE")
+        and not entry.name.lower().endswith(NOT_DICOM)
     ]
 
 
@@ -160,8 +182,12 @@ def read_dataset(path: Folder, pixels: bool = False, only: Sequence[str] = ()) -
     """
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values that break a rule of DICOM; ours are checked
-            return pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=list(only) or None)
+            warnings.simplefilter(
+                "ignore"
+            )  # of values that break a rule of DICOM; ours are checked
+            return pydicom.dcmread(
+                file, stop_before_pixels=not pixels, specific_tags=list(only) or None
+            )
     except InvalidDicomError:
         raise InputError(f"{path}: not a DICOM file") from None
     except Exception as error:  # pydicom has no list of what a damaged file can bring up
@@ -192,10 +218,14 @@ def read_header(path: Folder) -> SliceHeader:
 
 def _check_kind(path: Folder, dataset: pydicom.Dataset) -> None:
     if int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise InputError(f"{path}: holds {dataset.NumberOfFrames} frames; a series of single slices is needed")
+        raise InputError(
+            f"{path}: holds {dataset.NumberOfFrames} frames; a series of single slices is needed"
+        )
     photometric = dataset.get("PhotometricInterpretation", "none")
     if int(dataset.get("SamplesPerPixel") or 1) != 1 or photometric != "MONOCHROME2":
-        raise InputError(f"{path}: its pixels must be grey values (MONOCHROME2), they are {photometric}")
+        raise InputError(
+            f"{path}: its pixels must be grey values (MONOCHROME2), they are {photometric}"
+        )
     for name in ("SeriesInstanceUID", "SOPInstanceUID", *_GEOMETRY):
         if dataset.get(name) is None:
             raise InputError(f"{path}: has no {name}")
@@ -213,7 +243,9 @@ def _header(path: Folder, dataset: pydicom.Dataset) -> SliceHeader:
         acquisition=str(dataset.get("AcquisitionNumber") or ""),
         shape=(int(dataset.Rows), int(dataset.Columns)),
         position=np.array([float(mm) for mm in dataset.ImagePositionPatient]),
-        directions=np.array([float(part) for part in dataset.ImageOrientationPatient]).reshape(2, 3),
+        directions=np.array([float(part) for part in dataset.ImageOrientationPatient]).reshape(
+            2, 3
+        ),
         pixel_spacing_mm=(rows_mm, columns_mm),
         rescale=(float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))),
     )
@@ -222,11 +254,17 @@ def _header(path: Folder, dataset: pydicom.Dataset) -> SliceHeader:
 def _check_header(one: SliceHeader) -> None:
     numbers = [*one.position, *one.directions.ravel(), *one.pixel_spacing_mm, *one.rescale]
     if len(one.position) != 3 or not np.isfinite(numbers).all():
-        raise InputError(f"{one.path}: position, orientation, spacing and rescale must be finite numbers")
+        raise InputError(
+            f"{one.path}: position, orientation, spacing and rescale must be finite numbers"
+        )
     if min(one.pixel_spacing_mm) <= 0:
-        raise InputError(f"{one.path}: pixel spacing must be positive, it is {one.pixel_spacing_mm} mm")
+        raise InputError(
+            f"{one.path}: pixel spacing must be positive, it is {one.pixel_spacing_mm} mm"
+        )
     if not np.allclose(one.directions @ one.directions.T, np.eye(2), atol=SAME_DIRECTION):
-        raise InputError(f"{one.path}: its directions must be unit vectors at a right angle: {one.directions.tolist()}")
+        raise InputError(
+            f"{one.path}: its directions must be unit vectors at a right angle: {one.directions.tolist()}"
+        )
 
 
 def _check_one_series(folder: Folder, slices: Sequence[SliceHeader]) -> None:
@@ -240,7 +278,9 @@ def _check_one_series(folder: Folder, slices: Sequence[SliceHeader]) -> None:
             )
         same = {
             "size": one.shape == first.shape,
-            "pixel spacing": np.allclose(one.pixel_spacing_mm, first.pixel_spacing_mm, atol=SAME_DIRECTION, rtol=0),
+            "pixel spacing": np.allclose(
+                one.pixel_spacing_mm, first.pixel_spacing_mm, atol=SAME_DIRECTION, rtol=0
+            ),
             "orientation": np.allclose(one.directions, first.directions, atol=SAME_DIRECTION),
         }
         for what, holds in same.items():
@@ -263,7 +303,9 @@ def in_order(folder: Folder, slices: Sequence[SliceHeader]) -> list[SliceHeader]
     gap = float(np.median(gaps))
     for before, after, found in zip(ordered, ordered[1:], gaps, strict=False):
         if found <= SAME_GAP * gap or found == 0:
-            raise InputError(f"{after.path}: lies at the same place as {before.path.name}; a duplicate slice?")
+            raise InputError(
+                f"{after.path}: lies at the same place as {before.path.name}; a duplicate slice?"
+            )
         if abs(found - gap) > SAME_GAP * gap:
             what = "a slice is missing" if found > gap else "the slices are not evenly spaced"
             raise InputError(
@@ -271,7 +313,9 @@ def in_order(folder: Folder, slices: Sequence[SliceHeader]) -> list[SliceHeader]
             )
     drift = float(np.abs(places - np.linspace(places[0], places[-1], len(places))).max())
     if drift > SAME_PLACE * gap:
-        raise InputError(f"{folder}: its slices drift by {drift:.4g} mm from an even stack of {gap:.4g} mm")
+        raise InputError(
+            f"{folder}: its slices drift by {drift:.4g} mm from an even stack of {gap:.4g} mm"
+        )
     _check_straight(folder, ordered, normal)
     return ordered
 

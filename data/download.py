@@ -141,7 +141,9 @@ _UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 _PATIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-def download(dataset: Dataset, folder: Path, keep_archive: bool = False, sleep: Sleep = time.sleep) -> dict[str, Any]:
+def download(
+    dataset: Dataset, folder: Path, keep_archive: bool = False, sleep: Sleep = time.sleep
+) -> dict[str, Any]:
     """Bring a cohort into `folder` and return the content of its `SOURCE.json`.
 
     Raises:
@@ -171,32 +173,48 @@ def download(dataset: Dataset, folder: Path, keep_archive: bool = False, sleep: 
 def _finished(dataset: Dataset, record: Path) -> dict[str, Any]:
     content: dict[str, Any] = read_json(record, needs=("name", "licence"))
     if content["name"] != dataset.name:
-        raise InputError(f"{record}: this folder holds {content['name']}; use another --to for {dataset.name}")
+        raise InputError(
+            f"{record}: this folder holds {content['name']}; use another --to for {dataset.name}"
+        )
     if not (record.parent / dataset.folder).is_dir():
-        raise InputError(f"{record}: {dataset.folder} is gone; remove this file to download it again")
+        raise InputError(
+            f"{record}: {dataset.folder} is gone; remove this file to download it again"
+        )
     print(f"{record.parent / dataset.folder}: already done; licence {content['licence']}")
     return content
 
 
 def _check_room(folder: Path, n_bytes: int, name: str) -> None:
     folder = folder.absolute()
-    free = shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free
+    free = shutil.disk_usage(
+        next(parent for parent in (folder, *folder.parents) if parent.exists())
+    ).free
     if free < n_bytes:
         raise InputError(f"{folder}: {free / 1e9:.1f} GB free, {name} needs {n_bytes / 1e9:.1f} GB")
 
 
 def _download_archive(dataset: Dataset, folder: Path, sleep: Sleep) -> dict[str, Any]:
     """Fetch and unpack one archive; return what SOURCE.json says of it."""
-    archive, target, unfinished = folder / dataset.archive, folder / dataset.folder, folder / UNFINISHED
+    archive, target, unfinished = (
+        folder / dataset.archive,
+        folder / dataset.folder,
+        folder / UNFINISHED,
+    )
     if target.exists():
-        known: dict[str, Any] = read_json(unfinished, needs=("name",)) if unfinished.is_file() else {}
+        known: dict[str, Any] = (
+            read_json(unfinished, needs=("name",)) if unfinished.is_file() else {}
+        )
         if known.get("name") == dataset.name:  # it stopped between unpacking and the record
             return known
         raise InputError(f"{target}: exists, not from this command; use another --to")
     is_new = not archive.exists()
     part = archive.with_name(f"{archive.name}.part")
     at_hand = sum(path.stat().st_size for path in (archive, part) if path.is_file())
-    _check_room(folder, max(dataset.n_bytes - at_hand, 0) + dataset.unpacked_bytes, f"{dataset.name}, unpacked,")
+    _check_room(
+        folder,
+        max(dataset.n_bytes - at_hand, 0) + dataset.unpacked_bytes,
+        f"{dataset.name}, unpacked,",
+    )
     fetched = fetch(dataset.url, archive, size=dataset.size, md5=dataset.md5, sleep=sleep)
     checksums = {"md5": fetched.md5, "md5_published": dataset.md5, "sha256": fetched.sha256}
     details = {"name": dataset.name, "bytes": fetched.n_bytes, **checksums}
@@ -239,9 +257,13 @@ def read_series_list(path: Path) -> list[Series]:
     for entry in content if isinstance(content, list) else []:
         if not isinstance(entry, dict) or entry.get("Modality") not in MODALITIES:
             continue
-        patient, study, uid = (str(entry.get(key)) for key in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"))
+        patient, study, uid = (
+            str(entry.get(key)) for key in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+        )
         if not (_PATIENT.fullmatch(patient) and _UID.fullmatch(study) and _UID.fullmatch(uid)):
-            raise InputError(f"{path}: {patient!r}, {study!r}, {uid!r} are not a patient's name and two UIDs")
+            raise InputError(
+                f"{path}: {patient!r}, {study!r}, {uid!r} are not a patient's name and two UIDs"
+            )
         n_images, n_bytes = (_number(entry.get(key)) for key in ("ImageCount", "FileSize"))
         found.append(Series(patient, study, uid, entry["Modality"], n_images, n_bytes))
     if not found or len({series.uid for series in found}) < len(found):
@@ -261,7 +283,9 @@ def _download_series(dataset: Dataset, folder: Path, sleep: Sleep) -> dict[str, 
     every = read_series_list(listed)
     missing = [series for series in every if not series.folder(folder).is_dir()]
     print(f"{len(every)} series, {len(every) - len(missing)} of them here already", flush=True)
-    n_bytes = sum(series.n_bytes for series in missing) + max((series.n_bytes for series in missing), default=0)
+    n_bytes = sum(series.n_bytes for series in missing) + max(
+        (series.n_bytes for series in missing), default=0
+    )
     _check_room(folder, n_bytes, dataset.name)
     failed, in_a_row = [], 0
     for number, series in enumerate(missing, 1):
@@ -271,11 +295,16 @@ def _download_series(dataset: Dataset, folder: Path, sleep: Sleep) -> dict[str, 
         except InputError as error:
             failed.append(str(error))
             in_a_row, state = in_a_row + 1, f"failed, {error}"
-        print(f"{number}/{len(missing)} {series.patient} {series.modality} {series.uid}: {state}", flush=True)
+        print(
+            f"{number}/{len(missing)} {series.patient} {series.modality} {series.uid}: {state}",
+            flush=True,
+        )
         if in_a_row == GIVE_UP_AFTER:
             break
     if failed:
-        raise InputError(f"{len(failed)} series did not arrive; the same command tries them again; {failed[-1]}")
+        raise InputError(
+            f"{len(failed)} series did not arrive; the same command tries them again; {failed[-1]}"
+        )
     return _series_record(every, folder) | {"clinical": _clinical(dataset, folder, sleep)}
 
 
@@ -284,7 +313,9 @@ def _fetch_series(series: Series, dataset: Dataset, folder: Path, sleep: Sleep) 
     fetch(f"{dataset.url}getImageWithMD5Hash?SeriesInstanceUID={series.uid}", archive, sleep=sleep)
     try:
         target, most = series.folder(folder), SERIES_AT_MOST_BYTES
-        extract(archive, target, max_bytes=most, check=lambda partial: check_series(partial, series))
+        extract(
+            archive, target, max_bytes=most, check=lambda partial: check_series(partial, series)
+        )
     finally:  # zipped anew for each request: a damaged one is of no use, a good one is unpacked
         archive.unlink()
 
@@ -298,7 +329,10 @@ def read_md5_list(folder: Path) -> dict[str, str]:
     path = folder / MD5_LIST
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return {row["Filename"].strip(): row["MD5Hash"].strip().lower() for row in csv.DictReader(file)}
+            return {
+                row["Filename"].strip(): row["MD5Hash"].strip().lower()
+                for row in csv.DictReader(file)
+            }
     except FileNotFoundError:
         raise InputError(f"{path}: missing, the server stopped early") from None
     except (KeyError, AttributeError, csv.Error, UnicodeDecodeError):
@@ -314,7 +348,9 @@ def check_series(folder: Path, series: Series) -> None:
     name, expected = f"series {series.uid} of {series.patient}", read_md5_list(folder)
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if odd := (there - {MD5_LIST, LICENCE_FILE}) ^ set(expected):
-        raise InputError(f"{name}: {min(odd)} is {'not in ' if min(odd) in there else 'only in '}{MD5_LIST}")
+        raise InputError(
+            f"{name}: {min(odd)} is {'not in ' if min(odd) in there else 'only in '}{MD5_LIST}"
+        )
     if not expected or series.n_images not in (0, len(expected)):
         raise InputError(f"{name}: {len(expected)} files, listed are {series.n_images or 'some'}")
     for file, md5 in expected.items():
@@ -325,7 +361,11 @@ def check_series(folder: Path, series: Series) -> None:
 
 def _series_record(every: list[Series], folder: Path) -> dict[str, Any]:
     md5s = {series.uid: read_md5_list(series.folder(folder)) for series in every}
-    sizes = [os.stat(series.folder(folder) / name).st_size for series in every for name in md5s[series.uid]]
+    sizes = [
+        os.stat(series.folder(folder) / name).st_size
+        for series in every
+        for name in md5s[series.uid]
+    ]
     return {
         "bytes": sum(sizes),
         "patients": len({series.patient for series in every}),
@@ -345,25 +385,44 @@ def _clinical(dataset: Dataset, folder: Path, sleep: Sleep) -> dict[str, Any] | 
             path.unlink()
             raise InputError(f"{dataset.clinical_url}: not an .xlsx file")
     except InputError as error:
-        print(f"{CLINICAL} did not come ({error})\nby hand: {dataset.licence_page}, Data Access, clinical data")
+        print(
+            f"{CLINICAL} did not come ({error})\nby hand: {dataset.licence_page}, Data Access, clinical data"
+        )
         return None
-    return {"file": CLINICAL, "url": dataset.clinical_url, "bytes": fetched.n_bytes, "sha256": fetched.sha256}
+    return {
+        "file": CLINICAL,
+        "url": dataset.clinical_url,
+        "bytes": fetched.n_bytes,
+        "sha256": fetched.sha256,
+    }
 
 
 def listing() -> str:
     """Return a table of the cohorts: name, size, licence, what it is."""
-    sizes = {d.name: f"{d.n_bytes / 1e9:.1f} GB" if d.n_bytes else "unknown" for d in DATASETS.values()}
-    return "\n".join(f"{d.name:<12}  {sizes[d.name]:>7}  {d.licence:<15}  {d.title}" for d in DATASETS.values())
+    sizes = {
+        d.name: f"{d.n_bytes / 1e9:.1f} GB" if d.n_bytes else "unknown" for d in DATASETS.values()
+    }
+    return "\n".join(
+        f"{d.name:<12}  {sizes[d.name]:>7}  {d.licence:<15}  {d.title}" for d in DATASETS.values()
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the flags and download a cohort."""
-    parser = Parser(prog="data.download", description="Download a public CT cohort with liver and tumor labels.")
+    parser = Parser(
+        prog="data.download", description="Download a public CT cohort with liver and tumor labels."
+    )
     parser.add_argument("name", nargs="?", choices=tuple(DATASETS), help="the cohort")
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder of the cohort")
-    parser.add_argument("--list", action="store_true", help="show the cohorts with size and licence")
-    parser.add_argument("--keep-archive", action="store_true", help="keep the archive beside its content")
-    parser.add_argument("--url", help="another server with the same files; checksums stay those of the original")
+    parser.add_argument(
+        "--list", action="store_true", help="show the cohorts with size and licence"
+    )
+    parser.add_argument(
+        "--keep-archive", action="store_true", help="keep the archive beside its content"
+    )
+    parser.add_argument(
+        "--url", help="another server with the same files; checksums stay those of the original"
+    )
     flags = parser.parse_args(arguments)
     if flags.list:
         print(listing())
@@ -380,7 +439,9 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.keep_archive and not dataset.archive:
         parser.error(f"--keep-archive: {dataset.name} does not come as one archive")
     if flags.url:
-        dataset = replace(dataset, url=flags.url if dataset.archive else flags.url.rstrip("/") + "/")
+        dataset = replace(
+            dataset, url=flags.url if dataset.archive else flags.url.rstrip("/") + "/"
+        )
     download(dataset, flags.to, flags.keep_archive)
 
 

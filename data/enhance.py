@@ -35,7 +35,9 @@ def standardised(hu: np.ndarray, window_hu: Window) -> np.ndarray:
     """
     picture = window(hu, *window_hu)
     deviation = float(picture.std())
-    return np.asarray((picture - picture.mean()) / deviation if deviation > 0 else picture * 0, np.float32)
+    return np.asarray(
+        (picture - picture.mean()) / deviation if deviation > 0 else picture * 0, np.float32
+    )
 
 
 def windowed(hu: np.ndarray, window_hu: Window) -> np.ndarray:

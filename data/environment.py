@@ -44,7 +44,9 @@ def git_commit() -> str | None:
     root = Path(__file__).resolve().parent.parent
     try:
         call = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-        return subprocess.run(call, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            call, cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -66,7 +68,9 @@ def processor_flags() -> set[str]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return set()
-    return {flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split()}
+    return {
+        flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split()
+    }
 
 
 def usable_cores() -> int:
@@ -87,7 +91,9 @@ def peak_memory_mib() -> float:
     """
     with suppress(OSError, StopIteration, ValueError, IndexError):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return round(int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10, 1)
+        return round(
+            int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10, 1
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

@@ -54,7 +54,9 @@ class Progress:
             print(self.text(n_bytes), file=self.stream, flush=True)
             return
         width = max(shutil.get_terminal_size().columns - 1, 20)
-        print(f"\r{self.text(n_bytes, bar=24):<{width}.{width}}", end="", file=self.stream, flush=True)
+        print(
+            f"\r{self.text(n_bytes, bar=24):<{width}.{width}}", end="", file=self.stream, flush=True
+        )
         self.is_open = True
 
     def text(self, n_bytes: int, bar: int = 0) -> str:
@@ -90,12 +92,20 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follow redirects to https, and from http to http; to nothing else."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: Any,
+        newurl: str,
     ) -> urllib.request.Request | None:
         scheme = urllib.parse.urlsplit(newurl).scheme
         if scheme not in ("https", req.type):
             fp.close()
-            raise InputError(f"{req.full_url}: redirected to {newurl}; {scheme} is not followed from {req.type}")
+            raise InputError(
+                f"{req.full_url}: redirected to {newurl}; {scheme} is not followed from {req.type}"
+            )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -198,7 +208,9 @@ class _Part:
     def begin(self, headers: Any, total: int | None) -> None:
         """Start anew with the file that the server offers."""
         if self.size is not None and total not in (None, self.size):
-            raise InputError(f"{self.url}: the server offers {total} bytes, published are {self.size}")
+            raise InputError(
+                f"{self.url}: the server offers {total} bytes, published are {self.size}"
+            )
         self.remove()
         self.known = {
             "url": self.url,
@@ -229,7 +241,11 @@ def _fetch_part(part: _Part, timeout_s: float, sleep: Callable[[float], object])
                     ) from None
                 wait_s = min(2.0 ** (failures - 1), 60.0)
                 progress.close()
-                print(f"{part.path.stem}: {error}; again in {wait_s:.0f} s", file=sys.stderr, flush=True)
+                print(
+                    f"{part.path.stem}: {error}; again in {wait_s:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 sleep(wait_s)
     finally:
         progress.close()
@@ -247,7 +263,12 @@ def _connect(part: _Part, timeout_s: float, progress: Progress) -> None:
         match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if response.status == 416 and match and match[2] == str(start):
             return  # nothing is missing: the server had told no length
-        if response.status == 206 and match and match[1] == str(start) and part.is_same(response.headers, match[2]):
+        if (
+            response.status == 206
+            and match
+            and match[1] == str(start)
+            and part.is_same(response.headers, match[2])
+        ):
             if part.total is None and match[2] != "*":
                 part.known["total"] = int(match[2])
         elif response.status == 200:
@@ -260,9 +281,13 @@ def _connect(part: _Part, timeout_s: float, progress: Progress) -> None:
         _receive(response, part, progress)
 
 
-def _open(url: str, headers: dict[str, str], timeout_s: float) -> http.client.HTTPResponse | urllib.error.HTTPError:
+def _open(
+    url: str, headers: dict[str, str], timeout_s: float
+) -> http.client.HTTPResponse | urllib.error.HTTPError:
     try:
-        response: http.client.HTTPResponse = _OPENER.open(urllib.request.Request(url, headers=headers), None, timeout_s)
+        response: http.client.HTTPResponse = _OPENER.open(
+            urllib.request.Request(url, headers=headers), None, timeout_s
+        )
         return response
     except urllib.error.HTTPError as error:
         if error.code == 416:
@@ -285,9 +310,13 @@ def _receive(response: Any, part: _Part, progress: Progress) -> None:
     with part.path.open("ab") as file:
         while part.total is None or n_bytes < part.total:
             try:
-                chunk = response.read1(CHUNK if part.total is None else min(CHUNK, part.total - n_bytes))
+                chunk = response.read1(
+                    CHUNK if part.total is None else min(CHUNK, part.total - n_bytes)
+                )
             except (http.client.HTTPException, OSError) as error:
-                raise _DroppedError(f"the connection broke ({error or type(error).__name__})") from None
+                raise _DroppedError(
+                    f"the connection broke ({error or type(error).__name__})"
+                ) from None
             if not chunk:
                 break
             file.write(chunk)
@@ -297,7 +326,9 @@ def _receive(response: Any, part: _Part, progress: Progress) -> None:
         raise _DroppedError(f"the connection broke at {n_bytes} of {part.total} bytes")
 
 
-def _verified(path: Path, name: str, size: int | None, md5: str | None, sha256: str | None) -> Fetched:
+def _verified(
+    path: Path, name: str, size: int | None, md5: str | None, sha256: str | None
+) -> Fetched:
     """Return size and checksums of a file; `name` is what an error calls it."""
     n_bytes = path.stat().st_size
     if size is not None and n_bytes != size:
@@ -305,7 +336,9 @@ def _verified(path: Path, name: str, size: int | None, md5: str | None, sha256: 
     fetched = Fetched(n_bytes, *_checksums(path, n_bytes))
     for kind, expected in (("md5", md5), ("sha256", sha256)):
         if expected and getattr(fetched, kind) != expected.lower():
-            raise InputError(f"{name}: its {kind} is {getattr(fetched, kind)}, published is {expected}")
+            raise InputError(
+                f"{name}: its {kind} is {getattr(fetched, kind)}, published is {expected}"
+            )
     return fetched
 
 

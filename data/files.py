@@ -95,4 +95,6 @@ def sha256_of_file(path: Path) -> str:
 
 def sha256_of_json(content: Any) -> str:
     """Return the SHA-256 of `content` in canonical JSON (sorted keys, no spaces)."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()

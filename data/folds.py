@@ -29,17 +29,29 @@ VALIDATION_SHARE = 0.1  # assumed
 def main() -> None:
     """Make the folds that are not there yet."""
     parser = Parser(prog="data.folds", description="Stores for cross-validation by patient.")
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="store whose cases are dealt out")
-    parser.add_argument("--folds", type=int, required=True, metavar="N", help="number of folds, 2 or more")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for fold-1, fold-2, ...")
+    parser.add_argument(
+        "--store", type=Path, required=True, metavar="DIR", help="store whose cases are dealt out"
+    )
+    parser.add_argument(
+        "--folds", type=int, required=True, metavar="N", help="number of folds, 2 or more"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for fold-1, fold-2, ..."
+    )
     parser.add_argument("--seed", type=int, default=0, help="deals out the patients; default 0")
-    parser.add_argument("--subset", type=integers, metavar="N,N", help="slices to train and validate each fold")
+    parser.add_argument(
+        "--subset", type=integers, metavar="N,N", help="slices to train and validate each fold"
+    )
     flags = parser.parse_args()
-    for store in make_folds(Store.open(flags.store), flags.folds, flags.out, flags.seed, flags.subset):
+    for store in make_folds(
+        Store.open(flags.store), flags.folds, flags.out, flags.seed, flags.subset
+    ):
         print(f"{store.path}: test {', '.join(store.cases_of('test'))}")
 
 
-def make_folds(store: Store, folds: int, out: Path, seed: int = 0, subset: Sequence[int] | None = None) -> list[Store]:
+def make_folds(
+    store: Store, folds: int, out: Path, seed: int = 0, subset: Sequence[int] | None = None
+) -> list[Store]:
     """Return the stores of the folds, made where they are missing.
 
     Raises:
@@ -50,17 +62,27 @@ def make_folds(store: Store, folds: int, out: Path, seed: int = 0, subset: Seque
         raise InputError(f"{store.path}: an external store, there is nothing to train on")
     check_seed(seed)
     if subset is not None and len(subset) != 2:
-        raise InputError(f"--subset: two numbers (train, validation), got {list(subset)}; the test cases are whole")
+        raise InputError(
+            f"--subset: two numbers (train, validation), got {list(subset)}; the test cases are whole"
+        )
     patient_of = {case: store.patient(case) for case in store.cases}
     splits = []
     for test, validation in dealt_out(store, folds, seed):
-        sets: dict[str, Any] = {"seed": seed, "test": test, "validation": validation, "source": str(store.path)}
+        sets: dict[str, Any] = {
+            "seed": seed,
+            "test": test,
+            "validation": validation,
+            "source": str(store.path),
+        }
         split = make_split(store.cases, patient_of, **sets)
         if subset is not None:
             tested = sum(map(len, split["slices"]["test"].values()))
             split = make_split(store.cases, patient_of, **sets, subset=(*subset, tested))
         splits.append(split)
-    return [_fold_store(store, out / f"fold-{number}", split) for number, split in enumerate(splits, start=1)]
+    return [
+        _fold_store(store, out / f"fold-{number}", split)
+        for number, split in enumerate(splits, start=1)
+    ]
 
 
 def dealt_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list[str]]]:
@@ -73,14 +95,21 @@ def dealt_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list
     for case in store.cases:
         cases_of.setdefault(store.patient(case), []).append(case)
     if not 2 <= folds <= len(cases_of):
-        raise InputError(f"--folds {folds}: must be from 2 to the {len(cases_of)} patients of {store.path}")
-    load = {p: sum(len(store.cases[case]["tumor_rows"]) for case in cases) for p, cases in cases_of.items()}
+        raise InputError(
+            f"--folds {folds}: must be from 2 to the {len(cases_of)} patients of {store.path}"
+        )
+    load = {
+        p: sum(len(store.cases[case]["tumor_rows"]) for case in cases)
+        for p, cases in cases_of.items()
+    }
     rng = np.random.default_rng([seed, 5])
     drawn = [str(patient) for patient in rng.permutation(sorted(cases_of))]
     ordered = sorted(drawn, key=lambda patient: -load[patient])
     tests: list[list[str]] = [[] for _ in range(folds)]
     for first in range(0, len(ordered), folds):
-        for place, patient in zip(rng.permutation(folds), ordered[first : first + folds], strict=False):
+        for place, patient in zip(
+            rng.permutation(folds), ordered[first : first + folds], strict=False
+        ):
             tests[place].append(patient)
     dealt = []
     for test in tests:
@@ -88,7 +117,12 @@ def dealt_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list
         # Somebody with tumor, where there is one: a threshold and an epoch are chosen on these patients.
         others.sort(key=lambda patient: load[patient] == 0)
         validation = others[: max(1, round(VALIDATION_SHARE * len(others)))]
-        dealt.append(([case for p in test for case in cases_of[p]], [case for p in validation for case in cases_of[p]]))
+        dealt.append(
+            (
+                [case for p in test for case in cases_of[p]],
+                [case for p in validation for case in cases_of[p]],
+            )
+        )
     return dealt
 
 

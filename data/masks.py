@@ -39,11 +39,15 @@ class LiverMasks:
         if case not in self._open:
             path = self.folder / f"{case}.npy"
             if not path.is_file():
-                raise InputError(f"{path}: no liver mask for {case}; the split may have changed since the liver stage")
+                raise InputError(
+                    f"{path}: no liver mask for {case}; the split may have changed since the liver stage"
+                )
             try:
                 self._open[case] = np.load(path, mmap_mode="r")
             except (ValueError, EOFError):
-                raise InputError(f"{path}: damaged; remove {self.folder} and train the liver stage again") from None
+                raise InputError(
+                    f"{path}: damaged; remove {self.folder} and train the liver stage again"
+                ) from None
         return self._open[case]
 
     def median_hu(self, case: str) -> float | None:
@@ -66,7 +70,9 @@ def write_masks(
         array = None
         for row, (hu, mask) in enumerate(masked):
             if array is None:
-                array = np.lib.format.open_memmap(temporary, "w+", np.uint8, (n_slices, *mask.shape))
+                array = np.lib.format.open_memmap(
+                    temporary, "w+", np.uint8, (n_slices, *mask.shape)
+                )
             array[row] = mask
             yield hu, mask
         if array is not None:

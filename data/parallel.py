@@ -91,10 +91,14 @@ def each_case(
             yield case, result
 
 
-def _parallel(work: Mapping[str, Callable[[], Any]], jobs: int, backend: str) -> Iterator[tuple[str, Any, str]]:
+def _parallel(
+    work: Mapping[str, Callable[[], Any]], jobs: int, backend: str
+) -> Iterator[tuple[str, Any, str]]:
     name, _, scheduler = backend.partition(":")
     try:
-        config = parallel_config(backend=name, n_jobs=jobs, **({"scheduler_host": scheduler} if scheduler else {}))
+        config = parallel_config(
+            backend=name, n_jobs=jobs, **({"scheduler_host": scheduler} if scheduler else {})
+        )
         parallel = Parallel(return_as="generator_unordered" if name in STREAMING else "list")
     except Exception as error:  # joblib and what it starts have errors of their own
         raise InputError(f"--backend {backend}: {error}") from None

@@ -97,12 +97,18 @@ def generators(cohort: Cohort, seed: int, case: int) -> list[np.random.Generator
     return np.random.default_rng([seed, cohort.number, case]).spawn(4)
 
 
-def draw_case(cohort: Cohort, seed: int, size: int, case: int) -> tuple[Patient, Scan, np.random.Generator]:
+def draw_case(
+    cohort: Cohort, seed: int, size: int, case: int
+) -> tuple[Patient, Scan, np.random.Generator]:
     """Draw case number `case` (0, 1, ... within its cohort): the patient, the scan, the generator of the noise."""
     body, scanner, noise = generators(cohort, seed, case)[:3]
     healthy = case % HEALTHY_EVERY == HEALTHY_AT
     patient = draw_patient(body, cohort.timing, cohort.tumor_mm, healthy)
-    return patient, draw_scan(scanner, patient, size, cohort.noise_sd_hu, cohort.noise_cutoff), noise
+    return (
+        patient,
+        draw_scan(scanner, patient, size, cohort.noise_sd_hu, cohort.noise_cutoff),
+        noise,
+    )
 
 
 def write_case(out: Path, cohort: Cohort, seed: int, size: int, case: int) -> dict[str, Any]:
@@ -129,7 +135,11 @@ def write_case(out: Path, cohort: Cohort, seed: int, size: int, case: int) -> di
         "noise_sd_hu": round(scan.noise_sd_hu, 3),
         "liver_hu": round(patient.hu["liver"], 3),
         "tumors": [
-            {"diameter_mm": round(t.diameter_mm, 3), "contrast_hu": round(t.contrast_hu, 3), "kind": t.kind}
+            {
+                "diameter_mm": round(t.diameter_mm, 3),
+                "contrast_hu": round(t.contrast_hu, 3),
+                "kind": t.kind,
+            }
             for t in patient.tumors
         ],
         "sha256": checksums,
@@ -148,16 +158,22 @@ def finished_cases(out: Path, header: dict[str, Any], n_cases: int) -> dict[str,
     if not found:
         strangers = sorted(out.glob("volume-*.nii*")) + sorted(out.glob("segmentation-*.nii*"))
         if strangers:
-            raise InputError(f"{strangers[0]}: not from this command ({out} has no {RECORD}); use another --out")
+            raise InputError(
+                f"{strangers[0]}: not from this command ({out} has no {RECORD}); use another --out"
+            )
         return {}
     record = read_json(found[0])
     if not isinstance(record, dict) or not isinstance(record.get("cases"), list):
         raise InputError(f"{found[0]}: not the record of a phantom cohort")
     for key, value in header.items():
         if record.get(key) != value:
-            raise InputError(f"{found[0]}: has {key} {record.get(key)!r}, not {value!r}; use another --out")
+            raise InputError(
+                f"{found[0]}: has {key} {record.get(key)!r}, not {value!r}; use another --out"
+            )
     if len(record["cases"]) > n_cases:
-        raise InputError(f"{found[0]}: has {len(record['cases'])} cases, more than --cases {n_cases}")
+        raise InputError(
+            f"{found[0]}: has {len(record['cases'])} cases, more than --cases {n_cases}"
+        )
     return {entry["case"]: entry for entry in record["cases"] if is_whole(out, entry)}
 
 
@@ -165,7 +181,9 @@ def is_whole(out: Path, entry: dict[str, Any]) -> bool:
     """Return whether both files of a recorded case are there and have the recorded checksums."""
     number = entry["case"].removeprefix("volume-")
     paths = {kind: out / name.format(number) for kind, name in FILES.items()}
-    return all(path.is_file() and sha256_of_file(path) == entry["sha256"][k] for k, path in paths.items())
+    return all(
+        path.is_file() and sha256_of_file(path) == entry["sha256"][k] for k, path in paths.items()
+    )
 
 
 def write_cohort(out: Path, cohort: Cohort, n_cases: int, size: int, seed: int) -> dict[str, Any]:
@@ -174,7 +192,13 @@ def write_cohort(out: Path, cohort: Cohort, n_cases: int, size: int, seed: int) 
     Raises:
         InputError: `out` holds something else (see `finished_cases`).
     """
-    header = {"schema": SCHEMA, "cohort": cohort.name, "synthetic": True, "seed": seed, "size": size}
+    header = {
+        "schema": SCHEMA,
+        "cohort": cohort.name,
+        "synthetic": True,
+        "seed": seed,
+        "size": size,
+    }
     done = finished_cases(out, header, n_cases)
     names = [f"volume-{cohort.first_case + case}" for case in range(n_cases)]
 
@@ -190,7 +214,10 @@ def write_cohort(out: Path, cohort: Cohort, n_cases: int, size: int, seed: int) 
         if name not in done:
             done[name] = write_case(out, cohort, seed, size, case)
             write_json(out / PROGRESS, record())
-        print(f"{name}: {done[name]['n_slices']} slices, {len(done[name]['tumors'])} tumors", flush=True)
+        print(
+            f"{name}: {done[name]['n_slices']} slices, {len(done[name]['tumors'])} tumors",
+            flush=True,
+        )
     if not (out / RECORD).is_file():
         write_clinical(out / CLINICAL, record()["cases"])
         write_json(out / RECORD, record())
@@ -216,7 +243,9 @@ def at_least(minimum: int) -> Any:
         except ValueError:
             value = minimum - 1
         if value < minimum:
-            raise argparse.ArgumentTypeError(f"must be an integer of at least {minimum}, got {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"must be an integer of at least {minimum}, got {text!r}"
+            )
         return value
 
     return parse
@@ -224,12 +253,20 @@ def at_least(minimum: int) -> Any:
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the flags and write the cohort."""
-    parser = Parser(prog="data.phantom", description="Write a cohort of synthetic CT volumes, laid out as LiTS.")
+    parser = Parser(
+        prog="data.phantom", description="Write a cohort of synthetic CT volumes, laid out as LiTS."
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--cases", type=at_least(1), required=True, help="number of cases")
-    parser.add_argument("--external", action="store_true", help="the cohort of the external hospital")
-    parser.add_argument("--size", type=at_least(32), default=512, help="in-plane matrix (default 512)")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the cohort (default 0)")
+    parser.add_argument(
+        "--external", action="store_true", help="the cohort of the external hospital"
+    )
+    parser.add_argument(
+        "--size", type=at_least(32), default=512, help="in-plane matrix (default 512)"
+    )
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="seed of the cohort (default 0)"
+    )
     flags = parser.parse_args(arguments)
     cohort = EXTERNAL if flags.external else MAIN
     try:

@@ -84,7 +84,9 @@ class Frame:
         return f.astype(np.float32)
 
     def skin(self, grid: Grid) -> Array:
-        return self.ring(grid, self.muscle_mm + self.fat_side_mm, self.muscle_mm + self.fat_front_mm)
+        return self.ring(
+            grid, self.muscle_mm + self.fat_side_mm, self.muscle_mm + self.fat_front_mm
+        )
 
     def muscle(self, grid: Grid) -> Array:
         return self.ring(grid, self.muscle_mm, self.muscle_mm)
@@ -126,7 +128,9 @@ class Patient:
     liver_extent_mm: tuple[float, float]
 
 
-def liver_function(frame: Frame, organs: dict[str, Ellipsoid], columns: dict[str, Column], grid: Grid) -> Array:
+def liver_function(
+    frame: Frame, organs: dict[str, Ellipsoid], columns: dict[str, Column], grid: Grid
+) -> Array:
     """The liver: two lobes under the diaphragm and inside the wall, with the marks of its neighbours.
 
     Neighbours are taken out with a gap, so that no liver label lies on another organ.
@@ -146,13 +150,18 @@ def liver_function(frame: Frame, organs: dict[str, Ellipsoid], columns: dict[str
             ("spleen", 3.0),
         )
     ]
-    neighbours += [(columns[name], gap, 4.0) for name, gap in (("vena cava", -0.7), ("spine room", 0.0))]
+    neighbours += [
+        (columns[name], gap, 4.0) for name, gap in (("vena cava", -0.7), ("spine room", 0.0))
+    ]
     if "gallbladder" in organs:
         neighbours.append((organs["gallbladder"], 0.3, 4.0))
     for shape, gap, radius in neighbours:
         low, high = shape.bounds()
         room = gap + radius
-        box = grid.box((low[0] - room, low[1] - room, low[2] - room), (high[0] + room, high[1] + room, high[2] + room))
+        box = grid.box(
+            (low[0] - room, low[1] - room, low[2] - room),
+            (high[0] + room, high[1] + room, high[2] + room),
+        )
         if box is not None:
             f[box] = smooth_max(f[box], np.float32(gap) - shape(grid.part(box)), radius)
     return f
@@ -181,7 +190,9 @@ def draw_columns(rng: np.random.Generator, frame: Frame) -> dict[str, Column]:
     spine_y = -0.62 * frame.b
     sway = rng.normal(0, 1.5, (len(UPRIGHT_Z), 2))
 
-    def column(y: float, x: float, ry: float, rx: float, top: int = 6, own_mm: float = 0.0) -> Column:
+    def column(
+        y: float, x: float, ry: float, rx: float, top: int = 6, own_mm: float = 0.0
+    ) -> Column:
         path = [
             (z, spine_y + y + dy + rng.normal(0, own_mm), x + dx + rng.normal(0, own_mm))
             for z, (dy, dx) in zip(UPRIGHT_Z[:top], sway, strict=False)
@@ -200,14 +211,18 @@ def draw_columns(rng: np.random.Generator, frame: Frame) -> dict[str, Column]:
         "psoas R": column(-4, rx + 14, 14, 13, top=3),
         "psoas L": column(-4, -rx - 14, 14, 13, top=3),
         "aorta": column(ry + aorta + 3, -rng.uniform(6, 14), aorta, aorta, own_mm=1.5),
-        "vena cava": column(ry + 14, rng.uniform(20, 27), rng.uniform(8, 11), rng.uniform(10, 14), own_mm=1),
+        "vena cava": column(
+            ry + 14, rng.uniform(20, 27), rng.uniform(8, 11), rng.uniform(10, 14), own_mm=1
+        ),
         "mediastinum": column(ry + 50, -4, 62, 26),
         "colon R": column(0.75 * frame.b, 0.66 * frame.a, 20, 21, top=3, own_mm=8),
         "colon L": column(0.5 * frame.b, -0.78 * frame.a, 15, 16, top=4, own_mm=5),
     }
     # The vena cava ends in the heart, just above the dome.
     cava = columns["vena cava"]
-    columns["vena cava"] = replace(cava, path=(*cava.path[:-1], (frame.dome_mm + 8, *cava.path[-1][1:])))
+    columns["vena cava"] = replace(
+        cava, path=(*cava.path[:-1], (frame.dome_mm + 8, *cava.path[-1][1:]))
+    )
     return columns
 
 
@@ -216,7 +231,12 @@ def draw_organs(rng: np.random.Generator, frame: Frame) -> dict[str, Ellipsoid]:
     a, b, dome = frame.a, frame.b, frame.dome_mm
 
     def organ(
-        z: float, y: float, x: float, radii: Point, lumps: float = 2.0, lean: tuple[float, float] = (0, 0)
+        z: float,
+        y: float,
+        x: float,
+        radii: Point,
+        lumps: float = 2.0,
+        lean: tuple[float, float] = (0, 0),
     ) -> Ellipsoid:
         at = (z + rng.normal(0, 4), y * b + rng.normal(0, 2), x * a + rng.normal(0, 2))
         scale = rng.uniform(0.9, 1.1)
@@ -272,7 +292,9 @@ def draw_hu(rng: np.random.Generator, timing: Timing) -> dict[str, float]:
     }
 
 
-def grow_tree(rng: np.random.Generator, root: Point, radius_mm: float, targets: Array) -> tuple[Segment, ...]:
+def grow_tree(
+    rng: np.random.Generator, root: Point, radius_mm: float, targets: Array
+) -> tuple[Segment, ...]:
     """Join `targets` (n, 3) to a tree of tubes that starts at `root`; each branch is thinner than its parent."""
     nodes, radii = [np.array(root)], [radius_mm]
     segments = []

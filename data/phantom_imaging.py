@@ -170,5 +170,8 @@ def save_nifti(path: Path, image: nib.Nifti1Image) -> None:
 
     nibabel's own writer puts the file name and the time of day into the gzip header.
     """
-    with path.open("wb") as file, gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream,
+    ):
         stream.write(image.to_bytes())

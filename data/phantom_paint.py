@@ -90,7 +90,9 @@ def paint_chest(canvas: Canvas, patient: Patient) -> None:
 def rib_distance(frame: Frame, z: Array, y: Array, x: Array, wall: Array) -> Array:
     """Implicit function of the ribs: they run in the wall and sink from back to front; low ones are short."""
     along = y + np.float32(frame.b)
-    height = (z + np.float32(0.55) * along - np.float32(frame.rib_mm - 110)) / np.float32(RIB_PITCH_MM)
+    height = (z + np.float32(0.55) * along - np.float32(frame.rib_mm - 110)) / np.float32(
+        RIB_PITCH_MM
+    )
     number = np.round(height)
     off = (height - number) * np.float32(0.88 * RIB_PITCH_MM)
     f = (np.sqrt((wall / 4) ** 2 + (off / 6.5) ** 2) - 1) * 4
@@ -175,9 +177,13 @@ def paint_kidneys(canvas: Canvas, patient: Patient) -> None:
         canvas.paint(kidney, patient.hu["kidney"])
         canvas.paint(kidney, patient.hu["medulla"], 7.0)
         (z, y, x), (rz, ry, rx) = kidney.center, kidney.radii
-        sinus = type(kidney)((z, y + 0.15 * ry, x - sign * 0.6 * rx), (0.4 * rz, 0.3 * ry, 0.55 * rx))
+        sinus = type(kidney)(
+            (z, y + 0.15 * ry, x - sign * 0.6 * rx), (0.4 * rz, 0.3 * ry, 0.55 * rx)
+        )
         canvas.paint(sinus, -60.0)
-        pelvis = type(kidney)((z, y + 0.15 * ry, x - sign * 0.7 * rx), (0.22 * rz, 0.2 * ry, 0.3 * rx))
+        pelvis = type(kidney)(
+            (z, y + 0.15 * ry, x - sign * 0.7 * rx), (0.22 * rz, 0.2 * ry, 0.3 * rx)
+        )
         canvas.paint(pelvis, 25.0)
     for cyst in patient.kidney_cysts:
         canvas.paint(cyst, patient.hu["cyst"])
@@ -193,7 +199,9 @@ def paint_stomach(canvas: Canvas, patient: Patient) -> None:
             if box is None:
                 continue
             part = canvas.grid.part(box)
-            f = np.maximum(stomach(part), np.maximum(frame.cavity(part), part.z - frame.diaphragm(part)) + 4)
+            f = np.maximum(
+                stomach(part), np.maximum(frame.cavity(part), part.z - frame.diaphragm(part)) + 4
+            )
             f = f + np.float32(shrink)
             if air:
                 level = np.float32((0.3 + 0.3 * patient.hu["stomach air"]) * frame.b)
@@ -217,7 +225,9 @@ def paint_liver(canvas: Canvas, patient: Patient, labels: Array) -> None:
     f = liver_function(patient.frame, patient.organs, patient.columns, part)
     whole = coverage(f, part)
     inside = Canvas(part)
-    inside.hu[:] = patient.hu["liver"] + 2.5 * patient.texture(part) + 1.5 * patient.fine_texture(part)
+    inside.hu[:] = (
+        patient.hu["liver"] + 2.5 * patient.texture(part) + 1.5 * patient.fine_texture(part)
+    )
     for segment in patient.portal[1:]:
         inside.paint(segment, patient.hu["portal"])
     for segment in patient.hepatic:
@@ -239,7 +249,9 @@ def paint_tumor(canvas: Canvas, patient: Patient, tumor: Tumor, labels: Array) -
     part = canvas.grid.part(box)
     f = tumor.shape(part)
     depth = np.clip(-f / np.float32(tumor.diameter_mm / 2), 0, 1)
-    hu = patient.hu["liver"] + np.float32(tumor.contrast_hu) * (np.float32(0.9) + np.float32(0.2) * depth)
+    hu = patient.hu["liver"] + np.float32(tumor.contrast_hu) * (
+        np.float32(0.9) + np.float32(0.2) * depth
+    )
     if tumor.kind == "rim":
         core = coverage(f + np.float32(tumor.rim_mm), part)
         ring = np.float32(patient.hu["liver"] + tumor.rim_hu)

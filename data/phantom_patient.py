@@ -28,7 +28,9 @@ KIND_SHARES = (0.74, 0.15, 0.11)
 COUNT_SHARES = (0.28, 0.2, 0.15, 0.11, 0.09, 0.07, 0.05, 0.05)
 
 
-def draw_patient(rng: np.random.Generator, timing: Timing, diameter_mm: tuple[float, float], healthy: bool) -> Patient:
+def draw_patient(
+    rng: np.random.Generator, timing: Timing, diameter_mm: tuple[float, float], healthy: bool
+) -> Patient:
     """Draw a patient; `healthy` ones have no tumor, the others 1 to 8 with log-uniform diameters."""
     frame, hu = draw_frame(rng), draw_hu(rng, timing)
     organs, columns = draw_organs(rng, frame), draw_columns(rng, frame)
@@ -51,7 +53,9 @@ def draw_patient(rng: np.random.Generator, timing: Timing, diameter_mm: tuple[fl
         bowel=draw_bowel(rng, frame),
         liver_cysts=tuple(draw_cyst(rng, pick(rng, points, depths, 4.0)) for _ in range(cysts)),
         kidney_cysts=draw_kidney_cysts(rng, organs),
-        tumors=tuple(draw_tumor(rng, points, depths, diameter_mm, hu["liver"]) for _ in range(count)),
+        tumors=tuple(
+            draw_tumor(rng, points, depths, diameter_mm, hu["liver"]) for _ in range(count)
+        ),
         texture=Field(rng, LOW, HIGH, 22.0),
         fine_texture=Field(rng, LOW, HIGH, 9.0),
         liver_extent_mm=(float(points[:, 0].min()), float(points[:, 0].max())),
@@ -66,7 +70,11 @@ def pick(rng: np.random.Generator, points: Array, depths: Array, depth_mm: float
 
 
 def draw_tumor(
-    rng: np.random.Generator, points: Array, depths: Array, diameter_mm: tuple[float, float], liver_hu: float
+    rng: np.random.Generator,
+    points: Array,
+    depths: Array,
+    diameter_mm: tuple[float, float],
+    liver_hu: float,
 ) -> Tumor:
     """Draw one tumor: an irregular ball, darker than the liver, or brighter, or dark with a bright rim."""
     diameter = float(np.exp(rng.uniform(*np.log(diameter_mm))))
@@ -96,10 +104,14 @@ def draw_tumor(
 
 def draw_cyst(rng: np.random.Generator, center: Point) -> Ellipsoid:
     radius = float(np.exp(rng.uniform(np.log(3), np.log(14))))
-    return Ellipsoid(center, (radius, radius * rng.uniform(0.9, 1.1), radius * rng.uniform(0.9, 1.1)))
+    return Ellipsoid(
+        center, (radius, radius * rng.uniform(0.9, 1.1), radius * rng.uniform(0.9, 1.1))
+    )
 
 
-def draw_kidney_cysts(rng: np.random.Generator, organs: dict[str, Ellipsoid]) -> tuple[Ellipsoid, ...]:
+def draw_kidney_cysts(
+    rng: np.random.Generator, organs: dict[str, Ellipsoid]
+) -> tuple[Ellipsoid, ...]:
     """Draw up to three simple cysts on the outer side of the kidneys."""
     cysts = []
     for _ in range(int(rng.choice([0, 0, 0, 1, 2, 3]))):
@@ -107,7 +119,11 @@ def draw_kidney_cysts(rng: np.random.Generator, organs: dict[str, Ellipsoid]) ->
         (z, y, x), (rz, ry, rx) = organs[side].center, organs[side].radii
         height = rng.uniform(-0.6, 0.6)
         bend = np.sqrt(1 - height**2)
-        center = (z + height * rz, y + rng.uniform(-0.5, 0.5) * ry * bend, x + sign * 0.85 * rx * bend)
+        center = (
+            z + height * rz,
+            y + rng.uniform(-0.5, 0.5) * ry * bend,
+            x + sign * 0.85 * rx * bend,
+        )
         cysts.append(draw_cyst(rng, center))
     return tuple(cysts)
 
@@ -120,11 +136,17 @@ def draw_portal(rng: np.random.Generator, hilum: Point, inside: Array) -> tuple[
     return (trunk, *grow_tree(rng, trunk.stop, 6.5, targets))
 
 
-def draw_hepatic(rng: np.random.Generator, cava: tuple[Point, ...], frame: Frame, inside: Array) -> tuple[Segment, ...]:
+def draw_hepatic(
+    rng: np.random.Generator, cava: tuple[Point, ...], frame: Frame, inside: Array
+) -> tuple[Segment, ...]:
     """Draw the hepatic veins: from the vena cava under the dome into the upper liver."""
     z = frame.dome_mm - 30
     path = np.array(cava)
-    root = (z, float(np.interp(z, path[:, 0], path[:, 1])) + 6, float(np.interp(z, path[:, 0], path[:, 2])))
+    root = (
+        z,
+        float(np.interp(z, path[:, 0], path[:, 1])) + 6,
+        float(np.interp(z, path[:, 0], path[:, 2])),
+    )
     upper = inside[inside[:, 0] > frame.dome_mm - 100]
     targets = upper[rng.choice(len(upper), size=14, replace=False)]
     return grow_tree(rng, root, 6.0, targets)
@@ -132,12 +154,24 @@ def draw_hepatic(rng: np.random.Generator, cava: tuple[Point, ...], frame: Frame
 
 def draw_pancreas(rng: np.random.Generator, frame: Frame) -> tuple[Segment, ...]:
     """Draw the pancreas from the head, right of the midline and low, to the tail at the spleen."""
-    places = [(-52, 0.06, 0.2, 14), (-34, 0.1, 0.06, 11), (-26, 0.12, -0.1, 10), (-14, -0.1, -0.5, 9)]
+    places = [
+        (-52, 0.06, 0.2, 14),
+        (-34, 0.1, 0.06, 11),
+        (-26, 0.12, -0.1, 10),
+        (-14, -0.1, -0.5, 9),
+    ]
     knots = [
-        (z + rng.normal(0, 3), y * frame.b + rng.normal(0, 3), x * frame.a + rng.normal(0, 3), float(r))
+        (
+            z + rng.normal(0, 3),
+            y * frame.b + rng.normal(0, 3),
+            x * frame.a + rng.normal(0, 3),
+            float(r),
+        )
         for z, y, x, r in places
     ]
-    return tuple(Segment((p[0], p[1], p[2]), (q[0], q[1], q[2]), p[3], q[3]) for p, q in pairwise(knots))
+    return tuple(
+        Segment((p[0], p[1], p[2]), (q[0], q[1], q[2]), p[3], q[3]) for p, q in pairwise(knots)
+    )
 
 
 def draw_bowel(rng: np.random.Generator, frame: Frame) -> tuple[tuple[Ellipsoid, float], ...]:

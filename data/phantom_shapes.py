@@ -42,7 +42,9 @@ class Grid:
     @property
     def voxel_mm(self) -> Point:
         """Distance between voxel centres along z, y and x."""
-        first, second, third = (float(a.flat[1] - a.flat[0]) if a.size > 1 else 1.0 for a in (self.z, self.y, self.x))
+        first, second, third = (
+            float(a.flat[1] - a.flat[0]) if a.size > 1 else 1.0 for a in (self.z, self.y, self.x)
+        )
         return first, second, third
 
     def box(self, low: Point, high: Point) -> Box | None:
@@ -107,10 +109,14 @@ class Field:
 
     def __init__(self, rng: np.random.Generator, low: Point, high: Point, knot_mm: float) -> None:
         self.width = 0.8 * knot_mm
-        self.knots = [np.arange(a - knot_mm, b + 2 * knot_mm, knot_mm) for a, b in zip(low, high, strict=True)]
+        self.knots = [
+            np.arange(a - knot_mm, b + 2 * knot_mm, knot_mm) for a, b in zip(low, high, strict=True)
+        ]
         # The sum over the lattice of squared Gaussians has the mean (sqrt(pi) width / knot) per axis.
         scale = (np.sqrt(np.pi) * 0.8) ** -1.5
-        self.weights = (scale * rng.standard_normal([len(k) for k in self.knots])).astype(np.float32)
+        self.weights = (scale * rng.standard_normal([len(k) for k in self.knots])).astype(
+            np.float32
+        )
 
     def __call__(self, grid: Grid) -> Array:
         bases = [
@@ -143,9 +149,13 @@ class Ellipsoid:
         z = grid.z - np.float32(self.center[0])
         y = grid.y - np.float32(self.center[1]) - np.float32(self.lean[0]) * z
         x = grid.x - np.float32(self.center[2]) - np.float32(self.lean[1]) * z
-        zz, yy, xx = ((axis / np.float32(r)) ** 2 for axis, r in zip((z, y, x), self.radii, strict=True))
+        zz, yy, xx = (
+            (axis / np.float32(r)) ** 2 for axis, r in zip((z, y, x), self.radii, strict=True)
+        )
         level = np.sqrt(zz + yy + xx)
-        slope = np.sqrt(sum(a / np.float32(r * r) for a, r in zip((zz, yy, xx), self.radii, strict=True)))
+        slope = np.sqrt(
+            sum(a / np.float32(r * r) for a, r in zip((zz, yy, xx), self.radii, strict=True))
+        )
         # level / slope turns the level into a distance; the small number keeps the centre finite.
         tiny = np.float32(1e-4)
         f = (level - 1) * (level + tiny * np.float32(min(self.radii))) / (slope + tiny)
@@ -172,7 +182,9 @@ class Column:
         x = grid.x - np.interp(grid.z, path[:, 0], path[:, 2]).astype(np.float32)
         level = np.sqrt((y / np.float32(self.ry)) ** 2 + (x / np.float32(self.rx)) ** 2)
         f = (level - 1) * np.float32(min(self.ry, self.rx))
-        ends = np.maximum(np.float32(self.path[0][0]) - grid.z, grid.z - np.float32(self.path[-1][0]))
+        ends = np.maximum(
+            np.float32(self.path[0][0]) - grid.z, grid.z - np.float32(self.path[-1][0])
+        )
         return np.maximum(f, ends)
 
 
@@ -193,8 +205,13 @@ class Segment:
 
     def __call__(self, grid: Grid) -> Array:
         along = np.subtract(self.stop, self.start).astype(np.float32)
-        z, y, x = (axis - np.float32(s) for axis, s in zip((grid.z, grid.y, grid.x), self.start, strict=True))
+        z, y, x = (
+            axis - np.float32(s)
+            for axis, s in zip((grid.z, grid.y, grid.x), self.start, strict=True)
+        )
         length2 = max(float(along @ along), 1e-6)
         t = np.clip((z * along[0] + y * along[1] + x * along[2]) / np.float32(length2), 0, 1)
-        distance = np.sqrt((z - t * along[0]) ** 2 + (y - t * along[1]) ** 2 + (x - t * along[2]) ** 2)
+        distance = np.sqrt(
+            (z - t * along[0]) ** 2 + (y - t * along[1]) ** 2 + (x - t * along[2]) ** 2
+        )
         return distance - np.float32(self.start_mm) - t * np.float32(self.stop_mm - self.start_mm)

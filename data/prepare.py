@@ -26,12 +26,23 @@ from data.files import read_json, sha256_of_file
 from data.folders import signature
 from data.parallel import Failures, each_case
 from data.prepare_flags import parse
-from data.splits import check_training_split, external_split, group_patients, make_split, split_by_slice
+from data.splits import (
+    check_training_split,
+    external_split,
+    group_patients,
+    make_split,
+    split_by_slice,
+)
 from data.store import SCHEMA, Store, StoreWriter, finished_store
 
 Entries = dict[str, dict[str, Any]]
 
-DECIDES_NOTHING = ("store", "jobs", "backend", "skip_bad")  # flags that leave the content of a store as it is
+DECIDES_NOTHING = (
+    "store",
+    "jobs",
+    "backend",
+    "skip_bad",
+)  # flags that leave the content of a store as it is
 
 
 def read_cohort(source: Path, layout: str) -> tuple[str, str, bool]:
@@ -84,7 +95,9 @@ class Source:
         self.external = Store.open(arguments.external_store) if arguments.external_store else None
         self.shared = self._shared(arguments.shared_patients)
         if arguments.shared_patients == "drop":
-            self.cases = {name: case for name, case in self.cases.items() if name not in self.shared}
+            self.cases = {
+                name: case for name, case in self.cases.items() if name not in self.shared
+            }
         self.how = Conversion(
             self.layout,
             arguments.size,
@@ -114,7 +127,10 @@ class Source:
         if self.external is None:
             return []
         others = {entry["identity"] for entry in self.external.cases.values()}
-        patients = {self.patient_of[name] for name in shared_patients(self.identity, others, self.external.layout)}
+        patients = {
+            self.patient_of[name]
+            for name in shared_patients(self.identity, others, self.external.layout)
+        }
         shared = [name for name in self.cases if self.patient_of[name] in patients]
         if shared and policy == "refuse":
             raise InputError(
@@ -187,7 +203,11 @@ def _outline(source: Source, arguments: argparse.Namespace, failures: Failures) 
     found = dict(each_case(work, arguments.jobs, arguments.backend, failures))
     failures.stop()
     return {
-        name: {"n_slices": found[name], "liver_rows": range(found[name]), "patient": source.patient_of[name]}
+        name: {
+            "n_slices": found[name],
+            "liver_rows": range(found[name]),
+            "patient": source.patient_of[name],
+        }
         for name in source.cases
         if name in found
     }
@@ -230,13 +250,19 @@ def _convert(
 def _check_copies(cases: Entries, external: Store | None) -> None:
     """Refuse a volume that is there twice under two patients, or in the external store: one could train, one test."""
     seen: dict[str, str] = {}
-    elsewhere = {entry["sha256_image"]: case for case, entry in external.cases.items()} if external else {}
+    elsewhere = (
+        {entry["sha256_image"]: case for case, entry in external.cases.items()} if external else {}
+    )
     for case, entry in cases.items():
         other = seen.setdefault(entry["sha256_image"], case)
         if entry["patient"] != cases[other]["patient"]:
-            raise InputError(f"{case}: the same voxels as {other}, another patient (--same-patient says they are one)")
+            raise InputError(
+                f"{case}: the same voxels as {other}, another patient (--same-patient says they are one)"
+            )
         if entry["sha256_image"] in elsewhere:
-            raise InputError(f"{case}: the same voxels as {elsewhere[entry['sha256_image']]} of the external store")
+            raise InputError(
+                f"{case}: the same voxels as {elsewhere[entry['sha256_image']]} of the external store"
+            )
 
 
 def _parameters(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from data.command import Parser, integers
 from data.splits import FRACTIONS
 
 ONLY_TO_TRAIN = ("subset", "test", "validation", "split", "external_store")
-SAID_BY_A_SPLIT = ("subset", "test", "validation", "seed", "slices", "fractions", "stratify", "by_slice")
+SAID_BY_A_SPLIT = (
+    "subset",
+    "test",
+    "validation",
+    "seed",
+    "slices",
+    "fractions",
+    "stratify",
+    "by_slice",
+)
 SAID_BY_PATIENTS = ("test", "validation", "external", "stratify")
 
 
@@ -34,7 +43,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if given.by_slice and getattr(given, flag) != parser.get_default(flag):
             parser.error(f"--{flag}: not together with --by-slice, which knows no patients")
     if given.shared_patients != "refuse" and not given.external_store:
-        parser.error("--shared-patients: needs --external-store, the cohort that they are shared with")
+        parser.error(
+            "--shared-patients: needs --external-store, the cohort that they are shared with"
+        )
     for flag, cohort in (("images", "nifti"), ("labels", "nifti"), ("lesions", "ircad")):
         if getattr(given, flag) != parser.get_default(flag) and given.cohort != cohort:
             parser.error(f"--{flag}: needs --cohort {cohort}")
@@ -45,7 +56,9 @@ def _fractions(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers separated by commas, got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected numbers separated by commas, got {text!r}"
+        ) from None
 
 
 def _cases(text: str) -> list[int | str]:
@@ -62,16 +75,30 @@ def _lesions(text: str) -> tuple[str, ...]:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m data.prepare", description="CT volumes with labels -> slice store")
+    parser = Parser(
+        prog="python -m data.prepare", description="CT volumes with labels -> slice store"
+    )
     add = parser.add_argument
     add("--source", type=Path, required=True, help="folder of the cohort")
     add("--store", type=Path, required=True, help="folder to make")
-    add("--cohort", choices=("auto", *COHORTS), default="auto", help="layout of the folder (default: recognised)")
+    add(
+        "--cohort",
+        choices=("auto", *COHORTS),
+        default="auto",
+        help="layout of the folder (default: recognised)",
+    )
     add("--size", type=int, default=512, help="pixels per side (default 512)")
     add(
-        "--jobs", type=int, default=1, help="cases at once, -1: one per core (default 1); each holds a volume in memory"
+        "--jobs",
+        type=int,
+        default=1,
+        help="cases at once, -1: one per core (default 1); each holds a volume in memory",
     )
-    add("--backend", default="loky", help="joblib's: loky (default), threading, dask:tcp://HOST:PORT")
+    add(
+        "--backend",
+        default="loky",
+        help="joblib's: loky (default), threading, dask:tcp://HOST:PORT",
+    )
     add("--skip-bad", action="store_true", help="go on without the cases that cannot be used")
     _add_split_flags(parser)
     _add_cohort_flags(parser)
@@ -87,7 +114,11 @@ def _add_split_flags(parser: Parser) -> None:
         action="store_true",
         help="only tested on; none of its patients may have trained (see --external-store)",
     )
-    add("--external-store", type=Path, help="the external cohort's store, whose patients must not be in this one")
+    add(
+        "--external-store",
+        type=Path,
+        help="the external cohort's store, whose patients must not be in this one",
+    )
     add(
         "--shared-patients",
         choices=("refuse", "drop", "allow"),
@@ -95,17 +126,37 @@ def _add_split_flags(parser: Parser) -> None:
         help="patients that the external store shows too: refuse (default), drop, or allow (tables say so)",
     )
     add("--seed", type=int, default=0, help="draws the split and the subset (default 0)")
-    add("--slices", choices=("liver", "all"), default="liver", help="slices with liver (default), or all")
+    add(
+        "--slices",
+        choices=("liver", "all"),
+        default="liver",
+        help="slices with liver (default), or all",
+    )
     add("--test", type=_cases, help="test volumes by number or name, as 11,16")
     add("--validation", type=_cases, help="validation volumes, as 22")
-    add("--fractions", type=_fractions, default=list(FRACTIONS), help="of patients (default 0.7,0.15,0.15)")
-    add("--same-patient", type=_cases, action="append", default=[], help="volumes of one patient; repeatable")
+    add(
+        "--fractions",
+        type=_fractions,
+        default=list(FRACTIONS),
+        help="of patients (default 0.7,0.15,0.15)",
+    )
+    add(
+        "--same-patient",
+        type=_cases,
+        action="append",
+        default=[],
+        help="volumes of one patient; repeatable",
+    )
     add(
         "--by-slice",
         action="store_true",
         help="draw slices, not patients: leaks, only to measure how much; tables say so",
     )
-    add("--stratify", action="store_true", help="sets with alike shares of slices with tumor; for small cohorts")
+    add(
+        "--stratify",
+        action="store_true",
+        help="sets with alike shares of slices with tumor; for small cohorts",
+    )
 
 
 def _add_cohort_flags(parser: Parser) -> None:
@@ -117,10 +168,22 @@ def _add_cohort_flags(parser: Parser) -> None:
         default=options.lesions,
         help=f"3D-IRCADb: what counts as tumor, of {', '.join(ircad.LESIONS)} (default tumors)",
     )
-    add("--images", default=options.images, help=f"--cohort nifti: pattern (default {options.images})")
-    add("--labels", default=options.label_files, help=f"--cohort nifti: pattern (default {options.label_files})")
+    add(
+        "--images",
+        default=options.images,
+        help=f"--cohort nifti: pattern (default {options.images})",
+    )
+    add(
+        "--labels",
+        default=options.label_files,
+        help=f"--cohort nifti: pattern (default {options.label_files})",
+    )
     add("--allow-non-hu", action="store_true", help="take values that are not HU")
-    add("--ignore-label-affine", action="store_true", help="lay labels on their volume voxel for voxel")
+    add(
+        "--ignore-label-affine",
+        action="store_true",
+        help="lay labels on their volume voxel for voxel",
+    )
     add(
         "--orient",
         choices=("affine", "anatomy"),

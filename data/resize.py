@@ -118,7 +118,14 @@ def _resample(square: np.ndarray, size: int) -> np.ndarray:
         factor = side // size
         return square.reshape(n, size, factor, size, factor).mean((2, 4))
     if side > size:
-        return np.stack([resize_local_mean(one, (size, size), preserve_range=True) for one in square])
+        return np.stack(
+            [resize_local_mean(one, (size, size), preserve_range=True) for one in square]
+        )
     return np.stack(
-        [resize(one, (size, size), order=1, mode="edge", anti_aliasing=False, preserve_range=True) for one in square]
+        [
+            resize(
+                one, (size, size), order=1, mode="edge", anti_aliasing=False, preserve_range=True
+            )
+            for one in square
+        ]
     )

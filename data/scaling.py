@@ -25,7 +25,9 @@ def window(hu: np.ndarray, low_hu: float, high_hu: float) -> np.ndarray:
     if not low_hu < high_hu:
         raise ValueError(f"low_hu must be below high_hu, got {low_hu} and {high_hu}")
     clipped = np.clip(np.asarray(hu, dtype=np.float32), low_hu, high_hu)
-    return ((clipped - np.float32(low_hu)) / np.float32(high_hu - low_hu)).astype(np.float32, copy=False)
+    return ((clipped - np.float32(low_hu)) / np.float32(high_hu - low_hu)).astype(
+        np.float32, copy=False
+    )
 
 
 def masked_window(hu: np.ndarray, mask: np.ndarray, low_hu: float, high_hu: float) -> np.ndarray:
@@ -60,7 +62,9 @@ class HuMedian:
         """
         _check_mask(hu, mask)
         inside = np.clip(np.rint(hu[np.asarray(mask, dtype=bool)]), LOWEST_HU, HIGHEST_HU)
-        self._counts += np.bincount(inside.astype(np.int64) - LOWEST_HU, minlength=self._counts.size)
+        self._counts += np.bincount(
+            inside.astype(np.int64) - LOWEST_HU, minlength=self._counts.size
+        )
 
     def value(self) -> float | None:
         """Return the median in HU (mean of the middle two for an even count); None for an empty mask."""

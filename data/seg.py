@@ -21,7 +21,16 @@ from data.files import replacing
 from data.folders import Folder
 from data.volumes import SAME_PLACE
 
-_READ_ERRORS = (AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error)
+_READ_ERRORS = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 _MAY_BE_EMPTY = (
     "PatientID",
     "PatientName",
@@ -54,13 +63,22 @@ class Segments:
         self.path = path
         header = read_dataset(path)
         if header.get("Modality") != "SEG":
-            raise InputError(f"{path}: not a DICOM SEG, its modality is {header.get('Modality', 'none')}")
+            raise InputError(
+                f"{path}: not a DICOM SEG, its modality is {header.get('Modality', 'none')}"
+            )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # values are decoded here; what is wrong with them is refused
-                referenced = [str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", [])]
+                warnings.simplefilter(
+                    "ignore"
+                )  # values are decoded here; what is wrong with them is refused
+                referenced = [
+                    str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", [])
+                ]
                 self.instances = frozenset(_instances(header))
-                self.names = {int(one.SegmentNumber): str(one.SegmentLabel).lower() for one in header.SegmentSequence}
+                self.names = {
+                    int(one.SegmentNumber): str(one.SegmentLabel).lower()
+                    for one in header.SegmentSequence
+                }
         except _READ_ERRORS as error:
             raise InputError(f"{path}: a damaged DICOM SEG ({error})") from None
         if len(referenced) != 1:
@@ -104,8 +122,13 @@ class Segments:
         import highdicom as hd
 
         dataset = read_dataset(self.path, pixels=True)
-        n_bits = int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns * dataset.BitsAllocated
-        if not dataset.file_meta.TransferSyntaxUID.is_compressed and 8 * len(dataset.PixelData) < n_bits:
+        n_bits = (
+            int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns * dataset.BitsAllocated
+        )
+        if (
+            not dataset.file_meta.TransferSyntaxUID.is_compressed
+            and 8 * len(dataset.PixelData) < n_bits
+        ):
             raise InputError(
                 f"{self.path}: cut short, it holds {len(dataset.PixelData):,} bytes of {-(-n_bits // 8):,}"
             )
@@ -118,10 +141,16 @@ class Segments:
 
 def _instances(header: Any) -> Iterator[str]:
     for series in header.get("ReferencedSeriesSequence", []):
-        yield from (str(one.ReferencedSOPInstanceUID) for one in series.get("ReferencedInstanceSequence", []))
+        yield from (
+            str(one.ReferencedSOPInstanceUID)
+            for one in series.get("ReferencedInstanceSequence", [])
+        )
     for frame in header.get("PerFrameFunctionalGroupsSequence", []):
         for derivation in frame.get("DerivationImageSequence", []):
-            yield from (str(one.ReferencedSOPInstanceUID) for one in derivation.get("SourceImageSequence", []))
+            yield from (
+                str(one.ReferencedSOPInstanceUID)
+                for one in derivation.get("SourceImageSequence", [])
+            )
 
 
 def _on_grid(path: Folder, volume: Any, series: Series) -> np.ndarray:
@@ -136,10 +165,18 @@ def _on_grid(path: Folder, volume: Any, series: Series) -> np.ndarray:
     n_slices, rows, columns = target.spatial_shape
     array = np.asarray(turned.array)[:n_slices, :rows, :columns, 0]
     corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(target.spatial_shape) - 1)
-    apart = np.linalg.norm(apply_affine(turned.affine, corners) - apply_affine(target.affine, corners), axis=1).max()
+    apart = np.linalg.norm(
+        apply_affine(turned.affine, corners) - apply_affine(target.affine, corners), axis=1
+    ).max()
     of_one_size = np.allclose(sorted(volume.spacing), sorted(target.spacing), rtol=SAME_PLACE)
-    if array.shape != tuple(target.spatial_shape) or not of_one_size or apart > SAME_PLACE * min(target.spacing):
-        raise InputError(f"{path}: not on the grid of {series.path}, voxels lie up to {apart:.3g} mm apart")
+    if (
+        array.shape != tuple(target.spatial_shape)
+        or not of_one_size
+        or apart > SAME_PLACE * min(target.spacing)
+    ):
+        raise InputError(
+            f"{path}: not on the grid of {series.path}, voxels lie up to {apart:.3g} mm apart"
+        )
     lost = np.count_nonzero(volume.array) - np.count_nonzero(array)
     if lost:
         raise InputError(f"{path}: marks {lost:,} voxels outside of {series.path}")
@@ -170,7 +207,12 @@ def check_holds_seg(series: Series) -> None:
 
 
 def write_seg(
-    path: Path, labels: np.ndarray, series: Series, algorithm: str, version: str, liver_only: bool = False
+    path: Path,
+    labels: np.ndarray,
+    series: Series,
+    algorithm: str,
+    version: str,
+    liver_only: bool = False,
 ) -> None:
     """Write liver (with its tumors) and tumors as segments 1 and 2 of a DICOM SEG, whole or not at all.
 
@@ -184,13 +226,19 @@ def write_seg(
     Raises:
         InputError: nothing was found, so there is no segment to write; the series lacks what a SEG needs.
     """
-    native = series.to_native(labels).transpose(2, 1, 0)  # (slices, rows, columns) in the series' own order
+    native = series.to_native(labels).transpose(
+        2, 1, 0
+    )  # (slices, rows, columns) in the series' own order
     if not native.any():
-        raise InputError(f"{path}: no liver was found, and a DICOM SEG cannot be empty; it is not written")
+        raise InputError(
+            f"{path}: no liver was found, and a DICOM SEG cannot be empty; it is not written"
+        )
     try:
         with warnings.catch_warnings():
             # A patient's name of one part is common in anonymised data.
-            warnings.filterwarnings("ignore", "The string .* since it contains only a single component", UserWarning)
+            warnings.filterwarnings(
+                "ignore", "The string .* since it contains only a single component", UserWarning
+            )
             descriptions = _descriptions(algorithm, version)[: 1 if liver_only else 2]
             segmentation = _segmentation(native, series, descriptions)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -204,7 +252,9 @@ def _segmentation(native: np.ndarray, series: Series, descriptions: Sequence[Any
 
     by = descriptions[0].algorithm_identification
     return hd.seg.Segmentation(
-        source_images=[_source(one.path, float(np.linalg.norm(series.affine[:3, 2]))) for one in series.headers],
+        source_images=[
+            _source(one.path, float(np.linalg.norm(series.affine[:3, 2]))) for one in series.headers
+        ],
         pixel_array=np.stack([native >= 1, native == 2][: len(descriptions)], axis=-1),
         segmentation_type="BINARY",
         segment_descriptions=descriptions,

@@ -18,7 +18,9 @@ def check_spacing(volume: Volume) -> None:
         InputError: they differ by more than 1 % along an axis.
     """
     edges = voxel_sizes(volume.affine)
-    by_affine = tuple(float(edges[volume.file_axis[name]]) for name in ("slices", "rows", "columns"))
+    by_affine = tuple(
+        float(edges[volume.file_axis[name]]) for name in ("slices", "rows", "columns")
+    )
     if not np.allclose(volume.spacing_mm, by_affine, rtol=SAME_SPACING, atol=0):
         raise InputError(
             f"{volume.path}: its spacing must be that of its affine, pixdim says {_mm(volume.spacing_mm)} mm and the "

@@ -16,7 +16,9 @@ FRACTIONS = (0.7, 0.15, 0.15)
 Rows = dict[str, list[int]]
 
 
-def group_patients(patient_of: Mapping[str, str], groups: Sequence[Sequence[str]]) -> dict[str, str]:
+def group_patients(
+    patient_of: Mapping[str, str], groups: Sequence[Sequence[str]]
+) -> dict[str, str]:
     """Make the cases of each group one patient, with everybody who shares a patient with one of them.
 
     Args:
@@ -30,7 +32,9 @@ def group_patients(patient_of: Mapping[str, str], groups: Sequence[Sequence[str]
     for group in groups:
         joined = {patients[case] for case in group}
         first = next(patient for patient in patients.values() if patient in joined)
-        patients = {case: first if patient in joined else patient for case, patient in patients.items()}
+        patients = {
+            case: first if patient in joined else patient for case, patient in patients.items()
+        }
     return patients
 
 
@@ -91,14 +95,25 @@ def make_split(
         load[patient_of[case]] += len(entry.get("tumor_rows", ())) if stratify else 0
     sides = _draw_sides(load, explicit, seed, fractions, source)
     taken = {
-        name: {case: _rows(entry, which) for case, entry in slices_by_case.items() if patient_of[case] in side}
+        name: {
+            case: _rows(entry, which)
+            for case, entry in slices_by_case.items()
+            if patient_of[case] in side
+        }
         for name, side in sides.items()
     }
     if subset is not None:
         taken = _draw_subset(taken, subset, seed, source)
-    split = _finished(seed, _rule(fractions, explicit, subset, which, stratify), sides, taken, source)
+    split = _finished(
+        seed, _rule(fractions, explicit, subset, which, stratify), sides, taken, source
+    )
     drawn = {case for cases in split["slices"].values() for case in cases}
-    return {**split, "n_slices": {case: slices_by_case[case]["n_slices"] for case in slices_by_case if case in drawn}}
+    return {
+        **split,
+        "n_slices": {
+            case: slices_by_case[case]["n_slices"] for case in slices_by_case if case in drawn
+        },
+    }
 
 
 def split_by_slice(
@@ -120,9 +135,15 @@ def split_by_slice(
     """
     _check_fractions(fractions)
     pool = [(case, row) for case, entry in slices_by_case.items() for row in _rows(entry, which)]
-    counts = list(subset) if subset is not None else [max(1, int(len(pool) * part)) for part in fractions]
+    counts = (
+        list(subset)
+        if subset is not None
+        else [max(1, int(len(pool) * part)) for part in fractions]
+    )
     if len(counts) != 3 or min(counts) < 1:
-        raise InputError(f"--subset: three positive numbers (train, validation, test), got {counts}")
+        raise InputError(
+            f"--subset: three positive numbers (train, validation, test), got {counts}"
+        )
     if sum(counts) > len(pool):
         raise InputError(f"{source}: {sum(counts)} slices are asked for, it holds {len(pool)}")
     order = np.random.default_rng([seed, 4]).permutation(len(pool))
@@ -132,10 +153,17 @@ def split_by_slice(
         taken[name] = {}
         for case, row in (pool[i] for i in chosen):
             taken[name].setdefault(case, []).append(row)
-    sides = {name: list(dict.fromkeys(patient_of[case] for case in cases)) for name, cases in taken.items()}
+    sides = {
+        name: list(dict.fromkeys(patient_of[case] for case in cases))
+        for name, cases in taken.items()
+    }
     rule = f"BY SLICE, patients on several sides; {_SLICES_RULE[which]}, {'/'.join(map(str, counts))} drawn at random"
     split = _finished(seed, rule, sides, taken, source)
-    return {**split, "by": "slice", "n_slices": {case: entry["n_slices"] for case, entry in slices_by_case.items()}}
+    return {
+        **split,
+        "by": "slice",
+        "n_slices": {case: entry["n_slices"] for case, entry in slices_by_case.items()},
+    }
 
 
 def external_split(
@@ -156,7 +184,9 @@ def external_split(
     return _finished(None, f"every case is external; {_SLICES_RULE[which]}", sides, taken, source)
 
 
-def check_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str = "split") -> None:
+def check_split(
+    split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str = "split"
+) -> None:
     """Check a split against the store's cases: hash, known cases and rows, no patient (by slice: slice) in two sets.
 
     Args:
@@ -167,10 +197,16 @@ def check_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str,
     Raises:
         InputError: one of them does not hold.
     """
-    if not isinstance(split, dict) or not {"schema", "slices", "sha256"} <= split.keys() or split["schema"] != 1:
+    if (
+        not isinstance(split, dict)
+        or not {"schema", "slices", "sha256"} <= split.keys()
+        or split["schema"] != 1
+    ):
         raise InputError(f"{name}: not a split of schema 1")
     if not _is_list_of_rows(split["slices"]):
-        raise InputError(f"{name}: slices must be {{set: {{case: [row]}}}}, whole numbers, each row once")
+        raise InputError(
+            f"{name}: slices must be {{set: {{case: [row]}}}}, whole numbers, each row once"
+        )
     if sha256_of_json(split["slices"]) != split["sha256"]:
         raise InputError(f"{name}: its slices do not match its sha256; it was edited or damaged")
     by_slice = split.get("by") == "slice"
@@ -182,14 +218,20 @@ def check_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str,
             entry = store_cases[case]
             if rows and not 0 <= min(rows) <= max(rows) < entry["n_slices"]:
                 raise InputError(f"{name}: {case} has rows outside its {entry['n_slices']} slices")
-            names = [f"{case}, slice {row}," for row in rows] if by_slice else [f"patient {entry['patient']}"]
+            names = (
+                [f"{case}, slice {row}," for row in rows]
+                if by_slice
+                else [f"patient {entry['patient']}"]
+            )
             for one in names:
                 other = set_of.setdefault(one, set_name)
                 if other != set_name:
                     raise InputError(f"{name}: {one} is in both {other} and {set_name}")
 
 
-def check_training_split(split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str) -> None:
+def check_training_split(
+    split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str
+) -> None:
     """Check a split that comes from elsewhere: `check_split`, the three sets, and the same volumes under its names.
 
     Raises:
@@ -211,7 +253,9 @@ def _is_list_of_rows(slices: Any) -> bool:
     return isinstance(slices, dict) and all(
         isinstance(cases, dict)
         and all(
-            isinstance(rows, list) and all(type(row) is int for row in rows) and len(set(rows)) == len(rows)
+            isinstance(rows, list)
+            and all(type(row) is int for row in rows)
+            and len(set(rows)) == len(rows)
             for rows in cases.values()
         )
         for cases in slices.values()
@@ -229,7 +273,11 @@ def _rows(entry: Mapping[str, Any], which: str) -> list[int]:
 
 def _check_fractions(fractions: Sequence[float]) -> None:
     # written so that NaN fails too
-    if len(fractions) != 3 or not all(part > 0 for part in fractions) or not abs(sum(fractions) - 1) < 1e-6:
+    if (
+        len(fractions) != 3
+        or not all(part > 0 for part in fractions)
+        or not abs(sum(fractions) - 1) < 1e-6
+    ):
         raise InputError(f"fractions must be 3 positive numbers with sum 1, got {list(fractions)}")
 
 
@@ -273,13 +321,17 @@ def _draw_sides(
     while sum(counts.values()) >= len(free) and max(counts.values(), default=0) > 1:
         counts[max(counts, key=counts.__getitem__)] -= 1  # one patient stays for training
     for name in drawn:
-        ordered = sorted(shuffled, key=load.__getitem__)  # keeps the drawn order where the load is equal
+        ordered = sorted(
+            shuffled, key=load.__getitem__
+        )  # keeps the drawn order where the load is equal
         sides[name] = _one_of_each_share(ordered, counts[name], shuffled)
         shuffled = [patient for patient in shuffled if patient not in sides[name]]
     sides["train"] = shuffled
     for name in SETS:
         if not sides[name]:
-            raise InputError(f"{source}: no patient is left for {name}; {len(patients)} patients in all")
+            raise InputError(
+                f"{source}: no patient is left for {name}; {len(patients)} patients in all"
+            )
     return {name: [patient for patient in patients if patient in set(sides[name])] for name in SETS}
 
 
@@ -289,14 +341,20 @@ def _one_of_each_share(ordered: list[str], n: int, draw_order: list[str]) -> lis
     return [min(share, key=draw_order.index) for share in shares if share]
 
 
-def _draw_subset(taken: Mapping[str, Rows], subset: Sequence[int], seed: int, source: str) -> dict[str, Rows]:
+def _draw_subset(
+    taken: Mapping[str, Rows], subset: Sequence[int], seed: int, source: str
+) -> dict[str, Rows]:
     if len(subset) != 3 or min(subset) < 1:
-        raise InputError(f"--subset: three positive numbers (train, validation, test), got {list(subset)}")
+        raise InputError(
+            f"--subset: three positive numbers (train, validation, test), got {list(subset)}"
+        )
     drawn: dict[str, Rows] = {}
     for index, (name, wanted) in enumerate(zip(SETS, subset, strict=True), start=1):
         pool = [(case, row) for case, rows in taken[name].items() for row in rows]
         if wanted > len(pool):
-            raise InputError(f"{source}: --subset wants {wanted} slices for {name}, that set holds {len(pool)}")
+            raise InputError(
+                f"{source}: --subset wants {wanted} slices for {name}, that set holds {len(pool)}"
+            )
         chosen = np.random.default_rng([seed, index]).choice(len(pool), size=wanted, replace=False)
         drawn[name] = {}
         for i in sorted(chosen):
@@ -326,7 +384,9 @@ def _rule(
 def _finished(
     seed: int | None, rule: str, sides: dict[str, list[str]], taken: Mapping[str, Rows], source: str
 ) -> dict[str, Any]:
-    slices = {name: {case: rows for case, rows in cases.items() if rows} for name, cases in taken.items()}
+    slices = {
+        name: {case: rows for case, rows in cases.items() if rows} for name, cases in taken.items()
+    }
     for name, cases in slices.items():
         if not cases:
             raise InputError(f"{source}: the set {name} holds no slice ({rule})")

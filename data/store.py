@@ -74,7 +74,10 @@ class Store:
     @property
     def sha256(self) -> str:
         """Hash of what the store holds: the voxels of every case, the size of its slices, the split."""
-        voxels = {case: [entry["sha256_image"], entry["sha256_label"]] for case, entry in self.cases.items()}
+        voxels = {
+            case: [entry["sha256_image"], entry["sha256_label"]]
+            for case, entry in self.cases.items()
+        }
         return sha256_of_json({"size": self.size, "split": self.split["sha256"], "voxels": voxels})
 
     def image(self, case: str) -> np.ndarray:
@@ -118,7 +121,9 @@ class Store:
     def _set(self, set_name: str) -> dict[str, list[int]]:
         sets = self.split["slices"]
         if set_name not in sets:
-            raise InputError(f"{self.path}: no set {set_name!r} in its split, it has {', '.join(sets)}")
+            raise InputError(
+                f"{self.path}: no set {set_name!r} in its split, it has {', '.join(sets)}"
+            )
         return sets[set_name]
 
 
@@ -131,7 +136,9 @@ def _read_info(path: Path) -> dict[str, Any]:
     if not isinstance(info, dict) or "schema" not in info:
         raise InputError(f"{file}: not the description of a slice store")
     if info["schema"] != SCHEMA:
-        raise InputError(f"{file}: schema {info['schema']}, this version reads {SCHEMA}; prepare it again")
+        raise InputError(
+            f"{file}: schema {info['schema']}, this version reads {SCHEMA}; prepare it again"
+        )
     if not needed <= info.keys():
         raise InputError(f"{file}: lacks {', '.join(sorted(needed - info.keys()))}")
     return info
@@ -156,7 +163,11 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and self.partial.exists() and not any(self._cases.glob("[!.]*/case.json")):
+        if (
+            kind is not None
+            and self.partial.exists()
+            and not any(self._cases.glob("[!.]*/case.json"))
+        ):
             shutil.rmtree(self.partial)
 
     def kept(self, case: str, made_from: dict[str, Any]) -> dict[str, Any] | None:
@@ -198,7 +209,9 @@ class StoreWriter:
                 shutil.rmtree(folder)
 
 
-def finished_store(path: Path, parameters: dict[str, Any], made_from: dict[str, Any] | None) -> Store | None:
+def finished_store(
+    path: Path, parameters: dict[str, Any], made_from: dict[str, Any] | None
+) -> Store | None:
     """Return the finished store at `path` if it was made with `parameters`; None when there is none yet.
 
     Args:
@@ -224,5 +237,7 @@ def finished_store(path: Path, parameters: dict[str, Any], made_from: dict[str, 
                 "choose another --store or remove this one"
             )
     if made_from is not None and store.info.get("made_from") != made_from:
-        raise InputError(f"{path}: its source has changed since it was made; choose another --store or remove this one")
+        raise InputError(
+            f"{path}: its source has changed since it was made; choose another --store or remove this one"
+        )
     return store

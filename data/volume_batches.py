@@ -17,7 +17,9 @@ from data.command import InputError
 from data.scaling import window
 from data.store import Store
 
-OUTSIDE_HU = -1000.0  # of everything outside the liver in the local view; reported of the pipeline's figures
+OUTSIDE_HU = (
+    -1000.0
+)  # of everything outside the liver in the local view; reported of the pipeline's figures
 
 Shape = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
@@ -37,7 +39,9 @@ class CropBatches(SliceBatches):
         seed: order and places; None keeps the order and takes the covering crops.
     """
 
-    def __init__(self, crops: Sequence[Slice], load: LoadCrop, batch_size: int, seed: int | None = None) -> None:
+    def __init__(
+        self, crops: Sequence[Slice], load: LoadCrop, batch_size: int, seed: int | None = None
+    ) -> None:
         self.load_crop = load
         super().__init__(crops, self._never, batch_size, seed)
 
@@ -50,7 +54,9 @@ class CropBatches(SliceBatches):
         return inputs[..., np.newaxis], targets.astype(np.float32)
 
     def _pair(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = None if self.seed is None else np.random.default_rng([self.seed, self._epoch, position])
+        rng = (
+            None if self.seed is None else np.random.default_rng([self.seed, self._epoch, position])
+        )
         return self.load_crop(self.slices[position], rng)
 
 
@@ -63,7 +69,9 @@ def check_depth(store: Store, cases: Sequence[str], depth: int) -> None:
     for case in cases:
         slices = len(store.image(case))
         if slices < depth:
-            raise InputError(f"{store.path}: {case} has {slices} slices, the 3D window takes {depth}")
+            raise InputError(
+                f"{store.path}: {case} has {slices} slices, the 3D window takes {depth}"
+            )
 
 
 def starts(length: int, size: int) -> list[int]:
@@ -88,7 +96,11 @@ def global_loader(store: Store, window_hu: Window, depth: int) -> LoadCrop:
 
 def global_crops(store: Store, cases: Sequence[str], depth: int) -> list[Slice]:
     """Return the crops that cover these cases."""
-    return [(case, number) for case in cases for number in range(len(starts(len(store.image(case)), depth)))]
+    return [
+        (case, number)
+        for case in cases
+        for number in range(len(starts(len(store.image(case)), depth)))
+    ]
 
 
 def liver_box(liver: np.ndarray, shape: Shape) -> Box | None:
@@ -106,7 +118,11 @@ def liver_box(liver: np.ndarray, shape: Shape) -> Box | None:
         low, high = int(found[0]), int(found[-1]) + 1
         low = max(0, min(low - (size - (high - low)) // 2, low)) if high - low < size else low
         high = max(high, low + size)
-        low, high = (low, high) if high <= liver.shape[axis] else (liver.shape[axis] - (high - low), liver.shape[axis])
+        low, high = (
+            (low, high)
+            if high <= liver.shape[axis]
+            else (liver.shape[axis] - (high - low), liver.shape[axis])
+        )
         box.append(slice(low, high))
     return box[0], box[1], box[2]
 
@@ -118,7 +134,11 @@ def local_view(hu: np.ndarray, liver: np.ndarray, box: Box, window_hu: Window) -
 
 
 def local_loader(
-    store: Store, window_hu: Window, shape: Shape, tumor_share: float, weak: Mapping[str, float] | None = None
+    store: Store,
+    window_hu: Window,
+    shape: Shape,
+    tumor_share: float,
+    weak: Mapping[str, float] | None = None,
 ) -> LoadCrop:
     """Load crops of `shape` from the local view of the reference liver, with the tumor as target.
 
@@ -141,7 +161,11 @@ def local_loader(
         case, number = chosen
         box = box_of(case)
         whole = np.asarray(store.label(case)[box])
-        first = _places(whole.shape, shape)[number] if rng is None else _drawn(whole, shape, tumor_share, rng)
+        first = (
+            _places(whole.shape, shape)[number]
+            if rng is None
+            else _drawn(whole, shape, tumor_share, rng)
+        )
         crop = _box_at(first, shape)
         view, label = local_view(store.image(case)[box], whole > 0, crop, window_hu), whole[crop]
         channels = [target_of(label, "tumor")]
@@ -165,7 +189,10 @@ def ratio_channels(label: np.ndarray, crop: Box, weak: float) -> list[np.ndarray
         tumor, it gives the crop's part of the ratio. And weak - T / L, everywhere the same, with T the reference's
         tumor voxels outside the crop: what of the weak label is left for the crop (below 0 where T / L is more).
     """
-    liver, outside = np.count_nonzero(label), np.count_nonzero(label == 2) - np.count_nonzero(label[crop] == 2)
+    liver, outside = (
+        np.count_nonzero(label),
+        np.count_nonzero(label == 2) - np.count_nonzero(label[crop] == 2),
+    )
     inside = label[crop] > 0
     return [inside / liver, np.full(inside.shape, weak - outside / liver)]
 
@@ -191,12 +218,16 @@ def _box_at(first: Sequence[int], shape: Shape) -> Box:
     return z, y, x
 
 
-def _drawn(label: np.ndarray, shape: Shape, tumor_share: float, rng: np.random.Generator) -> tuple[int, ...]:
+def _drawn(
+    label: np.ndarray, shape: Shape, tumor_share: float, rng: np.random.Generator
+) -> tuple[int, ...]:
     """Return the first corner of a crop, drawn around a tumor voxel or anywhere."""
     room = [length - size for length, size in zip(label.shape, shape, strict=True)]
     tumor = np.flatnonzero(label == 2)
     if len(tumor) and rng.random() < tumor_share:
         centre = np.unravel_index(int(rng.choice(tumor)), label.shape)
-        shifted = (int(rng.integers(at - size + 1, at + 1)) for at, size in zip(centre, shape, strict=True))
+        shifted = (
+            int(rng.integers(at - size + 1, at + 1)) for at, size in zip(centre, shape, strict=True)
+        )
         return tuple(int(np.clip(low, 0, most)) for low, most in zip(shifted, room, strict=True))
     return tuple(int(rng.integers(most + 1)) for most in room)

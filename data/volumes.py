@@ -55,7 +55,9 @@ class Volume:
         orientation_is_false: whether the affine's directions are known to say nothing.
     """
 
-    def __init__(self, path: Folder, image: nib.Nifti1Image, affine: np.ndarray | None = None) -> None:
+    def __init__(
+        self, path: Folder, image: nib.Nifti1Image, affine: np.ndarray | None = None
+    ) -> None:
         self.path = path
         self.affine = np.asarray(image.affine if affine is None else affine, dtype=np.float64)
         self.native_shape: tuple[int, int, int] = tuple(int(n) for n in image.shape)  # type: ignore[assignment]
@@ -87,9 +89,13 @@ class Volume:
         except InputError:
             raise
         except MemoryError:
-            raise InputError(f"{self.path}: its header announces more voxels than memory holds") from None
+            raise InputError(
+                f"{self.path}: its header announces more voxels than memory holds"
+            ) from None
         except _READ_ERRORS as error:
-            raise InputError(f"{self.path}: the voxels cannot be read; truncated? ({error})") from None
+            raise InputError(
+                f"{self.path}: the voxels cannot be read; truncated? ({error})"
+            ) from None
         transform = orientations.ornt_transform(self._native, _CANONICAL)
         return np.asarray(orientations.apply_orientation(raw, transform)).transpose(2, 1, 0)
 
@@ -108,7 +114,9 @@ class Volume:
 
     def labels(self, start: int, stop: int) -> np.ndarray:
         """Return slices [start, stop) of a checked label volume: ndarray of shape (n, rows, columns), uint8."""
-        whole = self._voxels[start:stop] if self.holds_integers else np.rint(self.slices(start, stop))
+        whole = (
+            self._voxels[start:stop] if self.holds_integers else np.rint(self.slices(start, stop))
+        )
         return whole.astype(np.uint8)
 
     def chunks(self, size: int = CHUNK_SLICES) -> Iterator[tuple[int, np.ndarray]]:
@@ -120,7 +128,9 @@ class Volume:
     def holds_integers(self) -> bool:
         """Whether the stored voxels are whole numbers that no scale factor changes."""
         stored = self._image.dataobj
-        return bool((stored.slope, stored.inter) == (1, 0) and np.issubdtype(stored.dtype, np.integer))
+        return bool(
+            (stored.slope, stored.inter) == (1, 0) and np.issubdtype(stored.dtype, np.integer)
+        )
 
     @cached_property
     def value_range(self) -> tuple[float, float]:
@@ -144,7 +154,9 @@ class Volume:
             ValueError: `labels` has another shape.
         """
         if labels.shape != self.shape:
-            raise ValueError(f"labels must have the volume's shape {self.shape}, got {labels.shape}")
+            raise ValueError(
+                f"labels must have the volume's shape {self.shape}, got {labels.shape}"
+            )
         back = orientations.ornt_transform(_CANONICAL, self._native)
         return np.ascontiguousarray(orientations.apply_orientation(labels.transpose(2, 1, 0), back))
 
@@ -172,7 +184,9 @@ class LazyVoxels:
 
     slope, inter = 1.0, 0.0
 
-    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype, make: Callable[[], np.ndarray]) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], dtype: np.dtype, make: Callable[[], np.ndarray]
+    ) -> None:
         self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
         self.get_unscaled = make
 
@@ -242,7 +256,9 @@ def _raw_header(path: Path) -> Any:
         raise InputError(f"{path}: not a NIfTI file (no header of 348 or 540 bytes)")
     header = kinds[max(sizes)].from_fileobj(BytesIO(start), check=False)
     if bytes(header["magic"])[:3] not in (b"n+1", b"n+2"):
-        raise InputError(f"{path}: not a single-file NIfTI, its magic is {bytes(header['magic'])!r}")
+        raise InputError(
+            f"{path}: not a single-file NIfTI, its magic is {bytes(header['magic'])!r}"
+        )
     return header
 
 
@@ -253,12 +269,18 @@ def _check_header(path: Path, header: Any) -> None:
     shape = [int(n) for n in header["dim"][1:4]]
     if min(shape) < 1:
         raise InputError(f"{path}: an axis is empty, its shape is {shape}")
-    unit = header.get_xyzt_units()[0] if int(header["xyzt_units"]) & 7 in (0, 1, 2, 3) else "of an unknown code"
+    unit = (
+        header.get_xyzt_units()[0]
+        if int(header["xyzt_units"]) & 7 in (0, 1, 2, 3)
+        else "of an unknown code"
+    )
     if unit not in ("mm", "unknown"):
         raise InputError(f"{path}: lengths must be in mm, its header says {unit}")
     spacing = [float(mm) for mm in header["pixdim"][1:4]]
     if not all(np.isfinite(mm) and mm > 0 for mm in spacing):
-        raise InputError(f"{path}: spacing must be positive and finite, its header says {spacing} mm")
+        raise InputError(
+            f"{path}: spacing must be positive and finite, its header says {spacing} mm"
+        )
     try:
         dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError):
@@ -284,7 +306,9 @@ def check_hu(volume: Volume, allow_non_hu: bool = False) -> None:
         return
     for top in (1, 255):
         if low >= 0 and high <= top:
-            raise InputError(f"{volume.path}: all values lie within 0..{top}, so not HU (--allow-non-hu takes them)")
+            raise InputError(
+                f"{volume.path}: all values lie within 0..{top}, so not HU (--allow-non-hu takes them)"
+            )
     if low >= 0:
         raise InputError(
             f"{volume.path}: no value below 0, so not HU: is the rescale intercept missing? (--allow-non-hu takes them)"
@@ -320,7 +344,9 @@ def check_label_values(volume: Volume) -> bool:
 def _has_whole_labels(volume: Volume) -> bool:
     low, high = volume.value_range
     if low < 0 or high > 2:
-        raise InputError(f"{volume.path}: labels must be 0, 1 or 2, it holds {low if low < 0 else high:g}")
+        raise InputError(
+            f"{volume.path}: labels must be 0, 1 or 2, it holds {low if low < 0 else high:g}"
+        )
     return high > 0
 
 
@@ -331,7 +357,9 @@ def _has_near_labels(volume: Volume) -> bool:
         with np.errstate(invalid="ignore"):  # infinity less infinity is wrong as well
             wrong = ~((np.abs(chunk - nearest) <= LABEL_ATOL) & (nearest >= 0) & (nearest <= 2))
         if wrong.any():
-            raise InputError(f"{volume.path}: labels must be 0, 1 or 2, it holds {chunk[wrong][0]:g}")
+            raise InputError(
+                f"{volume.path}: labels must be 0, 1 or 2, it holds {chunk[wrong][0]:g}"
+            )
         liver = liver or bool(nearest.any())
     return liver
 

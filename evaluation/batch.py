@@ -84,7 +84,9 @@ def is_one_volume(source: Path, output: Path) -> bool:
 def _holds_volumes(source: Path) -> bool:
     """Whether folders with series, or NIfTI files, lie in a folder: one stray DICOM file beside them is no series."""
     inner = [entry for entry in children(source) if entry.is_dir()]
-    return any(map(_ends_as_volume, children(source))) or any(any(map(is_dicom_file, slices_in(one))) for one in inner)
+    return any(map(_ends_as_volume, children(source))) or any(
+        any(map(is_dicom_file, slices_in(one))) for one in inner
+    )
 
 
 def one_case(source: Path, output: Path) -> Case:
@@ -110,7 +112,9 @@ def many_cases(source: Path, output: Path) -> list[Case]:
         InputError: no volume in it; two of one name; an output that is a file, the input folder or in one of its cases.
     """
     if output.name.endswith(NIFTI) or output.is_file():
-        raise InputError(f"--output {output}: must be a folder, --input is a folder of many volumes")
+        raise InputError(
+            f"--output {output}: must be a folder, --input is a folder of many volumes"
+        )
     if output.resolve() == source.resolve():
         raise InputError(f"--output {output}: is the input")
     cases, passed_over = [], []
@@ -143,7 +147,9 @@ def check_names(cases: Sequence[Case], targets: tuple[str, ...]) -> None:
         for path in (case.labels, *(case.probability(target) for target in targets)):
             other = owner.setdefault(path, case)
             if other is not case:
-                raise InputError(f"{case.path}: would be written to {path.name}, as {other.path.name} is; rename one")
+                raise InputError(
+                    f"{case.path}: would be written to {path.name}, as {other.path.name} is; rename one"
+                )
 
 
 def slices_in(folder: Folder) -> list[Folder]:
@@ -161,7 +167,9 @@ def _is_volume(entry: Path) -> bool:
         return _ends_as_volume(entry)
     try:
         files = files_below(entry)
-        return bool(slices_in(entry)) or any(is_dicom_file(path) or path.name.endswith(NIFTI) for path in files)
+        return bool(slices_in(entry)) or any(
+            is_dicom_file(path) or path.name.endswith(NIFTI) for path in files
+        )
     except OSError:
         return True
 
@@ -169,7 +177,9 @@ def _is_volume(entry: Path) -> bool:
 def _check_one_place(case: Case) -> None:
     if case.path.is_dir() and not slices_in(case.path):
         if any(path.name.endswith(NIFTI) for path in files_below(case.path)):
-            raise InputError(f"{case.path}: NIfTI files in a folder of --input; give that folder itself as --input")
+            raise InputError(
+                f"{case.path}: NIfTI files in a folder of --input; give that folder itself as --input"
+            )
         raise InputError(
             f"{case.path}: DICOM files in several folders of it; give each series its own folder in --input"
         )
@@ -204,7 +214,10 @@ def predict_all(
     shown = [case.name for case in cases] + [name for name in rows if name not in names]
 
     def save() -> None:
-        write_table(stem, {**about, "cases": [rows[name] for name in shown if name in rows], "failed": failed})
+        write_table(
+            stem,
+            {**about, "cases": [rows[name] for name in shown if name in rows], "failed": failed},
+        )
 
     save()
     for number, case in enumerate(cases, start=1):
@@ -216,7 +229,9 @@ def predict_all(
             _check_one_place(case)
             rows[case.name] = predict(case)
         except Exception as error:  # whatever one file brings up, the others go on
-            failed.append({"case": case.name, "input": str(case.path), "error": _one_line(case, error)})
+            failed.append(
+                {"case": case.name, "input": str(case.path), "error": _one_line(case, error)}
+            )
             print(f"{where}: failed", flush=True)
         else:
             print(f"{where}: {in_words(rows[case.name])}", flush=True)
@@ -225,7 +240,9 @@ def predict_all(
     return failed
 
 
-def _rows_to_keep(stem: Path, cases: Sequence[Case], about: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _rows_to_keep(
+    stem: Path, cases: Sequence[Case], about: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
     """Return the rows of an earlier call that still hold; the files of the others are removed, for they are redone.
 
     Rows of volumes that are not among `cases` stay if they were made in the same way.

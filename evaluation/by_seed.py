@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from data.command import InputError, Parser
 from data.files import read_json, write_json, write_text
-from evaluation.drawing.style import save, style
+from evaluation.figures.style import save, style
 from evaluation.publish import PUBLISHED, ROOT, rewritten
 
 Row = dict[str, Any]
@@ -57,9 +57,13 @@ def run(kind: Kind, command: str, description: str) -> None:
         InputError: neither or both of --out and --publish, or what `read` refuses.
     """
     parser = Parser(prog=f"evaluation.{command}", description=description)
-    parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder for {kind.page} and {kind.figure_name}")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"folder for {kind.page} and {kind.figure_name}"
+    )
     parser.add_argument("--publish", metavar="NAME", help="block of the README")
-    parser.add_argument("records", type=Path, nargs="*", metavar="RECORD", help=f"{kind.name}.json, one a seed")
+    parser.add_argument(
+        "records", type=Path, nargs="*", metavar="RECORD", help=f"{kind.name}.json, one a seed"
+    )
     flags = parser.parse_args()
     if (flags.out is None) == (flags.publish is None):
         raise InputError("--out or --publish: one of them is needed")
@@ -82,10 +86,14 @@ def read(kind: Kind, paths: Sequence[Path]) -> list[Row]:
     records: list[Row] = [read_json(path, ("schema", *kind.needed)) for path in paths]
     for path, record in zip(paths, records, strict=True):
         if record["schema"] != kind.schema:
-            raise InputError(f"{path}: of form {record['schema']}, not {kind.schema}; {kind.made_by} makes it anew")
+            raise InputError(
+                f"{path}: of form {record['schema']}, not {kind.schema}; {kind.made_by} makes it anew"
+            )
         for key in kind.same:
             if record[key] != records[0][key]:
-                raise InputError(f"{path}: {key} is not that of {paths[0]}; only the seed may differ")
+                raise InputError(
+                    f"{path}: {key} is not that of {paths[0]}; only the seed may differ"
+                )
         kind.check(records[0], record, path)
     seeds = [record["seed"] for record in records]
     if len(set(seeds)) < len(seeds):
@@ -115,21 +123,34 @@ def publish(kind: Kind, name: str, paths: Sequence[Path]) -> None:
     """
     folder, readme = PUBLISHED / name, ROOT / "README.md"
     rewritten(readme.read_text(encoding="utf-8"), name, "")
-    new = {f"{kind.name}-seed{record['seed']}.json": record for record in (read(kind, paths) if paths else [])}
+    new = {
+        f"{kind.name}-seed{record['seed']}.json": record
+        for record in (read(kind, paths) if paths else [])
+    }
     old = [path for path in sorted(folder.glob(f"{kind.name}-seed*.json")) if path.name not in new]
     records = read(kind, [*paths, *old])
     for file, record in new.items():
         write_json(folder / file, record)
     write(kind, records, folder)
     (folder / f"{kind.figure_name}.pdf").unlink()
-    write_text(readme, rewritten(readme.read_text(encoding="utf-8"), name, block(kind, name, records)))
-    print(f"README.md: block {name} rewritten, seeds {', '.join(str(record['seed']) for record in records)}")
+    write_text(
+        readme, rewritten(readme.read_text(encoding="utf-8"), name, block(kind, name, records))
+    )
+    print(
+        f"README.md: block {name} rewritten, seeds {', '.join(str(record['seed']) for record in records)}"
+    )
 
 
 def block(kind: Kind, name: str, records: Sequence[Row]) -> str:
     """Return the README's block of a name."""
-    picture = f"![{kind.picture(records[0]['data'])}](evaluation/published/{name}/{kind.figure_name}.png)"
+    picture = (
+        f"![{kind.picture(records[0]['data'])}](evaluation/published/{name}/{kind.figure_name}.png)"
+    )
     whole = f"evaluation/published/{name}/{kind.page}"
     parts = [f"<!-- results: {name} -->", kind.caption(records), kind.summary(records).rstrip()]
-    parts += [f"All tables, and how to read them: [{whole}]({whole}).", picture, f"<!-- end of results: {name} -->"]
+    parts += [
+        f"All tables, and how to read them: [{whole}]({whole}).",
+        picture,
+        f"<!-- end of results: {name} -->",
+    ]
     return "\n\n".join(parts)

@@ -18,10 +18,10 @@ from typing import Any
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation import publish
-from evaluation.metrics import Counts, iou
+from evaluation.metrics.counts import Counts, iou
 from evaluation.names import KEYS, LOSSES, NAMES, TARGETS
 from evaluation.results import Results, read_results
-from evaluation.text import interval_of, markdown_table, readable
+from evaluation.tables.text import interval_of, markdown_table, readable
 
 RULE = "roc"
 SUFFIX = "-by-slice"
@@ -33,10 +33,18 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Print the table, or record the run that was split by slice and rewrite the README's block."""
-    parser = Parser(prog="evaluation.by_slice", description="A split by slice beside the same split by patient.")
-    parser.add_argument("--by-patient", required=True, metavar="NAME", help="published run, as mini")
-    parser.add_argument("--by-slice", type=Path, metavar="OUT", help="folder of reproduce.sh --by-slice")
-    parser.add_argument("--publish", action="store_true", help="write it into this repository and its README")
+    parser = Parser(
+        prog="evaluation.by_slice", description="A split by slice beside the same split by patient."
+    )
+    parser.add_argument(
+        "--by-patient", required=True, metavar="NAME", help="published run, as mini"
+    )
+    parser.add_argument(
+        "--by-slice", type=Path, metavar="OUT", help="folder of reproduce.sh --by-slice"
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="write it into this repository and its README"
+    )
     flags = parser.parse_args()
     name = flags.by_patient + SUFFIX
     path = publish.PUBLISHED / name / FILE
@@ -79,16 +87,22 @@ def check_same(results: Results, patient: Row) -> None:
     ours, theirs = results.summary, patient["summary"]
     if ours["data"].get("split_by") != "slice":
         raise InputError(f"{results.path}: its split is by patient (data.prepare --by-slice)")
-    missing = [name for name in patient["test"] if not any(case["case"] == name for case in results.cases)]
+    missing = [
+        name for name in patient["test"] if not any(case["case"] == name for case in results.cases)
+    ]
     if missing:
-        raise InputError(f"{results.path}: {missing[0]}, a test case of the split by patient, has no test slice in it")
+        raise InputError(
+            f"{results.path}: {missing[0]}, a test case of the split by patient, has no test slice in it"
+        )
     for key, found, wanted in (
         ("preset", ours["preset"], theirs["preset"]),
         ("seed", ours["seed"], theirs["seed"]),
         *((key, ours["data"][key], theirs["data"][key]) for key in SAME),
     ):
         if found != wanted:
-            raise InputError(f"{results.path}: {key} is {found}, that of the split by patient {wanted}")
+            raise InputError(
+                f"{results.path}: {key} is {found}, that of the split by patient {wanted}"
+            )
 
 
 def recorded(results: Results) -> Row:
@@ -101,7 +115,12 @@ def recorded(results: Results) -> Row:
     names = ("case", *KEYS, "tp", "fp", "fn", "tn")
     cases = [{name: row[name] for name in names} for row in results.cases if wanted(row)]
     rows = [row for row in results.rows if wanted(row)]
-    return {"schema": 1, **{key: results.summary[key] for key in keys}, "rows": rows, "cases": cases}
+    return {
+        "schema": 1,
+        **{key: results.summary[key] for key in keys},
+        "rows": rows,
+        "cases": cases,
+    }
 
 
 def table(patient: Row, by_slice: Row) -> str:
@@ -114,16 +133,34 @@ def table(patient: Row, by_slice: Row) -> str:
                 ours, theirs = find(patient["summary"]["rows"], key), find(by_slice["rows"], key)
                 if ours is None or theirs is None:
                     continue
-                same = pooled([c for c in by_slice["cases"] if is_of(c, key) and c["case"] in patient["test"]])
+                same = pooled(
+                    [c for c in by_slice["cases"] if is_of(c, key) and c["case"] in patient["test"]]
+                )
                 lines.append(
                     [
-                        *(target, NAMES[loss], NAMES[model], readable(ours["iou"]), readable(theirs["iou"])),
+                        *(
+                            target,
+                            NAMES[loss],
+                            NAMES[model],
+                            readable(ours["iou"]),
+                            readable(theirs["iou"]),
+                        ),
                         *(interval_of(theirs), readable(same), f"{same - ours['iou']:+.3f}"),
                     ]
                 )
     volumes = " and ".join(name.removeprefix("volume-") for name in patient["test"])
-    headings = ["target", "loss", "model", f"by patient: volumes {volumes}", "by slice: all test slices"]
-    headings += ["95 % interval of those, patients drawn", f"by slice: volumes {volumes}", "by slice less by patient"]
+    headings = [
+        "target",
+        "loss",
+        "model",
+        f"by patient: volumes {volumes}",
+        "by slice: all test slices",
+    ]
+    headings += [
+        "95 % interval of those, patients drawn",
+        f"by slice: volumes {volumes}",
+        "by slice less by patient",
+    ]
     return markdown_table(headings, lines, left=3)
 
 
@@ -139,7 +176,12 @@ def is_of(row: Mapping[str, Any], key: tuple[str, ...]) -> bool:
 
 def pooled(cases: list[Row]) -> float:
     """Return the IoU of the counts of all these cases together."""
-    return iou(sum((Counts(*(int(case[cell]) for cell in ("tp", "fp", "fn", "tn"))) for case in cases), Counts()))
+    return iou(
+        sum(
+            (Counts(*(int(case[cell]) for cell in ("tp", "fp", "fn", "tn"))) for case in cases),
+            Counts(),
+        )
+    )
 
 
 def block(name: str, patient: Row, by_slice: Row) -> str:

@@ -26,11 +26,24 @@ from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from data.store import Store
 from data.volume_batches import check_depth
 from evaluation.comparison import SCHEMA
-from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_as_asked, scoring_parser
+from evaluation.evaluate import (
+    SCORING_VERSION,
+    Cohorts,
+    described_data,
+    open_as_asked,
+    scoring_parser,
+)
 from evaluation.names import LOSSES, STAGES, TARGETS, UNSEEN, trainings_behind
 from evaluation.other_systems import finished_names, folder_of, load_other, unfinished_names
 from evaluation.scoring import SLICE_RULE
-from evaluation.systems import System, check_numbers, load_system, read_run, slices_of, those_finished
+from evaluation.systems import (
+    System,
+    check_numbers,
+    load_system,
+    read_run,
+    slices_of,
+    those_finished,
+)
 from evaluation.whole_cases import case_counts, spacing_of, whole_case_rows
 from models.sequential import label_map
 
@@ -90,7 +103,9 @@ def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = Fal
     """
     store = cohorts["test"]
     if store.split.get("by") == "slice":
-        raise InputError(f"{store.path}: split by slice, other slices of its test cases trained the run")
+        raise InputError(
+            f"{store.path}: split by slice, other slices of its test cases trained the run"
+        )
     names: list[tuple[str, str] | str] = [*those_finished(run), *finished_names(run)]
     for label in unfinished_names(run):
         print(f"{label}: training begun, not finished, so not scored")
@@ -98,7 +113,11 @@ def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = Fal
         raise InputError(f"{run}: nothing is finished (python -m training.system, or reproduce.sh)")
     content, data = read_run(run), {**described_data(cohorts), "nominal_spacing": nominal_spacing}
     head = {"schema": SCHEMA, "preset": content["preset"], "seed": content["seed"], "data": data}
-    before = read_json(path, ("data", "systems", "cases")) if path.is_file() else {"systems": [], "cases": []}
+    before = (
+        read_json(path, ("data", "systems", "cases"))
+        if path.is_file()
+        else {"systems": [], "cases": []}
+    )
     kept = {system.get("fingerprint"): system for system in before["systems"]}
     systems: list[dict[str, Any]] = []
     cases: list[dict[str, Any]] = []
@@ -114,7 +133,13 @@ def compare(run: Path, cohorts: Cohorts, path: Path, nominal_spacing: bool = Fal
         systems.append({**described, "fingerprint": key})
         cases += rows
         left = [of if isinstance(of, str) else "_".join(of) for of in names[len(systems) :]]
-        found = {**head, "environment": describe_environment(), "left": left, "systems": systems, "cases": cases}
+        found = {
+            **head,
+            "environment": describe_environment(),
+            "left": left,
+            "systems": systems,
+            "cases": cases,
+        }
         write_json(path, found)
     print(f"comparison: {path}")
 
@@ -128,10 +153,16 @@ def score_one(
     if not found.targets:
         return described, []
     unseen = {cohort: cohorts[cohort] for cohort in UNSEEN if cohort in cohorts}
-    short = {cohort: too_small(described["settings"], store, cohort) for cohort, store in unseen.items()}
+    short = {
+        cohort: too_small(described["settings"], store, cohort) for cohort, store in unseen.items()
+    }
     described["why"] = "; ".join(filter(None, (described["why"], *short.values())))
-    rows, timing = score(found, {name: store for name, store in unseen.items() if not short[name]}, nominal_spacing)
-    return {**described, **timing}, [{"system": described["system"], **r} for r in rows if r["target"] in found.targets]
+    rows, timing = score(
+        found, {name: store for name, store in unseen.items() if not short[name]}, nominal_spacing
+    )
+    return {**described, **timing}, [
+        {"system": described["system"], **r} for r in rows if r["target"] in found.targets
+    ]
 
 
 def too_small(settings: dict[str, Any] | None, store: Store, cohort: str) -> str:
@@ -156,7 +187,12 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
     described: dict[str, Any]
     if isinstance(name, tuple):
         system = load_system(run, *name)
-        described = {"system": system.name, "document": PAPER, "settings": None, "why": system.failure}
+        described = {
+            "system": system.name,
+            "document": PAPER,
+            "settings": None,
+            "why": system.failure,
+        }
         described["weak"] = system.weakness
         fits = fits_of(run, *name)
         stages = {stage: run / stage / name[1] / "record.json" for stage in STAGES[name[0]]}
@@ -167,19 +203,33 @@ def load(run: Path, name: tuple[str, str] | str) -> tuple[Labels, dict[str, Any]
     described = {"system": name, "document": other.settings["document"], "settings": other.settings}
     weak = other.records.get("tumor", {}).get("weak_label")
     if weak:
-        described["weak_label"] = {key: weak[key] for key in ("columns", "r2_training", "r2_left_out")}
+        described["weak_label"] = {
+            key: weak[key] for key in ("columns", "r2_training", "r2_left_out")
+        }
     described["begins"] = "weights of a file" if other.settings.get("weights_sha256") else "random"
     networks = {target: record["fit"] for target, record in other.records.items()}
-    described |= {"why": other.failure, "weak": other.weakness, **cost_of(list(networks.values()), networks)}
-    described["predicting_parameters"] = sum(network.count_params() for network in other.networks.values())
+    described |= {
+        "why": other.failure,
+        "weak": other.weakness,
+        **cost_of(list(networks.values()), networks),
+    }
+    described["predicting_parameters"] = sum(
+        network.count_params() for network in other.networks.values()
+    )
     return other, {**described, "trained_with": other.trained_with}
 
 
 def fits_of(run: Path, model: str, loss: str) -> list[dict[str, Any]]:
     """Return the records of the trainings behind a model of the paper."""
-    from_pair = read_json(run / STAGES[model][0] / LOSSES[0] / "record.json", ("fit",)).get("start") == "pair"
+    from_pair = (
+        read_json(run / STAGES[model][0] / LOSSES[0] / "record.json", ("fit",)).get("start")
+        == "pair"
+    )
     trainings = trainings_behind(model, loss, from_pair)
-    return [read_json(run / stage / phase / "record.json", ("fit",))["fit"] for stage, phase in trainings]
+    return [
+        read_json(run / stage / phase / "record.json", ("fit",))["fit"]
+        for stage, phase in trainings
+    ]
 
 
 def cost_of(fits: list[dict[str, Any]], networks: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -194,7 +244,10 @@ def cost_of(fits: list[dict[str, Any]], networks: dict[str, dict[str, Any]]) -> 
         by network), "train_s" in all, "peak_memory_mib" (the largest), "trained_on"}.
     """
     parameters = sum(fit["parameters"] for fit in networks.values())
-    machine = {key: fits[0]["environment"][key] for key in ("git_commit", "processor", "cores", "keras_backend")}
+    machine = {
+        key: fits[0]["environment"][key]
+        for key in ("git_commit", "processor", "cores", "keras_backend")
+    }
     return {
         "parameters": parameters,
         "predicting_parameters": parameters,
@@ -220,7 +273,9 @@ def score(
     return rows, {"ms_per_slice": round(1000 * sum(seconds[1:]) / timed, 2) if timed else None}
 
 
-def predicted(system: Labels, store: Store, set_name: str) -> Iterator[tuple[str, np.ndarray, float]]:
+def predicted(
+    system: Labels, store: Store, set_name: str
+) -> Iterator[tuple[str, np.ndarray, float]]:
     """Yield the case, the label map and the seconds it took, for each case of a set."""
     for case in store.cases_of(set_name):
         hu = np.asarray(store.image(case))
@@ -244,17 +299,27 @@ def case_scores(
     return rows
 
 
-def fingerprint(run: Path, name: tuple[str, str] | str, cohorts: Cohorts, nominal_spacing: bool) -> str:
+def fingerprint(
+    run: Path, name: tuple[str, str] | str, cohorts: Cohorts, nominal_spacing: bool
+) -> str:
     """Return a hash of what a system's scores depend on: its records, the stores, the code, what is left out."""
     if isinstance(name, tuple):
-        records = [run / stage / loss / "record.json" for stage in STAGES[name[0]] for loss in LOSSES]
+        records = [
+            run / stage / loss / "record.json" for stage in STAGES[name[0]] for loss in LOSSES
+        ]
         records = [path for path in records if path.is_file()]
     else:
         folder = folder_of(run, name)
         records = [*folder.glob("*/record.json"), folder / "system.json"]
     hashes = {str(path.relative_to(run)): sha256_of_file(path) for path in records}
     stores = {cohort: store.sha256 for cohort, store in cohorts.items()}
-    content = {"schema": SCHEMA, "version": SCORING_VERSION, "name": name, "records": hashes, "stores": stores}
+    content = {
+        "schema": SCHEMA,
+        "version": SCORING_VERSION,
+        "name": name,
+        "records": hashes,
+        "stores": stores,
+    }
     return sha256_of_json({**content, "nominal_spacing": nominal_spacing})
 
 

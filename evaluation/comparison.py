@@ -29,12 +29,18 @@ from evaluation.comparison_notes import (
     notes,
     timed_alone,
 )
-from evaluation.drawing.comparison import draw
-from evaluation.metrics import Counts, dice, iou, pixel_accuracy, sensitivity
+from evaluation.figures.systems import draw
+from evaluation.metrics.counts import Counts, dice, iou, pixel_accuracy, sensitivity
+from evaluation.metrics.statistics import (
+    Interval,
+    by_patient,
+    interval_of_mean,
+    interval_over_seeds,
+    means_by_patient,
+)
 from evaluation.names import MODELS, TARGETS, origin
 from evaluation.published_numbers import NUMBERS, UNCLEAR, heading_of_published, published_of
-from evaluation.statistics import Interval, by_patient, interval_of_mean, interval_over_seeds, means_by_patient
-from evaluation.text import machines, markdown_table, patients, readable
+from evaluation.tables.text import machines, markdown_table, patients, readable
 
 MEANS = ("dice", "assd_mm")
 POOLED: dict[str, Callable[[Counts], float]] = {
@@ -62,11 +68,17 @@ def check(first: Row, other: Row, path: Path) -> None:
         InputError: its command was interrupted; no system gave a result; it has others, or other settings of one.
     """
     if other.get("left"):
-        raise InputError(f"{path}: {', '.join(other['left'])} not scored yet; call evaluation.compare again")
+        raise InputError(
+            f"{path}: {', '.join(other['left'])} not scored yet; call evaluation.compare again"
+        )
     if not other["cases"]:
         raise InputError(f"{path}: no system gave a result")
-    if [_what(system) for system in other["systems"]] != [_what(system) for system in first["systems"]]:
-        raise InputError(f"{path}: other systems, or other settings of one, than the first comparison")
+    if [_what(system) for system in other["systems"]] != [
+        _what(system) for system in first["systems"]
+    ]:
+        raise InputError(
+            f"{path}: other systems, or other settings of one, than the first comparison"
+        )
 
 
 def _what(system: Row) -> tuple[str, Any]:
@@ -84,12 +96,19 @@ def answers(comparisons: Sequence[Row]) -> list[Row]:
     """
     cohorts = dict.fromkeys(row["cohort"] for one in comparisons for row in one["cases"])
     names = sorted((system["system"] for system in comparisons[0]["systems"]), key=order)
-    return [_answer(comparisons, cohort, target, name) for cohort in cohorts for target in TARGETS for name in names]
+    return [
+        _answer(comparisons, cohort, target, name)
+        for cohort in cohorts
+        for target in TARGETS
+        for name in names
+    ]
 
 
 def order(name: str) -> tuple[int, int, str]:
     """Sort key of a system: the paper's models, then the documents' systems, each before its variants."""
-    paper = next((index for index, model in enumerate(MODELS) if name.startswith(f"{model}_")), None)
+    paper = next(
+        (index for index, model in enumerate(MODELS) if name.startswith(f"{model}_")), None
+    )
     if paper is not None:
         return 0, paper, str(not name.endswith("_ce"))
     known = [index for index, label in enumerate(NUMBERS) if name.startswith(label)]
@@ -98,12 +117,22 @@ def order(name: str) -> tuple[int, int, str]:
 
 def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> Row:
     rows = [
-        [r for r in one["cases"] if (r["cohort"], r["target"], r["system"]) == (cohort, target, name)]
+        [
+            r
+            for r in one["cases"]
+            if (r["cohort"], r["target"], r["system"]) == (cohort, target, name)
+        ]
         for one in comparisons
     ]
     rows = [mine for mine in rows if mine]
     answer: Row = {"cohort": cohort, "target": target, "system": name, "n_seeds": len(rows)}
-    answer |= {"n_comparisons": len(comparisons), "dice": None, "assd_mm": None, "by_seed": [], "pooled": None}
+    answer |= {
+        "n_comparisons": len(comparisons),
+        "dice": None,
+        "assd_mm": None,
+        "by_seed": [],
+        "pooled": None,
+    }
     settings = next(one["settings"] for one in comparisons[0]["systems"] if one["system"] == name)
     published = published_of(name, settings)
     answer["published"] = getattr(published, target) if published else {}
@@ -117,7 +146,8 @@ def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> 
     answer["n_valued"] = sum(row["assd_mm"] is not None for mine in held for row in mine)
     counts = [by_patient(mine) for mine in rows]
     answer["pooled"] = {
-        score: interval_over_seeds(counts, how, of_reference=how is not pixel_accuracy) for score, how in POOLED.items()
+        score: interval_over_seeds(counts, how, of_reference=how is not pixel_accuracy)
+        for score, how in POOLED.items()
     }
     return answer
 
@@ -134,7 +164,9 @@ def mean_of(seeds: Sequence[Sequence[Row]], score: str) -> Interval | None:
 def caption(comparisons: Sequence[Row]) -> str:
     """Return the lines above the table: data, seeds, machines."""
     first, data = comparisons[0], comparisons[0]["data"]
-    sets = ", ".join(f"{data[f'{name}_cases']} {name} cases" for name in ("train", "validation", "test"))
+    sets = ", ".join(
+        f"{data[f'{name}_cases']} {name} cases" for name in ("train", "validation", "test")
+    )
     external = data["external"]
     more = f"; external: {origin(external)}, {external['cases']} cases" if external else ""
     scored = "test and external" if external else "test"
@@ -148,7 +180,10 @@ def caption(comparisons: Sequence[Row]) -> str:
 
 def tables(comparisons: Sequence[Row]) -> str:
     """Return the tables of each cohort, the cost, and how to read them."""
-    rows, published = answers(comparisons), heading_of_published(comparisons[0]["data"]["synthetic"])
+    rows, published = (
+        answers(comparisons),
+        heading_of_published(comparisons[0]["data"]["synthetic"]),
+    )
     text = ""
     for cohort in dict.fromkeys(row["cohort"] for row in rows):
         mine = {(row["target"], row["system"]): row for row in rows if row["cohort"] == cohort}
@@ -165,19 +200,31 @@ def summary(comparisons: Sequence[Row]) -> str:
     cohorts, names = (list(dict.fromkeys(key[place] for key in rows)) for place in (0, 2))
     columns = [(cohort, target) for cohort in cohorts for target in TARGETS]
     headings = ["system", *(f"{cohort} {target} DSC" for cohort, target in columns)]
-    headings += [*(f"{target} DSC {heading_of_published(comparisons[0]['data']['synthetic'])}" for target in TARGETS)]
+    headings += [
+        *(
+            f"{target} DSC {heading_of_published(comparisons[0]['data']['synthetic'])}"
+            for target in TARGETS
+        )
+    ]
     headings += ["parameters", "training (s)", "prediction (ms a slice)"]
     costs = _costs(comparisons)
     lines = []
     for name in names:
         line = [in_words(name), *(_cell(rows[*column, name], "dice") for column in columns)]
         said = [rows[cohorts[0], target, name]["published"] for target in TARGETS]
-        line += [_published(name, {key: value for key, value in one.items() if key == "dice"}) for one in said]
-        lines.append([*line, *(costs[name][key] for key in ("parameters", "train_s", "ms_per_slice"))])
+        line += [
+            _published(name, {key: value for key, value in one.items() if key == "dice"})
+            for one in said
+        ]
+        lines.append(
+            [*line, *(costs[name][key] for key in ("parameters", "train_s", "ms_per_slice"))]
+        )
     counted = []
     for cohort in cohorts:
         dices = (row["dice"] for key, row in rows.items() if key[:2] == (cohort, "tumor"))
-        counted += [f"{cohort}: {patients(dice.n_patients)} with tumor" for dice in dices if dice][:1]
+        counted += [f"{cohort}: {patients(dice.n_patients)} with tumor" for dice in dices if dice][
+            :1
+        ]
     return markdown_table(headings, lines, left=1) + (
         f"\nDSC: mean over the patients whose reference holds the target ({'; '.join(counted)}), ± SD over seeds; "
         "below it the nominal 95 % interval by patient (none with fewer than 5). Published: other data, other split. "
@@ -198,8 +245,12 @@ def _means_table(rows: dict[tuple[str, str], Row], names: Sequence[str], publish
         for target in TARGETS:
             row = rows[target, name]
             line += [_cell(row, "dice"), _cell(row, "assd_mm", ".1f")]
-        lines.append([*line, *(_published(name, rows[target, name]["published"]) for target in TARGETS)])
-    counted = next((rows["tumor", name]["dice"] for name in names if rows["tumor", name]["dice"]), None)
+        lines.append(
+            [*line, *(_published(name, rows[target, name]["published"]) for target in TARGETS)]
+        )
+    counted = next(
+        (rows["tumor", name]["dice"] for name in names if rows["tumor", name]["dice"]), None
+    )
     note = f"\n{patients(counted.n_patients)} with tumor.\n" if counted else ""
     return markdown_table(headings, lines, left=1) + note
 
@@ -219,18 +270,29 @@ def _cell(row: Row, score: str, form: str = ".3f") -> str:
 
 def _seeds(row: Row) -> str:
     """Say in how many of the seeds a system gave a result; "" where in all."""
-    return f" ({row['n_seeds']} of {row['n_comparisons']} seeds)" if row["n_seeds"] < row["n_comparisons"] else ""
+    return (
+        f" ({row['n_seeds']} of {row['n_comparisons']} seeds)"
+        if row["n_seeds"] < row["n_comparisons"]
+        else ""
+    )
 
 
 def _published(name: str, scores: dict[str, float]) -> str:
     if "dice" not in scores:
         return ""
-    text = f"{scores['dice']:.3f}" if name not in UNCLEAR else f"{scores['dice']:.2f}, of which target is not said"
+    text = (
+        f"{scores['dice']:.3f}"
+        if name not in UNCLEAR
+        else f"{scores['dice']:.2f}, of which target is not said"
+    )
     return text + (f" ({scores['assd_mm']:.2f})" if "assd_mm" in scores else "")
 
 
 def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str], published: str) -> str:
-    headings = ["system", *(f"{target} {SCORE_NAMES[score]}" for target in TARGETS for score in POOLED)]
+    headings = [
+        "system",
+        *(f"{target} {SCORE_NAMES[score]}" for target in TARGETS for score in POOLED),
+    ]
     headings.append(published)
     lines = []
     for name in names:
@@ -238,11 +300,15 @@ def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str], publis
         for target in TARGETS:
             row = rows[target, name]
             line += [
-                _pooled_cell(row["pooled"][score]) + _seeds(row) if row["pooled"] else "no result" for score in POOLED
+                _pooled_cell(row["pooled"][score]) + _seeds(row) if row["pooled"] else "no result"
+                for score in POOLED
             ]
         said = [
             f"{target if name not in UNCLEAR else 'target not said'}: "
-            + ", ".join(f"{SCORE_NAMES[score]} {value:g}" for score, value in rows[target, name]["published"].items())
+            + ", ".join(
+                f"{SCORE_NAMES[score]} {value:g}"
+                for score, value in rows[target, name]["published"].items()
+            )
             for target in TARGETS
             if rows[target, name]["published"].keys() & {"accuracy", "sensitivity", "iou"}
         ]
@@ -252,11 +318,23 @@ def _pooled_table(rows: dict[tuple[str, str], Row], names: Sequence[str], publis
 
 def _pooled_cell(found: Interval) -> str:
     text = readable(found.value)
-    return f"{text}<br>{readable(found.low)} to {readable(found.high)}" if found.low is not None else text
+    return (
+        f"{text}<br>{readable(found.low)} to {readable(found.high)}"
+        if found.low is not None
+        else text
+    )
 
 
 def _cost_table(comparisons: Sequence[Row]) -> str:
-    headings = ["system", "document", "begins", "trained with", "epoch kept", "parameters", "parameters trained along"]
+    headings = [
+        "system",
+        "document",
+        "begins",
+        "trained with",
+        "epoch kept",
+        "parameters",
+        "parameters trained along",
+    ]
     headings += ["training (s)", "host memory of training (MiB)", "prediction (ms a slice)"]
     lines = [[in_words(name), *cells.values()] for name, cells in _costs(comparisons).items()]
     return markdown_table(headings, lines, left=5)
@@ -266,7 +344,12 @@ def _costs(comparisons: Sequence[Row]) -> dict[str, dict[str, str]]:
     """Return the cells of the cost table of each system, in the order of the tables."""
     costs = {}
     for system in sorted(comparisons[0]["systems"], key=lambda one: order(one["system"])):
-        same = [other for one in comparisons for other in one["systems"] if other["system"] == system["system"]]
+        same = [
+            other
+            for one in comparisons
+            for other in one["systems"]
+            if other["system"] == system["system"]
+        ]
         timed = [other["ms_per_slice"] for other in same if other.get("ms_per_slice") is not None]
         costs[system["system"]] = {
             "document": system["document"],
@@ -286,7 +369,9 @@ def _epochs(system: Row) -> str:
     """Say which epoch of each network was kept: `liver 7 of 10, tumor 13 of 13`; `12 of 13` of a single one."""
     alone = len(system["epochs"]) == 1
     kept = system["epochs"].items()
-    return ", ".join(f"{'' if alone else f'{name} '}{best} of {epochs}" for name, (best, epochs) in kept)
+    return ", ".join(
+        f"{'' if alone else f'{name} '}{best} of {epochs}" for name, (best, epochs) in kept
+    )
 
 
 def _trained_along(system: Row) -> int:
@@ -309,7 +394,9 @@ COMPARISON = by_seed.Kind(
     caption=caption,
     tables=tables,
     summary=summary,
-    figure=lambda found: draw(answers(found), caption(found), found[0]["data"]["synthetic"], blind_dice(found)),
+    figure=lambda found: draw(
+        answers(found), caption(found), found[0]["data"]["synthetic"], blind_dice(found)
+    ),
     picture=lambda data: f"Dice of all systems, {origin(data)}",
 )
 

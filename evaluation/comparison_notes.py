@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from evaluation.metrics import Counts, dice
+from evaluation.metrics.counts import Counts, dice
+from evaluation.metrics.statistics import means_by_patient
 from evaluation.names import NO_CONTOUR, TARGETS, spelled
 from evaluation.published_numbers import NUMBERS, heading_of_published
-from evaluation.statistics import means_by_patient
-from evaluation.text import COVERAGE
+from evaluation.tables.text import COVERAGE
 
 SCORE_NAMES = {
     "accuracy": "accuracy",
@@ -36,8 +36,12 @@ def timed_alone(comparisons: Sequence[Row]) -> str:
     """Say of which systems the prediction's time is that of the liver's network alone."""
     alone: dict[str, None] = {}
     for one in comparisons:
-        livers, tumors = ({row["system"] for row in one["cases"] if row["target"] == target} for target in TARGETS)
-        alone |= dict.fromkeys(in_words(of["system"]) for of in one["systems"] if of["system"] in livers - tumors)
+        livers, tumors = (
+            {row["system"] for row in one["cases"] if row["target"] == target} for target in TARGETS
+        )
+        alone |= dict.fromkeys(
+            in_words(of["system"]) for of in one["systems"] if of["system"] in livers - tumors
+        )
     named = ", ".join(alone)
     return f" Prediction of {named}: of the liver alone." if named else ""
 
@@ -59,13 +63,20 @@ def failings(comparisons: Sequence[Row]) -> str:
                 if system["system"].endswith(NO_CONTOUR):
                     continue
                 for cause, value in map(_cause, filter(None, system[key].split("; "))):
-                    causes.setdefault(cause, {}).setdefault(in_words(system["system"]), []).append(f"{value} {seed}")
+                    causes.setdefault(cause, {}).setdefault(in_words(system["system"]), []).append(
+                        f"{value} {seed}"
+                    )
         items = []
         for cause, found in causes.items():
-            named = (f"{name} {', '.join(map(str.strip, of_seeds))}".strip() for name, of_seeds in found.items())
+            named = (
+                f"{name} {', '.join(map(str.strip, of_seeds))}".strip()
+                for name, of_seeds in found.items()
+            )
             items.append(f"- {cause}: {'; '.join(named)}\n")
         text += f"\n{heading}:\n\n{''.join(items)}" if items else ""
-    missing = [name for name in NUMBERS if all(one["system"] != name for one in comparisons[0]["systems"])]
+    missing = [
+        name for name in NUMBERS if all(one["system"] != name for one in comparisons[0]["systems"])
+    ]
     for name in missing:
         said = "; ".join(
             f"{target} {', '.join(f'{SCORE_NAMES[score]} {value:g}' for score, value in scores.items())}"
@@ -80,20 +91,35 @@ def failings(comparisons: Sequence[Row]) -> str:
 def blind_dice(comparisons: Sequence[Row]) -> dict[str, float]:
     """Return by cohort the tumor DSC, mean over patients, of marking the whole reference liver as tumor."""
     rows = comparisons[0]["cases"]
-    livers = {(row["cohort"], row["case"]): row["tp"] + row["fn"] for row in rows if row["target"] == "liver"}
-    tumors = {(row["cohort"], row["case"]): row for row in rows if row["target"] == "tumor" and row["tp"] + row["fn"]}
+    livers = {
+        (row["cohort"], row["case"]): row["tp"] + row["fn"]
+        for row in rows
+        if row["target"] == "liver"
+    }
+    tumors = {
+        (row["cohort"], row["case"]): row
+        for row in rows
+        if row["target"] == "tumor" and row["tp"] + row["fn"]
+    }
     found: dict[str, list[Row]] = {}
     for (cohort, case), row in tumors.items():
         tumor = row["tp"] + row["fn"]
         guess = dice(Counts(tp=tumor, fp=livers[cohort, case] - tumor))
         found.setdefault(cohort, []).append({"patient": row["patient"], "dice": guess})
-    return {cohort: fmean(means_by_patient(guesses, "dice").values()) for cohort, guesses in found.items()}
+    return {
+        cohort: fmean(means_by_patient(guesses, "dice").values())
+        for cohort, guesses in found.items()
+    }
 
 
 def blind(comparisons: Sequence[Row]) -> str:
     """Say what `blind_dice` returns."""
     found = ", ".join(f"{cohort} {value:.3f}" for cohort, value in blind_dice(comparisons).items())
-    return f"Marking the whole reference liver as tumor gives a tumor DSC of: {found}. " if found else ""
+    return (
+        f"Marking the whole reference liver as tumor gives a tumor DSC of: {found}. "
+        if found
+        else ""
+    )
 
 
 def notes(comparisons: Sequence[Row]) -> str:
@@ -121,7 +147,8 @@ def notes(comparisons: Sequence[Row]) -> str:
     )
     if weak:
         found = ", ".join(
-            f"{in_words(name)} {fitted:.2f} and {left_out:.2f}" for name, (fitted, left_out) in weak.items()
+            f"{in_words(name)} {fitted:.2f} and {left_out:.2f}"
+            for name, (fitted, left_out) in weak.items()
         )
         text += (
             "\nShare of the variance of the tumor-to-liver ratio that the weak label explains, in the training "

@@ -45,11 +45,21 @@ def main() -> None:
         train(flags, fold, run)
         scored.append({"fold": number, **score(fold, run, label, flags.nominal_spacing)})
         print(f"fold {number} of {len(folds)}: {len(fold.cases_of('test'))} test cases scored")
-    data = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size, "split_by": "patient"}
+    data = {
+        "cohort": store.cohort,
+        "synthetic": store.synthetic,
+        "size": store.size,
+        "split_by": "patient",
+    }
     data["nominal_spacing"] = flags.nominal_spacing
     first = flags.out / "run-1"
     settings = read_json(first / "systems" / label / "system.json", ("settings",))["settings"]
-    content: Row = {"schema": SCHEMA, "system": label, "settings": settings, "preset": read_run(first)["preset"]}
+    content: Row = {
+        "schema": SCHEMA,
+        "system": label,
+        "settings": settings,
+        "preset": read_run(first)["preset"],
+    }
     content["seed"] = flags.seed
     content |= {"data": data, "environment": describe_environment(), "folds": scored}
     write_json(flags.out / f"cross_validation-{label}.json", content)
@@ -59,19 +69,44 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser(prog="evaluation.cross_validate", description="Cross-validate a system by patient.")
+    parser = Parser(
+        prog="evaluation.cross_validate", description="Cross-validate a system by patient."
+    )
     add = parser.add_argument
     add("--name", required=True, help="system, as for training.system")
     add("--label", help="name of its folder and of the table; default NAME")
-    add("--store", type=Path, required=True, metavar="DIR", help="store whose patients are dealt out")
+    add(
+        "--store",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="store whose patients are dealt out",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder for folds, runs and table")
     add("--folds", type=int, default=4, metavar="N", help="number of folds; default 4")
     add("--preset", default="demo", metavar="NAME", help="as for training.system; default demo")
     add("--seed", type=int, default=0, help="of folds and training; default 0")
-    add("--subset", type=integers, metavar="N,N", help="slices to train and validate each fold; default: all")
+    add(
+        "--subset",
+        type=integers,
+        metavar="N,N",
+        help="slices to train and validate each fold; default: all",
+    )
     add("--weights", type=Path, metavar="FILE", help="ImageNet weights, as for training.system")
-    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the system (repeatable)")
-    add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one value of the system (repeatable)",
+    )
+    add(
+        "--set-preset",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one value of the preset",
+    )
     add("--nominal-spacing", action="store_true", help=NOMINAL)
     return parser.parse_args()
 
@@ -112,14 +147,23 @@ def run_of_project(module: str, *arguments: Any, stdout: int | None = None) -> N
     given = [str(part.resolve()) if isinstance(part, Path) else str(part) for part in arguments]
     root = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-m", module, *given]
-    done = subprocess.run(command, cwd=root, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=root, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+    )
     lines = done.stderr.strip().splitlines()
     if done.returncode == REFUSED and lines:
         raise InputError(lines[-1].removeprefix(f"{module}: "))
     if done.returncode:
         sys.stderr.write(done.stderr)
-        how = f"ended by signal {-done.returncode}" if done.returncode < 0 else f"failed, exit code {done.returncode}"
-        print(f"evaluation.cross_validate: {module} {how}; the same command goes on from here", file=sys.stderr)
+        how = (
+            f"ended by signal {-done.returncode}"
+            if done.returncode < 0
+            else f"failed, exit code {done.returncode}"
+        )
+        print(
+            f"evaluation.cross_validate: {module} {how}; the same command goes on from here",
+            file=sys.stderr,
+        )
         sys.exit(128 - done.returncode if done.returncode < 0 else done.returncode)
 
 
@@ -127,7 +171,9 @@ def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
     """Return the scores of a fold's test cases, from the file of an earlier call where the same was scored."""
     path = run / "systems" / label / "scores.json"
     records = sorted(path.parent.glob("*/record.json"))
-    key = sha256_of_json([SCHEMA, SCORING_VERSION, fold.sha256, nominal_spacing, *map(sha256_of_file, records)])
+    key = sha256_of_json(
+        [SCHEMA, SCORING_VERSION, fold.sha256, nominal_spacing, *map(sha256_of_file, records)]
+    )
     if path.is_file() and (kept := read_json(path, ("fingerprint", "cases")))["fingerprint"] == key:
         return dict(kept)
     system = load_other(run, label)

@@ -19,11 +19,16 @@ from typing import Any
 
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
+from evaluation.metrics.statistics import (
+    LEAST_PATIENTS,
+    compare_means,
+    interval_of_mean,
+    means_by_patient,
+)
 from evaluation.names import TARGETS, origin
 from evaluation.publish import PUBLISHED, ROOT, rewritten
 from evaluation.published_numbers import ELMENABAWY, UNCLEAR, heading_of_published, published_of
-from evaluation.statistics import LEAST_PATIENTS, compare_means, interval_of_mean, means_by_patient
-from evaluation.text import COVERAGE, compared_in_words, machines, markdown_table
+from evaluation.tables.text import COVERAGE, compared_in_words, machines, markdown_table
 
 ELMENABAWY_NOTE = "its networks began with ImageNet weights, and the unit of its ASSD is not stated"
 HOW_TO_READ = (
@@ -49,11 +54,15 @@ SCHEMA = 3
 
 def main() -> None:
     """Write the page of some records, or publish them."""
-    parser = Parser(prog="evaluation.cross_validation", description="Tables of cross-validated systems.")
+    parser = Parser(
+        prog="evaluation.cross_validation", description="Tables of cross-validated systems."
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--out", type=Path, metavar="DIR", help="folder for cross_validation.md")
     where.add_argument("--publish", metavar="NAME", help="block of the README, which is rewritten")
-    parser.add_argument("records", type=Path, nargs="*", metavar="RECORD", help="cross_validation-<label>.json")
+    parser.add_argument(
+        "records", type=Path, nargs="*", metavar="RECORD", help="cross_validation-<label>.json"
+    )
     flags = parser.parse_args()
     if flags.publish is not None:
         publish(flags.publish, flags.records)
@@ -71,7 +80,11 @@ def publish(name: str, paths: Sequence[Path]) -> None:
     folder, readme = PUBLISHED / name, ROOT / "README.md"
     rewritten(readme.read_text(encoding="utf-8"), name, "")
     new = {f"cross_validation-{record['system']}.json": record for record in map(read, paths)}
-    old = {path.name: read(path) for path in folder.glob("cross_validation-*.json") if path.name not in new}
+    old = {
+        path.name: read(path)
+        for path in folder.glob("cross_validation-*.json")
+        if path.name not in new
+    }
     records = together({**old, **new}.values())
     for file, record in new.items():
         write_json(folder / file, record)
@@ -86,9 +99,13 @@ def read(path: Path) -> Row:
     Raises:
         InputError: damaged, something else, or of an earlier form.
     """
-    record = read_json(path, ("schema", "system", "settings", "preset", "seed", "data", "environment", "folds"))
+    record = read_json(
+        path, ("schema", "system", "settings", "preset", "seed", "data", "environment", "folds")
+    )
     if record["schema"] != SCHEMA:
-        raise InputError(f"{path}: of form {record['schema']}, not {SCHEMA}; evaluation.cross_validate makes it anew")
+        raise InputError(
+            f"{path}: of form {record['schema']}, not {SCHEMA}; evaluation.cross_validate makes it anew"
+        )
     return dict(record)
 
 
@@ -112,7 +129,10 @@ def together(records: Iterable[Row]) -> list[Row]:
 
 def said_of(record: Row) -> list[Any]:
     """Return what the records of a block must share."""
-    return [*(record[key] for key in ("data", "preset", "seed")), [fold["store_sha256"] for fold in record["folds"]]]
+    return [
+        *(record[key] for key in ("data", "preset", "seed")),
+        [fold["store_sha256"] for fold in record["folds"]],
+    ]
 
 
 def block(name: str, records: Sequence[Row]) -> str:
@@ -129,7 +149,12 @@ def page(records: Sequence[Row]) -> str:
     names = ", ".join(record["system"] for record in records)
     parts = [f"# Cross-validated: {names}"]
     if len(records) > 1:
-        parts += [captions(records), summary(records).rstrip(), differences(records).rstrip(), HOW_COMPARED]
+        parts += [
+            captions(records),
+            summary(records).rstrip(),
+            differences(records).rstrip(),
+            HOW_COMPARED,
+        ]
     for record in records:
         parts += [f"## {record['system']}", caption(record), table(record).rstrip()]
     return "\n\n".join([*parts, HOW_TO_READ]) + "\n"
@@ -158,19 +183,28 @@ def summary(records: Sequence[Row]) -> str:
         headings.append(f"{target} DSC {heading_of_published(synthetic)}")
         for record in records:
             dice, assd = _cells_of(record["folds"], target)
-            each = ", ".join(_cells_of([fold], target)[0].split("<br>")[0] for fold in record["folds"])
+            each = ", ".join(
+                _cells_of([fold], target)[0].split("<br>")[0] for fold in record["folds"]
+            )
             cells = zip((dice, each, assd), wanted.values(), strict=True)
             lines[record["system"]] += [cell for cell, shown in cells if shown]
             lines[record["system"]].append(_published(record)[target, "dice"])
     headings += ["folds where tumors are: no better than chance, found nowhere", "training (min)"]
     for record in records:
-        weak = [sum(f"tumor: {fault}" in fold["weak"] for fold in record["folds"]) for fault in FAULTS]
+        weak = [
+            sum(f"tumor: {fault}" in fold["weak"] for fold in record["folds"]) for fault in FAULTS
+        ]
         minutes = sum(fold["train_s"] for fold in record["folds"]) / 60
-        lines[record["system"]] += [f"{', '.join(map(str, weak))} of {len(record['folds'])}", f"{minutes:.0f}"]
+        lines[record["system"]] += [
+            f"{', '.join(map(str, weak))} of {len(record['folds'])}",
+            f"{minutes:.0f}",
+        ]
     tested, patients, with_tumor = _counted(max((one["folds"] for one in records), key=_scored))
     notes = [f"\n{tested} cases of {patients} patients, {with_tumor} cases with tumor. {WEAK}\n"]
     notes += dict.fromkeys(map(_published_note, records))
-    notes += [_named(record["folds"], "why", f"Not a result, `{record['system']}`") for record in records]
+    notes += [
+        _named(record["folds"], "why", f"Not a result, `{record['system']}`") for record in records
+    ]
     return markdown_table(headings, lines.values(), left=1) + "".join(notes)
 
 
@@ -185,30 +219,45 @@ def differences(records: Sequence[Row]) -> str:
     """
     columns = {}
     for target in TARGETS:
-        cells = [_difference(first["folds"], second["folds"], target) for first, second in combinations(records, 2)]
+        cells = [
+            _difference(first["folds"], second["folds"], target)
+            for first, second in combinations(records, 2)
+        ]
         if any(cells):
             columns[f"{target} DSC"] = [cell or "none" for cell in cells]
-    names = [f"`{first['system']}` less `{second['system']}`" for first, second in combinations(records, 2)]
+    names = [
+        f"`{first['system']}` less `{second['system']}`"
+        for first, second in combinations(records, 2)
+    ]
     return markdown_table(["systems", *columns], zip(names, *columns.values(), strict=True), left=1)
 
 
 def _difference(first: Sequence[Row], second: Sequence[Row], target: str) -> str:
     """Return the difference of the means in words, over all folds and of each ("": none in any patient)."""
-    sides = [[means_by_patient(_held([fold], target), "dice") for fold in folds] for folds in (first, second)]
+    sides = [
+        [means_by_patient(_held([fold], target), "dice") for fold in folds]
+        for folds in (first, second)
+    ]
     whole = [{patient: value for fold in side for patient, value in fold.items()} for side in sides]
     if not whole[0].keys() & whole[1].keys():
         return "no result"
     found = compare_means(*whole)
     if not found.better + found.worse:
         return ""
-    patients = f"of {found.difference.n_patients} patients {found.better} higher, {found.worse} lower"
+    patients = (
+        f"of {found.difference.n_patients} patients {found.better} higher, {found.worse} lower"
+    )
     each = [_mean_difference(one, other) for one, other in zip(*sides, strict=True)]
     return f"{compared_in_words(found)}<br>{patients}<br>folds {', '.join(each)}"
 
 
 def _mean_difference(first: dict[str, float], second: dict[str, float]) -> str:
     shared = first.keys() & second.keys()
-    return f"{fmean(first[patient] - second[patient] for patient in sorted(shared)):+.3f}" if shared else "no result"
+    return (
+        f"{fmean(first[patient] - second[patient] for patient in sorted(shared)):+.3f}"
+        if shared
+        else "no result"
+    )
 
 
 def caption(record: Row) -> str:
@@ -236,20 +285,32 @@ def table(record: Row) -> str:
     lines.append(["**all**", *_counted(folds), *_cells(folds)])
     published = _published(record)
     if any(published.values()):
-        lines.append([heading_of_published(record["data"]["synthetic"]), "", "", "", *published.values()])
+        lines.append(
+            [heading_of_published(record["data"]["synthetic"]), "", "", "", *published.values()]
+        )
     return (
         markdown_table(headings, lines, left=1)
         + _published_note(record)
         + _named(folds, "why", "Not a result")
         + _named(folds, "weak", "Weak on validation data")
-        + ("\nNo distances: the spacing in the headers is nominal.\n" if record["data"]["nominal_spacing"] else "")
+        + (
+            "\nNo distances: the spacing in the headers is nominal.\n"
+            if record["data"]["nominal_spacing"]
+            else ""
+        )
     )
 
 
 def _published(record: Row) -> dict[tuple[str, str], str]:
     """Return the published numbers of a system as cells, by target and score ("": none, or of which is not said)."""
-    found = None if record["system"] in UNCLEAR else published_of(record["system"], record["settings"])
-    numbers = {(target, score): getattr(found, target, {}).get(score) for target in TARGETS for score in SCORES}
+    found = (
+        None if record["system"] in UNCLEAR else published_of(record["system"], record["settings"])
+    )
+    numbers = {
+        (target, score): getattr(found, target, {}).get(score)
+        for target in TARGETS
+        for score in SCORES
+    }
     return {key: "" if number is None else f"{number:g}" for key, number in numbers.items()}
 
 
@@ -258,7 +319,11 @@ def _published_note(record: Row) -> str:
     found = published_of(record["system"], record["settings"])
     if found is None:
         return ""
-    unclear = f"DSC of `{record['system']}` {found.liver['dice']:g}; " if record["system"] in UNCLEAR else ""
+    unclear = (
+        f"DSC of `{record['system']}` {found.liver['dice']:g}; "
+        if record["system"] in UNCLEAR
+        else ""
+    )
     more = f"; {ELMENABAWY_NOTE}" if found.where == ELMENABAWY else ""
     return f"\nPublished: {unclear}{found.where}{more}.\n"
 
@@ -290,7 +355,10 @@ def _cells_of(folds: Sequence[Row], target: str) -> list[str]:
         return ["no result"] * len(SCORES)
     of_folds = f" ({len(given)} of {len(folds)} folds)" if len(given) < len(folds) else ""
     means = (means_by_patient(_held(given, target), score) for score in SCORES)
-    return [_in_words(found, form, of_folds) for found, (_, form) in zip(means, SCORES.values(), strict=True)]
+    return [
+        _in_words(found, form, of_folds)
+        for found, (_, form) in zip(means, SCORES.values(), strict=True)
+    ]
 
 
 def _held(folds: Sequence[Row], target: str) -> list[Row]:

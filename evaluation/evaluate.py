@@ -28,6 +28,7 @@ from data.files import read_json, sha256_of_file, sha256_of_json, write_json, wr
 from data.store import Store
 from evaluation.examples import write_examples
 from evaluation.history import phase_seconds, record_paths, training_environments, write_training
+from evaluation.metrics.statistics import comparisons, with_intervals
 from evaluation.names import LOSSES, MODELS, TARGETS
 from evaluation.postprocess_scores import chosen_options
 from evaluation.results import order
@@ -45,7 +46,6 @@ from evaluation.scoring import (
     table_rows,
     whole_case_table,
 )
-from evaluation.statistics import comparisons, with_intervals
 from evaluation.systems import System, finished_systems, load_system, read_run, slices_of
 from evaluation.viewer import write_viewer
 
@@ -69,10 +69,29 @@ def open_from_command_line(command: str, description: str) -> tuple[Path, Cohort
 def scoring_parser(command: str, description: str) -> Parser:
     """Return the parser of a command that scores a run."""
     parser = Parser(prog=f"evaluation.{command}", description=description)
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run directory of the training scripts")
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store the run was trained on")
-    parser.add_argument("--external", type=Path, metavar="STORE", help="store of another cohort (prepare --external)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="run directory of the training scripts",
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="slice store the run was trained on",
+    )
+    parser.add_argument(
+        "--external",
+        type=Path,
+        metavar="STORE",
+        help="store of another cohort (prepare --external)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where the results go"
+    )
     return parser
 
 
@@ -90,14 +109,20 @@ def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Coh
     content = read_run(run)
     store = Store.open(store_path)
     if store.sha256 != content["store_sha256"]:
-        raise InputError(f"{store_path}: not the store that {run} was trained on; its test set may not be one")
+        raise InputError(
+            f"{store_path}: not the store that {run} was trained on; its test set may not be one"
+        )
     cohorts = {"validation": store, "test": store}
     if external_path is not None:
         external = Store.open(external_path)
         if "external" not in external.split["slices"]:
-            raise InputError(f"{external_path}: not an external store (see data.prepare --external)")
+            raise InputError(
+                f"{external_path}: not an external store (see data.prepare --external)"
+            )
         if external.size != content["size"]:
-            raise InputError(f"{external_path}: slices of {external.size} px, the run has {content['size']} px")
+            raise InputError(
+                f"{external_path}: slices of {external.size} px, the run has {content['size']} px"
+            )
         check_unseen(store, external)
         cohorts["external"] = external
     return cohorts
@@ -118,7 +143,11 @@ def check_unseen(store: Store, external: Store) -> list[str]:
     voxels = {entry["sha256_image"] for entry in external.cases.values()}
     shared = set(shared_patients(identities, others, external.layout))
     patients = {store.patient(case) for case in shared}
-    found = [case for case in trained if store.patient(case) in patients or store.cases[case]["sha256_image"] in voxels]
+    found = [
+        case
+        for case in trained
+        if store.patient(case) in patients or store.cases[case]["sha256_image"] in voxels
+    ]
     said = store.info["shared_patients"]
     if found and not (said["policy"] == "allow" and said["external_sha256"] == external.sha256):
         raise InputError(
@@ -133,7 +162,10 @@ def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
     systems = finished_systems(run)
     key = fingerprint(run, cohorts, systems)
     summary_path = out / "summary.json"
-    if all((out / name).is_file() for name in OUTPUTS) and read_json(summary_path).get("fingerprint") == key:
+    if (
+        all((out / name).is_file() for name in OUTPUTS)
+        and read_json(summary_path).get("fingerprint") == key
+    ):
         print("evaluation: already done")
         return
     started = time.perf_counter()
@@ -142,7 +174,9 @@ def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
     for model, loss in systems:
         keras.backend.clear_session()
         score_system(load_system(run, model, loss), cohorts, tables)
-    for model, loss in [(model, loss) for loss in LOSSES for model in MODELS if (model, loss) not in systems]:
+    for model, loss in [
+        (model, loss) for loss in LOSSES for model in MODELS if (model, loss) not in systems
+    ]:
         print(f"{model} {loss}: not trained yet, so not scored")
     write_training(run, out)
     for name in CSV_FILES:
@@ -162,7 +196,9 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
     The scores of a collapsed or diverged system are no result: only its failure is recorded.
     """
     status = "failed" if system.failure else "ok"
-    tables["systems"].append({"model": system.model, "loss": system.loss, "status": status, "why": system.failure})
+    tables["systems"].append(
+        {"model": system.model, "loss": system.loss, "status": status, "why": system.failure}
+    )
     if system.failure:
         print(f"{system.name}: not a result, {system.failure}")
         return
@@ -175,7 +211,9 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
         choosing = cohort == "validation" and whole
         with tempfile.TemporaryDirectory() as folder:
             keep = Path(folder) if choosing else None
-            cases: Sequence[CaseScores] = list(score_cohort(system, store, cohort, whole, chosen, keep))
+            cases: Sequence[CaseScores] = list(
+                score_cohort(system, store, cohort, whole, chosen, keep)
+            )
             if choosing:
                 maps = partial(kept_maps, store, cases, Path(folder))
                 chosen = chosen_options([case.options for case in cases], maps)
@@ -190,8 +228,12 @@ def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[s
             tables["lesions"] += lesion_table(system, store, cohort, cases)
             tables["lits"] += lits_rows(system, cohort, cases)
         tables["postprocess"] += option_table(system, store, cohort, cases, chosen or ())
-        tables["curves"] += [curve(system, cohort, target, pooled_histogram(cases, target)) for target in TARGETS]
-        print(f"{system.name}: {cohort}, {sum(len(case.rows) for case in cases)} slices of {len(cases)} cases")
+        tables["curves"] += [
+            curve(system, cohort, target, pooled_histogram(cases, target)) for target in TARGETS
+        ]
+        print(
+            f"{system.name}: {cohort}, {sum(len(case.rows) for case in cases)} slices of {len(cases)} cases"
+        )
     slices = sum(case.n_predicted for case in timed)
     per_slice = round(1000 * sum(case.predict_s for case in timed) / slices, 2) if slices else None
     measured = {"ms_per_slice": per_slice, "predict_peak_memory_mib": memory}
@@ -215,7 +257,11 @@ def prediction_memory(system: System, store: Store) -> float:
 def described_data(cohorts: Cohorts) -> dict[str, Any]:
     """Return what the records of evaluation say of the data that was trained and is scored on."""
     store, external = cohorts["test"], cohorts.get("external")
-    described: dict[str, Any] = {"cohort": store.cohort, "synthetic": store.synthetic, "size": store.size}
+    described: dict[str, Any] = {
+        "cohort": store.cohort,
+        "synthetic": store.synthetic,
+        "size": store.size,
+    }
     for name in ("train", "validation", "test"):
         described[f"{name}_slices"] = len(store.slices(name))
         described[f"{name}_cases"] = len(store.cases_of(name))
@@ -263,9 +309,15 @@ def blind_tumor_iou(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
     pixels: dict[tuple[str, str, str], dict[str, int]] = {}
     for row in cases:
         if row["threshold_rule"] == "0.5":
-            reference = pixels.setdefault((row["cohort"], row["model"], row["loss"]), dict.fromkeys(TARGETS, 0))
+            reference = pixels.setdefault(
+                (row["cohort"], row["model"], row["loss"]), dict.fromkeys(TARGETS, 0)
+            )
             reference[row["target"]] += row["tp"] + row["fn"]
-    return {cohort: found["tumor"] / found["liver"] for (cohort, _, _), found in pixels.items() if found["liver"]}
+    return {
+        cohort: found["tumor"] / found["liver"]
+        for (cohort, _, _), found in pixels.items()
+        if found["liver"]
+    }
 
 
 def fingerprint(run: Path, cohorts: Cohorts, systems: Sequence[tuple[str, str]]) -> str:
@@ -273,7 +325,9 @@ def fingerprint(run: Path, cohorts: Cohorts, systems: Sequence[tuple[str, str]])
     files = record_paths(run) + sorted(run.glob("tumor/*.json")) + [run / "run.json"]
     records = {str(path.relative_to(run)): sha256_of_file(path) for path in files}
     stores = {name: store.sha256 for name, store in cohorts.items()}
-    return sha256_of_json({"version": SCORING_VERSION, "systems": systems, "records": records, "stores": stores})
+    return sha256_of_json(
+        {"version": SCORING_VERSION, "systems": systems, "records": records, "stores": stores}
+    )
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -30,7 +30,9 @@ def write_examples(run: Path, store: Store, slices: Sequence[Row], out: Path) ->
     for name in ("examples.json", "examples.npz"):  # of an earlier evaluation
         (out / name).unlink(missing_ok=True)
     scored = {(row["model"], row["loss"]) for row in slices}
-    loss = next((loss for loss in reversed(LOSSES) if any(loss == other for _, other in scored)), None)
+    loss = next(
+        (loss for loss in reversed(LOSSES) if any(loss == other for _, other in scored)), None
+    )
     ranked = rank(slices, "sequential", loss) or rank(slices, "one_step", loss)
     if loss is None or not ranked:
         print("examples: no test slice with tumor was scored")
@@ -47,7 +49,11 @@ def write_examples(run: Path, store: Store, slices: Sequence[Row], out: Path) ->
         "label": np.stack([store.label(case)[row] for case, row in places]),
     }
     for model in MODELS:
-        maps = [predicted_labels(systems[model], store, place) for place in places] if model in systems else []
+        maps = (
+            [predicted_labels(systems[model], store, place) for place in places]
+            if model in systems
+            else []
+        )
         arrays[model] = np.stack(maps) if maps else np.zeros_like(arrays["label"])
     shown = max(ranked, key=lambda row: row["tp"] + row["fn"])
     content: Row = {
@@ -85,7 +91,8 @@ def rank(slices: Sequence[Row], model: str, loss: str | None) -> list[Row]:
     held = [
         row
         for row in slices
-        if (row["cohort"], row["target"], row["model"], row["loss"]) == ("test", "tumor", model, loss)
+        if (row["cohort"], row["target"], row["model"], row["loss"])
+        == ("test", "tumor", model, loss)
         and row["tp"] + row["fn"] > 0
     ]
     return sorted(held, key=lambda row: -row["iou"])
@@ -103,7 +110,9 @@ def predicted_labels(system: System, store: Store, place: tuple[str, int]) -> np
     """Return the label map 0/1/2 of one slice, uint8 (rows, columns), at the thresholds of `SLICE_RULE`."""
     image = store.image(place[0])
     liver, tumor = next(system.probabilities(slices_of(image), slices_of(image, [place[1]])))
-    return label_map(liver, tumor, *(system.thresholds(target)[SLICE_RULE] for target in ("liver", "tumor")))
+    return label_map(
+        liver, tumor, *(system.thresholds(target)[SLICE_RULE] for target in ("liver", "tumor"))
+    )
 
 
 def network_inputs(system: System, store: Store, place: tuple[str, int]) -> dict[str, np.ndarray]:

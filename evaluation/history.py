@@ -37,7 +37,8 @@ def write_training(run: Path, out: Path) -> None:
             "architectures": {
                 stage: describe_network(run / stage / "ce" / "best.keras")
                 for stage in STAGES
-                if (run / stage / "ce" / "record.json").is_file() and (run / stage / "ce" / "best.keras").is_file()
+                if (run / stage / "ce" / "record.json").is_file()
+                and (run / stage / "ce" / "best.keras").is_file()
             },
         },
     )
@@ -49,7 +50,11 @@ def record_paths(run: Path) -> list[Path]:
     The sweep of the joint loss (`training.joint_sweep`) is an experiment of its own.
     """
     paths = sorted(run.glob("*/*/record.json"))
-    return [path for path in paths if not (path.parts[-3] == "joint" and path.parts[-2].startswith("sweep_"))]
+    return [
+        path
+        for path in paths
+        if not (path.parts[-3] == "joint" and path.parts[-2].startswith("sweep_"))
+    ]
 
 
 def phase_seconds(run: Path) -> dict[str, float]:
@@ -67,7 +72,10 @@ def training_environments(run: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for path in record_paths(run):
         environment = read_json(path)["fit"]["environment"]
-        entry = {name: environment[name] for name in ("git_commit", "processor", "cores", "keras_backend")}
+        entry = {
+            name: environment[name]
+            for name in ("git_commit", "processor", "cores", "keras_backend")
+        }
         if entry not in found:
             found.append(entry)
     return found
@@ -91,7 +99,10 @@ def describe_network(path: Path) -> dict[str, Any]:
     model = load_network(path)
     parts = {layer.name: layer for layer in model.layers if isinstance(layer, keras.Model)}
     if parts:
-        described = {name: {"parameters": part.count_params(), "layers": _layers(part)} for name, part in parts.items()}
+        described = {
+            name: {"parameters": part.count_params(), "layers": _layers(part)}
+            for name, part in parts.items()
+        }
         return {"parameters": model.count_params(), "parts": described}
     return {"parameters": model.count_params(), "layers": _layers(model)}
 
@@ -105,7 +116,11 @@ def _layers(model: keras.Model) -> list[dict[str, Any]]:
                 "name": layer.name,
                 "kind": type(layer).__name__,
                 "output": list(layer.output.shape[1:]),
-                "inputs": [source._keras_history.operation.name for source in sources if layer.name != "slice"],
+                "inputs": [
+                    source._keras_history.operation.name
+                    for source in sources
+                    if layer.name != "slice"
+                ],
                 "parameters": layer.count_params(),
             }
         )

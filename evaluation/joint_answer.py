@@ -18,11 +18,24 @@ from typing import Any
 
 from data.command import InputError, run_command
 from evaluation import by_seed
-from evaluation.drawing.joint import draw
-from evaluation.metrics import Counts, dice, iou
+from evaluation.figures.joint import draw
+from evaluation.metrics.counts import Counts, dice, iou
+from evaluation.metrics.statistics import (
+    LEAST_PATIENTS,
+    Comparison,
+    by_patient,
+    compare_over_seeds,
+    interval_over_seeds,
+)
 from evaluation.names import TARGETS, UNSEEN, origin
-from evaluation.statistics import LEAST_PATIENTS, Comparison, by_patient, compare_over_seeds, interval_over_seeds
-from evaluation.text import COVERAGE, compared_in_words, machines, markdown_table, patients, readable
+from evaluation.tables.text import (
+    COVERAGE,
+    compared_in_words,
+    machines,
+    markdown_table,
+    patients,
+    readable,
+)
 
 AGAINST = {
     "against_pair": "sequential",
@@ -30,7 +43,9 @@ AGAINST = {
     "against_preferred": "control that validation prefers",
 }
 """What a point is held against: key of `answers`, and how the tables name it."""
-DIFFERENCES = [f"{target} IoU - {other}" for target in ("tumor", "liver") for other in AGAINST.values()]
+DIFFERENCES = [
+    f"{target} IoU - {other}" for target in ("tumor", "liver") for other in AGAINST.values()
+]
 FEW = f"{COVERAGE}, none with fewer than {LEAST_PATIENTS} whose reference holds the target"
 TESTS = (
     "Intervals and p are over patients, for the mean of the seeds. p: Wilcoxon, of 5 patients at least 0.062, of 6 at "
@@ -70,14 +85,16 @@ def answers(sweeps: Sequence[Row]) -> list[Row]:
     Returns:
         {"cohort", "target", "name", "start", "ratio", "mask", "n_seeds" (of "n_sweeps"), "iou" and "dice" (mean over
         the seeds), "iou_sd" and "dice_sd" (None for one seed), "iou_by_seed", "iou_interval" and "dice_interval" (by
-        patient, an `evaluation.statistics.Interval`), "n_counted" (patients that have the target), and for
+        patient, an `evaluation.metrics.statistics.Interval`), "n_counted" (patients that have the target), and for
         each key of `AGAINST` the difference in IoU with interval and test (None where there is none), and under
         "<key>_seeds" the number of seeds that have both}.
         A seed in which the point or what it is held against failed does not count; without any seed scores are None.
         Times and memory in the records are no measure of a point: a sweep shares a process, and often a machine;
-        `training.joint_benchmark` measures both.
+        `tests.benchmarks.joint` measures both.
     """
-    cohorts = [cohort for cohort in UNSEEN if any(row["cohort"] == cohort for row in sweeps[0]["counts"])]
+    cohorts = [
+        cohort for cohort in UNSEEN if any(row["cohort"] == cohort for row in sweeps[0]["counts"])
+    ]
     return [
         answer(sweeps, cohort, target, point["name"])
         for cohort in cohorts
@@ -90,7 +107,13 @@ def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
     """Return one row of `answers`."""
     point = point_of(sweeps[0], name)
     ratio = point["beta"] / point["alpha"] if point["alpha"] else None
-    row: Row = {"cohort": cohort, "target": target, "name": name, "start": point["start"], "ratio": ratio}
+    row: Row = {
+        "cohort": cohort,
+        "target": target,
+        "name": name,
+        "start": point["start"],
+        "ratio": ratio,
+    }
     row |= {"mask": point["mask"]}
     scored = [(sweep, counts_of(sweep, cohort, target, name)) for sweep in sweeps]
     scored = [(sweep, counts) for sweep, counts in scored if counts]
@@ -106,7 +129,9 @@ def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
             row[f"{kind}_interval"] = interval_over_seeds([counts for _, counts in scored], score)
             row["n_counted"] = row[f"{kind}_interval"].n_counted
     preferred = "" if is_reference(point) else best_of(sweeps, controls_of(sweeps[0]))
-    for key, other in zip(AGAINST, ("sequential", control_of(sweeps[0], name), preferred or ""), strict=True):
+    for key, other in zip(
+        AGAINST, ("sequential", control_of(sweeps[0], name), preferred or ""), strict=True
+    ):
         row |= {key: None, f"{key}_seeds": 0}
         both = [(counts, counts_of(sweep, cohort, target, other)) for sweep, counts in scored]
         both = [(one, held) for one, held in both if held]
@@ -122,7 +147,11 @@ def control_of(sweep: Row, name: str) -> str:
     if is_reference(point):
         return ""
     same = ("start", "alpha", "beta")
-    alike = [one for one in sweep["points"] if one["mask"] == "hard" and all(one[key] == point[key] for key in same)]
+    alike = [
+        one
+        for one in sweep["points"]
+        if one["mask"] == "hard" and all(one[key] == point[key] for key in same)
+    ]
     return alike[0]["name"] if alike else ""
 
 
@@ -145,7 +174,9 @@ def is_reference(point: Row) -> bool:
 def counts_of(sweep: Row, cohort: str, target: str, name: str) -> dict[str, Counts]:
     """Return the counts of a point by patient; empty where it gave no result."""
     wanted = (cohort, target, name)
-    return by_patient(row for row in sweep["counts"] if (row["cohort"], row["target"], row["point"]) == wanted)
+    return by_patient(
+        row for row in sweep["counts"] if (row["cohort"], row["target"], row["point"]) == wanted
+    )
 
 
 def in_words(row: Row) -> str:
@@ -160,12 +191,16 @@ def in_words(row: Row) -> str:
 def caption(sweeps: Sequence[Row]) -> str:
     """Return the lines above the table: data, seeds, rule, machine."""
     first, data = sweeps[0], sweeps[0]["data"]
-    sets = ", ".join(f"{data[f'{name}_slices']} {name} slices of {data[f'{name}_cases']} cases" for name in SETS)
+    sets = ", ".join(
+        f"{data[f'{name}_slices']} {name} slices of {data[f'{name}_cases']} cases" for name in SETS
+    )
     external = f"; external: {origin(data['external'])}" if data["external"] else ""
     trained = machines(point["environment"] for sweep in sweeps for point in sweep["points"])
     seeds = ", ".join(str(sweep["seed"]) for sweep in sweeps)
     commits = {point["environment"]["git_commit"] for sweep in sweeps for point in sweep["points"]}
-    trained.append("trained at commit " + ", ".join(sorted(commit[:10] for commit in commits if commit)))
+    trained.append(
+        "trained at commit " + ", ".join(sorted(commit[:10] for commit in commits if commit))
+    )
     return (
         f"Data: {origin(data)}, {data['size']} px; {sets}{external}. Preset `{first['preset']}`, seed {seeds}; "
         f"cross-entropy, threshold rule {first['rule']}, found on validation data; {'; '.join(trained)}."
@@ -178,7 +213,11 @@ SETS = ("train", "validation", "test")
 def tables(sweeps: Sequence[Row]) -> str:
     """Return a table per cohort: every point with its scores, and its differences from pair and control."""
     rows = answers(sweeps)
-    headings = ["model", "validation", *(f"{target} {score}" for target in TARGETS for score in ("IoU", "Dice"))]
+    headings = [
+        "model",
+        "validation",
+        *(f"{target} {score}" for target in TARGETS for score in ("IoU", "Dice")),
+    ]
     headings += DIFFERENCES
     text = ""
     for cohort in dict.fromkeys(row["cohort"] for row in rows):
@@ -206,7 +245,11 @@ def summary(sweeps: Sequence[Row]) -> str:
     rows = answers(sweeps)
     best = [best_on_validation(sweeps, start) for start in ("pair", "scratch")]
     names = list(dict.fromkeys(row["name"] for row in rows))
-    wanted = {*best, best_of(sweeps, controls_of(sweeps[0])), *(control_of(sweeps[0], name) for name in best if name)}
+    wanted = {
+        *best,
+        best_of(sweeps, controls_of(sweeps[0])),
+        *(control_of(sweeps[0], name) for name in best if name),
+    }
     shown = [name for name in names if name in wanted or point_of(sweeps[0], name)["start"] is None]
     headings = ["cohort", "model", "validation", "liver IoU", "tumor IoU", *DIFFERENCES]
     lines = []
@@ -216,7 +259,13 @@ def summary(sweeps: Sequence[Row]) -> str:
         said = cohort if counted is None else f"{cohort}, {patients(counted)} with tumor"
         for name in shown:
             liver, tumor = mine["liver", name], mine["tumor", name]
-            cells = [said, in_words(tumor), validation(sweeps, name), cell(liver, "iou"), cell(tumor, "iou")]
+            cells = [
+                said,
+                in_words(tumor),
+                validation(sweeps, name),
+                cell(liver, "iou"),
+                cell(tumor, "iou"),
+            ]
             lines.append([*cells, *differences(liver, tumor)])
     return markdown_table(*without_empty(headings, lines), left=2) + (
         "\nOf each start the beta / alpha that validation data prefers (mean IoU of liver and tumor there); **bold**: "
@@ -261,13 +310,21 @@ def cell(row: Row, score: str) -> str:
     """Return mean ± SD of a score ("iou" or "dice") and below it its interval by patient."""
     if row[score] is None:
         return "no result"
-    text = readable(row[score]) + (f" ± {row[f'{score}_sd']:.3f}" if row[f"{score}_sd"] is not None else "")
-    text += f" ({row['n_seeds']} of {row['n_sweeps']} seeds)" if row["n_seeds"] < row["n_sweeps"] else ""
+    text = readable(row[score]) + (
+        f" ± {row[f'{score}_sd']:.3f}" if row[f"{score}_sd"] is not None else ""
+    )
+    text += (
+        f" ({row['n_seeds']} of {row['n_sweeps']} seeds)"
+        if row["n_seeds"] < row["n_sweeps"]
+        else ""
+    )
     found = row[f"{score}_interval"]
     return text if found.low is None else f"{text}<br>{found.low:.3f} to {found.high:.3f}"
 
 
-def without_empty(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+def without_empty(
+    headings: Sequence[str], lines: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
     """Leave out the columns in which no line has anything, as of the controls that a sweep does without."""
     kept = [place for place in range(len(headings)) if any(line[place] for line in lines)]
     return [headings[place] for place in kept], [[line[place] for place in kept] for line in lines]

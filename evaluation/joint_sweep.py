@@ -17,9 +17,9 @@ from data.command import InputError, run_command
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json
 from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_from_command_line
 from evaluation.joint_answer import SCHEMA
+from evaluation.metrics.statistics import by_patient
 from evaluation.names import LOSSES, STAGES, TARGETS
 from evaluation.scoring import SLICE_RULE, case_rows, score_cohort
-from evaluation.statistics import by_patient
 from evaluation.systems import System, check_finished, load_system, read_run
 
 CE = LOSSES[0]
@@ -50,17 +50,33 @@ def score_sweep(run: Path, cohorts: Cohorts, path: Path) -> None:
     folders = [path.parent for path in run.glob("joint/sweep_*/record.json")]
     folders.sort(key=order)
     if not folders:
-        raise InputError(f"{run}: no point of the sweep is finished (python -m training.joint_sweep)")
-    systems = [("sequential", "sequential", CE), *((folder.name, "joint", folder.name) for folder in folders)]
+        raise InputError(
+            f"{run}: no point of the sweep is finished (python -m training.joint_sweep)"
+        )
+    systems = [
+        ("sequential", "sequential", CE),
+        *((folder.name, "joint", folder.name) for folder in folders),
+    ]
     if (run / "one_step" / CE / "record.json").is_file():
         systems.insert(0, ("one_step", "one_step", CE))
     check_finished(run, "sequential", CE)
-    before = read_json(path, ("points", "counts")) if path.is_file() else {"points": [], "counts": []}
+    before = (
+        read_json(path, ("points", "counts")) if path.is_file() else {"points": [], "counts": []}
+    )
     keys = {name: fingerprint(run, model, loss, cohorts) for name, model, loss in systems}
-    points = {point["name"]: point for point in before["points"] if point.get("fingerprint") == keys.get(point["name"])}
+    points = {
+        point["name"]: point
+        for point in before["points"]
+        if point.get("fingerprint") == keys.get(point["name"])
+    }
     counts = {name: [row for row in before["counts"] if row["point"] == name] for name in points}
     content = read_run(run)
-    head = {"schema": SCHEMA, "preset": content["preset"], "seed": content["seed"], "data": described_data(cohorts)}
+    head = {
+        "schema": SCHEMA,
+        "preset": content["preset"],
+        "seed": content["seed"],
+        "data": described_data(cohorts),
+    }
     head["rule"] = SLICE_RULE
     for name, model, loss in systems:
         if name in points:
@@ -69,7 +85,12 @@ def score_sweep(run: Path, cohorts: Cohorts, path: Path) -> None:
             keras.backend.clear_session()
             system = load_system(run, model, loss)
             why = system.failure
-            points[name] = {"name": name, "why": why, **described(run, model, loss), "fingerprint": keys[name]}
+            points[name] = {
+                "name": name,
+                "why": why,
+                **described(run, model, loss),
+                "fingerprint": keys[name],
+            }
             counts[name] = [] if why else count(system, name, cohorts)
             print(f"{name}: {why or 'scored'}")
         known = [one for one in keys if one in points]
@@ -95,9 +116,13 @@ def described(run: Path, model: str, loss: str) -> dict[str, Any]:
         "peak_memory_mib": max(fit["peak_memory_mib"] for fit in fits),
         "parameters": sum(fit["parameters"] for fit in fits),
         "validation_iou": {
-            target: found["iou_at_roc"] for record in records for target, found in record["validation"].items()
+            target: found["iou_at_roc"]
+            for record in records
+            for target, found in record["validation"].items()
         },
-        "environment": {key: fits[0]["environment"][key] for key in ("git_commit", "processor", "cores")},
+        "environment": {
+            key: fits[0]["environment"][key] for key in ("git_commit", "processor", "cores")
+        },
     }
 
 
@@ -107,10 +132,16 @@ def count(system: System, name: str, cohorts: Cohorts) -> list[dict[str, Any]]:
     for cohort, store in cohorts.items():
         cases = case_rows(system, store, cohort, list(score_cohort(system, store, cohort)))
         for target in TARGETS:
-            mine = [row for row in cases if (row["target"], row["threshold_rule"]) == (target, SLICE_RULE)]
+            mine = [
+                row
+                for row in cases
+                if (row["target"], row["threshold_rule"]) == (target, SLICE_RULE)
+            ]
             for patient, found in by_patient(mine).items():
                 head = {"point": name, "cohort": cohort, "target": target, "patient": patient}
-                rows.append({**head, "tp": found.tp, "fp": found.fp, "fn": found.fn, "tn": found.tn})
+                rows.append(
+                    {**head, "tp": found.tp, "fp": found.fp, "fn": found.fn, "tn": found.tn}
+                )
     return rows
 
 

@@ -41,7 +41,9 @@ NO_CONTOUR = "_no_contour"
 
 def spelled(name: str) -> str:
     """Spell a system `<model>_<loss>` as tables and figures do; the label of another system stays as it is."""
-    known = {f"{model}_{loss}": f"{NAMES[model]}, {NAMES[loss]}" for model in MODELS for loss in LOSSES}
+    known = {
+        f"{model}_{loss}": f"{NAMES[model]}, {NAMES[loss]}" for model in MODELS for loss in LOSSES
+    }
     return known.get(name, name)
 
 

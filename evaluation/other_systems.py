@@ -84,14 +84,20 @@ class OtherSystem:
     @property
     def failure(self) -> str:
         """Why its scores are no result ("": they are one): a network collapsed or diverged."""
-        failed = [f"{target} {r['status']}: {r['why']}" for target, r in self.records.items() if r["status"] != "ok"]
+        failed = [
+            f"{target} {r['status']}: {r['why']}"
+            for target, r in self.records.items()
+            if r["status"] != "ok"
+        ]
         return "; ".join(failed)
 
     @property
     def targets(self) -> tuple[str, ...]:
         """What it gives results for: both, none, or the liver alone where the tumor's network failed or is left out."""
         done = [target for target, record in self.records.items() if record["status"] == "ok"]
-        found = TARGETS if "classes" in done else tuple(target for target in TARGETS if target in done)
+        found = (
+            TARGETS if "classes" in done else tuple(target for target in TARGETS if target in done)
+        )
         return found if found[:1] == TARGETS[:1] else ()
 
     @property
@@ -99,7 +105,9 @@ class OtherSystem:
         """What its networks trained with, in words."""
         record = next(iter(self.records.values()))
         if "crop" in record:
-            return f"every slice of the training cases, {record['fit']['train_slices']} crops an epoch"
+            return (
+                f"every slice of the training cases, {record['fit']['train_slices']} crops an epoch"
+            )
         return f"{record['fit']['train_slices']} slices"
 
     def labels(self, hu: np.ndarray) -> np.ndarray:
@@ -129,7 +137,9 @@ class OtherSystem:
             labels = np.stack([np.argmax(found, axis=-1) for found in smoothed]).astype(np.uint8)
             return labels, labels > 0
         if "tumor" not in self.targets:
-            labels = np.stack([liver_mask(liver[..., 0], HALF) for liver in self._predicted("liver", hu)])
+            labels = np.stack(
+                [liver_mask(liver[..., 0], HALF) for liver in self._predicted("liver", hu)]
+            )
             return labels.astype(np.uint8), labels
         labels = np.zeros(hu.shape, np.uint8)
         pair = zip(self._predicted("liver", hu), self._predicted("tumor", hu), strict=True)
@@ -158,7 +168,9 @@ class OtherSystem:
         livers = self._volume("liver", window(hu, *self.records["liver"]["window_hu"])) > HALF
         options = self.settings["postprocess"]
         labels = livers.astype(np.uint8)
-        labels = postprocess(labels, livers, hu, UNREAD_SPACING, [name for name in options if name in LIVER_OPTIONS])
+        labels = postprocess(
+            labels, livers, hu, UNREAD_SPACING, [name for name in options if name in LIVER_OPTIONS]
+        )
         liver = labels > 0
         if "tumor" not in self.targets:
             return labels, liver
@@ -167,14 +179,20 @@ class OtherSystem:
             return labels, liver
         view = local_view(hu, liver, box, self.records["tumor"]["window_hu"])
         labels[box][self._volume("tumor", view) > HALF] = 2
-        labels = postprocess(labels, liver, hu, UNREAD_SPACING, [name for name in options if name == "inside_liver"])
+        labels = postprocess(
+            labels, liver, hu, UNREAD_SPACING, [name for name in options if name == "inside_liver"]
+        )
         if CONTOUR in options:
-            labels[box] = tumor_contour(labels[box], window(hu[box], *self.records["tumor"]["window_hu"]))
+            labels[box] = tumor_contour(
+                labels[box], window(hu[box], *self.records["tumor"]["window_hu"])
+            )
         return labels, liver
 
     def _volume(self, target: str, volume: np.ndarray) -> np.ndarray:
         network, crop = self.networks[target], self.records[target]["crop"]
-        probabilities = predict_volume(network.predict_on_batch, volume, crop, self.settings["overlap"])[..., 0]
+        probabilities = predict_volume(
+            network.predict_on_batch, volume, crop, self.settings["overlap"]
+        )[..., 0]
         check_numbers(self.name, f"the {target} network", probabilities)
         return probabilities
 
@@ -188,7 +206,11 @@ def finished_names(run: Path) -> list[str]:
     for path in sorted(run.glob("systems/*/system.json")):
         settings, label = read_json(path, ("settings",))["settings"], path.parent.name
         if all((path.parent / target / "record.json").is_file() for target in settings["targets"]):
-            found += [label, label + NO_CONTOUR] if CONTOUR in settings.get("postprocess", ()) else [label]
+            found += (
+                [label, label + NO_CONTOUR]
+                if CONTOUR in settings.get("postprocess", ())
+                else [label]
+            )
     return found
 
 
@@ -229,5 +251,7 @@ def load_other(run: Path, name: str, liver_only: bool = False) -> OtherSystem:
         if record["fit"]["best_epoch"] > 0
     }
     if settings["architecture"] == "segresnet_vae":
-        networks = {target: segresnet_vae.segmentation_part(network) for target, network in networks.items()}
+        networks = {
+            target: segresnet_vae.segmentation_part(network) for target, network in networks.items()
+        }
     return OtherSystem(name, settings, records, networks)

@@ -60,7 +60,9 @@ def paired(reference: Path, prediction: Path) -> tuple[dict[str, tuple[Path, Pat
     for name, path in references.items():
         found = [predictions[other] for other in names_of(name) if other in predictions]
         if len(found) > 1:
-            raise InputError(f"{found[1]}: {found[0].name} is there too, both for {path.name}; keep one of them")
+            raise InputError(
+                f"{found[1]}: {found[0].name} is there too, both for {path.name}; keep one of them"
+            )
         if found:
             pairs[name] = path, found[0]
         else:
@@ -70,7 +72,9 @@ def paired(reference: Path, prediction: Path) -> tuple[dict[str, tuple[Path, Pat
         wanted = " or ".join(f"{name}.nii[.gz]" for name in names_of(missing[0]))
         more = f" (nor for {len(missing) - 1} more)" if len(missing) > 1 else ""
         unused = f"; {named(surplus)} without a reference" if surplus else ""
-        raise InputError(f"{prediction}: no prediction {wanted} for {references[missing[0]]}{more}{unused}")
+        raise InputError(
+            f"{prediction}: no prediction {wanted} for {references[missing[0]]}{more}{unused}"
+        )
     return pairs, surplus
 
 
@@ -82,4 +86,6 @@ def names_of(reference: str) -> tuple[str, ...]:
 
 def named(paths: list[Path]) -> str:
     """Return the names of files, the first few, for one line."""
-    return ", ".join(path.name for path in paths[:MOST_NAMED]) + (", ..." if len(paths) > MOST_NAMED else "")
+    return ", ".join(path.name for path in paths[:MOST_NAMED]) + (
+        ", ..." if len(paths) > MOST_NAMED else ""
+    )

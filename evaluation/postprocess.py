@@ -56,13 +56,17 @@ def active_contour(labels: np.ndarray, hu: np.ndarray) -> np.ndarray:
     boxes = ndimage.find_objects((labels > 0).view(np.uint8))
     if not boxes:
         return labels
-    box = tuple(slice(max(part.start - CONTOUR_MARGIN, 0), part.stop + CONTOUR_MARGIN) for part in boxes[0])
+    box = tuple(
+        slice(max(part.start - CONTOUR_MARGIN, 0), part.stop + CONTOUR_MARGIN) for part in boxes[0]
+    )
     found, image = labels[box], window(np.asarray(hu[box], np.float32), *CONTOUR_WINDOW_HU)
     liver = morphological_chan_vese(image, CONTOUR_STEPS, init_level_set=found > 0).astype(bool)
     tumor = (found == 2) & liver
     if tumor.any() and (liver & ~tumor).any():
         image = np.where(liver, image, image[liver & ~tumor].mean())
-        tumor = morphological_chan_vese(image, CONTOUR_STEPS, init_level_set=tumor).astype(bool) & liver
+        tumor = (
+            morphological_chan_vese(image, CONTOUR_STEPS, init_level_set=tumor).astype(bool) & liver
+        )
     moved = np.zeros_like(labels)
     moved[box] = liver.astype(np.uint8) + tumor
     return moved
@@ -87,7 +91,9 @@ def check_options(names: Iterable[str]) -> tuple[str, ...]:
     """
     names = set(names)
     if unknown := sorted(names - OPTIONS.keys()):
-        raise ValueError(f"unknown post-processing {', '.join(unknown)}; there are {', '.join(OPTIONS)}")
+        raise ValueError(
+            f"unknown post-processing {', '.join(unknown)}; there are {', '.join(OPTIONS)}"
+        )
     return tuple(name for name in OPTIONS if name in names)
 
 
@@ -111,14 +117,18 @@ def postprocess(
     return labels
 
 
-def choose(alone: Mapping[str, float], together: Callable[[tuple[str, ...]], float]) -> tuple[str, ...]:
+def choose(
+    alone: Mapping[str, float], together: Callable[[tuple[str, ...]], float]
+) -> tuple[str, ...]:
     """Return the options to use: those that raise the score alone, by falling gain, each kept if it raises it further.
 
     Args:
         alone: score of each option by name, and without any as `NONE`.
         together: gives the score of several options.
     """
-    helpful = sorted((name for name in OPTIONS if alone[name] > alone[NONE]), key=lambda name: -alone[name])
+    helpful = sorted(
+        (name for name in OPTIONS if alone[name] > alone[NONE]), key=lambda name: -alone[name]
+    )
     chosen, best = tuple(helpful[:1]), alone[helpful[0]] if helpful else alone[NONE]
     for name in helpful[1:]:
         more = check_options([*chosen, name])

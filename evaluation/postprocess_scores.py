@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data.batches import target_of
-from evaluation.metrics import Counts, dice, iou
+from evaluation.metrics.counts import Counts, dice, iou
 from evaluation.names import TARGETS
 from evaluation.postprocess import CHOSEN, NONE, OPTIONS, Spacing, choose, postprocess
 
@@ -38,7 +38,10 @@ class CaseMaps:
         """Count the pixels by target after these options."""
         after = postprocess(self.labels, self.liver, self.hu, self.spacing_mm, options)[self.rows]
         truth = self.reference[self.rows]
-        return {target: Counts.of(target_of(after, target) > 0, target_of(truth, target) > 0) for target in TARGETS}
+        return {
+            target: Counts.of(target_of(after, target) > 0, target_of(truth, target) > 0)
+            for target in TARGETS
+        }
 
 
 def option_counts(case: CaseMaps, chosen: Iterable[str] | None = None) -> OptionCounts:
@@ -47,7 +50,9 @@ def option_counts(case: CaseMaps, chosen: Iterable[str] | None = None) -> Option
     return found if chosen is None else {**found, CHOSEN: case.counts(chosen)}
 
 
-def chosen_options(counts: Sequence[OptionCounts], maps: Callable[[], Iterable[CaseMaps]]) -> tuple[str, ...]:
+def chosen_options(
+    counts: Sequence[OptionCounts], maps: Callable[[], Iterable[CaseMaps]]
+) -> tuple[str, ...]:
     """Return what `evaluation.postprocess.choose` takes by the mean pooled IoU of liver and tumor on validation cases.
 
     Args:
@@ -65,7 +70,9 @@ def mean_iou(cases: Sequence[Mapping[str, Counts]]) -> float:
     return sum(known) / len(known) if known else 0.0
 
 
-def option_rows(head: Mapping[str, Any], counts: OptionCounts, chosen: Sequence[str]) -> list[dict[str, Any]]:
+def option_rows(
+    head: Mapping[str, Any], counts: OptionCounts, chosen: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return the rows of `postprocess.csv` of one case.
 
     Args:
@@ -74,8 +81,20 @@ def option_rows(head: Mapping[str, Any], counts: OptionCounts, chosen: Sequence[
         chosen: what "chosen" stands for.
     """
     return [
-        {**head, "option": name, "options": " ".join(chosen) if name == CHOSEN else name, "target": target}
-        | {"tp": found.tp, "fp": found.fp, "fn": found.fn, "tn": found.tn, "iou": iou(found), "dice": dice(found)}
+        {
+            **head,
+            "option": name,
+            "options": " ".join(chosen) if name == CHOSEN else name,
+            "target": target,
+        }
+        | {
+            "tp": found.tp,
+            "fp": found.fp,
+            "fn": found.fn,
+            "tn": found.tn,
+            "iou": iou(found),
+            "dice": dice(found),
+        }
         for name, by_target in counts.items()
         for target, found in by_target.items()
     ]

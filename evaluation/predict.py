@@ -36,9 +36,23 @@ from evaluation.batch import COMMAND, TABLE, Case
 from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS
 from evaluation.postprocess import OPTIONS as POSTPROCESSING
 from evaluation.postprocess import check_options, postprocess
-from evaluation.segmenters import OtherSegmenter, PaperSegmenter, Segmenter, check_finished, choose_other, choose_system
+from evaluation.segmenters import (
+    OtherSegmenter,
+    PaperSegmenter,
+    Segmenter,
+    check_finished,
+    choose_other,
+    choose_system,
+)
 from evaluation.systems import read_run
-from evaluation.volumetry import anatomy_notes, geometry_notes, in_words, measure, voxel_ml, write_table
+from evaluation.volumetry import (
+    anatomy_notes,
+    geometry_notes,
+    in_words,
+    measure,
+    voxel_ml,
+    write_table,
+)
 
 SCHEMA = 1
 
@@ -96,7 +110,9 @@ def main() -> None:
         print(f"on its validation data: {segmenter.system.weakness}")
     if failed:
         print(*(f"{COMMAND}: {failure['error']}" for failure in failed), sep="\n", file=sys.stderr)
-        raise InputError(f"{len(failed)} of {len(cases)} volumes failed; {arguments.output / TABLE}.json lists them")
+        raise InputError(
+            f"{len(failed)} of {len(cases)} volumes failed; {arguments.output / TABLE}.json lists them"
+        )
 
 
 def parse() -> argparse.Namespace:
@@ -107,29 +123,69 @@ def parse() -> argparse.Namespace:
     """
     parser = Parser(prog=COMMAND, description="Segment liver and tumor in CT volumes.")
     add = parser.add_argument
-    add("--run", type=Path, required=True, metavar="DIR", help="run directory of the training scripts")
+    add(
+        "--run",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="run directory of the training scripts",
+    )
     add("--input", type=Path, required=True, metavar="PATH", help=_INPUT_HELP)
     add("--output", type=Path, required=True, metavar="PATH", help=_OUTPUT_HELP)
     add("--model", default="sequential", metavar="NAME", help=_MODEL_HELP)
-    add("--loss", choices=LOSSES, help="default: the one with the better tumors (or livers) on validation data")
-    add("--threshold-rule", choices=("roc", "0.5", "iou", ARGMAX), help="default roc; argmax: one_step")
-    add("--liver-only", action="store_true", help="labels 0 and 1; the sequential model needs no tumor network")
-    add("--postprocess", default="", metavar="NAME,NAME", help=f"one or several of {', '.join(POSTPROCESSING)}")
+    add(
+        "--loss",
+        choices=LOSSES,
+        help="default: the one with the better tumors (or livers) on validation data",
+    )
+    add(
+        "--threshold-rule",
+        choices=("roc", "0.5", "iou", ARGMAX),
+        help="default roc; argmax: one_step",
+    )
+    add(
+        "--liver-only",
+        action="store_true",
+        help="labels 0 and 1; the sequential model needs no tumor network",
+    )
+    add(
+        "--postprocess",
+        default="",
+        metavar="NAME,NAME",
+        help=f"one or several of {', '.join(POSTPROCESSING)}",
+    )
     add("--keep-largest", action="store_true", help="the same as --postprocess largest_liver")
-    add("--dicom-seg", action="store_true", help="write a DICOM SEG beside the output, NAME.dcm; for DICOM input")
+    add(
+        "--dicom-seg",
+        action="store_true",
+        help="write a DICOM SEG beside the output, NAME.dcm; for DICOM input",
+    )
     add("--probabilities", action="store_true", help=_PROBABILITIES_HELP)
-    add("--table", type=Path, metavar="NAME", help="of one volume, write volumes and counts to NAME.csv and NAME.json")
+    add(
+        "--table",
+        type=Path,
+        metavar="NAME",
+        help="of one volume, write volumes and counts to NAME.csv and NAME.json",
+    )
     add("--allow-non-hu", action="store_true", help="take values that are not HU")
     arguments = parser.parse_args()
     if arguments.model not in MODELS:
         check_finished(arguments.run, arguments.model)
         given = {"--loss": arguments.loss, "--threshold-rule": arguments.threshold_rule}
-        for flag in [flag for flag, value in {**given, "--probabilities": arguments.probabilities}.items() if value]:
+        for flag in [
+            flag
+            for flag, value in {**given, "--probabilities": arguments.probabilities}.items()
+            if value
+        ]:
             raise InputError(f"{flag}: for {', '.join(MODELS)} only, not --model {arguments.model}")
     if arguments.threshold_rule == ARGMAX and arguments.model != "one_step":
-        raise InputError("--threshold-rule argmax: only the one_step model has classes to choose from")
+        raise InputError(
+            "--threshold-rule argmax: only the one_step model has classes to choose from"
+        )
     arguments.threshold_rule = arguments.threshold_rule or "roc"
-    names = [name for name in arguments.postprocess.split(",") if name] + ["largest_liver"] * arguments.keep_largest
+    names = [name for name in arguments.postprocess.split(",") if name] + [
+        "largest_liver"
+    ] * arguments.keep_largest
     try:
         arguments.postprocess = ",".join(check_options(names))
     except ValueError as error:
@@ -152,14 +208,20 @@ def find_cases(arguments: argparse.Namespace, options: Options) -> tuple[bool, l
     if arguments.table:
         name = arguments.table.name.removesuffix(".csv").removesuffix(".json")
         if name in ("", "..") or arguments.table.is_dir():
-            raise InputError(f"--table {arguments.table}: must be a file name, as volumes for volumes.csv and .json")
+            raise InputError(
+                f"--table {arguments.table}: must be a file name, as volumes for volumes.csv and .json"
+            )
         arguments.table = arguments.table.with_name(name)
     if arguments.table and not one:
-        raise InputError(f"--table {arguments.table}: is for one volume; a batch writes {TABLE}.csv and {TABLE}.json")
+        raise InputError(
+            f"--table {arguments.table}: is for one volume; a batch writes {TABLE}.csv and {TABLE}.json"
+        )
     batch.check_names(cases, options.targets if options.probabilities else ())
     for case in cases:
         if options.dicom_seg and not case.is_dicom:
-            raise InputError(f"{case.path}: --dicom-seg needs a DICOM series as input, this is NIfTI")
+            raise InputError(
+                f"{case.path}: --dicom-seg needs a DICOM series as input, this is NIfTI"
+            )
     return one, cases
 
 
@@ -172,7 +234,9 @@ def choose(run: Path, size: int, model: str, loss: str | None, options: Options)
     if model in MODELS:
         system = choose_system(run, model, loss, options.liver_only)
         return PaperSegmenter(run, system, size, options.threshold_rule, options.liver_only)
-    return OtherSegmenter(run, choose_other(run, model, options.liver_only), size, options.liver_only)
+    return OtherSegmenter(
+        run, choose_other(run, model, options.liver_only), size, options.liver_only
+    )
 
 
 def predict_one(predictor: Predictor, case: Case, table: Path | None) -> None:
@@ -220,13 +284,19 @@ class Predictor:
         volume = read_image(case.path, self.options.allow_non_hu)
         if self.options.dicom_seg:
             check_holds_seg(cast(Series, volume))
-        maps = [np.empty(volume.shape, np.float32) for _ in self.options.targets if self.options.probabilities]
+        maps = [
+            np.empty(volume.shape, np.float32)
+            for _ in self.options.targets
+            if self.options.probabilities
+        ]
         names = self.options.postprocess.split(",") if self.options.postprocess else []
         livers = np.zeros(volume.shape, bool) if "inside_liver" in names else None
         labels = self.segmenter.segment(volume, maps, case.name, livers)
         if names:
             hu = volume.slices(0, volume.n_slices) if "active_contour" in names else labels
-            labels = postprocess(labels, labels > 0 if livers is None else livers, hu, volume.spacing_mm, names)
+            labels = postprocess(
+                labels, labels > 0 if livers is None else livers, hu, volume.spacing_mm, names
+            )
         row = {"case": case.name, **measure(labels, voxel_ml(volume), self.options.liver_only)}
         outputs, notes = self._write(case, volume, labels, maps)
         return row | {
@@ -236,7 +306,12 @@ class Predictor:
             "input": str(case.path),
             "read_from": read_from,
             "outputs": [signature(path) for path in outputs],
-            "notes": [*volume.notes, *geometry_notes(volume), *anatomy_notes(volume, labels), *notes],
+            "notes": [
+                *volume.notes,
+                *geometry_notes(volume),
+                *anatomy_notes(volume, labels),
+                *notes,
+            ],
         }
 
     def _write(
@@ -249,7 +324,9 @@ class Predictor:
             writers[case.seg] = partial(self._write_seg, labels=labels, series=cast(Series, volume))
         elif self.options.dicom_seg:
             case.seg.unlink(missing_ok=True)  # of an earlier run: it would contradict the labels
-            notes.append("no liver was found, and a DICOM SEG cannot be empty; only the NIfTI is written")
+            notes.append(
+                "no liver was found, and a DICOM SEG cannot be empty; only the NIfTI is written"
+            )
         for target, values in zip(self.options.targets, maps, strict=False):
             writers[case.probability(target)] = partial(write_map, values=values, like=volume)
         writers[case.labels] = partial(write_labels, labels=labels, like=volume)

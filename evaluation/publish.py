@@ -19,14 +19,23 @@ from typing import Any
 
 from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
-from evaluation.claims import HOLDS, UNTESTED, judge
 from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, UNSEEN, origin
 from evaluation.publish_options import option_scores, options_page
 from evaluation.results import Results, notes_lines, read_results
 from evaluation.spread import check_comparable
-from evaluation.tables import blind_line
-from evaluation.text import COVERAGE, FEW, HOW_SCORED, interval_of, machines, markdown_table, patients, readable
-from evaluation.training_table import scaling_line
+from evaluation.tables.__main__ import blind_line
+from evaluation.tables.claims import HOLDS, UNTESTED, judge
+from evaluation.tables.text import (
+    COVERAGE,
+    FEW,
+    HOW_SCORED,
+    interval_of,
+    machines,
+    markdown_table,
+    patients,
+    readable,
+)
+from evaluation.tables.training import scaling_line
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(__file__).resolve().parent / "published"
@@ -52,7 +61,15 @@ def read_published(folder: Path) -> list[Record]:
 
 def block(name: str, records: Sequence[Record]) -> str:
     """Return the README's block of a name: what was run, the scores, the verdicts on the claims."""
-    lines = [f"<!-- results: {name} -->", "", caption(records), *failures(records), "", score_table(records), ""]
+    lines = [
+        f"<!-- results: {name} -->",
+        "",
+        caption(records),
+        *failures(records),
+        "",
+        score_table(records),
+        "",
+    ]
     lines.append(claims_table(name, records))
     return "\n".join([*lines, f"<!-- end of results: {name} -->"])
 
@@ -64,8 +81,12 @@ def failures(records: Sequence[Record]) -> list[str]:
         for system in record["summary"]["systems"]:
             if system["status"] != "ok":
                 name = f"{NAMES[system['model']]}, {NAMES[system['loss']]}"
-                lines.append(f"**Seed {record['summary']['seed']}: {name}: no result: {system['why']}.**")
-        lines += [f"Seed {record['summary']['seed']}: {line}" for line in notes_lines(record["training"])]
+                lines.append(
+                    f"**Seed {record['summary']['seed']}: {name}: no result: {system['why']}.**"
+                )
+        lines += [
+            f"Seed {record['summary']['seed']}: {line}" for line in notes_lines(record["training"])
+        ]
     return ["", " ".join(lines)] if lines else []
 
 
@@ -86,11 +107,14 @@ def described(records: Sequence[Record]) -> str:
     summary = records[0]["summary"]
     data = summary["data"]
     sets = [
-        f"{data[f'{name}_slices']} {name} slices of {_cases(data[f'{name}_cases'])}" for name in ("train", *COHORTS[:2])
+        f"{data[f'{name}_slices']} {name} slices of {_cases(data[f'{name}_cases'])}"
+        for name in ("train", *COHORTS[:2])
     ]
     external = data["external"]
     if external:
-        sets.append(f"{external['slices']} external slices of {_cases(external['cases'])} ({origin(external)})")
+        sets.append(
+            f"{external['slices']} external slices of {_cases(external['cases'])} ({origin(external)})"
+        )
     minutes = [f"{sum(record['summary']['timing_s'].values()) / 60:.0f}" for record in records]
     trained = [entry for record in records for entry in record["summary"]["trained_on"]]
     commits = sorted({str(entry["git_commit"])[:10] for entry in trained})
@@ -117,9 +141,14 @@ def score_table(records: Sequence[Record]) -> str:
         for target in TARGETS:
             for loss in LOSSES:
                 for model in MODELS:
-                    cells = [_cell(records, cohort, target, loss, model, rule, "iou") for rule in rules]
+                    cells = [
+                        _cell(records, cohort, target, loss, model, rule, "iou") for rule in rules
+                    ]
                     cells += [_interval(records[0], cohort, target, loss, model)] if sure else []
-                    cells += [_cell(records, cohort, target, loss, model, "roc", metric) for metric in AT_ROC]
+                    cells += [
+                        _cell(records, cohort, target, loss, model, "roc", metric)
+                        for metric in AT_ROC
+                    ]
                     if any(cells):
                         names = [cohort, target, NAMES[loss], NAMES[model]]
                         rows.append([*names, *(cell or "no result" for cell in cells)])
@@ -132,7 +161,13 @@ def with_intervals(records: Sequence[Record]) -> bool:
 
 
 def _interval(record: Record, cohort: str, target: str, loss: str, model: str) -> str:
-    wanted = {"cohort": cohort, "target": target, "loss": loss, "model": model, "threshold_rule": "roc"}
+    wanted = {
+        "cohort": cohort,
+        "target": target,
+        "loss": loss,
+        "model": model,
+        "threshold_rule": "roc",
+    }
     for row in record["summary"]["rows"]:
         if all(row[key] == value for key, value in wanted.items()):
             n = row.get("n_counted", row["n_patients"])
@@ -150,7 +185,9 @@ def verdicts(records: Sequence[Record]) -> list[dict[str, str]]:
     for index, claim in enumerate(records[0]["claims"]["claims"]):
         row = {}
         for where in claim["cohorts"]:
-            found = [record["claims"]["claims"][index]["cohorts"][where]["verdict"] for record in records]
+            found = [
+                record["claims"]["claims"][index]["cohorts"][where]["verdict"] for record in records
+            ]
             row[where] = _counted(found)
         rows.append(row)
     return rows
@@ -159,7 +196,9 @@ def verdicts(records: Sequence[Record]) -> list[dict[str, str]]:
 def claims_table(name: str, records: Sequence[Record]) -> str:
     """Return the verdict on each claim of the paper by cohort, with a link to what it stands on."""
     judged = verdicts(records)
-    columns = [where for where in PLACES if any(row.get(where, UNTESTED) != UNTESTED for row in judged)]
+    columns = [
+        where for where in PLACES if any(row.get(where, UNTESTED) != UNTESTED for row in judged)
+    ]
     lines = []
     for claim, row in zip(records[0]["claims"]["claims"], judged, strict=True):
         lines.append([claim["title"], *(row.get(where, "") for where in columns)])
@@ -192,8 +231,22 @@ def _counted(verdicts: Sequence[str]) -> str:
     return f"holds in {tested.count(HOLDS)} of {len(tested)} seed{'' if len(tested) == 1 else 's'}{others}"
 
 
-def _cell(records: Sequence[Record], cohort: str, target: str, loss: str, model: str, rule: str, metric: str) -> str:
-    wanted = {"cohort": cohort, "target": target, "loss": loss, "model": model, "threshold_rule": rule}
+def _cell(
+    records: Sequence[Record],
+    cohort: str,
+    target: str,
+    loss: str,
+    model: str,
+    rule: str,
+    metric: str,
+) -> str:
+    wanted = {
+        "cohort": cohort,
+        "target": target,
+        "loss": loss,
+        "model": model,
+        "threshold_rule": rule,
+    }
     values = [
         row[metric]
         for record in records
@@ -204,7 +257,11 @@ def _cell(records: Sequence[Record], cohort: str, target: str, loss: str, model:
         text = readable(values[0]) if values else ""
     else:
         text = f"{readable(statistics.fmean(values))} ± {readable(statistics.stdev(values))}"
-    return text if len(values) in (0, len(records)) else f"{text} (n = {len(values)} of {len(records)})"
+    return (
+        text
+        if len(values) in (0, len(records))
+        else f"{text} (n = {len(values)} of {len(records)})"
+    )
 
 
 def rewritten(readme: str, name: str, text: str) -> str:
@@ -227,7 +284,9 @@ def publish(name: str, folders: Iterable[Path]) -> None:
     rewritten(readme.read_text(encoding="utf-8"), name, "")
     split = split_of(runs[0])
     synthetic = all(SYNTHETIC in runs[0].origin(cohort) for cohort in runs[0].cohorts)
-    figures = [runs[0].path / "figures" / f"{figure}.png" for figure in FIGURES] if synthetic else []
+    figures = (
+        [runs[0].path / "figures" / f"{figure}.png" for figure in FIGURES] if synthetic else []
+    )
     for figure in figures:
         if not figure.is_file():
             raise InputError(f"{figure}: no such figure; run python -m evaluation.figures first")
@@ -239,9 +298,13 @@ def publish(name: str, folders: Iterable[Path]) -> None:
         seed = run.summary["seed"]
         write_json(PUBLISHED / name / f"summary-seed{seed}.json", run.summary)
         write_json(PUBLISHED / name / f"claims-seed{seed}.json", {"claims": judge(run.evidence)})
-        write_json(PUBLISHED / name / f"training-seed{seed}.json", without_architectures(run.training))
+        write_json(
+            PUBLISHED / name / f"training-seed{seed}.json", without_architectures(run.training)
+        )
         if run.options:
-            write_json(PUBLISHED / name / f"{OPTIONS}-seed{seed}.json", {"rows": option_scores(run)})
+            write_json(
+                PUBLISHED / name / f"{OPTIONS}-seed{seed}.json", {"rows": option_scores(run)}
+            )
     for figure in figures:
         shutil.copyfile(figure, PUBLISHED / name / figure.name)
     rewrite(name)
@@ -262,7 +325,9 @@ def rewrite(name: str) -> None:
     if page := published_options(name, records):
         write_text(PUBLISHED / name / f"{OPTIONS}.md", page)
     write_text(readme, text)
-    print(f"README.md: block {name} rewritten from {len(records)} seed{'' if len(records) == 1 else 's'}")
+    print(
+        f"README.md: block {name} rewritten from {len(records)} seed{'' if len(records) == 1 else 's'}"
+    )
 
 
 def published_options(name: str, records: Sequence[Record]) -> str:

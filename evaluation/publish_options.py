@@ -5,21 +5,29 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from evaluation.case_tables import LABELS, pooled
-from evaluation.evidence import Row, system
 from evaluation.names import LOSSES, MODELS, TARGETS, UNSEEN
 from evaluation.postprocess import CHOSEN, NONE, OPTIONS
 from evaluation.results import Results
-from evaluation.text import markdown_table, readable
+from evaluation.tables.evidence import Row, system
+from evaluation.tables.text import markdown_table, readable
+from evaluation.tables.whole_cases import LABELS, pooled
 
 KEYS = ("cohort", "target", "model", "loss", "option")
 
 
 def option_scores(results: Results) -> list[Row]:
     """Return the pooled IoU of a run by `KEYS`, and under "chosen" the options that validation data chose."""
-    chosen = {(row["model"], row["loss"]): row["options"] for row in results.options if row["option"] == CHOSEN}
+    chosen = {
+        (row["model"], row["loss"]): row["options"]
+        for row in results.options
+        if row["option"] == CHOSEN
+    }
     return [
-        {**dict(zip(KEYS, key, strict=True)), "iou": value, "chosen": chosen.get((key[2], key[3]), "")}
+        {
+            **dict(zip(KEYS, key, strict=True)),
+            "iou": value,
+            "chosen": chosen.get((key[2], key[3]), ""),
+        }
         for key, value in pooled(results.options).items()
     ]
 
@@ -34,7 +42,9 @@ def options_page(name: str, described: str, by_seed: Mapping[int, Sequence[Row]]
     """
     seeds = list(by_seed.values())
     text = f"# Post-processing on the runs `{name}`\n\n"
-    text += f"Written by `python -m evaluation.publish` from the records beside it.\n\n{described}\n\n"
+    text += (
+        f"Written by `python -m evaluation.publish` from the records beside it.\n\n{described}\n\n"
+    )
     text += (
         "IoU at rule roc on the slices of Table 1, mean over the seeds: without any option, the change by each option "
         "alone, and with those that validation data chose for each seed, in brackets by how much they change it. "
@@ -45,12 +55,17 @@ def options_page(name: str, described: str, by_seed: Mapping[int, Sequence[Row]]
             lines = []
             for model in MODELS:
                 for loss in LOSSES:
-                    found = {option: _mean(seeds, (cohort, target, model, loss, option)) for option in LABELS}
+                    found = {
+                        option: _mean(seeds, (cohort, target, model, loss, option))
+                        for option in LABELS
+                    }
                     if found[NONE] is not None:
                         lines.append([system(model, loss), readable(found[NONE]), *_changes(found)])
             if lines:
                 text += f"\n## {cohort.capitalize()}, {target}\n\n"
-                text += markdown_table(["model", *(LABELS[option] for option in (NONE, *OPTIONS, CHOSEN))], lines, 1)
+                text += markdown_table(
+                    ["model", *(LABELS[option] for option in (NONE, *OPTIONS, CHOSEN))], lines, 1
+                )
     text += "\nChosen on validation data:\n\n"
     choices = [
         [system(model, loss), str(seed), choice]
@@ -63,7 +78,9 @@ def options_page(name: str, described: str, by_seed: Mapping[int, Sequence[Row]]
 
 
 def _mean(seeds: Sequence[Sequence[Row]], key: tuple[str, ...]) -> float | None:
-    found = [row["iou"] for rows in seeds for row in rows if tuple(row[name] for name in KEYS) == key]
+    found = [
+        row["iou"] for rows in seeds for row in rows if tuple(row[name] for name in KEYS) == key
+    ]
     return statistics.fmean(found) if len(found) == len(seeds) else None
 
 

@@ -28,29 +28,48 @@ class Published:
 
 
 ELMENABAWY = "LiTS, 130 scans, 4-fold cross-validation"
-DHANUSH = "LiTS and 3D-IRCADb: which of them, which split, and whether of liver or tumor is not said"
+DHANUSH = (
+    "LiTS and 3D-IRCADb: which of them, which split, and whether of liver or tumor is not said"
+)
 PIPELINE = "HCC-TACE-Seg, 80/20 by patient"
 
 _TRAINED = {"loss": "cross_entropy", "optimizer": "sgd", "filters": 64}
 _ALEXNET = {"architecture": "alexnet", "upsampling": "dilated", **_TRAINED}
 _RESNET18 = {"architecture": "resnet18", **_TRAINED}
-_CDNN, _PLAIN = ({"input": name, "smoothing_variance": 0.0, "window_hu": None} for name in ("equalised", "windowed"))
+_CDNN, _PLAIN = (
+    {"input": name, "smoothing_variance": 0.0, "window_hu": None}
+    for name in ("equalised", "windowed")
+)
 _KORABELNIKOV = {"input": "windowed", "smoothing_variance": 0.25, "window_hu": [-2000.0, 2000.0]}
 
 NUMBERS: dict[str, Published] = {
     "cdnn_alexnet": Published(
-        ELMENABAWY, {"dice": 0.904, "assd_mm": 2.65}, {"dice": 0.624, "assd_mm": 4.98}, {**_ALEXNET, **_CDNN}
+        ELMENABAWY,
+        {"dice": 0.904, "assd_mm": 2.65},
+        {"dice": 0.624, "assd_mm": 4.98},
+        {**_ALEXNET, **_CDNN},
     ),
     "cdnn_alexnet_plain": Published(
-        ELMENABAWY, {"dice": 0.885, "assd_mm": 3.87}, {"dice": 0.597, "assd_mm": 5.32}, {**_ALEXNET, **_PLAIN}
+        ELMENABAWY,
+        {"dice": 0.885, "assd_mm": 3.87},
+        {"dice": 0.597, "assd_mm": 5.32},
+        {**_ALEXNET, **_PLAIN},
     ),
     "cdnn_resnet18": Published(
-        ELMENABAWY, {"dice": 0.842, "assd_mm": 3.65}, {"dice": 0.614, "assd_mm": 4.77}, {**_RESNET18, **_CDNN}
+        ELMENABAWY,
+        {"dice": 0.842, "assd_mm": 3.65},
+        {"dice": 0.614, "assd_mm": 4.77},
+        {**_RESNET18, **_CDNN},
     ),
     "cdnn_resnet18_plain": Published(
-        ELMENABAWY, {"dice": 0.823, "assd_mm": 4.21}, {"dice": 0.577, "assd_mm": 5.76}, {**_RESNET18, **_PLAIN}
+        ELMENABAWY,
+        {"dice": 0.823, "assd_mm": 4.21},
+        {"dice": 0.577, "assd_mm": 5.76},
+        {**_RESNET18, **_PLAIN},
     ),
-    "korabelnikov": Published(ELMENABAWY, {"dice": 0.887}, {"dice": 0.599}, {**_ALEXNET, **_KORABELNIKOV}),
+    "korabelnikov": Published(
+        ELMENABAWY, {"dice": 0.887}, {"dice": 0.599}, {**_ALEXNET, **_KORABELNIKOV}
+    ),
     "unet_dhanush": Published(DHANUSH, {"accuracy": 0.96, "sensitivity": 0.94, "dice": 0.76}),
     "segnet": Published(DHANUSH, {"accuracy": 0.98, "sensitivity": 0.97, "dice": 0.89}),
     "global_local": Published(

@@ -19,11 +19,11 @@ from string import Template
 from data.command import Parser, run_command
 from data.files import write_text
 from evaluation.names import SYNTHETIC
-from evaluation.reporting.figures import figures
-from evaluation.reporting.sections import sections
-from evaluation.reporting.viewer import Recording, asset, page_data, read_recording, viewer_html
+from evaluation.page.figures import figures
+from evaluation.page.sections import sections
+from evaluation.page.viewer import Recording, asset, page_data, read_recording, viewer_html
 from evaluation.results import Results, read_results
-from evaluation.text import caption
+from evaluation.tables.text import caption
 
 BEHIND_FIGURES = "training"
 """The first section that comes after the figures."""
@@ -42,7 +42,9 @@ def build(results: Results, recording: Recording | None) -> str:
         scripts.append(asset("viewer.js"))
         # A "<" in the data must not end the element.
         slices = (
-            '<script type="application/json" id="slice-data">' + json.dumps(data).replace("<", "\\u003c") + "</script>"
+            '<script type="application/json" id="slice-data">'
+            + json.dumps(data).replace("<", "\\u003c")
+            + "</script>"
         )
     content = contents(results, viewer)
     return Template(asset("page.html")).substitute(
@@ -52,7 +54,9 @@ def build(results: Results, recording: Recording | None) -> str:
         run=escape(f"Data: {results.label}."),
         badges=badge(results),
         notices=notices(results),
-        navigation="".join(f'<a href="#{name}">{escape(short)}</a>' for name, (short, _, _) in content.items()),
+        navigation="".join(
+            f'<a href="#{name}">{escape(short)}</a>' for name, (short, _, _) in content.items()
+        ),
         sections="".join(
             f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{escape(title)}</h2>\n{body}'
             "</section>\n"
@@ -77,7 +81,10 @@ def contents(results: Results, viewer: str) -> dict[str, tuple[str, str, str]]:
 
 def policy(scripts: list[str], style: str) -> str:
     """Return the page's content security policy: its own scripts and style, pictures inside it, nothing else."""
-    allowed = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (*scripts, style)]
+    allowed = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (*scripts, style)
+    ]
     own = " ".join(f"'sha256-{text}'" for text in allowed[:-1])
     return (
         f"default-src 'none'; script-src {own}; style-src 'sha256-{allowed[-1]}'; img-src data:; "
@@ -93,7 +100,9 @@ def synthetic_cohorts(results: Results) -> list[str]:
 def synthetic_words(results: Results) -> str:
     """Return SYNTHETIC PHANTOM, with the cohorts that are where others are not; "" where none is."""
     found = synthetic_cohorts(results)
-    return SYNTHETIC + ("" if found == results.cohorts else f": {', '.join(found)}") if found else ""
+    return (
+        SYNTHETIC + ("" if found == results.cohorts else f": {', '.join(found)}") if found else ""
+    )
 
 
 def badge(results: Results) -> str:
@@ -104,7 +113,9 @@ def badge(results: Results) -> str:
 
 def notices(results: Results) -> str:
     """Return what stands above all results: that they are of a phantom, or that the page holds patients' images."""
-    html = "".join(f'<p class="run">{escape(line)}</p>' for line in caption(results)[1:] if SYNTHETIC in line)
+    html = "".join(
+        f'<p class="run">{escape(line)}</p>' for line in caption(results)[1:] if SYNTHETIC in line
+    )
     if synthetic_cohorts(results) != results.cohorts:
         html += (
             '<p class="notice"><strong>This page holds CT slices of patients.</strong> Keep it as their data must be '
@@ -115,13 +126,25 @@ def notices(results: Results) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command `python -m evaluation.report`."""
-    parser = Parser(prog="python -m evaluation.report", description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that evaluation.evaluate wrote")
+    parser = Parser(
+        prog="python -m evaluation.report", description=(__doc__ or "").split("\n", 1)[0]
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder that evaluation.evaluate wrote",
+    )
     results = read_results(parser.parse_args(arguments).out)
     recording = read_recording(results)
     page, path = build(results, recording), results.path / "report.html"
     write_text(path, page)
-    shown = f"{len(recording.about['cases'])} cases to look through" if recording else "no slices recorded"
+    shown = (
+        f"{len(recording.about['cases'])} cases to look through"
+        if recording
+        else "no slices recorded"
+    )
     print(f"{path}: {len(page) / 1e6:.1f} MB, {shown}")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from data.command import InputError
 from data.files import read_json
-from evaluation.evidence import Evidence, Row, system
 from evaluation.names import COHORTS, KEYS, LOSSES, METRICS, MODELS, RULES, STAGES, TARGETS, origin
+from evaluation.tables.evidence import Evidence, Row, system
 
 SCHEMA = 1
 
@@ -74,7 +74,9 @@ class Results:
         origins: dict[str, list[str]] = {}
         for cohort in self.cohorts:
             origins.setdefault(self.origin(cohort), []).append(cohort)
-        data = "; ".join(f"{origin} ({' and '.join(cohorts)})" for origin, cohorts in origins.items())
+        data = "; ".join(
+            f"{origin} ({' and '.join(cohorts)})" for origin, cohorts in origins.items()
+        )
         return f"{data}; preset {self.summary['preset']}, seed {self.summary['seed']}"
 
     @property
@@ -82,7 +84,16 @@ class Results:
         """What the claims are judged on."""
         blind = self.summary["data"].get("blind_tumor_iou", {})
         compared = self.summary.get("comparisons", ())
-        return Evidence(self.rows, self.cases, self.curves, self.training, self.cohorts, self.failures, blind, compared)
+        return Evidence(
+            self.rows,
+            self.cases,
+            self.curves,
+            self.training,
+            self.cohorts,
+            self.failures,
+            blind,
+            compared,
+        )
 
 
 def system_notes(training: dict[str, Any]) -> dict[str, str]:
@@ -94,7 +105,12 @@ def system_notes(training: dict[str, Any]) -> dict[str, str]:
     notes: dict[str, str] = {}
     for phase in training["phases"]:
         for model, stages in STAGES.items():
-            if phase["stage"] in stages and phase["phase"] in LOSSES and phase["status"] == "ok" and phase["note"]:
+            if (
+                phase["stage"] in stages
+                and phase["phase"] in LOSSES
+                and phase["status"] == "ok"
+                and phase["note"]
+            ):
                 name = system(model, phase["phase"])
                 notes[name] = "; ".join(filter(None, [notes.get(name), phase["note"]]))
     return notes
@@ -145,13 +161,17 @@ def read_results(path: Path) -> Results:
     training = _read(path / "training.json", ("phases", "sweep", "scaling", "architectures"))
     curves = _read(path / "curves.json", ("curves",))["curves"]
     cases, lesions = (_read_csv(path / name) for name in ("cases.csv", "lesions.csv"))
-    new = [path / name for name in ("whole_cases.csv", "postprocess.csv")]  # evaluations before version 4 lack them
+    new = [
+        path / name for name in ("whole_cases.csv", "postprocess.csv")
+    ]  # evaluations before version 4 lack them
     volumes, options = (_read_csv(file) if file.is_file() else [] for file in new)
     wanted = {*KEYS, *METRICS, "threshold", "n_cases", "n_slices"}
     for row in summary["rows"]:
         if not wanted <= row.keys():
             raise InputError(f"{path / 'summary.json'}: a row has no {min(wanted - row.keys())!r}")
-    failed = {(entry["model"], entry["loss"]) for entry in summary["systems"] if entry["status"] != "ok"}
+    failed = {
+        (entry["model"], entry["loss"]) for entry in summary["systems"] if entry["status"] != "ok"
+    }
     # The writer leaves them out already; a score of a collapsed network must not slip through.
     rows, *others = (
         [row for row in entries if (row["model"], row["loss"]) not in failed]

@@ -10,7 +10,7 @@ reference is noted and left out; a reference without a prediction, or with two, 
 FILE.json gets {"schema", "mode", "total": the 24 figures by the names of the official scores.txt, "beside": lesion F1,
 "cases": [{"case", "figures": the 24 of a set of this case alone, "beside", its counts, every match}]}. FILE.csv has a
 row of counts, figures and F1 for each case, and a last row `total`. A figure that does not exist is null, an empty
-cell: in mode `corrected`, lesion distances where no lesion was to be found and none was drawn (`evaluation.metrics` has
+cell: in mode `corrected`, lesion distances where no lesion was to be found and none was drawn (`evaluation.metrics.counts` has
 the rule for empty masks).
 """
 
@@ -33,7 +33,7 @@ from data.files import json_text, write_texts
 from data.parallel import Failures, each_case, positive
 from data.spacing import check_same_spacing, check_spacing
 from data.volumes import Volume, check_label_values, check_pair, open_volume
-from evaluation.lits_scoring import MODES, CaseFigures, lesion_f1, score_case, total
+from evaluation.metrics.lits import MODES, CaseFigures, lesion_f1, score_case, total
 from evaluation.pairs import named, paired
 
 SCHEMA = 2
@@ -41,7 +41,9 @@ COUNTS = ("n_reference", "n_prediction", "hits", "hits_any")
 TOTAL = "total"
 
 
-def score_files(reference: Path, prediction: Path, mode: str, ignore_affine: bool = False) -> CaseFigures:
+def score_files(
+    reference: Path, prediction: Path, mode: str, ignore_affine: bool = False
+) -> CaseFigures:
     """Score one pair of files, in the axes of the files: the official matching depends on them.
 
     Raises:
@@ -76,7 +78,9 @@ def main() -> None:
         check_target(path)
     pairs, surplus = paired(arguments.reference, arguments.prediction)
     work = {
-        name: partial(score_files, *pair, mode=arguments.mode, ignore_affine=arguments.ignore_affine)
+        name: partial(
+            score_files, *pair, mode=arguments.mode, ignore_affine=arguments.ignore_affine
+        )
         for name, pair in pairs.items()
     }
     failures = Failures(skip=False, order=list(pairs), can_skip=False)
@@ -113,7 +117,13 @@ def scores_json(cases: Mapping[str, CaseFigures], mode: str) -> dict[str, Any]:
         del row["mode"]
         rows.append({"case": name, "figures": total([case]), "beside": lesion_f1([case]), **row})
     whole = list(cases.values())
-    return {"schema": SCHEMA, "mode": mode, TOTAL: total(whole), "beside": lesion_f1(whole), "cases": rows}
+    return {
+        "schema": SCHEMA,
+        "mode": mode,
+        TOTAL: total(whole),
+        "beside": lesion_f1(whole),
+        "cases": rows,
+    }
 
 
 def scores_csv(cases: Mapping[str, CaseFigures]) -> str:
@@ -140,14 +150,37 @@ _REFERENCE_HELP = (
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
-    parser = Parser(prog="evaluation.score", description="The figures of the LiTS challenge for a folder.")
+    parser = Parser(
+        prog="evaluation.score", description="The figures of the LiTS challenge for a folder."
+    )
     add = parser.add_argument
     add("--reference", type=Path, required=True, metavar="DIR", help=_REFERENCE_HELP)
-    add("--prediction", type=Path, required=True, metavar="DIR", help="label volumes of these names; see --reference")
-    add("--out", type=Path, required=True, metavar="FILE", help="JSON to write, named .json; a .csv comes beside it")
-    add("--mode", choices=MODES, default="official", help="default official: as the published script, faults included")
+    add(
+        "--prediction",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="label volumes of these names; see --reference",
+    )
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="JSON to write, named .json; a .csv comes beside it",
+    )
+    add(
+        "--mode",
+        choices=MODES,
+        default="official",
+        help="default official: as the published script, faults included",
+    )
     add("--jobs", type=positive, default=1, metavar="N", help="cases at once (default 1)")
-    add("--ignore-affine", action="store_true", help="compare voxel for voxel where the affines differ")
+    add(
+        "--ignore-affine",
+        action="store_true",
+        help="compare voxel for voxel where the affines differ",
+    )
     arguments = parser.parse_args()
     if arguments.out.suffix != ".json":
         raise InputError(f"--out {arguments.out}: must end in .json; the .csv gets the same name")

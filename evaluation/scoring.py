@@ -12,15 +12,15 @@ import numpy as np
 
 from data.batches import target_of
 from data.store import Store
-from evaluation.calibration import reliability
-from evaluation.lesion_recall import lesion_rows
-from evaluation.lesions import LESION
-from evaluation.lits_scoring import MODES, CaseFigures, total
-from evaluation.lits_scoring import score_case as lits_figures
-from evaluation.metrics import Counts, scores
+from evaluation.metrics.calibration import reliability
+from evaluation.metrics.counts import Counts, scores
+from evaluation.metrics.lesion_recall import lesion_rows
+from evaluation.metrics.lesions import LESION
+from evaluation.metrics.lits import MODES, CaseFigures, total
+from evaluation.metrics.lits import score_case as lits_figures
+from evaluation.metrics.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
 from evaluation.names import ARGMAX, TARGETS
 from evaluation.postprocess_scores import CaseMaps, OptionCounts, option_counts, option_rows
-from evaluation.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
 from evaluation.systems import System, check_numbers, slices_of
 from evaluation.whole_cases import spacing_of, whole_case_rows
 from models.sequential import label_map, liver_mask
@@ -39,7 +39,7 @@ class CaseScores:
         slices: counts of each row by target, at the system's threshold of `SLICE_RULE`.
         whole: whether every slice was predicted, too; without it there are no volumes, lesions and LiTS figures.
         volumes: rows of `evaluation.whole_cases`, at the same threshold.
-        lesions: rows of `evaluation.lesion_recall`, at the same threshold.
+        lesions: rows of `evaluation.metrics.lesion_recall`, at the same threshold.
         lits: the case's part of the LiTS figures by mode, same threshold; none where the reference holds no liver.
         options: counts after each post-processing option (`evaluation.postprocess`), same threshold.
         predict_s: seconds that the networks took, scaling included, for `n_predicted` slices.
@@ -50,8 +50,12 @@ class CaseScores:
     histograms: dict[str, ProbabilityHistogram] = field(
         default_factory=lambda: {target: ProbabilityHistogram() for target in TARGETS}
     )
-    argmax: dict[str, Counts] = field(default_factory=lambda: {target: Counts(0, 0, 0, 0) for target in TARGETS})
-    slices: dict[str, list[Counts]] = field(default_factory=lambda: {target: [] for target in TARGETS})
+    argmax: dict[str, Counts] = field(
+        default_factory=lambda: {target: Counts(0, 0, 0, 0) for target in TARGETS}
+    )
+    slices: dict[str, list[Counts]] = field(
+        default_factory=lambda: {target: [] for target in TARGETS}
+    )
     whole: bool = False
     volumes: list[dict[str, Any]] = field(default_factory=list)
     lesions: list[dict[str, Any]] = field(default_factory=list)
@@ -100,7 +104,9 @@ def score_case(
         found[row] = label_map(liver, tumor, thresholds["liver"], thresholds["tumor"])
         livers[row] = liver_mask(liver, thresholds["liver"])
         if row in scored:
-            _add_slice(kept, system, np.asarray(label[row]), {"liver": liver, "tumor": tumor}, thresholds)
+            _add_slice(
+                kept, system, np.asarray(label[row]), {"liver": liver, "tumor": tumor}, thresholds
+            )
     kept.n_predicted = len(wanted)
     if whole:
         given, spacing_mm = np.asarray(label), spacing_of(store, case)
@@ -123,7 +129,11 @@ def _add_slice(
     thresholds: dict[str, float],
 ) -> None:
     """Add a slice's pixels to the histograms and counts of its case."""
-    classes = most_probable(probabilities["liver"], probabilities["tumor"]) if system.model == "one_step" else None
+    classes = (
+        most_probable(probabilities["liver"], probabilities["tumor"])
+        if system.model == "one_step"
+        else None
+    )
     for target, probability in probabilities.items():
         truth = target_of(label, target) > 0
         kept.histograms[target].add(probability, truth)
@@ -161,7 +171,9 @@ def kept_maps(store: Store, cases: Sequence[CaseScores], folder: Path) -> Iterat
     for case in cases:
         with np.load(folder / f"{case.case}.npz") as maps:
             arrays = maps["labels"], maps["liver"], np.asarray(store.image(case.case))
-        yield CaseMaps(*arrays, np.asarray(store.label(case.case)), spacing_of(store, case.case), case.rows)
+        yield CaseMaps(
+            *arrays, np.asarray(store.label(case.case)), spacing_of(store, case.case), case.rows
+        )
 
 
 def pooled_histogram(cases: Sequence[CaseScores], target: str) -> ProbabilityHistogram:
@@ -175,7 +187,9 @@ def threshold_rules(system: System, target: str) -> dict[str, float | None]:
     return {**first, **system.thresholds(target)}
 
 
-def counts_at(cases: Sequence[CaseScores], target: str, rule: str, threshold: float | None) -> Counts:
+def counts_at(
+    cases: Sequence[CaseScores], target: str, rule: str, threshold: float | None
+) -> Counts:
     """Return the counts of all pixels of the cases under a threshold rule."""
     if threshold is None:
         return sum((case.argmax[target] for case in cases), Counts(0, 0, 0, 0))
@@ -206,7 +220,9 @@ def table_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list
     return rows
 
 
-def case_rows(system: System, store: Store, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+def case_rows(
+    system: System, store: Store, cohort: str, cases: Sequence[CaseScores]
+) -> list[dict[str, Any]]:
     """Return the rows of `cases.csv`: counts and scores per case, target and threshold rule."""
     rows = []
     for case in cases:
@@ -239,20 +255,34 @@ def slice_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list
     return rows
 
 
-def lesion_table(system: System, store: Store, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+def lesion_table(
+    system: System, store: Store, cohort: str, cases: Sequence[CaseScores]
+) -> list[dict[str, Any]]:
     """Return the rows of `lesions.csv`: every lesion of every case, and what was drawn where none is."""
     return [
-        {"cohort": cohort, "case": case.case, "patient": store.patient(case.case), "model": system.model}
+        {
+            "cohort": cohort,
+            "case": case.case,
+            "patient": store.patient(case.case),
+            "model": system.model,
+        }
         | {"loss": system.loss, **lesion}
         for case in cases
         for lesion in case.lesions
     ]
 
 
-def whole_case_table(system: System, store: Store, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+def whole_case_table(
+    system: System, store: Store, cohort: str, cases: Sequence[CaseScores]
+) -> list[dict[str, Any]]:
     """Return the rows of `whole_cases.csv`: liver and tumor of every case as volumes."""
     return [
-        {"cohort": cohort, "case": case.case, "patient": store.patient(case.case), "model": system.model}
+        {
+            "cohort": cohort,
+            "case": case.case,
+            "patient": store.patient(case.case),
+            "model": system.model,
+        }
         | {"loss": system.loss, "threshold_rule": SLICE_RULE, "n_slices": case.n_predicted, **row}
         for case in cases
         for row in case.volumes
@@ -275,14 +305,23 @@ def lits_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list[
     """Return the 24 LiTS figures of a cohort in each mode; a case whose reference holds no liver is left out."""
     scored = {case.case: case.lits for case in cases if case.lits}
     left_out = [case.case for case in cases if case.case not in scored]
-    head: dict[str, Any] = {"cohort": cohort, "model": system.model, "loss": system.loss, "threshold_rule": SLICE_RULE}
+    head: dict[str, Any] = {
+        "cohort": cohort,
+        "model": system.model,
+        "loss": system.loss,
+        "threshold_rule": SLICE_RULE,
+    }
     head |= {"n_cases": len(scored), "left_out": left_out}
     return [
-        {**head, "mode": mode, "figures": total([lits[mode] for lits in scored.values()])} for mode in MODES if scored
+        {**head, "mode": mode, "figures": total([lits[mode] for lits in scored.values()])}
+        for mode in MODES
+        if scored
     ]
 
 
-def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistogram) -> dict[str, Any]:
+def curve(
+    system: System, cohort: str, target: str, histogram: ProbabilityHistogram
+) -> dict[str, Any]:
     """Return the ROC curves of a cohort, full and restricted to (0.01, 0.99), with the frozen thresholds on them.
 
     Both are thinned for drawing; `auc` and `rauc` are not. A curve is None where the cohort, or the range, has no
@@ -290,7 +329,11 @@ def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistog
     """
     inside = histogram.inside(0.01, 0.99)
     restricted = None if histogram.rauc() is None else reduce_curve(histogram.roc(0.01, 0.99))
-    full = None if histogram.auc() is None else reduce_curve(histogram.roc(), lowest_fpr=LOWEST_DRAWN_FPR)
+    full = (
+        None
+        if histogram.auc() is None
+        else reduce_curve(histogram.roc(), lowest_fpr=LOWEST_DRAWN_FPR)
+    )
     return {
         "cohort": cohort,
         "model": system.model,
@@ -303,7 +346,8 @@ def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistog
         "n_negative": int(histogram.negative.sum()),
         "n_restricted_positive": int(inside.positive.sum()),
         "n_restricted_negative": int(inside.negative.sum()),
-        "full": full and {"fpr": _list(full.false_positive_rate), "tpr": _list(full.true_positive_rate)},
+        "full": full
+        and {"fpr": _list(full.false_positive_rate), "tpr": _list(full.true_positive_rate)},
         "restricted": restricted
         and {
             "fpr": _list(restricted.false_positive_rate),
@@ -311,7 +355,10 @@ def curve(system: System, cohort: str, target: str, histogram: ProbabilityHistog
             "threshold": _list(restricted.threshold),
         },
         "thresholds": system.thresholds(target),
-        "points": {rule: _point(histogram, inside, threshold) for rule, threshold in system.thresholds(target).items()},
+        "points": {
+            rule: _point(histogram, inside, threshold)
+            for rule, threshold in system.thresholds(target).items()
+        },
     }
 
 
@@ -320,15 +367,24 @@ def _calibration(histogram: ProbabilityHistogram, inside: ProbabilityHistogram) 
     drawn = {"n_pixels": found.n_pixels.tolist()}
     for name in ("predicted", "observed"):
         values = getattr(found, name)
-        drawn[name] = [float(value) if n else None for n, value in zip(found.n_pixels, values, strict=True)]
+        drawn[name] = [
+            float(value) if n else None for n, value in zip(found.n_pixels, values, strict=True)
+        ]
     return {"reliability": drawn, "ece": found.ece, "ece_restricted": reliability(inside).ece}
 
 
-def _point(histogram: ProbabilityHistogram, inside: ProbabilityHistogram, threshold: float) -> dict[str, float | None]:
+def _point(
+    histogram: ProbabilityHistogram, inside: ProbabilityHistogram, threshold: float
+) -> dict[str, float | None]:
     fpr, tpr = _rates(histogram.counts(threshold))
     within = 0.01 <= threshold <= 0.99
     restricted_fpr, restricted_tpr = _rates(inside.counts(threshold)) if within else (None, None)
-    return {"fpr": fpr, "tpr": tpr, "restricted_fpr": restricted_fpr, "restricted_tpr": restricted_tpr}
+    return {
+        "fpr": fpr,
+        "tpr": tpr,
+        "restricted_fpr": restricted_fpr,
+        "restricted_tpr": restricted_tpr,
+    }
 
 
 def _rates(counts: Counts) -> tuple[float | None, float | None]:

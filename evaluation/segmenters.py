@@ -77,13 +77,18 @@ class PaperSegmenter:
         """Network and record of each stage."""
         stages = stages_of(self.system.model, self.liver_only)
         folders = {stage: self.run / stage / self.system.loss for stage in stages}
-        return {stage: [folder / "best.keras", folder / "record.json"] for stage, folder in folders.items()}
+        return {
+            stage: [folder / "best.keras", folder / "record.json"]
+            for stage, folder in folders.items()
+        }
 
     def segment(
         self, volume: Volume, maps: Sequence[np.ndarray], shown_as: str, livers: np.ndarray | None
     ) -> np.ndarray:
         """Return the label map of a volume, slice by slice."""
-        return segment(self.system, volume, self.size, self.rule, self.liver_only, maps, shown_as, livers)
+        return segment(
+            self.system, volume, self.size, self.rule, self.liver_only, maps, shown_as, livers
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,8 @@ class OtherSegmenter:
         """Settings, and network and record of each target."""
         folder = folder_of(self.run, self.system.name)
         networks = {
-            target: [folder / target / name for name in ("best.keras", "record.json")] for target in self.system.records
+            target: [folder / target / name for name in ("best.keras", "record.json")]
+            for target in self.system.records
         }
         return {"system": [folder / "system.json"], **networks}
 
@@ -138,7 +144,9 @@ class OtherSegmenter:
         """
         depth = self.system.settings.get("depth", 0)
         if volume.n_slices < depth:
-            raise InputError(f"{volume.path}: has {volume.n_slices} slices, the 3D window takes {depth}")
+            raise InputError(
+                f"{volume.path}: has {volume.n_slices} slices, the 3D window takes {depth}"
+            )
         hu = np.stack(list(network_slices(volume, self.size)))
         labels = np.zeros(volume.shape, np.uint8)
         for index, (found, liver) in enumerate(zip(*self.system.found(hu), strict=True)):
@@ -159,7 +167,9 @@ def check_finished(run: Path, name: str) -> None:
     there = finished_names(run)
     if name not in there:
         found = f"finished there: {', '.join(there)}" if there else "training.system trains them"
-        raise InputError(f"--model {name}: none of {', '.join(MODELS)}, nor a system of {run} ({found})")
+        raise InputError(
+            f"--model {name}: none of {', '.join(MODELS)}, nor a system of {run} ({found})"
+        )
 
 
 def choose_other(run: Path, name: str, liver_only: bool = False) -> OtherSystem:
@@ -198,7 +208,9 @@ def choose_system(run: Path, model: str, loss: str | None, liver_only: bool = Fa
 def validation_iou(run: Path, model: str, loss: str, liver_only: bool = False) -> float:
     """Return what the record of the phase says of its tumors (or livers) on validation data; -1 if it is no result."""
     stages = stages_of(model, liver_only)
-    records = [read_json(run / stage / loss / "record.json", ("status", "validation")) for stage in stages]
+    records = [
+        read_json(run / stage / loss / "record.json", ("status", "validation")) for stage in stages
+    ]
     if any(record["status"] != "ok" for record in records):
         return -1.0
     return float(records[-1]["validation"]["liver" if liver_only else "tumor"]["iou_at_roc"])
@@ -237,24 +249,35 @@ def segment(
     predicted = _with_percentage(system.probabilities(slices, slices), volume.n_slices, shown_as)
     for index, both in enumerate(predicted):
         check_numbers(system.name, f"slice {index}", *both)
-        native = [probability_to_native(p[np.newaxis], volume.rows, volume.columns)[0] for p in both[:used]]
+        native = [
+            probability_to_native(p[np.newaxis], volume.rows, volume.columns)[0]
+            for p in both[:used]
+        ]
         for values, probability in zip(maps, native, strict=False):
             values[index] = probability
         labels[index] = _labels(system, rule, liver_only, native)
         if livers is not None:
-            found = labels[index] if rule == ARGMAX else liver_mask(native[0], system.thresholds("liver")[rule])
+            found = (
+                labels[index]
+                if rule == ARGMAX
+                else liver_mask(native[0], system.thresholds("liver")[rule])
+            )
             livers[index] = found
     return labels
 
 
-def _labels(system: System, rule: str, liver_only: bool, probabilities: Sequence[np.ndarray]) -> np.ndarray:
+def _labels(
+    system: System, rule: str, liver_only: bool, probabilities: Sequence[np.ndarray]
+) -> np.ndarray:
     if liver_only and rule != ARGMAX:
         return np.asarray(liver_mask(probabilities[0], system.thresholds("liver")[rule]))
     liver, tumor = probabilities
     if rule == ARGMAX:
         labels = most_probable(liver, tumor)
         return labels > 0 if liver_only else labels
-    return np.asarray(label_map(liver, tumor, *(system.thresholds(target)[rule] for target in TARGETS)))
+    return np.asarray(
+        label_map(liver, tumor, *(system.thresholds(target)[rule] for target in TARGETS))
+    )
 
 
 def _with_percentage(items: Iterable[Item], total: int, shown_as: str) -> Iterator[Item]:

@@ -17,10 +17,10 @@ from typing import Any
 
 from data.command import InputError, Parser, run_command
 from data.files import write_text
-from evaluation.claims import FAILS, HOLDS, UNTESTED, judge
 from evaluation.names import KEYS, NAMES, SYNTHETIC
 from evaluation.results import Results, order, read_results
-from evaluation.text import HOW_SCORED, NO_PAPER_NUMBERS, markdown_table, readable
+from evaluation.tables.claims import FAILS, HOLDS, UNTESTED, judge
+from evaluation.tables.text import HOW_SCORED, NO_PAPER_NUMBERS, markdown_table, readable
 
 METRICS = ("iou", "dice", "rauc")
 COLUMNS = ("mean", "sd", "min", "max")
@@ -37,14 +37,18 @@ def check_comparable(runs: Sequence[Results]) -> None:
     seeds: dict[int, Path] = {}
     for run in runs:
         if run.summary["preset"] != first.summary["preset"]:
-            raise InputError(_difference("preset", first, run, first.summary["preset"], run.summary["preset"]))
+            raise InputError(
+                _difference("preset", first, run, first.summary["preset"], run.summary["preset"])
+            )
         for name in SAME_DATA:
             ours, theirs = first.summary["data"][name], run.summary["data"][name]
             if ours != theirs:
                 raise InputError(_difference(name, first, run, ours, theirs))
         seed = run.summary["seed"]
         if seed in seeds:
-            raise InputError(f"{run.path}: has seed {seed}, as {seeds[seed]}; runs of different seeds are needed")
+            raise InputError(
+                f"{run.path}: has seed {seed}, as {seeds[seed]}; runs of different seeds are needed"
+            )
         seeds[seed] = run.path
 
 
@@ -89,14 +93,18 @@ def caption(runs: Sequence[Results]) -> list[str]:
     seeds = ", ".join(str(run.summary["seed"]) for run in runs)
     lines = [f"Data: {data}; preset {runs[0].summary['preset']}, {len(runs)} seeds: {seeds}."]
     if SYNTHETIC in data:
-        lines.append(f"{SYNTHETIC}: computer-made images; scores on them say nothing about real CT.")
+        lines.append(
+            f"{SYNTHETIC}: computer-made images; scores on them say nothing about real CT."
+        )
     return [*lines, "Every seed on the same split. " + HOW_SCORED, NO_PAPER_NUMBERS]
 
 
 def spread_csv(runs: Sequence[Results]) -> str:
     """Return the spread in long form with all digits; the column `data` names the cohort, synthetic or not."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["data", *KEYS, "metric", *COLUMNS, "n_seeds"], lineterminator="\n")
+    writer = csv.DictWriter(
+        text, ["data", *KEYS, "metric", *COLUMNS, "n_seeds"], lineterminator="\n"
+    )
     writer.writeheader()
     for row in spread_rows(runs):
         writer.writerow({"data": runs[0].origin(row["cohort"]), **row})
@@ -136,7 +144,12 @@ def _blocks(runs: Sequence[Results]) -> str:
             group = entries[start : start + len(METRICS)]
             row = group[0]
             if row["cohort"] == cohort:
-                names = [row["target"], NAMES[row["loss"]], NAMES[row["model"]], row["threshold_rule"]]
+                names = [
+                    row["target"],
+                    NAMES[row["loss"]],
+                    NAMES[row["model"]],
+                    row["threshold_rule"],
+                ]
                 cells = [_cell(entry, row["n_seeds"]) for entry in group]
                 lines.append([*names, *cells, f"{row['n_seeds']} of {len(runs)}"])
         text += markdown_table(headings, lines, left=4) if lines else "No scores.\n"
@@ -157,16 +170,30 @@ def spread_markdown(runs: Sequence[Results]) -> str:
     lines = []
     for found in claim_counts(runs):
         tested = found[HOLDS] + found[FAILS]
-        lines.append([found["title"], found["cohort"], f"{found[HOLDS]} of {tested}", str(found[UNTESTED])])
+        lines.append(
+            [found["title"], found["cohort"], f"{found[HOLDS]} of {tested}", str(found[UNTESTED])]
+        )
     text += "\n## The paper's claims\n\n"
-    return text + markdown_table(("claim", "where", "holds in seeds tested", "seeds not tested"), lines, left=2)
+    return text + markdown_table(
+        ("claim", "where", "holds in seeds tested", "seeds not tested"), lines, left=2
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command `python -m evaluation.spread`."""
-    parser = Parser(prog="python -m evaluation.spread", description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for spread.csv and spread.md")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_OUT", help="folders that evaluation.evaluate wrote")
+    parser = Parser(
+        prog="python -m evaluation.spread", description=(__doc__ or "").split("\n", 1)[0]
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for spread.csv and spread.md"
+    )
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN_OUT",
+        help="folders that evaluation.evaluate wrote",
+    )
     flags = parser.parse_args(arguments)
     runs = sorted((read_results(path) for path in flags.runs), key=lambda run: run.summary["seed"])
     check_comparable(runs)

@@ -53,7 +53,11 @@ class System:
     @property
     def failure(self) -> str:
         """Why its scores are no result ("": they are one): a stage collapsed or diverged."""
-        failed = [f"{r['stage']} {r['status']}: {r['why']}" for r in self.records.values() if r["status"] != "ok"]
+        failed = [
+            f"{r['stage']} {r['status']}: {r['why']}"
+            for r in self.records.values()
+            if r["status"] != "ok"
+        ]
         return "; ".join(dict.fromkeys(failed))
 
     @property
@@ -119,7 +123,10 @@ class System:
             return self.probabilities(slices, slices)
         livers = list(self._livers(slices()))
         s1 = self.records["tumor"]["mask_s1"]
-        found = ((hu, liver_mask(probability, s1)) for hu, probability in zip(slices(), livers, strict=True))
+        found = (
+            (hu, liver_mask(probability, s1))
+            for hu, probability in zip(slices(), livers, strict=True)
+        )
         return self._tumors(slices(), livers, median_of_liver(found))
 
     def _sequential(self, all_slices: Slices, wanted: Iterable[np.ndarray]) -> Probabilities:
@@ -133,7 +140,9 @@ class System:
         s1 = tumor["mask_s1"]
         for_input, for_output = tee(livers)
         inputs = (
-            tumor_input(hu, liver_mask(probability, s1), tumor["scaling"], tumor["window_hu"], median_hu)
+            tumor_input(
+                hu, liver_mask(probability, s1), tumor["scaling"], tumor["window_hu"], median_hu
+            )
             for hu, probability in zip(wanted, for_input, strict=True)
         )
         tumors = predict_slices(self.networks["tumor"], inputs)
@@ -144,7 +153,9 @@ class System:
 
 def noted(records: Mapping[str, dict[str, Any]]) -> str:
     """Return what the records of networks note of their weaknesses, each note once."""
-    return "; ".join(dict.fromkeys(record["note"] for record in records.values() if record.get("note")))
+    return "; ".join(
+        dict.fromkeys(record["note"] for record in records.values() if record.get("note"))
+    )
 
 
 def stages_of(model: str, liver_only: bool = False) -> tuple[str, ...]:
@@ -160,7 +171,9 @@ def check_finished(run: Path, model: str, loss: str, liver_only: bool = False) -
     """
     for stage in stages_of(model, liver_only):
         if not (run / stage / loss / "record.json").is_file():
-            raise InputError(f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})")
+            raise InputError(
+                f"{run}: phase {loss} of {stage} is not finished (python -m training.{stage})"
+            )
 
 
 def load_system(run: Path, model: str, loss: str, liver_only: bool = False) -> System:
@@ -174,7 +187,9 @@ def load_system(run: Path, model: str, loss: str, liver_only: bool = False) -> S
     check_finished(run, model, loss, liver_only)
     for stage in stages_of(model, liver_only):
         folder = run / stage / loss
-        record = read_json(folder / "record.json", ("status", "why", "thresholds", "validation", "window_hu"))
+        record = read_json(
+            folder / "record.json", ("status", "why", "thresholds", "validation", "window_hu")
+        )
         network = None if record["status"] == "diverged" else load_network(folder / "best.keras")
         records |= _by_network({**record, "stage": stage})
         if network is not None and stage == "joint":
@@ -202,7 +217,9 @@ def finished_systems(run: Path, liver_only: bool = False) -> list[tuple[str, str
     read_run(run)
     found = those_finished(run, liver_only)
     if not found:
-        raise InputError(f"{run}: no model is finished (python -m training.one_step, or liver and tumor)")
+        raise InputError(
+            f"{run}: no model is finished (python -m training.one_step, or liver and tumor)"
+        )
     return found
 
 
@@ -212,7 +229,9 @@ def those_finished(run: Path, liver_only: bool = False) -> list[tuple[str, str]]
         (model, loss)
         for loss in LOSSES
         for model in MODELS
-        if all((run / stage / loss / "record.json").is_file() for stage in stages_of(model, liver_only))
+        if all(
+            (run / stage / loss / "record.json").is_file() for stage in stages_of(model, liver_only)
+        )
     ]
 
 

@@ -45,16 +45,44 @@ MOST_PIXELS = 2**25  # 128 slices of 512 px, 2048 of 128 px: a page of about 50 
 
 def main() -> None:
     """Record the cases of a run that `evaluation.evaluate` has scored into OUT."""
-    parser = Parser(prog="evaluation.viewer", description="Record cases for the report's slice viewer.")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run directory of the training scripts")
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store the run was trained on")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder that evaluation.evaluate wrote")
-    parser.add_argument("--cases", type=_count, default=CASES, metavar="N", help=f"1 to {MOST_CASES}, default {CASES}")
+    parser = Parser(
+        prog="evaluation.viewer", description="Record cases for the report's slice viewer."
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="run directory of the training scripts",
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="slice store the run was trained on",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder that evaluation.evaluate wrote",
+    )
+    parser.add_argument(
+        "--cases",
+        type=_count,
+        default=CASES,
+        metavar="N",
+        help=f"1 to {MOST_CASES}, default {CASES}",
+    )
     arguments = parser.parse_args()
     run, store, results = arguments.run, Store.open(arguments.store), read_results(arguments.out)
     content = read_run(run)
     if store.sha256 != content["store_sha256"]:
-        raise InputError(f"{store.path}: not the store that {run} was trained on; its test set may not be one")
+        raise InputError(
+            f"{store.path}: not the store that {run} was trained on; its test set may not be one"
+        )
     if identity(content, store) != identity_of(results.summary):
         raise InputError(f"{arguments.out}: holds the results of another run than {run}")
     write_viewer(run, store, results.rows, results.cases, arguments.out, arguments.cases)
@@ -62,7 +90,9 @@ def main() -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_CASES:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MOST_CASES}, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 1 to {MOST_CASES}, got {text!r}"
+        )
     return int(text)
 
 
@@ -74,11 +104,20 @@ def identity(run: Row, store: Store) -> Row:
 def identity_of(summary: Row) -> Row:
     """Return the same from the content of `summary.json`."""
     data = summary["data"]
-    return {"preset": summary["preset"], "seed": summary["seed"], "split_sha256": data["split_sha256"]}
+    return {
+        "preset": summary["preset"],
+        "seed": summary["seed"],
+        "split_sha256": data["split_sha256"],
+    }
 
 
 def write_viewer(
-    run: Path, store: Store, rows: Sequence[Row], cases: Sequence[Row], out: Path, count: int = CASES
+    run: Path,
+    store: Store,
+    rows: Sequence[Row],
+    cases: Sequence[Row],
+    out: Path,
+    count: int = CASES,
 ) -> None:
     """Write OUT/viewer.npz from the scores of the test set; without a model to show, none is left there.
 
@@ -122,7 +161,9 @@ def better_phase(rows: Sequence[Row], model: str) -> str | None:
         if (row["cohort"], row["model"], row["target"], row["threshold_rule"])
         == ("validation", model, "tumor", SLICE_RULE)
     }
-    return max((loss for loss in LOSSES if loss in found), key=lambda loss: found[loss], default=None)
+    return max(
+        (loss for loss in LOSSES if loss in found), key=lambda loss: found[loss], default=None
+    )
 
 
 def rank_cases(cases: Sequence[Row], model: str, loss: str) -> list[Row]:
@@ -156,7 +197,10 @@ def choose_cases(store: Store, ranked: Sequence[Row], count: int) -> Row:
         "n_test_cases": len(store.cases_of("test")),
         "n_ranked": len(names),
         "left_out": [names[rank] for rank in ranks if rank not in kept],
-        "cases": [describe(store, ranked[rank], rows_of[names[rank]], kind_of(rank, len(names))) for rank in kept],
+        "cases": [
+            describe(store, ranked[rank], rows_of[names[rank]], kind_of(rank, len(names)))
+            for rank in kept
+        ],
     }
 
 
@@ -211,7 +255,9 @@ def describe(store: Store, ranked: Row, rows: list[int], kind: str) -> Row:
     return {**about, "tumor_iou": float(ranked["iou"]), "pixel_mm": pixel_mm}
 
 
-def record(run: Path, store: Store, losses: dict[str, str], cases: Sequence[Row]) -> dict[str, np.ndarray]:
+def record(
+    run: Path, store: Store, losses: dict[str, str], cases: Sequence[Row]
+) -> dict[str, np.ndarray]:
     """Return the arrays of viewer.npz: HU, reference and the labels of every model in `losses`.
 
     Args:
@@ -223,12 +269,16 @@ def record(run: Path, store: Store, losses: dict[str, str], cases: Sequence[Row]
     places = [(case["case"], case["rows"]) for case in cases]
     arrays: dict[str, np.ndarray] = {
         "hu": np.concatenate([store.image(case)[rows] for case, rows in places]).astype(np.int16),
-        "label": np.concatenate([store.label(case)[rows] for case, rows in places]).astype(np.uint8),
+        "label": np.concatenate([store.label(case)[rows] for case, rows in places]).astype(
+            np.uint8
+        ),
     }
     for model, loss in losses.items():
         keras.backend.clear_session()
         system = load_system(run, model, loss)
-        arrays[model] = np.concatenate([labels_of(system, store, case, rows) for case, rows in places])
+        arrays[model] = np.concatenate(
+            [labels_of(system, store, case, rows) for case, rows in places]
+        )
     return arrays
 
 

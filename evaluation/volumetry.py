@@ -27,7 +27,15 @@ LEAST_MM, MOST_MM = 0.1, 20.0  # spacings of CT lie between
 EVERY = 2  # pixels: enough to see where liver and spine lie
 
 COLUMNS = (
-    *("case", "liver_ml", "tumor_count", "tumor_ml", "largest_tumor_ml", "tumor_volumes_ml", "tumor_burden_percent"),
+    *(
+        "case",
+        "liver_ml",
+        "tumor_count",
+        "tumor_ml",
+        "largest_tumor_ml",
+        "tumor_volumes_ml",
+        "tumor_burden_percent",
+    ),
     *("spacing_mm", "model", "loss", "threshold_rule", "run"),
 )
 """Of the CSV. `liver_ml` includes the tumors, which are 100 tumor_ml / liver_ml percent of it; lists are separated by
@@ -68,7 +76,9 @@ def measure(labels: np.ndarray, ml: float, liver_only: bool = False) -> dict[str
     }
 
 
-def components(mask: np.ndarray, corners: bool = False) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray]:
+def components(
+    mask: np.ndarray, corners: bool = False
+) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray]:
     """Find the connected components of a mask.
 
     Args:
@@ -126,7 +136,9 @@ def geometry_notes(volume: Volume) -> list[str]:
         )
     elif not all(LEAST_MM <= mm <= MOST_MM for mm in volume.spacing_mm):
         spacing = " x ".join(f"{mm:.4g}" for mm in volume.spacing_mm)
-        notes.append(f"a spacing of {spacing} mm is hardly that of a CT: volumes in ml may be wrong")
+        notes.append(
+            f"a spacing of {spacing} mm is hardly that of a CT: volumes in ml may be wrong"
+        )
     return notes + _code_notes(volume)
 
 
@@ -135,7 +147,9 @@ def _code_notes(volume: Volume) -> list[str]:
     header = volume.header_copy()
     codes = int(header["qform_code"]), int(header["sform_code"])
     if not any(codes):
-        return ["its header says nothing of its orientation (qform and sform code 0): left and right may be wrong"]
+        return [
+            "its header says nothing of its orientation (qform and sform code 0): left and right may be wrong"
+        ]
     if all(codes) and not np.allclose(header.get_qform(), header.get_sform(), atol=SAME_MM):
         return ["qform and sform of its header differ; sform was taken"]
     return []

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.batches import target_of
 from data.store import Store
-from evaluation.metrics import (
+from evaluation.metrics.counts import (
     Counts,
     components,
     dice,
@@ -20,8 +20,8 @@ from evaluation.metrics import (
     specificity,
     voe,
 )
+from evaluation.metrics.surfaces import bounding_box, surface_distances
 from evaluation.names import TARGETS
-from evaluation.surfaces import bounding_box, surface_distances
 
 DISTANCES = ("assd_mm", "rmsd_mm", "hausdorff_mm", "hausdorff95_mm")
 
@@ -47,13 +47,18 @@ def whole_case_rows(
         For liver (tumor included) and tumor: {"target", "prediction_ml", "reference_ml", "dice", "iou", "voe"
         (1 - IoU), "rvd" (prediction / reference - 1), "sensitivity", "specificity", "precision", "assd_mm", "rmsd_mm",
         "hausdorff_mm", "hausdorff95_mm", "components_rand_index" (of the connected regions, paper 3.2.2),
-        "burden_percent", "reference_burden_percent" (tumor in the liver)}. `evaluation.metrics` has the rule for empty
+        "burden_percent", "reference_burden_percent" (tumor in the liver)}. `evaluation.metrics.counts` has the rule for empty
         masks; what has no value (distances from or to an empty mask, burden without a liver) is None.
     """
     voxel_ml = float(np.prod(spacing_mm)) / 1000
-    masks = {target: [target_of(labels, target) > 0 for labels in (prediction, reference)] for target in TARGETS}
+    masks = {
+        target: [target_of(labels, target) > 0 for labels in (prediction, reference)]
+        for target in TARGETS
+    }
     counted = {target: Counts.of(*both) for target, both in masks.items()}
-    sizes = {target: (counts.tp + counts.fp, counts.tp + counts.fn) for target, counts in counted.items()}
+    sizes = {
+        target: (counts.tp + counts.fp, counts.tp + counts.fn) for target, counts in counted.items()
+    }
     burdens = [
         100 * tumor / liver if liver else None
         for tumor, liver in zip(*(sizes[t] for t in ("tumor", "liver")), strict=True)
@@ -97,4 +102,6 @@ def components_rand_index(prediction: np.ndarray, reference: np.ndarray) -> floa
     if box is None:
         return 1.0
     inside = components(prediction[box])
-    return partition_rand_index(inside, components(reference[box]), outside=prediction.size - inside.size)
+    return partition_rand_index(
+        inside, components(reference[box]), outside=prediction.size - inside.size
+    )

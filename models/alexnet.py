@@ -89,7 +89,9 @@ def cdnn_alexnet(
             x = _upsample(x, classes, 2, f"upsample_to_pool_{level}")
             score = _score(pool, classes, f"score_pool_{level}")
             x = layers.Add(dtype="float32", name=f"fuse_pool_{level}")([x, score])
-    model = softmax_model(inputs, _upsample(x, classes, 32 if upsampling == "stride_32" else 8, "logits"), name)
+    model = softmax_model(
+        inputs, _upsample(x, classes, 32 if upsampling == "stride_32" else 8, "logits"), name
+    )
     for layer in model.layers:
         # Assigned, not an initializer's class: a saved network is loaded without any code of this project.
         if isinstance(layer, layers.Conv2DTranspose):
@@ -109,9 +111,13 @@ def _encoder(
     for index, (number, side) in enumerate(zip(five[1:], (5, 3, 3, 3), strict=True), start=2):
         fine = dilated and index > 2
         if index < 4:
-            x = layers.MaxPooling2D(3, 1 if fine else 2, padding="same", name=f"encoder_pool_{index - 1}")(x)
+            x = layers.MaxPooling2D(
+                3, 1 if fine else 2, padding="same", name=f"encoder_pool_{index - 1}"
+            )(x)
             pools.append(x)
-        x = _convolution(x, number, side, f"encoder_conv_{index}", dilation_rate=2 if fine else 1, padding="same")
+        x = _convolution(
+            x, number, side, f"encoder_conv_{index}", dilation_rate=2 if fine else 1, padding="same"
+        )
     if dilated:
         x = _dilated_max_pooling(x, 2, "encoder_pool_3")
     else:
@@ -124,8 +130,12 @@ def _encoder(
     return layers.Dropout(dropout, name="encoder_fc_7_dropout")(x) if dropout else x, pools
 
 
-def _convolution(x: keras.KerasTensor, filters: int, side: int, name: str, **options: object) -> keras.KerasTensor:
-    return layers.Conv2D(filters, side, activation="relu", kernel_initializer="he_normal", name=name, **options)(x)
+def _convolution(
+    x: keras.KerasTensor, filters: int, side: int, name: str, **options: object
+) -> keras.KerasTensor:
+    return layers.Conv2D(
+        filters, side, activation="relu", kernel_initializer="he_normal", name=name, **options
+    )(x)
 
 
 def _dilated_max_pooling(x: keras.KerasTensor, rate: int, name: str) -> keras.KerasTensor:
@@ -152,7 +162,13 @@ def _score(x: keras.KerasTensor, classes: int, name: str) -> keras.KerasTensor:
 def _upsample(x: keras.KerasTensor, classes: int, factor: int, name: str) -> keras.KerasTensor:
     # Half precision would round logits near 0 and saturate the probabilities.
     return layers.Conv2DTranspose(
-        classes, 2 * factor, strides=factor, padding="same", use_bias=False, dtype="float32", name=name
+        classes,
+        2 * factor,
+        strides=factor,
+        padding="same",
+        use_bias=False,
+        dtype="float32",
+        name=name,
     )(x)
 
 

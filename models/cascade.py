@@ -37,7 +37,9 @@ class LiverMask(layers.Layer):
         if not 0 <= s1 <= 1:
             raise ValueError(f"s1 must lie in [0, 1], got {s1}")
         if training_mask not in MASKS:
-            raise ValueError(f"training_mask must be one of {', '.join(MASKS)}, got {training_mask!r}")
+            raise ValueError(
+                f"training_mask must be one of {', '.join(MASKS)}, got {training_mask!r}"
+            )
         self.s1, self.training_mask = s1, training_mask
 
     def call(self, probability: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
@@ -58,7 +60,11 @@ class LiverMask(layers.Layer):
 
 
 def cascade(
-    liver: keras.Model, tumor: keras.Model, s1: float = 0.5, training_mask: str = "probability", name: str = "joint"
+    liver: keras.Model,
+    tumor: keras.Model,
+    s1: float = 0.5,
+    training_mask: str = "probability",
+    name: str = "joint",
 ) -> keras.Model:
     """Nest the two networks of the sequential model; the result shares every weight with them.
 
@@ -90,22 +96,30 @@ def cascade_logits(model: keras.Model) -> keras.Model:
     """Return `model` with logits for probabilities, which the losses read; it shares every weight with `model`."""
     liver, tumor = split_cascade(model)
     mask: LiverMask = model.get_layer("mask")
-    return _nested(logits_model(liver), logits_model(tumor), mask, f"{model.name}_logits", logits=True)
+    return _nested(
+        logits_model(liver), logits_model(tumor), mask, f"{model.name}_logits", logits=True
+    )
 
 
-def _nested(liver: keras.Model, tumor: keras.Model, mask: LiverMask, name: str, logits: bool = False) -> keras.Model:
+def _nested(
+    liver: keras.Model, tumor: keras.Model, mask: LiverMask, name: str, logits: bool = False
+) -> keras.Model:
     shape = liver.input_shape[1:]
     inputs = {key: layers.Input(shape, name=key) for key in ("slice", "scaled")}
     liver_output = probability = liver(inputs["slice"])
     if logits:
-        probability = layers.Activation("sigmoid", dtype="float32", name="probability")(liver_output)
+        probability = layers.Activation("sigmoid", dtype="float32", name="probability")(
+            liver_output
+        )
     masked = layers.Multiply(dtype="float32", name="masked")([inputs["scaled"], mask(probability)])
     return keras.Model(inputs, {"liver": liver_output, "tumor": tumor(masked)}, name=name)
 
 
 def _check(liver: keras.Model, tumor: keras.Model) -> None:
     if liver.input_shape != tumor.input_shape:
-        raise ValueError(f"tumor must take the input of liver, {liver.input_shape}, got {tumor.input_shape}")
+        raise ValueError(
+            f"tumor must take the input of liver, {liver.input_shape}, got {tumor.input_shape}"
+        )
     for network, wanted in ((liver, "liver"), (tumor, "tumor")):
         if network.name != wanted:
             raise ValueError(f"{wanted} must be named {wanted!r}, got {network.name!r}")

@@ -17,7 +17,9 @@ FACTOR = 32
 """Both encoders halve the resolution five times."""
 
 
-def imagenet_input(input_size: int | None, input_channels: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+def imagenet_input(
+    input_size: int | None, input_channels: int
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Return the network's input and what its encoder sees: three channels, normalised; no layer has parameters."""
     x = inputs = layers.Input((input_size, input_size, input_channels), name="slice")
     if input_channels == 1:

@@ -81,7 +81,9 @@ def _decoder(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
             strides = 2 if stage > 1 and block == 1 else 1
             name, width = f"decoder_stage_{stage}_block_{block}", filters * 2 ** (stage - 1)
             # 2 x 2: the mirror image of the encoder's 1 x 1 would leave three of four pixels without a shortcut.
-            shortcut = x if strides == 1 else _deconvolution(x, width // 2, 2, 2, f"{name}_shortcut")
+            shortcut = (
+                x if strides == 1 else _deconvolution(x, width // 2, 2, 2, f"{name}_shortcut")
+            )
             x = _relu(_deconvolution(x, width, 3, 1, f"{name}_conv_2"), f"{name}_conv_2")
             x = _deconvolution(x, width // strides, 3, strides, f"{name}_conv_1")
             x = _relu(layers.Add(name=f"{name}_add")([x, shortcut]), name)
@@ -89,15 +91,21 @@ def _decoder(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
     return _relu(_deconvolution(x, filters, 7, 2, "decoder_conv_1"), "decoder_conv_1")
 
 
-def _convolution(x: keras.KerasTensor, filters: int, side: int, strides: int, name: str) -> keras.KerasTensor:
+def _convolution(
+    x: keras.KerasTensor, filters: int, side: int, strides: int, name: str
+) -> keras.KerasTensor:
     """Convolution with PyTorch's padding, side // 2 on every border, and batch normalisation."""
     if side > strides > 1:  # Keras's own "same" would pad less before than after
         x = layers.ZeroPadding2D(side // 2, name=f"{name}_pad")(x)
     padding = "same" if strides == 1 else "valid"
-    return _normalised(layers.Conv2D(filters, side, strides, padding, name=name, **WEIGHTS)(x), name)
+    return _normalised(
+        layers.Conv2D(filters, side, strides, padding, name=name, **WEIGHTS)(x), name
+    )
 
 
-def _deconvolution(x: keras.KerasTensor, filters: int, side: int, strides: int, name: str) -> keras.KerasTensor:
+def _deconvolution(
+    x: keras.KerasTensor, filters: int, side: int, strides: int, name: str
+) -> keras.KerasTensor:
     """Transposed convolution, the mirror image of `_convolution` and its padding, and batch normalisation."""
     padding = "same" if strides == 1 else "valid"
     x = layers.Conv2DTranspose(filters, side, strides, padding, name=name, **WEIGHTS)(x)

@@ -20,7 +20,9 @@ from keras import layers, ops
 
 PACKAGE = "joint_liver_tumor"
 GROUPS = 8  # of every normalisation; MONAI's default
-VAE_CHANNELS = 16  # MONAI's `smallest_filters`, between the encoder's endpoint and the latent variables
+VAE_CHANNELS = (
+    16  # MONAI's `smallest_filters`, between the encoder's endpoint and the latent variables
+)
 # PyTorch's start of a kernel, uniform within 1 / sqrt(inputs). A description, since one initializer draws one set.
 UNIFORM = {
     "class_name": "VarianceScaling",
@@ -50,7 +52,9 @@ class GroupNorm(layers.GroupNormalization):
         scale = ops.reshape(self.gamma, grouped[1:]) * ops.rsqrt(variance + self.epsilon)
         shift = ops.reshape(self.beta, grouped[1:]) - mean * scale
         spread = (-1, *(1 for _ in axes), channels)
-        return ops.cast(x * ops.reshape(scale, spread) + ops.reshape(shift, spread), self.compute_dtype)
+        return ops.cast(
+            x * ops.reshape(scale, spread) + ops.reshape(shift, spread), self.compute_dtype
+        )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -96,13 +100,19 @@ class LatentDraw(layers.Layer):
     """
 
     def __init__(
-        self, estimate_std: bool = False, default_std: float = 0.3, seed: int | None = None, **kwargs: Any
+        self,
+        estimate_std: bool = False,
+        default_std: float = 0.3,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.estimate_std, self.default_std, self.seed = estimate_std, default_std, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs: Sequence[keras.KerasTensor], training: bool = False) -> keras.KerasTensor:
+    def call(
+        self, inputs: Sequence[keras.KerasTensor], training: bool = False
+    ) -> keras.KerasTensor:
         """Map mean and deviation, each (batch, latent) float32, to the variables of the same shape."""
         mean, deviation = inputs
         if not training:
@@ -110,12 +120,18 @@ class LatentDraw(layers.Layer):
         noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
         return mean + (deviation if self.estimate_std else self.default_std) * noise
 
-    def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+    def compute_output_shape(
+        self, input_shape: Sequence[tuple[int | None, ...]]
+    ) -> tuple[int | None, ...]:
         """Return the shape of the mean."""
         return input_shape[0]
 
     def get_config(self) -> dict[str, Any]:
-        own = {"estimate_std": self.estimate_std, "default_std": self.default_std, "seed": self.seed}
+        own = {
+            "estimate_std": self.estimate_std,
+            "default_std": self.default_std,
+            "seed": self.seed,
+        }
         return {**super().get_config(), **own}
 
 
@@ -159,7 +175,9 @@ class VAELoss(layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.weight, self.estimate_std = weight, estimate_std
 
-    def call(self, inputs: Sequence[keras.KerasTensor], training: bool = False) -> keras.KerasTensor:
+    def call(
+        self, inputs: Sequence[keras.KerasTensor], training: bool = False
+    ) -> keras.KerasTensor:
         """Map [features, image, reconstruction, mean, deviation] to the features."""
         features, image, reconstruction, mean, deviation = inputs
         if training and self.weight:
@@ -167,7 +185,9 @@ class VAELoss(layers.Layer):
             self.add_loss(self.weight * loss)
         return features
 
-    def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+    def compute_output_shape(
+        self, input_shape: Sequence[tuple[int | None, ...]]
+    ) -> tuple[int | None, ...]:
         """Return the shape of the features."""
         return input_shape[0]
 
@@ -223,14 +243,21 @@ def segresnet_vae(
     _check_counts(input_channels=input_channels, classes=classes, latent=latent)
     _check_blocks(filters, blocks_down, blocks_up)
     _check_rates(dropout, vae_weight, default_std)
-    _check_shape(input_shape, 2 ** len(blocks_down), f"{len(blocks_down)} levels and the VAE branch", fixed=True)
+    _check_shape(
+        input_shape,
+        2 ** len(blocks_down),
+        f"{len(blocks_down)} levels and the VAE branch",
+        fixed=True,
+    )
     named: Named = {}
     inputs = layers.Input((*input_shape, input_channels), name="window")
     skips = _encode(named, inputs, filters, blocks_down, dropout)
     features = _decode(named, skips[-1], blocks_up, skips)
     segmentation = set(named)
     vae = _vae(named, inputs, skips[-1], blocks_up, latent, estimate_std, default_std)
-    features = _apply(named, [features, *vae], VAELoss, "vae_loss", weight=vae_weight, estimate_std=estimate_std)
+    features = _apply(
+        named, [features, *vae], VAELoss, "vae_loss", weight=vae_weight, estimate_std=estimate_std
+    )
     if vae_weight == 0:  # an optimizer would warn of weights without gradient
         for key in named.keys() - segmentation:
             named[key].trainable = False
@@ -238,7 +265,9 @@ def segresnet_vae(
     return keras.Model(inputs, _classify(named, features, classes), name=name)
 
 
-def segmentation_part(model: keras.Model, input_shape: Sequence[int | None] | None = None) -> keras.Model:
+def segmentation_part(
+    model: keras.Model, input_shape: Sequence[int | None] | None = None
+) -> keras.Model:
     """Return the network without its VAE branch; it shares every weight with `model`.
 
     Args:
@@ -258,14 +287,18 @@ def segmentation_part(model: keras.Model, input_shape: Sequence[int | None] | No
     shape = own_shape if input_shape is None else input_shape
     _check_shape(shape, 2 ** (len(down) - 1), f"{len(down)} levels")
     inputs = layers.Input((*shape, channels), name="window")
-    skips = _encode(named, inputs, 0, down, "dropout" in named)  # widths and rates are those of the layers there
+    skips = _encode(
+        named, inputs, 0, down, "dropout" in named
+    )  # widths and rates are those of the layers there
     outputs = _classify(named, _decode(named, skips[-1], up, skips), 0)
     return keras.Model(inputs, outputs, name=f"{model.name}_segmentation")
 
 
 def _blocks(named: Mapping[str, Any], path: str) -> list[int]:
     """Return the residual blocks of each level, finest first, read from the layers' names."""
-    found = Counter(key.split("_")[1] for key in named if key.startswith(f"{path}_") and key.endswith("_sum"))
+    found = Counter(
+        key.split("_")[1] for key in named if key.startswith(f"{path}_") and key.endswith("_sum")
+    )
     return [found[str(level)] for level in range(1, len(found) + 1)]
 
 
@@ -275,7 +308,13 @@ def _encode(
     """Return the features of every level, finest first; the last is the endpoint."""
     skips: list[keras.KerasTensor] = []
     for level, count in enumerate(blocks, start=1):
-        x = _convolve(named, x, filters * 2 ** (level - 1), f"encoder_{level}_conv", strides=1 if level == 1 else 2)
+        x = _convolve(
+            named,
+            x,
+            filters * 2 ** (level - 1),
+            f"encoder_{level}_conv",
+            strides=1 if level == 1 else 2,
+        )
         if level == 1 and dropout:
             x = _apply(named, x, layers.SpatialDropout3D, "dropout", rate=dropout)
         for index in range(1, count + 1):
@@ -285,7 +324,10 @@ def _encode(
 
 
 def _decode(
-    named: Named, x: keras.KerasTensor, blocks: Sequence[int], skips: Sequence[keras.KerasTensor] | None
+    named: Named,
+    x: keras.KerasTensor,
+    blocks: Sequence[int],
+    skips: Sequence[keras.KerasTensor] | None,
 ) -> keras.KerasTensor:
     """Return features of the input's resolution; the VAE branch has no `skips`."""
     for level, count in zip(range(len(blocks), 0, -1), blocks, strict=True):
@@ -303,7 +345,9 @@ def _classify(named: Named, x: keras.KerasTensor, classes: int) -> keras.KerasTe
     # Half precision would round logits near 0 and saturate the probabilities.
     logits = _convolve(named, x, classes, "logits", size=1, use_bias=True, dtype="float32")
     activation = "sigmoid" if classes == 1 else "softmax"
-    return _apply(named, logits, layers.Activation, "probability", activation=activation, dtype="float32")
+    return _apply(
+        named, logits, layers.Activation, "probability", activation=activation, dtype="float32"
+    )
 
 
 def _vae(
@@ -323,17 +367,29 @@ def _vae(
     x = _apply(named, x, layers.Flatten, "vae_flat")
     dense = {"kernel_initializer": UNIFORM, "dtype": "float32"}
     mean = _apply(named, x, layers.Dense, "vae_mean", units=latent, **dense)
-    deviation = _apply(named, x, layers.Dense, "vae_deviation", units=latent, activation="softplus", **dense)
+    deviation = _apply(
+        named, x, layers.Dense, "vae_deviation", units=latent, activation="softplus", **dense
+    )
     draw = {"estimate_std": estimate_std, "default_std": default_std, "dtype": "float32"}
     z = _apply(named, [mean, deviation], LatentDraw, "vae_draw", **draw)
     units = shape[0] * shape[1] * shape[2] * shape[3]
-    x = _apply(named, z, layers.Dense, "vae_up_dense", units=units, activation="relu", kernel_initializer=UNIFORM)
+    x = _apply(
+        named,
+        z,
+        layers.Dense,
+        "vae_up_dense",
+        units=units,
+        activation="relu",
+        kernel_initializer=UNIFORM,
+    )
     x = _apply(named, x, layers.Reshape, "vae_volume", target_shape=shape)
     x = _convolve(named, x, endpoint.shape[-1], "vae_up_conv", size=1)
     x = _apply(named, x, TrilinearUpsampling, "vae_up")
     x = _decode(named, _norm_relu(named, x, "vae_up"), blocks, None)
     x = _norm_relu(named, x, "vae_final")
-    image = _convolve(named, x, inputs.shape[-1], "vae_reconstruction", size=1, use_bias=True, dtype="float32")
+    image = _convolve(
+        named, x, inputs.shape[-1], "vae_reconstruction", size=1, use_bias=True, dtype="float32"
+    )
     return [inputs, image, mean, deviation]
 
 
@@ -352,13 +408,21 @@ def _norm_relu(named: Named, x: keras.KerasTensor, name: str) -> keras.KerasTens
 
 
 def _convolve(
-    named: Named, x: keras.KerasTensor, filters: int, name: str, size: int = 3, strides: int = 1, **arguments: Any
+    named: Named,
+    x: keras.KerasTensor,
+    filters: int,
+    name: str,
+    size: int = 3,
+    strides: int = 1,
+    **arguments: Any,
 ) -> keras.KerasTensor:
     if strides == 2:  # PyTorch pads in front; Keras's "same" would pad behind even lengths
         x = _apply(named, x, layers.ZeroPadding3D, f"{name}_pad", padding=((1, 0),) * 3)
     arguments = {"use_bias": False, "kernel_initializer": UNIFORM, **arguments}
     arguments |= {"filters": filters, "kernel_size": size, "strides": strides}
-    return _apply(named, x, layers.Conv3D, name, padding="valid" if strides == 2 else "same", **arguments)
+    return _apply(
+        named, x, layers.Conv3D, name, padding="valid" if strides == 2 else "same", **arguments
+    )
 
 
 def _apply(named: Named, x: Any, kind: type, name: str, **arguments: Any) -> keras.KerasTensor:
@@ -378,9 +442,13 @@ def _check_blocks(filters: int, blocks_down: Sequence[int], blocks_up: Sequence[
         raise ValueError(f"filters must be a positive multiple of {GROUPS}, got {filters}")
     for key, blocks, least in (("blocks_down", blocks_down, 2), ("blocks_up", blocks_up, 1)):
         if len(blocks) < least or min(blocks) < 1:
-            raise ValueError(f"{key} must hold at least {least} positive numbers, got {tuple(blocks)}")
+            raise ValueError(
+                f"{key} must hold at least {least} positive numbers, got {tuple(blocks)}"
+            )
     if len(blocks_up) != len(blocks_down) - 1:
-        raise ValueError(f"blocks_up must be one level shorter than {tuple(blocks_down)}, got {tuple(blocks_up)}")
+        raise ValueError(
+            f"blocks_up must be one level shorter than {tuple(blocks_down)}, got {tuple(blocks_up)}"
+        )
 
 
 def _check_rates(dropout: float, vae_weight: float, default_std: float) -> None:
@@ -394,4 +462,6 @@ def _check_rates(dropout: float, vae_weight: float, default_std: float) -> None:
 def _check_shape(shape: Sequence[int | None], factor: int, why: str, fixed: bool = False) -> None:
     sizes = [factor if size is None and not fixed else size or 0 for size in shape]
     if len(sizes) != 3 or any(size < factor or size % factor for size in sizes):
-        raise ValueError(f"input_shape must be three multiples of {factor} ({why}), got {tuple(shape)}")
+        raise ValueError(
+            f"input_shape must be three multiples of {factor} ({why}), got {tuple(shape)}"
+        )

@@ -31,7 +31,9 @@ def gaussian_weights(window: Sequence[int], sigma_scale: float = 0.125) -> np.nd
     weights = np.ones((), np.float32)
     for size in window:
         distance = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
-        weights = weights[..., None] * np.exp(distance**2 / np.float32(-2 * (sigma_scale * size) ** 2))
+        weights = weights[..., None] * np.exp(
+            distance**2 / np.float32(-2 * (sigma_scale * size) ** 2)
+        )
     return np.maximum(weights, np.float32(1e-3))
 
 
@@ -61,20 +63,28 @@ def predict_volume(
         ValueError: the volume is shorter than the window along an axis, or an argument is out of its range.
     """
     _check(volume, window, overlap, sigma_scale, batch_size)
-    starts = [window_starts(size, length, overlap) for size, length in zip(volume.shape, window, strict=True)]
+    starts = [
+        window_starts(size, length, overlap)
+        for size, length in zip(volume.shape, window, strict=True)
+    ]
     corners = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 3)
     weights = gaussian_weights(window, sigma_scale)[..., None]
     inputs = np.zeros((min(batch_size, len(corners)), *window, 1), np.float32)
     total, weight = np.zeros((), np.float32), np.zeros((*volume.shape, 1), np.float32)
     for first in range(0, len(corners), len(inputs)):
         batch = corners[first : first + len(inputs)]
-        places = [tuple(slice(at, at + size) for at, size in zip(corner, window, strict=True)) for corner in batch]
+        places = [
+            tuple(slice(at, at + size) for at, size in zip(corner, window, strict=True))
+            for corner in batch
+        ]
         inputs[:] = 0
         for index, place in enumerate(places):
             inputs[index, ..., 0] = volume[place]
         outputs = np.asarray(predict(inputs))
         if outputs.ndim != 5 or outputs.shape[:4] != inputs.shape[:4]:
-            raise ValueError(f"predict must map {inputs.shape} to {inputs.shape[:4]} and classes, got {outputs.shape}")
+            raise ValueError(
+                f"predict must map {inputs.shape} to {inputs.shape[:4]} and classes, got {outputs.shape}"
+            )
         if not total.ndim:
             total = np.zeros((*volume.shape, outputs.shape[-1]), np.float32)
         for place, output in zip(places, outputs, strict=False):
@@ -84,13 +94,19 @@ def predict_volume(
     return total
 
 
-def _check(volume: np.ndarray, window: Sequence[int], overlap: float, sigma_scale: float, batch_size: int) -> None:
+def _check(
+    volume: np.ndarray, window: Sequence[int], overlap: float, sigma_scale: float, batch_size: int
+) -> None:
     if volume.ndim != 3:
-        raise ValueError(f"volume must have three axes (depth, rows, columns), got shape {volume.shape}")
+        raise ValueError(
+            f"volume must have three axes (depth, rows, columns), got shape {volume.shape}"
+        )
     if len(window) != 3 or min(window) < 1:
         raise ValueError(f"window must hold three positive lengths, got {tuple(window)}")
     if any(size < length for size, length in zip(volume.shape, window, strict=True)):
-        raise ValueError(f"volume must be at least as long as the window {tuple(window)}, got {volume.shape}")
+        raise ValueError(
+            f"volume must be at least as long as the window {tuple(window)}, got {volume.shape}"
+        )
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap must lie in [0, 1), got {overlap}")
     if sigma_scale <= 0:

@@ -14,7 +14,9 @@ import keras
 from keras import layers
 
 
-def convolution_block(x: keras.KerasTensor, filters: int, level: str, batch_normalization: bool) -> keras.KerasTensor:
+def convolution_block(
+    x: keras.KerasTensor, filters: int, level: str, batch_normalization: bool
+) -> keras.KerasTensor:
     """Two 3 x 3 convolutions with ReLU (He initialisation, same padding), named `<level>_conv_1` and `_2`."""
     for index in (1, 2):
         name = f"{level}_conv_{index}"
@@ -75,7 +77,9 @@ def unet(
         x = layers.MaxPooling2D(2, name=f"encoder_{level}_pool")(x)
     x = convolution_block(x, bottom_width, "bottom", batch_normalization)
     for level, width in reversed(list(enumerate(encoder_widths, start=1))):
-        x = layers.Conv2DTranspose(width, 2, strides=2, kernel_initializer="he_normal", name=f"decoder_{level}_up")(x)
+        x = layers.Conv2DTranspose(
+            width, 2, strides=2, kernel_initializer="he_normal", name=f"decoder_{level}_up"
+        )(x)
         x = layers.Concatenate(name=f"decoder_{level}_concat")([skips[level - 1], x])
         if dropout:
             x = layers.Dropout(dropout, name=f"decoder_{level}_dropout")(x)
@@ -97,7 +101,9 @@ def _check(input_size: int | None, classes: int, widths: Sequence[int], dropout:
         raise ValueError(f"widths must hold at least one positive number, got {tuple(widths)}")
     factor = 2 ** (len(widths) - 1)
     if input_size is not None and (input_size < factor or input_size % factor):
-        raise ValueError(f"input_size must be a multiple of {factor} for {len(widths)} levels, got {input_size}")
+        raise ValueError(
+            f"input_size must be a multiple of {factor} for {len(widths)} levels, got {input_size}"
+        )
     if classes < 1:
         raise ValueError(f"classes must be at least 1, got {classes}")
     if not 0 <= dropout < 1:

@@ -36,7 +36,9 @@ class MaxPoolingWithIndices2D(layers.Layer):
         column = ops.cast(ops.where(is_below, right_below, right_above), x.dtype)
         return ops.where(is_below, below, above), column + 2 * ops.cast(is_below, x.dtype)
 
-    def compute_output_spec(self, x: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    def compute_output_spec(
+        self, x: keras.KerasTensor
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Return the specification of the two tensors."""
         spec = keras.KerasTensor(_pooled_shape(x.shape), self.compute_dtype)
         return spec, keras.KerasTensor(spec.shape, self.compute_dtype)
@@ -55,7 +57,9 @@ class MaxUnpooling2D(layers.Layer):
         _unpooled_shape(values.shape, indices.shape)
         return _joined([ops.where(indices == corner, values, 0) for corner in range(4)])
 
-    def compute_output_spec(self, values: keras.KerasTensor, indices: keras.KerasTensor) -> keras.KerasTensor:
+    def compute_output_spec(
+        self, values: keras.KerasTensor, indices: keras.KerasTensor
+    ) -> keras.KerasTensor:
         """Return the specification of the tensor."""
         return keras.KerasTensor(_unpooled_shape(values.shape, indices.shape), self.compute_dtype)
 
@@ -64,7 +68,9 @@ def _corners(x: keras.KerasTensor) -> list[keras.KerasTensor]:
     """The four pixels of every window, row by row, each (batch, rows / 2, columns / 2, channels)."""
     batch, rows, columns, channels = ops.shape(x)
     pairs = ops.reshape(x, (batch, rows // 2, 2, columns // 2, 2 * channels))
-    return [corner for row in ops.unstack(pairs, 2, axis=2) for corner in ops.split(row, 2, axis=-1)]
+    return [
+        corner for row in ops.unstack(pairs, 2, axis=2) for corner in ops.split(row, 2, axis=-1)
+    ]
 
 
 def _joined(corners: list[keras.KerasTensor]) -> keras.KerasTensor:
@@ -85,11 +91,15 @@ def _pooled_shape(shape: Shape) -> Shape:
 def _unpooled_shape(values: Shape, indices: Shape) -> Shape:
     _check_axes(values)
     if tuple(values) != tuple(indices):
-        raise ValueError(f"indices must have the shape of values, {tuple(values)}, got {tuple(indices)}")
+        raise ValueError(
+            f"indices must have the shape of values, {tuple(values)}, got {tuple(indices)}"
+        )
     batch, rows, columns, channels = values
     return batch, rows and 2 * rows, columns and 2 * columns, channels
 
 
 def _check_axes(shape: Shape) -> None:
     if len(shape) != 4:
-        raise ValueError(f"the input must have the axes (batch, rows, columns, channels), got shape {tuple(shape)}")
+        raise ValueError(
+            f"the input must have the axes (batch, rows, columns, channels), got shape {tuple(shape)}"
+        )

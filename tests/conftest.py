@@ -63,7 +63,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_module() -> Command:
     """Run `python -m MODULE ARGUMENTS...` in the project's root and return what it did."""
 
-    def run(module: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        module: str, *arguments: object, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", module, *map(str, arguments)],
             cwd=ROOT,
@@ -80,7 +82,18 @@ def run_module() -> Command:
 def store(cohort: Path, run_module: Command, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The cohort as a store: four cases to train on, one to validate, one to test."""
     path = tmp_path_factory.mktemp("stores") / "store"
-    arguments = ("--source", cohort, "--store", path, "--size", SIZE, "--test", 105, "--validation", 104)
+    arguments = (
+        "--source",
+        cohort,
+        "--store",
+        path,
+        "--size",
+        SIZE,
+        "--test",
+        105,
+        "--validation",
+        104,
+    )
     done = run_module("data.prepare", *arguments)
     assert done.returncode == 0, done.stderr
     return Store.open(path)
@@ -97,11 +110,15 @@ def torch_reference(tmp_path: Path) -> TorchReference:
         pytest.skip("torch is not installed (tests/requirements-torch.txt)")
 
     def run(code: str, **given: object) -> dict[str, np.ndarray]:
-        np.savez(tmp_path / "given.npz", **{name: np.asarray(value) for name, value in given.items()})
+        np.savez(
+            tmp_path / "given.npz", **{name: np.asarray(value) for name, value in given.items()}
+        )
         read = f"import numpy as np; globals().update(np.load({str(tmp_path / 'given.npz')!r})); results = {{}}"
         write = f"np.savez({str(tmp_path / 'results.npz')!r}, **results)"
         script = "\n".join([read, "import torch", textwrap.dedent(code), write])
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         with np.load(tmp_path / "results.npz") as results:
             return dict(results)

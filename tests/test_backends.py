@@ -21,12 +21,26 @@ def test_smoke_training_runs_on_another_backend(
 ) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed (it is no requirement)")
-    arguments = ("--store", store.path, "--run", tmp_path / "run", *SMALL, "--set", "tumor_epochs=(1,1)")
-    for stage, phases in (("one_step", ()), ("liver", ("--phase", "ce")), ("tumor", ("--phase", "ce"))):
+    arguments = (
+        "--store",
+        store.path,
+        "--run",
+        tmp_path / "run",
+        *SMALL,
+        "--set",
+        "tumor_epochs=(1,1)",
+    )
+    for stage, phases in (
+        ("one_step", ()),
+        ("liver", ("--phase", "ce")),
+        ("tumor", ("--phase", "ce")),
+    ):
         # JAX compiles each fit anew: both phases of one stage, no trial of scalings, and a third of the time without
         # its optimizations.
         flags = (*arguments, *phases, "--set", "tumor_scaling='window'")
-        done = run_module(f"training.{stage}", *flags, KERAS_BACKEND=backend, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+        done = run_module(
+            f"training.{stage}", *flags, KERAS_BACKEND=backend, JAX_DISABLE_MOST_OPTIMIZATIONS="1"
+        )
         assert done.returncode == 0, done.stderr
     for phase in ("one_step/balanced", "tumor/ce"):
         record = json.loads((tmp_path / "run" / phase / "record.json").read_text())

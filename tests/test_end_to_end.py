@@ -54,12 +54,18 @@ def test_summary_holds_every_row(out: Path) -> None:
     assert [entry["status"] for entry in summary["systems"]] == ["ok"] * 6
     keys = ("cohort", "model", "loss", "target", "threshold_rule")
     found = {tuple(row[key] for key in keys) for row in summary["rows"]}
-    cohorts, losses, targets = ("validation", "test", "external"), ("ce", "balanced"), ("liver", "tumor")
+    cohorts, losses, targets = (
+        ("validation", "test", "external"),
+        ("ce", "balanced"),
+        ("liver", "tumor"),
+    )
     rules = [("one_step", rule) for rule in ("argmax", "0.5", "roc", "iou")]
     rules += [(model, rule) for model in ("sequential", "joint") for rule in ("0.5", "roc", "iou")]
     wanted = {
         (cohort, model, loss, target, rule)
-        for cohort, loss, target, (model, rule) in itertools.product(cohorts, losses, targets, rules)
+        for cohort, loss, target, (model, rule) in itertools.product(
+            cohorts, losses, targets, rules
+        )
     }
     assert found == wanted
     assert len(summary["rows"]) == len(wanted) == 120
@@ -76,7 +82,9 @@ def test_pooled_scores_follow_from_the_cases(out: Path) -> None:
     keys = ("cohort", "model", "loss", "target", "threshold_rule")
     for row in json.loads((out / "summary.json").read_text())["rows"]:
         mine = [case for case in cases if all(case[key] == row[key] for key in keys)]
-        tp, fp, fn, tn = (sum(int(case[cell]) for case in mine) for cell in ("tp", "fp", "fn", "tn"))
+        tp, fp, fn, tn = (
+            sum(int(case[cell]) for case in mine) for cell in ("tp", "fp", "fn", "tn")
+        )
         assert len(mine) == row["n_cases"]
         assert row["iou"] == pytest.approx(tp / (tp + fp + fn))
         assert row["dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
@@ -89,7 +97,11 @@ def test_slices_counted_one_by_one_give_the_pooled_scores(out: Path) -> None:
     """slices.csv counts thresholded masks, summary.json comes from histograms of probabilities."""
     with (out / "slices.csv").open(newline="") as file:
         slices = list(csv.DictReader(file))
-    rows = [row for row in json.loads((out / "summary.json").read_text())["rows"] if row["threshold_rule"] == "roc"]
+    rows = [
+        row
+        for row in json.loads((out / "summary.json").read_text())["rows"]
+        if row["threshold_rule"] == "roc"
+    ]
     keys = ("cohort", "model", "loss", "target")
     checked = 0
     for row in rows:
@@ -126,7 +138,14 @@ def test_postprocessing_is_shown_for_every_system(out: Path) -> None:
         rows = list(csv.DictReader(file))
     with (out / "slices.csv").open(newline="") as file:
         slices = list(csv.DictReader(file))
-    options = {"none", "inside_liver", "largest_liver", "fill_holes", "min_lesion", "active_contour"}
+    options = {
+        "none",
+        "inside_liver",
+        "largest_liver",
+        "fill_holes",
+        "min_lesion",
+        "active_contour",
+    }
     for cohort in ("validation", "test", "external"):
         mine = {row["option"] for row in rows if row["cohort"] == cohort}
         assert mine == options | ({"chosen"} if cohort != "validation" else set())
@@ -146,12 +165,16 @@ def test_scores_come_with_intervals_and_costs(out: Path) -> None:
         else:
             assert row["iou_low"] is None
     assert all(system["ms_per_slice"] > 0 for system in summary["systems"])
-    assert len(summary["comparisons"]) == 3 * 2 * (2 * 2 + 3 + 6)  # cohorts, targets, pairs of systems
+    assert len(summary["comparisons"]) == 3 * 2 * (
+        2 * 2 + 3 + 6
+    )  # cohorts, targets, pairs of systems
     assert len(summary["lits"]) == 2 * 6 * 2  # test and external, systems, modes
     assert all(len(row["figures"]) == 24 for row in summary["lits"])
 
 
-def test_all_systems_are_compared_by_the_scores_of_whole_cases(out: Path, tmp_path: Path, run_module: Command) -> None:
+def test_all_systems_are_compared_by_the_scores_of_whole_cases(
+    out: Path, tmp_path: Path, run_module: Command
+) -> None:
     """The paper's models in comparison.json score as in whole_cases.csv, on test and external cases."""
     stores = ("--store", out / "store", "--external", out / "store-external")
     done = run_module("evaluation.compare", "--run", out / "run", *stores, "--out", tmp_path)
@@ -162,7 +185,9 @@ def test_all_systems_are_compared_by_the_scores_of_whole_cases(out: Path, tmp_pa
             (f"{row['model']}_{row['loss']}", row["cohort"], row["case"], row["target"]): row
             for row in csv.DictReader(file)
         }
-    assert {(r["system"], r["cohort"], r["case"], r["target"]) for r in content["cases"]} == wanted.keys()
+    assert {
+        (r["system"], r["cohort"], r["case"], r["target"]) for r in content["cases"]
+    } == wanted.keys()
     for row in content["cases"]:
         other = wanted[row["system"], row["cohort"], row["case"], row["target"]]
         assert row["dice"] == pytest.approx(float(other["dice"]))
@@ -174,8 +199,12 @@ def test_all_systems_are_compared_by_the_scores_of_whole_cases(out: Path, tmp_pa
     assert cost["sequential_ce"]["train_s"] == pytest.approx(pair, abs=0.2)
     both = pair + seconds["liver_balanced"] + seconds["tumor_balanced"]
     assert cost["sequential_balanced"]["train_s"] == pytest.approx(both, abs=0.2)
-    assert cost["joint_ce"]["train_s"] == pytest.approx(seconds["joint_ce"] + pair, abs=0.2)  # began as the pair
-    assert cost["sequential_ce"]["parameters"] == 2 * cost["one_step_ce"]["parameters"] - 2 * (2 * 8 + 2)
+    assert cost["joint_ce"]["train_s"] == pytest.approx(
+        seconds["joint_ce"] + pair, abs=0.2
+    )  # began as the pair
+    assert cost["sequential_ce"]["parameters"] == 2 * cost["one_step_ce"]["parameters"] - 2 * (
+        2 * 8 + 2
+    )
 
 
 def test_the_report_is_one_page(out: Path) -> None:
@@ -255,11 +284,18 @@ def test_each_stage_has_its_own_command(out: Path, tmp_path: Path, run_module: C
         }
     own = ("--run", tmp_path / "run", *flags, "--set", "one_step_epochs=(1,1)")
     assert run_module("training.one_step", *own, "--phase", "ce").returncode == 0
-    assert json.loads((tmp_path / "run" / "one_step" / "ce" / "record.json").read_text())["fit"]["epochs"] == 1
+    assert (
+        json.loads((tmp_path / "run" / "one_step" / "ce" / "record.json").read_text())["fit"][
+            "epochs"
+        ]
+        == 1
+    )
     assert [path.name for path in (tmp_path / "run").iterdir() if path.is_dir()] == ["one_step"]
 
 
-def test_predict_segments_a_volume_of_the_cohort(out: Path, tmp_path: Path, run_module: Command) -> None:
+def test_predict_segments_a_volume_of_the_cohort(
+    out: Path, tmp_path: Path, run_module: Command
+) -> None:
     volume = out / "phantom" / "volume-3.nii.gz"
     labels = tmp_path / "labels.nii.gz"
     for model in ("sequential", "one_step", "joint"):
@@ -287,7 +323,10 @@ def test_predict_segments_a_volume_of_the_cohort(out: Path, tmp_path: Path, run_
         (("--data", ""), "--data: needs a value"),
         (("--seed", "4294967296"), "must be a whole number from 0 to 2**32 - 1"),
         (("--nominal-spacing",), "--nominal-spacing: is for --all-systems"),
-        (("--all-systems", "--by-slice"), "--all-systems: the other systems are scored on whole cases"),
+        (
+            ("--all-systems", "--by-slice"),
+            "--all-systems: the other systems are scored on whole cases",
+        ),
     ],
 )
 def test_bad_flags_are_one_line(tmp_path: Path, flags: tuple[str, ...], words: str) -> None:
@@ -298,7 +337,9 @@ def test_bad_flags_are_one_line(tmp_path: Path, flags: tuple[str, ...], words: s
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluation_refuses_what_does_not_belong_to_the_run(out: Path, tmp_path: Path, run_module: Command) -> None:
+def test_evaluation_refuses_what_does_not_belong_to_the_run(
+    out: Path, tmp_path: Path, run_module: Command
+) -> None:
     external, trained = out / "store-external", tmp_path / "trained"
     made = ("--source", out / "phantom", "--store", trained, "--size", 64, "--external")
     assert run_module("data.prepare", *made).returncode == 0
@@ -308,7 +349,9 @@ def test_evaluation_refuses_what_does_not_belong_to_the_run(out: Path, tmp_path:
         (("--store", tmp_path), "not a slice store"),
         (("--store", out / "store", "--external", trained), "its patients trained the run"),
     ):
-        done = run_module("evaluation.evaluate", "--run", out / "run", *arguments, "--out", tmp_path / "new")
+        done = run_module(
+            "evaluation.evaluate", "--run", out / "run", *arguments, "--out", tmp_path / "new"
+        )
         assert done.returncode == 2
         assert words in done.stderr
         assert done.stderr.count("\n") == 1

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "models": {"models"},
     "data": {"data"},
     # the validation IoU and the thresholds of a phase are computed by the same code as the final scores
-    "training": {"training", "models", "data", "evaluation.metrics", "evaluation.roc"},
+    "training": {"training", "models", "data", "evaluation.metrics"},
     "evaluation": {"evaluation", "models", "data"},
 }
 FILES = [path for room in MAY_IMPORT for path in sorted((ROOT / room).rglob("*.py"))]
@@ -38,21 +38,29 @@ def test_imports_follow_the_table(path: Path) -> None:
     for name in imported(path):
         room = name.split(".")[0]
         if room in OURS:
-            assert room in allowed or name in allowed, f"{path} imports {name}"
+            assert room in allowed or ".".join(name.split(".")[:2]) in allowed, (
+                f"{path} imports {name}"
+            )
         if room == "tensorflow":
             assert path.name == "backend.py", "TensorFlow is meant only where devices are asked for"
         if room == "keras" and of != "models":
-            assert path.name == "backend.py", "Keras comes through data.backend, without its start-up notes"
+            assert path.name == "backend.py", (
+                "Keras comes through data.backend, without its start-up notes"
+            )
     if of == "models":
-        assert {name.split(".")[0] for name in imported(path)} <= {"models", "keras", "numpy"} | STANDARD
+        assert {name.split(".")[0] for name in imported(path)} <= {
+            "models",
+            "keras",
+            "numpy",
+        } | STANDARD
 
 
 STANDARD = {"__future__", "collections", "typing"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_file_over_400_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+def test_no_file_over_600_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 600
 
 
 def test_top_level_is_the_agreed_one() -> None:
@@ -60,7 +68,9 @@ def test_top_level_is_the_agreed_one() -> None:
         "requirements.txt", "README.md", "models", "data", "training", "evaluation", "tests", "reproduce.sh",
         "pyproject.toml", "LICENSE", "CITATION.cff", "CHANGELOG.md", ".ci", ".gitignore",
     }  # fmt: skip
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     assert {path.split("/")[0] for path in listed.stdout.splitlines()} == agreed

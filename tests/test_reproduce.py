@@ -34,7 +34,9 @@ def project(tmp_path: Path) -> Path:
     (folder / ".venv" / "made-from.txt").write_text(made_from)
     python = folder / ".venv" / "bin" / "python"
     words = {"root": ROOT, "python": sys.executable, "calls": folder / "calls"}
-    python.write_text(STAND_IN.format(**{key: shlex.quote(str(value)) for key, value in words.items()}))
+    python.write_text(
+        STAND_IN.format(**{key: shlex.quote(str(value)) for key, value in words.items()})
+    )
     python.chmod(0o755)
     return folder
 

@@ -43,7 +43,10 @@ class Checkpoint(keras.callbacks.Callback):
         state_path = self.folder / "state.json"
         if not state_path.is_file():
             return
-        state = read_json(state_path, ("epochs_done", "best_iou", "best_tie", "best_epoch", "seconds", "dropout_seeds"))
+        state = read_json(
+            state_path,
+            ("epochs_done", "best_iou", "best_tie", "best_epoch", "seconds", "dropout_seeds"),
+        )
         model.load_weights(self.folder / f"last-{state['epochs_done']}.weights.h5")
         for variable, seed in zip(_dropout_seeds(model), state["dropout_seeds"], strict=True):
             variable.assign(seed)
@@ -82,18 +85,26 @@ class Checkpoint(keras.callbacks.Callback):
         state: dict[str, Any] = {"epochs_done": self.epochs_done, "best_epoch": self.best_epoch}
         state |= {"best_iou": self.best_iou, "best_tie": self.best_tie}
         # Keras leaves the dropout's random state out of the weights.
-        seeds = [keras.ops.convert_to_numpy(variable).tolist() for variable in _dropout_seeds(self.model)]
-        write_json(self.folder / "state.json", {**state, "seconds": self.seconds, "dropout_seeds": seeds})
+        seeds = [
+            keras.ops.convert_to_numpy(variable).tolist() for variable in _dropout_seeds(self.model)
+        ]
+        write_json(
+            self.folder / "state.json", {**state, "seconds": self.seconds, "dropout_seeds": seeds}
+        )
         (self.folder / f"last-{self.epochs_done - 1}.weights.h5").unlink(missing_ok=True)
 
 
 def _dropout_seeds(model: keras.Model) -> list[Any]:
-    return [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+    return [
+        variable for variable in model.variables if variable.path.endswith("seed_generator_state")
+    ]
 
 
 def validation_iou(row: dict[str, Any], which: str = BEST) -> float:
     """Return the mean of the row's validation IoU over its targets (liver, tumor); `which` of `training.metrics`."""
-    values = [value for key, value in row.items() if key.startswith("val_") and key.endswith(f"_{which}")]
+    values = [
+        value for key, value in row.items() if key.startswith("val_") and key.endswith(f"_{which}")
+    ]
     return sum(values) / len(values)
 
 
@@ -120,7 +131,9 @@ class CollapseWatch(keras.callbacks.Callback):
         for target, blind in self.blind_iou.items():
             reached = float((logs or {})[f"val_{target}_iou"])
             if reached <= 1.1 * blind:
-                print(f"epoch {epoch + 1}: {target} IoU {reached:.4f}, no better than a network that sees nothing")
+                print(
+                    f"epoch {epoch + 1}: {target} IoU {reached:.4f}, no better than a network that sees nothing"
+                )
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

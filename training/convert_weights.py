@@ -15,8 +15,13 @@ from training.pretrained import convert
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the flags and convert one file."""
-    parser = Parser(prog="training.convert_weights", description="Convert published weights of AlexNet or ResNet18.")
-    parser.add_argument("file", type=Path, metavar="FILE", help="torchvision's .pth or .pt, or Keras's .h5")
+    parser = Parser(
+        prog="training.convert_weights",
+        description="Convert published weights of AlexNet or ResNet18.",
+    )
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="torchvision's .pth or .pt, or Keras's .h5"
+    )
     parser.add_argument("out", type=Path, metavar="OUT.npz", help="file to write")
     flags = parser.parse_args(arguments)
     print(f"{flags.out}: {convert(flags.file, flags.out)}")

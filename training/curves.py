@@ -26,7 +26,9 @@ def draw_curves(folder: Path, data: str = "") -> None:
     loss_axes.set(xlabel="epoch", ylabel="loss", yscale="log")
     for key in rows[0]:
         if key.endswith("_iou") and key != "val_iou":
-            iou_axes.plot(epochs, [row[key] for row in rows], marker=".", label=key.replace("_", " "))
+            iou_axes.plot(
+                epochs, [row[key] for row in rows], marker=".", label=key.replace("_", " ")
+            )
     iou_axes.set(xlabel="epoch", ylabel="IoU at the best threshold", ylim=(0, 1))
     for axes in (loss_axes, iou_axes):
         axes.legend(fontsize="small")

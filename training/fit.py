@@ -112,7 +112,12 @@ def fit_phase(
             validation_data=validation,
             initial_epoch=checkpoint.epochs_done,
             epochs=recipe.epochs,
-            callbacks=[Timer(checkpoint), checkpoint, CollapseWatch(recipe.blind_iou), *_tensorboard(folder)],
+            callbacks=[
+                Timer(checkpoint),
+                checkpoint,
+                CollapseWatch(recipe.blind_iou),
+                *_tensorboard(folder),
+            ],
             verbose=1 if sys.stdout.isatty() else 2,
             shuffle=False,
         )

@@ -18,13 +18,19 @@ from typing import Any
 import numpy as np
 
 from data.backend import keras
-from data.batches import NestedBatches, class_pixels, masked_slice_loader, nested_loader, whole_slice_loader
+from data.batches import (
+    NestedBatches,
+    class_pixels,
+    masked_slice_loader,
+    nested_loader,
+    whole_slice_loader,
+)
 from data.command import run_command
 from data.files import replacing
 from data.masks import LiverMasks
 from data.scaling import HuMedian
 from data.store import Store
-from evaluation.roc import choose_thresholds
+from evaluation.metrics.roc import choose_thresholds
 from models.cascade import MASKS, cascade, split_cascade
 from models.inference import BATCH_SIZE
 from training.fit import fit_phase
@@ -57,11 +63,26 @@ def main() -> None:
     """Train the phases that are not finished yet."""
     parser = stage_parser("joint", "Train both networks together with the joint loss (paper 2.1).")
     add = parser.add_argument
-    add("--init", type=Path, metavar="RUN", help="start from this run's sequential pair; default: fresh weights")
+    add(
+        "--init",
+        type=Path,
+        metavar="RUN",
+        help="start from this run's sequential pair; default: fresh weights",
+    )
     add("--alpha", type=float, help="weight of the liver's term; default the preset's, 1")
     add("--beta", type=float, help="weight of the tumor's term; default the preset's, 1")
-    add("--mask", choices=MASKS, help="what stands for the liver mask in training; default the preset's, probability")
-    add("--balanced", dest="phase", action="store_const", const="balanced", help="the same as --phase balanced")
+    add(
+        "--mask",
+        choices=MASKS,
+        help="what stands for the liver mask in training; default the preset's, probability",
+    )
+    add(
+        "--balanced",
+        dest="phase",
+        action="store_const",
+        const="balanced",
+        help="the same as --phase balanced",
+    )
     flags = parser.parse_args()
     phases = [flags.phase] if flags.phase else list(PHASES)
     given = {name: getattr(flags, name) for name in ("alpha", "beta", "mask")}
@@ -130,11 +151,16 @@ def train_joint(
     folder = run.folder("joint", name)
     fitted = fit_phase(model, train_batches, validation_batches, recipe, folder)
     extra: dict[str, Any] = {"class_weights": weights, **begun, "mask_s1": None}
-    extra |= {"window_hu": list(run.preset.liver_window_hu), "tumor_window_hu": list(run.preset.tumor_window_hu)}
+    extra |= {
+        "window_hu": list(run.preset.liver_window_hu),
+        "tumor_window_hu": list(run.preset.tumor_window_hu),
+    }
     found: tuple[Histograms, Histograms] = ({}, {})
     if fitted["best_epoch"] > 0:
         found, extra["mask_s1"] = _validate(run, model, folder, begun["scaling"])
-        with replacing(folder / "best.keras") as temporary:  # with the threshold that it is used with
+        with replacing(
+            folder / "best.keras"
+        ) as temporary:  # with the threshold that it is used with
             cascade(*split_cascade(model), extra["mask_s1"], settings.mask).save(temporary)
     return conclude(run, "joint", name, phase, found, fitted, extra)
 
@@ -155,7 +181,9 @@ def starting_model(run: Run, phase: str, settings: Joint, begun: dict[str, Any])
 def batches(run: Run, scaling: str) -> tuple[NestedBatches, NestedBatches]:
     """Return the batches of the training and of the validation set."""
     preset, medians = run.preset, reference_medians(run.store) if scaling == "liver_median" else {}
-    load = nested_loader(run.store, preset.liver_window_hu, scaling, preset.tumor_window_hu, medians)
+    load = nested_loader(
+        run.store, preset.liver_window_hu, scaling, preset.tumor_window_hu, medians
+    )
     train_slices, validation_slices = run.store.slices("train"), run.store.slices("validation")
     return (
         NestedBatches(train_slices, load, preset.batch_size, seed=run.seed, augment=preset.augment),
@@ -181,11 +209,14 @@ def reference_medians(store: Store) -> dict[str, float | None]:
 def _class_weights(run: Run, phase: str) -> dict[str, list[float]]:
     pixels = class_pixels(run.store, run.store.slices("train"))
     return {
-        target: class_weights(run, target, phase, pixels, run.preset.balanced_ratio) for target in ("liver", "tumor")
+        target: class_weights(run, target, phase, pixels, run.preset.balanced_ratio)
+        for target in ("liver", "tumor")
     }
 
 
-def _validate(run: Run, model: keras.Model, folder: Path, scaling: str) -> tuple[tuple[Histograms, Histograms], float]:
+def _validate(
+    run: Run, model: keras.Model, folder: Path, scaling: str
+) -> tuple[tuple[Histograms, Histograms], float]:
     """Return what `validation_histograms` finds for both networks, and s1, at which the second one was given M."""
     liver, tumor = split_cascade(model)
     load = whole_slice_loader(run.store, "liver", run.preset.liver_window_hu)
@@ -194,7 +225,9 @@ def _validate(run: Run, model: keras.Model, folder: Path, scaling: str) -> tuple
     find_livers(run, liver, folder / "masks", s1, run.store.cases_of("validation"))
     masks = LiverMasks(folder / "masks")
     load = masked_slice_loader(run.store, masks, scaling, run.preset.tumor_window_hu)
-    tumors = validation_histograms(tumor, run, load, lambda chosen: masks.mask(chosen[0])[chosen[1]], "tumor")
+    tumors = validation_histograms(
+        tumor, run, load, lambda chosen: masks.mask(chosen[0])[chosen[1]], "tumor"
+    )
     return (livers[0] | tumors[0], livers[1] | tumors[1]), s1
 
 

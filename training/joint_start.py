@@ -83,8 +83,14 @@ def begin(run: Run, name: str, phase: str, settings: Joint) -> dict[str, Any]:
     if path.is_file():
         check_settings(run, name, settings)
         found: dict[str, Any] = read_json(path)
-        if settings.start is not None and phase == "ce" and identity_of(settings.start) != found["pair"]:
-            raise InputError(f"{path.parent}: begun from another pair than {settings.start}; take another --run")
+        if (
+            settings.start is not None
+            and phase == "ce"
+            and identity_of(settings.start) != found["pair"]
+        ):
+            raise InputError(
+                f"{path.parent}: begun from another pair than {settings.start}; take another --run"
+            )
         return found
     found = {**settings.as_record(), "pair": None}
     if phase == "balanced":
@@ -96,7 +102,11 @@ def begin(run: Run, name: str, phase: str, settings: Joint) -> dict[str, Any]:
         found |= {"scaling": scaling_of(run), "begun_s1": 0.5}
     else:
         record = pair_of(run, settings.start)
-        found |= {"scaling": record["scaling"], "begun_s1": record["mask_s1"], "pair": identity_of(settings.start)}
+        found |= {
+            "scaling": record["scaling"],
+            "begun_s1": record["mask_s1"],
+            "pair": identity_of(settings.start),
+        }
     write_json(path, found)
     return found
 
@@ -116,7 +126,9 @@ def check_settings(run: Run, name: str, settings: Joint) -> None:
         if begun[key] != value:
             flag = "--init with the pair" if key == "start" else f"--{key} {begun[key]}"
             how = "give no --init" if (key, value) == ("start", "pair") else f"repeat {flag}"
-            raise InputError(f"{folder}: begun with {key} {begun[key]}, not {value}; {how}, or take another --run")
+            raise InputError(
+                f"{folder}: begun with {key} {begun[key]}, not {value}; {how}, or take another --run"
+            )
 
 
 def own_start(run: Run) -> Path | None:
@@ -150,15 +162,23 @@ def pair_of(run: Run, start: Path) -> dict[str, Any]:
         raise InputError(f"{start}: not a run directory (no run.json in it)")
     content = read_json(start / "run.json", ("size", "split_sha256", "store_sha256", "settings"))
     preset = run.preset
-    wanted = {"size": run.store.size, "split_sha256": run.store.split["sha256"], "store_sha256": run.store.sha256}
+    wanted = {
+        "size": run.store.size,
+        "split_sha256": run.store.split["sha256"],
+        "store_sha256": run.store.sha256,
+    }
     for key, value in wanted.items():
         if content[key] != value:
             raise InputError(f"{start}: a pair of another {key}: {content[key]}, not {value}")
     for key in ("filters", "poolings"):
         if content["settings"][key] != getattr(preset, key):
-            raise InputError(f"{start}: a pair of other {key}: {content['settings'][key]}, not {getattr(preset, key)}")
+            raise InputError(
+                f"{start}: a pair of other {key}: {content['settings'][key]}, not {getattr(preset, key)}"
+            )
     pair = Run(start, run.store, preset, run.seed)
-    for stage, window_hu in zip(PAIR, (preset.liver_window_hu, preset.tumor_window_hu), strict=True):
+    for stage, window_hu in zip(
+        PAIR, (preset.liver_window_hu, preset.tumor_window_hu), strict=True
+    ):
         record = pair.record(stage, "ce")
         if record["window_hu"] != list(window_hu):
             raise InputError(
@@ -166,9 +186,13 @@ def pair_of(run: Run, start: Path) -> dict[str, Any]:
             )
         check_starts(pair, stage)
         if not weights_of(start, stage).is_file():
-            raise InputError(f"{weights_of(start, stage)}: no such file; train the {stage} stage again")
+            raise InputError(
+                f"{weights_of(start, stage)}: no such file; train the {stage} stage again"
+            )
         if record["status"] != "ok":
-            print(f"joint: starts from a pair whose {stage} network is {record['status']}: {record['why']}")
+            print(
+                f"joint: starts from a pair whose {stage} network is {record['status']}: {record['why']}"
+            )
     return pair.record("tumor", "ce")
 
 

@@ -59,14 +59,18 @@ def points(run: Run) -> list[Point]:
     """
     mask, ratios = run.preset.joint_mask, run.preset.joint_sweep_ratios
     if mask == "hard":
-        raise InputError("joint_mask hard: that is the control of the sweep; take probability or straight_through")
+        raise InputError(
+            "joint_mask hard: that is the control of the sweep; take probability or straight_through"
+        )
     controls = [Point("pair", ratio, "hard") for ratio in ratios]
     return controls + [Point(start, ratio, mask) for start in STARTS for ratio in ratios]
 
 
 def main() -> None:
     """Train every point that is not finished yet."""
-    run, _ = open_from_command_line("joint_sweep", "Sweep beta / alpha of the joint loss, from both starts.")
+    run, _ = open_from_command_line(
+        "joint_sweep", "Sweep beta / alpha of the joint loss, from both starts."
+    )
     wanted = points(run)
     liver.train(run, ["ce"])
     tumor.train(run, ["ce"])

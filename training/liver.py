@@ -23,7 +23,11 @@ from training.stages import train_phase
 
 def main() -> None:
     """Train the phases that are not finished yet, and write their masks."""
-    train(*open_from_command_line("liver", "Train the first network of the sequential model (paper 2.2)."))
+    train(
+        *open_from_command_line(
+            "liver", "Train the first network of the sequential model (paper 2.2)."
+        )
+    )
 
 
 def train(run: Run, phases: Sequence[str]) -> None:
@@ -34,7 +38,9 @@ def train(run: Run, phases: Sequence[str]) -> None:
     """
     load = whole_slice_loader(run.store, "liver", run.preset.liver_window_hu)
     for phase in phases:
-        record = train_phase(run, "liver", phase, load, extra={"window_hu": list(run.preset.liver_window_hu)})
+        record = train_phase(
+            run, "liver", phase, load, extra={"window_hu": list(run.preset.liver_window_hu)}
+        )
         if not (run.folder("liver", phase) / "masks" / "masks.json").is_file():
             if record["status"] == "diverged":
                 raise InputError(
@@ -46,7 +52,9 @@ def train(run: Run, phases: Sequence[str]) -> None:
             find_livers(run, load_network(folder / "best.keras"), folder / "masks", s1, cases)
 
 
-def find_livers(run: Run, model: keras.Model, folder: Path, s1: float, cases: Sequence[str]) -> None:
+def find_livers(
+    run: Run, model: keras.Model, folder: Path, s1: float, cases: Sequence[str]
+) -> None:
     """Write the masks [L(X) > s1] of every slice of these cases into `folder`."""
     predict = partial(predict_slices, model)
     medians: dict[str, float | None] = {}
@@ -55,7 +63,9 @@ def find_livers(run: Run, model: keras.Model, folder: Path, s1: float, cases: Se
         masked = liver_masks(image, predict, s1, run.preset.liver_window_hu)
         medians[case] = median_of_liver(write_masks(folder, case, len(image), masked))
     finish_masks(folder, s1, medians)
-    print(f"{folder.parent.parent.name} {folder.parent.name}: masks of {len(medians)} cases at s1 = {s1:.3f}")
+    print(
+        f"{folder.parent.parent.name} {folder.parent.name}: masks of {len(medians)} cases at s1 = {s1:.3f}"
+    )
 
 
 if __name__ == "__main__":

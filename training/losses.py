@@ -15,7 +15,10 @@ PACKAGE = "joint_liver_tumor"
 
 
 def balanced_binary_crossentropy(
-    truth: keras.KerasTensor, logits: keras.KerasTensor, background_weight: float, foreground_weight: float
+    truth: keras.KerasTensor,
+    logits: keras.KerasTensor,
+    background_weight: float,
+    foreground_weight: float,
 ) -> keras.KerasTensor:
     """Return the weighted cross-entropy of every pixel, w(b) * (softplus(z) - b * z).
 
@@ -47,7 +50,9 @@ def balanced_categorical_crossentropy(
         (batch, rows, columns) float32; the loss of paper 2.4 is its mean.
     """
     one_hot = keras.ops.one_hot(
-        keras.ops.squeeze(keras.ops.cast(truth, "int32"), -1), len(class_weights), dtype=logits.dtype
+        keras.ops.squeeze(keras.ops.cast(truth, "int32"), -1),
+        len(class_weights),
+        dtype=logits.dtype,
     )
     weights = keras.ops.convert_to_tensor(class_weights, dtype=logits.dtype)
     return -keras.ops.sum(one_hot * weights * keras.ops.log_softmax(logits, axis=-1), axis=-1)
@@ -57,15 +62,22 @@ def balanced_categorical_crossentropy(
 class BalancedBinaryCrossentropy(keras.losses.Loss):
     """Mean over the pixels of `balanced_binary_crossentropy`; weights (1, 1) give the cross-entropy."""
 
-    def __init__(self, background_weight: float = 1.0, foreground_weight: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self, background_weight: float = 1.0, foreground_weight: float = 1.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.background_weight, self.foreground_weight = background_weight, foreground_weight
 
     def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
-        return balanced_binary_crossentropy(y_true, y_pred, self.background_weight, self.foreground_weight)
+        return balanced_binary_crossentropy(
+            y_true, y_pred, self.background_weight, self.foreground_weight
+        )
 
     def get_config(self) -> dict[str, Any]:
-        weights = {"background_weight": self.background_weight, "foreground_weight": self.foreground_weight}
+        weights = {
+            "background_weight": self.background_weight,
+            "foreground_weight": self.foreground_weight,
+        }
         return {**super().get_config(), **weights}
 
 
@@ -100,7 +112,9 @@ def inverse_frequency_weights(pixels: Sequence[int]) -> list[float]:
     return [sum(pixels) / (len(pixels) * count) for count in pixels]
 
 
-def weights_of_ratio(background_pixels: int, foreground_pixels: int, ratio: float) -> tuple[float, float]:
+def weights_of_ratio(
+    background_pixels: int, foreground_pixels: int, ratio: float
+) -> tuple[float, float]:
     """Return (background, foreground) weights in the given ratio whose mean over the pixels is 1.
 
     `ratio` 1 is the plain cross-entropy; `background_pixels / foreground_pixels` is the inverse class

@@ -54,7 +54,7 @@ class ThresholdedIoU(keras.metrics.Metric):
 
     The empty case: no foreground in truth or prediction gives 0. Counts are float32 (Keras keeps metrics in it):
     exact to 2**24 pixels of a probability bin, then rounded; the final scores come from exact counts
-    (`evaluation.roc`).
+    (`evaluation.metrics.roc`).
     """
 
     def __init__(
@@ -70,8 +70,12 @@ class ThresholdedIoU(keras.metrics.Metric):
         self.negative = self.add_weight(shape=(BINS,), initializer="zeros", name="negative")
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Any = None) -> None:
-        bins = keras.ops.cast(keras.ops.minimum(keras.ops.floor(self.score(y_pred) * BINS), BINS - 1), "int32")
-        truth = keras.ops.cast(keras.ops.reshape(y_true[..., :1], (-1,)) >= self.foreground, "float32")
+        bins = keras.ops.cast(
+            keras.ops.minimum(keras.ops.floor(self.score(y_pred) * BINS), BINS - 1), "int32"
+        )
+        truth = keras.ops.cast(
+            keras.ops.reshape(y_true[..., :1], (-1,)) >= self.foreground, "float32"
+        )
         bins = keras.ops.reshape(bins, (-1,))
         self.positive.assign_add(keras.ops.segment_sum(truth, bins, num_segments=BINS))
         self.negative.assign_add(keras.ops.segment_sum(1 - truth, bins, num_segments=BINS))
@@ -86,7 +90,9 @@ class ThresholdedIoU(keras.metrics.Metric):
         return iou[round(self.threshold * BINS)]
 
 
-def iou_metrics(target: str, best_by: str = BEST) -> list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]:
+def iou_metrics(
+    target: str, best_by: str = BEST
+) -> list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]:
     """Return the metrics of a stage; Keras logs `liver_iou`, `tumor_iou` (best threshold), each also `_at_half`.
 
     Args:
@@ -105,7 +111,9 @@ def iou_metrics(target: str, best_by: str = BEST) -> list[keras.metrics.Metric] 
     return _ious(binary_score, 1, f"{target}_")
 
 
-def _ious(score: Callable[[Tensor], Tensor], foreground: int, prefix: str) -> list[keras.metrics.Metric]:
+def _ious(
+    score: Callable[[Tensor], Tensor], foreground: int, prefix: str
+) -> list[keras.metrics.Metric]:
     return [
         ThresholdedIoU(score, foreground, name=f"{prefix}{BEST}"),
         ThresholdedIoU(score, foreground, threshold=0.5, name=f"{prefix}{AT_HALF}"),

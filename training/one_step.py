@@ -22,7 +22,9 @@ def train(run: Run, phases: Sequence[str]) -> None:
     """Train those of the phases that are not finished yet."""
     load = whole_slice_loader(run.store, "classes", run.preset.liver_window_hu)
     for phase in phases:
-        train_phase(run, "one_step", phase, load, extra={"window_hu": list(run.preset.liver_window_hu)})
+        train_phase(
+            run, "one_step", phase, load, extra={"window_hu": list(run.preset.liver_window_hu)}
+        )
 
 
 if __name__ == "__main__":

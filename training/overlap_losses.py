@@ -13,10 +13,14 @@ from training.losses import PACKAGE
 Tensor = Any  # a tensor of the backend
 
 
-def soft_dice(truth: Tensor, probability: Tensor, smooth: float, axes: tuple[int, ...] | None = None) -> Tensor:
+def soft_dice(
+    truth: Tensor, probability: Tensor, smooth: float, axes: tuple[int, ...] | None = None
+) -> Tensor:
     """Return (2 sum(t p) + smooth) / (sum(t) + sum(p) + smooth) over `axes` (None: all)."""
     overlap = keras.ops.sum(truth * probability, axes)
-    return (2 * overlap + smooth) / (keras.ops.sum(truth, axes) + keras.ops.sum(probability, axes) + smooth)
+    return (2 * overlap + smooth) / (
+        keras.ops.sum(truth, axes) + keras.ops.sum(probability, axes) + smooth
+    )
 
 
 def focal(truth: Tensor, logits: Tensor, gamma: float) -> Tensor:
@@ -69,7 +73,9 @@ class DiceFocalRatio(keras.losses.Loss):
         smooth: of the Dice, averaged over the crops of a batch (assumed 1, as for `DiceLoss`).
     """
 
-    def __init__(self, ratio_weight: float = 0.0, gamma: float = 2.0, smooth: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self, ratio_weight: float = 0.0, gamma: float = 2.0, smooth: float = 1.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.ratio_weight, self.gamma, self.smooth = ratio_weight, gamma, smooth
 
@@ -83,7 +89,9 @@ class DiceFocalRatio(keras.losses.Loss):
         """
         truth = keras.ops.cast(y_true, y_pred.dtype)
         target, probability, axes = truth[..., :1], keras.ops.sigmoid(y_pred), (1, 2, 3, 4)
-        loss = keras.ops.mean(1 - soft_dice(target, probability, self.smooth, axes)) + focal(target, y_pred, self.gamma)
+        loss = keras.ops.mean(1 - soft_dice(target, probability, self.smooth, axes)) + focal(
+            target, y_pred, self.gamma
+        )
         if not self.ratio_weight:
             return loss
         found = keras.ops.sum(probability * truth[..., 1:2], axes)

@@ -34,7 +34,9 @@ class Preset:
 
     name: str = "paper"
     size: int = assumed(512, "3.1: the number is lost; LiTS slices are 512 x 512")
-    subset: tuple[int, int, int] | None = stated((765, 50, 50), "3.1: slices for training, validation, test")
+    subset: tuple[int, int, int] | None = stated(
+        (765, 50, 50), "3.1: slices for training, validation, test"
+    )
     filters: int = assumed(64, "Ronneberger's widths, doubled at each level")
     poolings: int = assumed(4, "Ronneberger's depth")
     dropout: float = assumed(0.5, "2.4 states dropout in the upsampling path, its rate is lost")
@@ -43,26 +45,50 @@ class Preset:
     learning_rate_ce: float = stated(0.001, "2.4: both U-Nets, cross-entropy")
     learning_rate_balanced: float = stated(0.0001, "2.4: reduced for the second optimisation")
     one_step_epochs: tuple[int, int] = stated((50, 30), "2.4: cross-entropy, then balanced")
-    liver_epochs: tuple[int, int] = assumed((300, 30), "2.4 states 300; the balanced phase as in one-step")
-    tumor_epochs: tuple[int, int] = assumed((600, 30), "2.4 states 600; the balanced phase as in one-step")
-    joint_start: str = assumed("scratch", "2.1 names no other start; pair: the trained sequential pair")
-    joint_epochs: tuple[int, int] = assumed((50, 30), "the paper leaves the joint loss as future work; as in one-step")
+    liver_epochs: tuple[int, int] = assumed(
+        (300, 30), "2.4 states 300; the balanced phase as in one-step"
+    )
+    tumor_epochs: tuple[int, int] = assumed(
+        (600, 30), "2.4 states 600; the balanced phase as in one-step"
+    )
+    joint_start: str = assumed(
+        "scratch", "2.1 names no other start; pair: the trained sequential pair"
+    )
+    joint_epochs: tuple[int, int] = assumed(
+        (50, 30), "the paper leaves the joint loss as future work; as in one-step"
+    )
     joint_alpha: float = assumed(1.0, "2.1: the weights' values are not given")
     joint_beta: float = assumed(1.0, "2.1: the weights' values are not given")
-    joint_mask: str = assumed("probability", "the hard mask has no gradient; or hard, straight_through")
-    joint_sweep_ratios: tuple[float, ...] = assumed((0.1, 0.316, 1.0, 3.16, 10.0), "beta / alpha, over two decades")
+    joint_mask: str = assumed(
+        "probability", "the hard mask has no gradient; or hard, straight_through"
+    )
+    joint_sweep_ratios: tuple[float, ...] = assumed(
+        (0.1, 0.316, 1.0, 3.16, 10.0), "beta / alpha, over two decades"
+    )
     joint_sweep_epochs: tuple[int, int] = assumed((10, 50), "from the pair, from scratch")
     augment: bool = assumed(False, "the paper mentions none; True: data.augment")
-    liver_window_hu: tuple[float, float] = assumed((-100.0, 400.0), "3.1: 'intensity values between' is cut off")
-    tumor_window_hu: tuple[float, float] = assumed((0.0, 200.0), "2.3 windows pointwise; a liver window")
-    tumor_scaling: str = assumed("choose", "the scaling is lost: window or liver_median, by validation IoU")
+    liver_window_hu: tuple[float, float] = assumed(
+        (-100.0, 400.0), "3.1: 'intensity values between' is cut off"
+    )
+    tumor_window_hu: tuple[float, float] = assumed(
+        (0.0, 200.0), "2.3 windows pointwise; a liver window"
+    )
+    tumor_scaling: str = assumed(
+        "choose", "the scaling is lost: window or liver_median, by validation IoU"
+    )
     trial_epochs: int = assumed(10, "epochs each scaling gets before the choice")
     mask_threshold_rule: str = assumed("roc", "3.2.1 finds thresholds by ROC analysis; s1 likewise")
-    balanced_ratio: float | None = assumed(None, "None: inverse class frequency; a number: tumor to rest, network T")
-    sweep_weights: int = assumed(6, "class weights from 1 to the inverse frequency, evenly in the logarithm")
+    balanced_ratio: float | None = assumed(
+        None, "None: inverse class frequency; a number: tumor to rest, network T"
+    )
+    sweep_weights: int = assumed(
+        6, "class weights from 1 to the inverse frequency, evenly in the logarithm"
+    )
     sweep_epochs: int = assumed(10, "epochs of each weight, from the cross-entropy weights")
     precision: str = assumed("float32", "the paper mentions none")
-    phantom_cases: tuple[int, int] = assumed((40, 10), "cases of the synthetic cohorts, main and external")
+    phantom_cases: tuple[int, int] = assumed(
+        (40, 10), "cases of the synthetic cohorts, main and external"
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that no training can use.
@@ -79,8 +105,10 @@ class Preset:
             "batch_size": self.batch_size > 0,
             "learning_rate_ce": self.learning_rate_ce > 0,
             "learning_rate_balanced": self.learning_rate_balanced > 0,
-            "liver_window_hu": len(self.liver_window_hu) == 2 and self.liver_window_hu[0] < self.liver_window_hu[1],
-            "tumor_window_hu": len(self.tumor_window_hu) == 2 and self.tumor_window_hu[0] < self.tumor_window_hu[1],
+            "liver_window_hu": len(self.liver_window_hu) == 2
+            and self.liver_window_hu[0] < self.liver_window_hu[1],
+            "tumor_window_hu": len(self.tumor_window_hu) == 2
+            and self.tumor_window_hu[0] < self.tumor_window_hu[1],
             "tumor_scaling": self.tumor_scaling in ("choose", "window", "liver_median"),
             "trial_epochs": self.trial_epochs > 0,
             "mask_threshold_rule": self.mask_threshold_rule in ("0.5", "roc", "iou"),
@@ -91,10 +119,12 @@ class Preset:
             "joint_beta": self.joint_beta >= 0 and self.joint_alpha + self.joint_beta > 0,
             "joint_mask": self.joint_mask in ("probability", "hard", "straight_through"),
             "joint_sweep_ratios": min(self.joint_sweep_ratios, default=0) > 0,
-            "joint_sweep_epochs": len(self.joint_sweep_epochs) == 2 and min(self.joint_sweep_epochs) > 0,
+            "joint_sweep_epochs": len(self.joint_sweep_epochs) == 2
+            and min(self.joint_sweep_epochs) > 0,
             "sweep_weights": self.sweep_weights > 1,
             "sweep_epochs": self.sweep_epochs > 0,
-            "precision": self.precision in ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16"),
+            "precision": self.precision
+            in ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16"),
         }
         for stage in ("one_step", "liver", "tumor", "joint"):
             epochs = getattr(self, f"{stage}_epochs")
@@ -128,8 +158,12 @@ class PaperShort(Preset):
     """
 
     name: str = "paper-short"
-    liver_epochs: tuple[int, int] = assumed((50, 30), "2.4 states it for one-step; here for every network")
-    tumor_epochs: tuple[int, int] = assumed((50, 30), "2.4 states it for one-step; here for every network")
+    liver_epochs: tuple[int, int] = assumed(
+        (50, 30), "2.4 states it for one-step; here for every network"
+    )
+    tumor_epochs: tuple[int, int] = assumed(
+        (50, 30), "2.4 states it for one-step; here for every network"
+    )
 
 
 @dataclass(frozen=True)
@@ -151,7 +185,9 @@ class Demo(Preset):
     one_step_epochs: tuple[int, int] = assumed((13, 2), "minutes on 2 CPU cores")
     liver_epochs: tuple[int, int] = assumed((10, 2), "minutes on 2 CPU cores")
     tumor_epochs: tuple[int, int] = assumed((13, 2), "minutes on 2 CPU cores")
-    joint_start: str = assumed("pair", "minutes on 2 CPU cores; README, Joint loss, compares both starts")
+    joint_start: str = assumed(
+        "pair", "minutes on 2 CPU cores; README, Joint loss, compares both starts"
+    )
     joint_epochs: tuple[int, int] = assumed((3, 1), "minutes on 2 CPU cores")
     joint_sweep_epochs: tuple[int, int] = assumed(
         (3, 12), "12 of both networks are as many steps as the pair's 10 + 13"
@@ -159,7 +195,9 @@ class Demo(Preset):
     trial_epochs: int = assumed(2, "minutes on 2 CPU cores")
     sweep_weights: int = assumed(5, "minutes on 2 CPU cores")
     sweep_epochs: int = assumed(1, "minutes on 2 CPU cores")
-    precision: str = assumed("mixed_bfloat16", "1.2 to 2.9 times faster on CPUs with AMX or AVX512_BF16")
+    precision: str = assumed(
+        "mixed_bfloat16", "1.2 to 2.9 times faster on CPUs with AMX or AVX512_BF16"
+    )
     phantom_cases: tuple[int, int] = assumed((30, 6), "seconds a case at 128 px")
 
 
@@ -173,9 +211,12 @@ class Mini(Demo):
     name: str = "mini"
     subset: tuple[int, int, int] | None = assumed(None, "every slice that holds liver")
     dropout: float = assumed(
-        0.2, "on three validation patients, 10 epochs: liver IoU 0.853 against 0.778 with 0.5, at threshold 0.5"
+        0.2,
+        "on three validation patients, 10 epochs: liver IoU 0.853 against 0.778 with 0.5, at threshold 0.5",
     )
-    liver_window_hu: tuple[float, float] = assumed((-40.0, 160.0), "these slices were stored in this window")
+    liver_window_hu: tuple[float, float] = assumed(
+        (-40.0, 160.0), "these slices were stored in this window"
+    )
     one_step_epochs: tuple[int, int] = assumed((28, 4), "an hour on 2 CPU cores in all")
     liver_epochs: tuple[int, int] = assumed((26, 3), "an hour on 2 CPU cores in all")
     tumor_epochs: tuple[int, int] = assumed((22, 3), "an hour on 2 CPU cores in all")
@@ -192,8 +233,12 @@ class MiniAugmented(Mini):
     """
 
     name: str = "mini-augmented"
-    augment: bool = assumed(True, "the training volumes differ in field of view by 1.6, in liver HU by 50")
-    liver_epochs: tuple[int, int] = assumed((34, 3), "augmented slices are learnt more slowly; an hour in all")
+    augment: bool = assumed(
+        True, "the training volumes differ in field of view by 1.6, in liver HU by 50"
+    )
+    liver_epochs: tuple[int, int] = assumed(
+        (34, 3), "augmented slices are learnt more slowly; an hour in all"
+    )
     trial_epochs: int = assumed(3, "an hour on 2 CPU cores in all")
     sweep_epochs: int = assumed(1, "an hour on 2 CPU cores in all")
 
@@ -243,7 +288,8 @@ class Smoke(Demo):
 
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for preset in (Preset(), PaperShort(), Demo(), Mini(), MiniAugmented(), MiniShort(), Smoke())
+    preset.name: preset
+    for preset in (Preset(), PaperShort(), Demo(), Mini(), MiniAugmented(), MiniShort(), Smoke())
 }
 
 
@@ -260,22 +306,31 @@ def preset_named(name: str) -> Preset:
 
 def resolved(preset: Preset) -> dict[str, Any]:
     """Return every field of the preset with its value, ready for JSON (tuples as lists)."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(preset).items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(preset).items()
+    }
 
 
 def describe(preset: Preset) -> str:
     """Return the preset as text: a line per field with its value and source."""
     lines = [" ".join((type(preset).__doc__ or "").split())]
     for entry in fields(preset)[1:]:
-        lines.append(f"  {entry.name} = {getattr(preset, entry.name)}    [{entry.metadata['source']}]")
+        lines.append(
+            f"  {entry.name} = {getattr(preset, entry.name)}    [{entry.metadata['source']}]"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Print one preset, one field of it, or all presets."""
-    parser = Parser(prog="training.presets", description="The presets with the source of every value.")
+    parser = Parser(
+        prog="training.presets", description="The presets with the source of every value."
+    )
     parser.add_argument("name", nargs="?", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--field", help="print only this field; a tuple as numbers separated by commas")
+    parser.add_argument(
+        "--field", help="print only this field; a tuple as numbers separated by commas"
+    )
     arguments = parser.parse_args()
     chosen = [preset_named(arguments.name)] if arguments.name else list(PRESETS.values())
     if arguments.field is None:

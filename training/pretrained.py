@@ -71,18 +71,29 @@ def _resnet18() -> dict[str, Row]:
     table = {"encoder_conv_1": Row("conv1", "bn1", 7, 0, 1)}
     for stage in (1, 2, 3, 4):
         for block in (1, 2):
-            ours, theirs, after = f"encoder_stage_{stage}_block_{block}", f"layer{stage}.{block - 1}", 2 ** (stage - 1)
+            ours, theirs, after = (
+                f"encoder_stage_{stage}_block_{block}",
+                f"layer{stage}.{block - 1}",
+                2 ** (stage - 1),
+            )
             before = after // 2 if stage > 1 and block == 1 else after
             table[f"{ours}_conv_1"] = Row(f"{theirs}.conv1", f"{theirs}.bn1", 3, before, after)
             table[f"{ours}_conv_2"] = Row(f"{theirs}.conv2", f"{theirs}.bn2", 3, after, after)
             if before < after:
-                table[f"{ours}_shortcut"] = Row(f"{theirs}.downsample.0", f"{theirs}.downsample.1", 1, before, after)
+                table[f"{ours}_shortcut"] = Row(
+                    f"{theirs}.downsample.0", f"{theirs}.downsample.1", 1, before, after
+                )
     return table
 
 
 RESNET18 = _resnet18()
 """By our name, in torchvision's order."""
-NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 """PyTorch's names of a batch normalisation's weights by Keras's."""
 
 
@@ -97,13 +108,23 @@ def load_encoder(model: keras.Model, path: Path) -> None:
         InputError: no such file, truncated, not of that kind, or of another architecture, variant or width.
     """
     arrays = _read_npz(path)
-    wanted = [layer for layer in model.layers if layer.name.startswith("encoder_") and layer.weights]
-    shapes = {f"{layer.name}/{weight.name}": tuple(weight.shape) for layer in wanted for weight in layer.weights}
+    wanted = [
+        layer for layer in model.layers if layer.name.startswith("encoder_") and layer.weights
+    ]
+    shapes = {
+        f"{layer.name}/{weight.name}": tuple(weight.shape)
+        for layer in wanted
+        for weight in layer.weights
+    }
     if not shapes.keys() & arrays.keys():
-        raise InputError(f"{path}: holds no weights of {model.name}; training.convert_weights makes such a file")
+        raise InputError(
+            f"{path}: holds no weights of {model.name}; training.convert_weights makes such a file"
+        )
     if different := sorted(shapes.keys() ^ arrays.keys()):
         lacks = "the file lacks it" if different[0] in shapes else "the network has none"
-        raise InputError(f"{path}: weights of another architecture than {model.name} ({different[0]}: {lacks})")
+        raise InputError(
+            f"{path}: weights of another architecture than {model.name} ({different[0]}: {lacks})"
+        )
     for key, shape in shapes.items():
         if arrays[key].shape != shape:
             raise InputError(
@@ -134,7 +155,9 @@ def convert(source: Path, target: Path) -> str:
         arrays = readers[source.suffix](source)
         recognised = _check(arrays)
     except _OtherError as error:
-        raise InputError(f"{source}: weights of another architecture than AlexNet and ResNet18 ({error})") from None
+        raise InputError(
+            f"{source}: weights of another architecture than AlexNet and ResNet18 ({error})"
+        ) from None
     if damaged := [key for key, array in arrays.items() if not np.isfinite(array).all()]:
         raise InputError(f"{source}: damaged, {damaged[0]} holds numbers that are not finite")
     with replacing(target) as temporary:
@@ -151,25 +174,44 @@ def _read_npz(path: Path) -> Arrays:
         raise InputError(f"{path}: no such file")
     with path.open("rb") as file:
         try:
-            with np.load(file, allow_pickle=False) as content:  # a bare array, as from .npy, is no context: TypeError
+            with np.load(
+                file, allow_pickle=False
+            ) as content:  # a bare array, as from .npy, is no context: TypeError
                 return dict(content)
-        except (OSError, ValueError, EOFError, TypeError, AttributeError, KeyError, zipfile.BadZipFile, zlib.error):
-            raise InputError(f"{path}: truncated, or not a file of training.convert_weights") from None
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ):
+            raise InputError(
+                f"{path}: truncated, or not a file of training.convert_weights"
+            ) from None
 
 
 def _read_torch(path: Path) -> Arrays:
     try:
         torch: Any = importlib.import_module("torch")
     except ImportError:
-        raise InputError(f"{path}: reading it needs PyTorch, which is not installed (pip install torch)") from None
+        raise InputError(
+            f"{path}: reading it needs PyTorch, which is not installed (pip install torch)"
+        ) from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        kept = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+        kept = {
+            key: value for key, value in state.items() if not key.endswith("num_batches_tracked")
+        }
         arrays = {key: value.detach().float().numpy() for key, value in kept.items()}
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises anything
-        raise InputError(f"{path}: not a PyTorch state dict, or truncated ({type(error).__name__})") from None
+        raise InputError(
+            f"{path}: not a PyTorch state dict, or truncated ({type(error).__name__})"
+        ) from None
     return _from_torch(arrays)
 
 
@@ -181,14 +223,22 @@ def _from_torch(state: Mapping[str, np.ndarray]) -> Arrays:
         for (ours, theirs), side in zip(ALEXNET.items(), ALEXNET_SIDES, strict=True):
             kernel = state[f"{theirs}.weight"]
             if kernel.ndim == 2:
-                kernel = kernel.reshape(len(kernel), _channels(kernel.shape[1], side, ours), side, side)
-            arrays |= {f"{ours}/kernel": _channels_last(kernel, ours), f"{ours}/bias": state[f"{theirs}.bias"]}
+                kernel = kernel.reshape(
+                    len(kernel), _channels(kernel.shape[1], side, ours), side, side
+                )
+            arrays |= {
+                f"{ours}/kernel": _channels_last(kernel, ours),
+                f"{ours}/bias": state[f"{theirs}.bias"],
+            }
         return arrays
     norms = {f"{row.torch_norm}.{kind}" for row in RESNET18.values() for kind in NORM.values()}
     if found == norms | {f"{row.torch}.weight" for row in RESNET18.values()}:
         for ours, row in RESNET18.items():
             arrays[f"{ours}/kernel"] = _channels_last(state[f"{row.torch}.weight"], ours)
-            arrays |= {f"{ours}_norm/{kind}": state[f"{row.torch_norm}.{theirs}"] for kind, theirs in NORM.items()}
+            arrays |= {
+                f"{ours}_norm/{kind}": state[f"{row.torch_norm}.{theirs}"]
+                for kind, theirs in NORM.items()
+            }
         return arrays
     raise _OtherError(f"its {len(state)} keys are neither's")
 
@@ -210,8 +260,18 @@ def _read_hdf5(path: Path) -> Arrays:
                 layers = list(_keras_3_layers(root["layers"]))
             else:
                 raise _OtherError("without Keras's layer_names or layers")
-    except (OSError, RuntimeError, KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not an HDF5 file of Keras, or truncated ({type(error).__name__})") from None
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"{path}: not an HDF5 file of Keras, or truncated ({type(error).__name__})"
+        ) from None
     return _from_keras(layers)
 
 
@@ -219,15 +279,24 @@ def _legacy_layers(root: Any) -> Iterator[Arrays]:
     """Yield each layer's weights by their last name, in the order of `layer_names`."""
     for layer in root.attrs["layer_names"]:
         group = root[layer]
-        names = [name.decode() if isinstance(name, bytes) else name for name in group.attrs["weight_names"]]
-        weights = {name.split("/")[-1].split(":")[0]: np.asarray(group[name], np.float32) for name in names}
+        names = [
+            name.decode() if isinstance(name, bytes) else name
+            for name in group.attrs["weight_names"]
+        ]
+        weights = {
+            name.split("/")[-1].split(":")[0]: np.asarray(group[name], np.float32) for name in names
+        }
         if len(weights) < len(names):
             raise _OtherError("a layer with layers inside")
         if weights:
             yield weights
 
 
-KERAS_3_WEIGHTS = {"conv2d": ("kernel", "bias"), "dense": ("kernel", "bias"), "batch_normalization": tuple(NORM)}
+KERAS_3_WEIGHTS = {
+    "conv2d": ("kernel", "bias"),
+    "dense": ("kernel", "bias"),
+    "batch_normalization": tuple(NORM),
+}
 """What `vars/0`, `vars/1`, ... of a layer are, by its class."""
 
 
@@ -250,7 +319,9 @@ def _keras_3_layers(root: Any) -> Iterator[Arrays]:
             if len(group) > len(KERAS_3_WEIGHTS[kind]):
                 raise _OtherError(f"a {kind} with {len(group)} weights")
             names = KERAS_3_WEIGHTS[kind][: len(group)]
-            yield {name: np.asarray(group[str(index)], np.float32) for index, name in enumerate(names)}
+            yield {
+                name: np.asarray(group[str(index)], np.float32) for index, name in enumerate(names)
+            }
 
 
 def _is_weight(name: str) -> bool | None:
@@ -260,13 +331,19 @@ def _is_weight(name: str) -> bool | None:
 
 def _from_keras(layers: list[Arrays]) -> Arrays:
     kinds = ({"kernel"}, {"kernel", "bias"})
-    kernels = [layer for layer in layers if layer.keys() in kinds and layer["kernel"].ndim in (2, 4)]
+    kernels = [
+        layer for layer in layers if layer.keys() in kinds and layer["kernel"].ndim in (2, 4)
+    ]
     norms = [layer for layer in layers if layer.keys() == NORM.keys()]
     if len(kernels) + len(norms) != len(layers):
         raise _OtherError("it has other layers than Conv2D, Dense and BatchNormalization")
     if not norms and len(kernels) in (7, 8) and all("bias" in layer for layer in kernels):
         return _alexnet_from_keras(kernels[:7])
-    if len(norms) == 20 and len(kernels) in (20, 21) and not any("bias" in layer for layer in kernels[:20]):
+    if (
+        len(norms) == 20
+        and len(kernels) in (20, 21)
+        and not any("bias" in layer for layer in kernels[:20])
+    ):
         return _resnet18_from_keras(kernels[:20], norms)
     raise _OtherError(f"{len(kernels)} convolutions and matrices, {len(norms)} normalisations")
 
@@ -304,7 +381,11 @@ def _channels(inputs: int, side: int, name: str) -> int:
 
 def _check(arrays: Arrays) -> str:
     """Compare every shape with the architecture's at the widths that the kernels have; return what it is."""
-    widths = {key.split("/")[0]: array.shape[-1] for key, array in arrays.items() if key.endswith("/kernel")}
+    widths = {
+        key.split("/")[0]: array.shape[-1]
+        for key, array in arrays.items()
+        if key.endswith("/kernel")
+    }
     first = widths["encoder_conv_1"]
     shapes: dict[str, tuple[int, ...]] = {}
     if "encoder_fc_6" in widths:
@@ -315,7 +396,12 @@ def _check(arrays: Arrays) -> str:
         recognised = f"AlexNet, filters {'-'.join(map(str, widths.values()))}"
     else:
         for name, row in RESNET18.items():
-            shapes[f"{name}/kernel"] = (row.side, row.side, row.before * first or 3, row.after * first)
+            shapes[f"{name}/kernel"] = (
+                row.side,
+                row.side,
+                row.before * first or 3,
+                row.after * first,
+            )
             shapes |= {f"{name}_norm/{kind}": (row.after * first,) for kind in NORM}
         recognised = f"ResNet18, filters {first}"
     for key, shape in shapes.items():

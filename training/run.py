@@ -60,20 +60,37 @@ class Run:
         """
         if not self.is_done(stage, phase):
             command = f"python -m training.{stage} --phase {phase}"
-            raise InputError(f"{self.path}: phase {phase} of {stage} is not finished; run {command} first")
-        content: dict[str, Any] = read_json(self.folder(stage, phase) / "record.json", ("status", "fit", "thresholds"))
+            raise InputError(
+                f"{self.path}: phase {phase} of {stage} is not finished; run {command} first"
+            )
+        content: dict[str, Any] = read_json(
+            self.folder(stage, phase) / "record.json", ("status", "fit", "thresholds")
+        )
         return content
 
 
 def stage_parser(stage: str, description: str, phases: bool = True) -> Parser:
     """Return the parser that every stage script shares; `phases` leaves out --phase for what has none."""
     parser = Parser(prog=f"training.{stage}", description=description)
-    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="slice store of data.prepare")
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="run directory, made if missing")
-    parser.add_argument("--preset", default="demo", metavar="NAME", help=f"one of {', '.join(PRESETS)}; default demo")
+    parser.add_argument(
+        "--store", type=Path, required=True, metavar="DIR", help="slice store of data.prepare"
+    )
+    parser.add_argument(
+        "--run", type=Path, required=True, metavar="DIR", help="run directory, made if missing"
+    )
+    parser.add_argument(
+        "--preset",
+        default="demo",
+        metavar="NAME",
+        help=f"one of {', '.join(PRESETS)}; default demo",
+    )
     if phases:
-        parser.add_argument("--phase", choices=PHASES, help="only this phase; default: ce, then balanced")
-    parser.add_argument("--seed", type=int, default=0, help="initialisation, order and dropout; default 0")
+        parser.add_argument(
+            "--phase", choices=PHASES, help="only this phase; default: ce, then balanced"
+        )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="initialisation, order and dropout; default 0"
+    )
     what = "system" if stage == "system" else "preset"
     parser.add_argument(
         "--set",
@@ -88,7 +105,9 @@ def stage_parser(stage: str, description: str, phases: bool = True) -> Parser:
 def open_from_command_line(stage: str, description: str) -> tuple[Run, list[str]]:
     """Parse a stage script's flags and return the open run and the phases asked for."""
     arguments = stage_parser(stage, description).parse_args()
-    run = open_run(arguments.run, arguments.store, arguments.preset, arguments.seed, arguments.set, stage)
+    run = open_run(
+        arguments.run, arguments.store, arguments.preset, arguments.seed, arguments.set, stage
+    )
     return run, [arguments.phase] if arguments.phase else list(PHASES)
 
 
@@ -178,12 +197,18 @@ def changed(preset: Preset, changes: Sequence[str], flag: str = "--set") -> Pres
     for change in changes:
         key = change.partition("=")[0]
         if key in MADE_BEFORE:
-            raise InputError(f"{flag} {change}: training does not read {key}; {MADE_BEFORE[key]} decides it")
-        preset = dataclasses.replace(with_change(preset, change, flag=flag), name=f"{preset.name}+{change}")
+            raise InputError(
+                f"{flag} {change}: training does not read {key}; {MADE_BEFORE[key]} decides it"
+            )
+        preset = dataclasses.replace(
+            with_change(preset, change, flag=flag), name=f"{preset.name}+{change}"
+        )
     return preset
 
 
-def with_change(settings: Settings, change: str, fixed: Collection[str] = ("name",), flag: str = "--set") -> Settings:
+def with_change(
+    settings: Settings, change: str, fixed: Collection[str] = ("name",), flag: str = "--set"
+) -> Settings:
     """Return a preset, of the stages or of a system, with one `FIELD=VALUE` change.
 
     Args:
@@ -198,7 +223,9 @@ def with_change(settings: Settings, change: str, fixed: Collection[str] = ("name
     key, _, text = change.partition("=")
     if key in fixed or key not in {entry.name for entry in dataclasses.fields(settings)}:
         listed = type(settings).__module__
-        raise InputError(f"{flag} {change}: no field {key} that can be changed; python -m {listed} lists them")
+        raise InputError(
+            f"{flag} {change}: no field {key} that can be changed; python -m {listed} lists them"
+        )
     value = _value(text)
     old = getattr(settings, key)
     try:
@@ -236,4 +263,6 @@ def _value(text: str) -> Any:
 def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     for key in ("preset", "seed", "size", "split_sha256", "store_sha256", "settings_sha256"):
         if found.get(key) != wanted[key]:
-            raise InputError(f"{path}: a run directory of another {key}: {found.get(key)}, not {wanted[key]}")
+            raise InputError(
+                f"{path}: a run directory of another {key}: {found.get(key)}, not {wanted[key]}"
+            )

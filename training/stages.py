@@ -11,8 +11,8 @@ from data.backend import keras, usable_precision
 from data.batches import Load, Slice, SliceBatches, class_pixels, target_of
 from data.command import InputError
 from data.files import write_json
-from evaluation.metrics import iou
-from evaluation.roc import BIN_WIDTH, ProbabilityHistogram, best_iou, choose_thresholds
+from evaluation.metrics.counts import iou
+from evaluation.metrics.roc import BIN_WIDTH, ProbabilityHistogram, best_iou, choose_thresholds
 from models.inference import BATCH_SIZE, predict_slices
 from models.sequential import one_step_probabilities
 from models.unet import unet
@@ -55,7 +55,9 @@ def foreground_pixels(pixels: Sequence[int], target: str) -> dict[str, int]:
     return counts if target in BOTH else {target: counts[target]}
 
 
-def class_weights(run: Run, target: str, phase: str, pixels: Sequence[int], ratio: float | None) -> list[float]:
+def class_weights(
+    run: Run, target: str, phase: str, pixels: Sequence[int], ratio: float | None
+) -> list[float]:
     """Return the loss's weight of each class: ones for `ce`, else by inverse frequency.
 
     `ratio`, where given, replaces the inverse frequency for the second network (target "tumor") only.
@@ -125,20 +127,28 @@ def train_phase(
     pixels = class_pixels(run.store, train_slices)
     weights = class_weights(run, target, phase, pixels, ratio or run.preset.balanced_ratio)
     recipe = recipe_of(run, stage, phase, loss_of(weights), epochs)
-    print(f"{stage} {name}: {recipe.epochs} epochs of {len(train_slices)} slices, class weights {in_words(weights)}")
+    print(
+        f"{stage} {name}: {recipe.epochs} epochs of {len(train_slices)} slices, class weights {in_words(weights)}"
+    )
     fitted = fit_phase(
         model,
-        SliceBatches(train_slices, load, run.preset.batch_size, seed=run.seed, augment=run.preset.augment),
+        SliceBatches(
+            train_slices, load, run.preset.batch_size, seed=run.seed, augment=run.preset.augment
+        ),
         SliceBatches(run.store.slices("validation"), load, BATCH_SIZE),
         recipe,
         run.folder(stage, name),
     )
     kept = fitted["best_epoch"] > 0
     found = validation_histograms(model, run, load, mask, target) if kept else ({}, {})
-    return conclude(run, stage, name, phase, found, fitted, {"class_weights": weights, **(extra or {})})
+    return conclude(
+        run, stage, name, phase, found, fitted, {"class_weights": weights, **(extra or {})}
+    )
 
 
-def recipe_of(run: Run, stage: str, phase: str, loss: Any, epochs: int | None = None, **options: Any) -> Recipe:
+def recipe_of(
+    run: Run, stage: str, phase: str, loss: Any, epochs: int | None = None, **options: Any
+) -> Recipe:
     """Return how a phase of a stage is trained; `options` are further fields of `Recipe`."""
     target = STAGE_TARGET[stage]
     return Recipe(
@@ -160,7 +170,9 @@ def check_starts(run: Run, stage: str) -> None:
         InputError: it is not finished, or diverged in its first epoch.
     """
     if run.record(stage, "ce")["fit"]["best_epoch"] < 1:
-        raise InputError(f"{run.folder(stage, 'ce')}: diverged, there are no weights to continue from")
+        raise InputError(
+            f"{run.folder(stage, 'ce')}: diverged, there are no weights to continue from"
+        )
 
 
 def in_words(weights: Sequence[float]) -> str:
@@ -199,7 +211,9 @@ def conclude(
         "target": STAGE_TARGET[stage],
         **judge(possible, fitted["diverged"]),
         "thresholds": thresholds,
-        "validation": {key: _validation_summary(histograms[key], thresholds[key]) for key in histograms},
+        "validation": {
+            key: _validation_summary(histograms[key], thresholds[key]) for key in histograms
+        },
         "class_pixels": dict(zip(("other", "liver", "tumor"), pixels, strict=True)),
         "learning_rate": run.preset.learning_rate(phase),
         "precision": keras.config.dtype_policy().name,
@@ -269,11 +283,15 @@ def judge(
         auc, at_half = histogram.auc(), histogram.counts(0.5)
         nothing = at_half.tp + at_half.fp == 0 if never is None else target in never
         if histogram.counts(0.01).tp == 0:
-            reasons.append(f"{target}: no {target} pixel of the validation set has a probability above 0.01")
+            reasons.append(
+                f"{target}: no {target} pixel of the validation set has a probability above 0.01"
+            )
         elif logit_spread(histogram) < SAME_LOGIT:
             reasons.append(f"{target}: the same probability for every pixel that could be {target}")
         elif auc is not None and auc <= CHANCE_AUC:
-            notes.append(f"{target}: no better than chance, AUC {auc:.3f} among the pixels that could be {target}")
+            notes.append(
+                f"{target}: no better than chance, AUC {auc:.3f} among the pixels that could be {target}"
+            )
         elif nothing:
             how = "at a threshold of 0.5" if never is None else "by the most probable class"
             notes.append(f"{target}: background everywhere {how}")
@@ -288,7 +306,9 @@ def logit_spread(histogram: ProbabilityHistogram) -> float:
     return float(high - low) * BIN_WIDTH
 
 
-def _validation_summary(histogram: ProbabilityHistogram, thresholds: dict[str, float]) -> dict[str, float | None]:
+def _validation_summary(
+    histogram: ProbabilityHistogram, thresholds: dict[str, float]
+) -> dict[str, float | None]:
     return {
         "best_iou": best_iou(histogram),
         "iou_at_half": iou(histogram.counts(thresholds["0.5"])),

@@ -21,7 +21,9 @@ from training.tumor import train_tumor
 
 def main() -> None:
     """Train every weight that is not finished yet, and write the result."""
-    run, _ = open_from_command_line("sweep", "Sweep the class weight of the balanced loss (second network).")
+    run, _ = open_from_command_line(
+        "sweep", "Sweep the class weight of the balanced loss (second network)."
+    )
     sweep(run)
 
 

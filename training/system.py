@@ -31,7 +31,7 @@ from data.command import InputError, run_command
 from data.files import read_json, sha256_of_file, write_json
 from data.store import Store
 from data.volume_batches import check_depth
-from evaluation.roc import ProbabilityHistogram
+from evaluation.metrics.roc import ProbabilityHistogram
 from training.callbacks import discard_resume_files
 from training.fit import Recipe, fit_phase
 from training.metrics import AT_HALF, MOST_PROBABLE
@@ -130,7 +130,9 @@ def train_several(flags: argparse.Namespace) -> None:
 
 def open_from(flags: argparse.Namespace, check: Callable[[Run], None]) -> Run:
     """Open the run directory that the flags name."""
-    return open_run(flags.run, flags.store, flags.preset, flags.seed, flags.set_preset, "system", check)
+    return open_run(
+        flags.run, flags.store, flags.preset, flags.seed, flags.set_preset, "system", check
+    )
 
 
 def changed_system(documented: System, run: Run, changes: Sequence[str]) -> System:
@@ -149,18 +151,40 @@ def parse() -> argparse.Namespace:
     """
     parser = stage_parser("system", "Train a system of the other source documents.", phases=False)
     add = parser.add_argument
-    add("--name", required=True, help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}; or {' or '.join(SEVERAL)}")
-    add("--label", help="name of its folder and of its rows in the tables; default NAME; --set needs one")
-    add("--weights", type=Path, metavar="FILE", help="for cdnn_* and korabelnikov, a file of training.convert_weights")
-    add("--set-preset", action="append", default=[], metavar="FIELD=VALUE", help="change one value of the preset")
+    add(
+        "--name",
+        required=True,
+        help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}; or {' or '.join(SEVERAL)}",
+    )
+    add(
+        "--label",
+        help="name of its folder and of its rows in the tables; default NAME; --set needs one",
+    )
+    add(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="for cdnn_* and korabelnikov, a file of training.convert_weights",
+    )
+    add(
+        "--set-preset",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one value of the preset",
+    )
     flags = parser.parse_args()
     if flags.name in SEVERAL:
         if flags.label or flags.weights or flags.set:
-            raise InputError(f"--name {flags.name}: takes no --label, --weights or --set, which are for one system")
+            raise InputError(
+                f"--name {flags.name}: takes no --label, --weights or --set, which are for one system"
+            )
         return flags
     system_named(flags.name)
     if flags.set and not flags.label:
-        raise InputError(f"--set {flags.set[0]}: needs --label, a name for {flags.name} with other values")
+        raise InputError(
+            f"--set {flags.set[0]}: needs --label, a name for {flags.name} with other values"
+        )
     if flags.label is None:
         return flags
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", flags.label):
@@ -179,11 +203,15 @@ def check_begun(run: Run, system: System, label: str, weights: Path | None) -> N
     """
     check_split(run)
     if weights is not None and system.architecture not in PRETRAINED:
-        raise InputError(f"--weights {weights}: {system.name} has no ImageNet weights, only cdnn_* and korabelnikov")
+        raise InputError(
+            f"--weights {weights}: {system.name} has no ImageNet weights, only cdnn_* and korabelnikov"
+        )
     if weights is not None and not weights.is_file():
         raise InputError(f"--weights {weights}: no such file")
     if begun_before(run, label) not in (None, begun(system, weights)["settings"]):
-        raise InputError(f"{run.path / 'systems' / label}: begun with other settings; another --label keeps both")
+        raise InputError(
+            f"{run.path / 'systems' / label}: begun with other settings; another --label keeps both"
+        )
 
 
 def begun_before(run: Run, label: str) -> dict[str, Any] | None:
@@ -199,7 +227,9 @@ def check_split(run: Run) -> None:
         InputError: it is by slice.
     """
     if run.store.split.get("by") == "slice":
-        raise InputError(f"{run.store.path}: split by slice; the other systems are scored on whole cases, by patient")
+        raise InputError(
+            f"{run.store.path}: split by slice; the other systems are scored on whole cases, by patient"
+        )
 
 
 def check_cohort(run: Run, system: System) -> None:
@@ -212,7 +242,9 @@ def check_cohort(run: Run, system: System) -> None:
         check_depth(run.store, list(run.store.cases), system.depth)
         side = crop_shape(system, "tumor", run.store.size)[1]
         if side > run.store.size:
-            raise InputError(f"{run.store.path}: slices of {run.store.size} px, the tumor's 3D window takes {side}")
+            raise InputError(
+                f"{run.store.path}: slices of {run.store.size} px, the tumor's 3D window takes {side}"
+            )
         crop_batches(run.store, system, "tumor", 0)
 
 
@@ -270,16 +302,22 @@ def trained_alike(run: Run, system: System, target: str, weights: Path | None) -
     return None
 
 
-def train_network(run: Run, system: System, target: str, folder: Path, weights: Path | None) -> dict[str, Any]:
+def train_network(
+    run: Run, system: System, target: str, folder: Path, weights: Path | None
+) -> dict[str, Any]:
     """Train a network of a system and write its record."""
     start_anew(run, system.precision)
     model = build(system, target, run.store.size, run.preset)
     if weights is not None:
         load_encoder(model, weights)
     (train, validation), said = data_of(run, system, target)
-    print(f"{folder.parent.name} {target}: {system.epochs_of(target)} epochs of {len(train.slices)} {said['unit']}")
+    print(
+        f"{folder.parent.name} {target}: {system.epochs_of(target)} epochs of {len(train.slices)} {said['unit']}"
+    )
     fitted = fit_phase(model, train, validation, recipe_of(run, system, target), folder)
-    possible = possible_pixels(run, system, target, model, validation) if fitted["best_epoch"] > 0 else {}
+    possible = (
+        possible_pixels(run, system, target, model, validation) if fitted["best_epoch"] > 0 else {}
+    )
     never = None if target != "classes" or not possible else never_decided(model, validation)
     record: dict[str, Any] = {"schema": 1, "system": system.name, "target": target, **said}
     record |= {
@@ -288,7 +326,9 @@ def train_network(run: Run, system: System, target: str, folder: Path, weights: 
         "fit": fitted,
     }
     if record["status"] != "ok":
-        print(f"{folder.parent.name} {target}: {record['status'].upper()}, not a result: {record['why']}")
+        print(
+            f"{folder.parent.name} {target}: {record['status'].upper()}, not a result: {record['why']}"
+        )
     elif record["note"]:
         print(f"{folder.parent.name} {target}: {record['note']}")
     write_json(folder / "record.json", record)
@@ -302,13 +342,22 @@ def data_of(run: Run, system: System, target: str) -> tuple[Batches, dict[str, A
     if isinstance(system, GlobalLocal):
         batches, said = crop_batches(run.store, system, target, run.seed)
         said |= {"window_hu": list(window_hu if target == "liver" else system.tumor_window_hu)}
-        return batches, {"unit": "crops", "crop": list(crop_shape(system, target, run.store.size)), **said}
+        return batches, {
+            "unit": "crops",
+            "crop": list(crop_shape(system, target, run.store.size)),
+            **said,
+        }
     assert isinstance(system, SliceSystem)
     load = slice_loader(run.store, system, target, window_hu)
-    return slice_batches(run.store, system, load, run.seed), {"unit": "slices", "window_hu": list(window_hu)}
+    return slice_batches(run.store, system, load, run.seed), {
+        "unit": "slices",
+        "window_hu": list(window_hu),
+    }
 
 
-def possible_pixels(run: Run, system: System, target: str, model: keras.Model, validation: SliceBatches) -> Histograms:
+def possible_pixels(
+    run: Run, system: System, target: str, model: keras.Model, validation: SliceBatches
+) -> Histograms:
     """Return the probabilities of the validation pixels that could be of the target, for `training.stages.judge`."""
     if not isinstance(system, GlobalLocal):
         return validation_histograms(model, run, validation.load, None, target)[1]
@@ -317,7 +366,9 @@ def possible_pixels(run: Run, system: System, target: str, model: keras.Model, v
         inputs, truth = validation[index]
         # Outside the liver the local view is 0, as is nothing in it that lies above the window.
         where = inputs[..., 0] > 0 if target == "tumor" else np.ones(inputs.shape[:-1], bool)
-        possible.add(np.asarray(model.predict_on_batch(inputs))[..., 0][where], truth[..., 0][where] > 0)
+        possible.add(
+            np.asarray(model.predict_on_batch(inputs))[..., 0][where], truth[..., 0][where] > 0
+        )
     return {target: possible}
 
 

@@ -9,7 +9,14 @@ from data.batches import Load, SliceBatches, target_of
 from data.clinical import clinical_rows, fit_weak_labels, tumor_ratios
 from data.enhance import INPUTS
 from data.store import Store
-from data.volume_batches import CropBatches, Shape, global_crops, global_loader, local_crops, local_loader
+from data.volume_batches import (
+    CropBatches,
+    Shape,
+    global_crops,
+    global_loader,
+    local_crops,
+    local_loader,
+)
 from models.alexnet import cdnn_alexnet
 from models.inference import BATCH_SIZE
 from models.resnet18 import cdnn_resnet18
@@ -22,7 +29,9 @@ from training.presets import Preset
 from training.system_presets import GlobalLocal, SliceSystem, System
 
 ALIGNED = 16  # rows and columns of a local crop are a multiple of it (models.segresnet_vae)
-SMALLEST = 32  # TensorFlow 2.21's graph optimizer fails on crops of 16 voxels a side (a fused padding)
+SMALLEST = (
+    32  # TensorFlow 2.21's graph optimizer fails on crops of 16 voxels a side (a fused padding)
+)
 Batches = tuple[SliceBatches, SliceBatches]
 
 
@@ -38,22 +47,36 @@ def build(system: Any, target: str, size: int, preset: Preset) -> keras.Model:
     classes = 3 if target == "classes" else 1
     if system.architecture == "alexnet":
         width = system.filters / 64
-        options = {"upsampling": system.upsampling, "variant": system.variant, "dropout": system.dropout}
+        options = {
+            "upsampling": system.upsampling,
+            "variant": system.variant,
+            "dropout": system.dropout,
+        }
         return cdnn_alexnet(size, 1, classes, width, name=system.name, **options)
     if system.architecture == "resnet18":
         return cdnn_resnet18(size, 1, classes, system.filters, name=system.name)
     if system.architecture == "segnet":
         return segnet(size, 1, classes, system.filters, name=target)
     if system.architecture == "segresnet_vae":
-        options = {"dropout": system.dropout, "latent": system.latent, "vae_weight": system.vae_weight}
-        return segresnet_vae(crop_shape(system, target, size), filters=system.filters, name=target, **options)
+        options = {
+            "dropout": system.dropout,
+            "latent": system.latent,
+            "vae_weight": system.vae_weight,
+        }
+        return segresnet_vae(
+            crop_shape(system, target, size), filters=system.filters, name=target, **options
+        )
     widths = [system.filters * 2**level for level in range(preset.poolings + 1)]
     return unet(size, 1, classes, widths, dropout=system.dropout, name=target)
 
 
 def crop_shape(system: GlobalLocal, target: str, size: int) -> Shape:
     """Return the crop of a network in 3D: whole slices for the liver, a part of them for the tumor."""
-    side = size if target == "liver" else max(SMALLEST, round(size * system.local_share / ALIGNED) * ALIGNED)
+    side = (
+        size
+        if target == "liver"
+        else max(SMALLEST, round(size * system.local_share / ALIGNED) * ALIGNED)
+    )
     return system.depth, side, side
 
 
@@ -64,7 +87,11 @@ def loss_of(system: System, target: str) -> keras.losses.Loss:
         ValueError: a loss that is not known.
     """
     if system.loss == "cross_entropy":
-        return BalancedCategoricalCrossentropy() if target == "classes" else BalancedBinaryCrossentropy()
+        return (
+            BalancedCategoricalCrossentropy()
+            if target == "classes"
+            else BalancedBinaryCrossentropy()
+        )
     if system.loss == "dice":
         return DiceLoss()
     if system.loss == "dice_focal" and isinstance(system, GlobalLocal):
@@ -77,7 +104,9 @@ def penalised(system: GlobalLocal, target: str) -> bool:
     return target == "tumor" and system.weak_label != "none" and system.ratio_weight > 0
 
 
-def slice_loader(store: Store, system: SliceSystem, target: str, window_hu: tuple[float, float]) -> Load:
+def slice_loader(
+    store: Store, system: SliceSystem, target: str, window_hu: tuple[float, float]
+) -> Load:
     """Load a slice as the system's network sees it, and its target."""
     prepare = INPUTS[system.input]
 
@@ -91,10 +120,14 @@ def slice_loader(store: Store, system: SliceSystem, target: str, window_hu: tupl
 def slice_batches(store: Store, system: System, load: Load, seed: int) -> Batches:
     """Return the slices of the training and validation sets as batches."""
     train, validation = store.slices("train"), store.slices("validation")
-    return SliceBatches(train, load, system.batch_size, seed=seed), SliceBatches(validation, load, BATCH_SIZE)
+    return SliceBatches(train, load, system.batch_size, seed=seed), SliceBatches(
+        validation, load, BATCH_SIZE
+    )
 
 
-def crop_batches(store: Store, system: GlobalLocal, target: str, seed: int) -> tuple[Batches, dict[str, Any]]:
+def crop_batches(
+    store: Store, system: GlobalLocal, target: str, seed: int
+) -> tuple[Batches, dict[str, Any]]:
     """Return crops of the training and validation cases, every slice of them, and what the record says of them."""
     train, validation = store.cases_of("train"), store.cases_of("validation")
     said: dict[str, Any] = {}
@@ -114,7 +147,9 @@ def crop_batches(store: Store, system: GlobalLocal, target: str, seed: int) -> t
     return batches, said
 
 
-def weak_label(store: Store, train: list[str], validation: list[str], said: dict[str, Any]) -> dict[str, float]:
+def weak_label(
+    store: Store, train: list[str], validation: list[str], said: dict[str, Any]
+) -> dict[str, float]:
     """Fit the regression of the tumor-to-liver ratio on training cases, and return the weak label of every case.
 
     `said` gets what the record says: the regression, the labels, and the reference's ratios beside them.
@@ -123,8 +158,12 @@ def weak_label(store: Store, train: list[str], validation: list[str], said: dict
         InputError: a case without a clinical row, or too few rows.
     """
     rows = clinical_rows(store, [*train, *validation])
-    fitted = fit_weak_labels(rows[: len(train)], tumor_ratios(store, train), [store.patient(case) for case in train])
-    labels = {case: fitted.ratio(row) for case, row in zip([*train, *validation], rows, strict=True)}
+    fitted = fit_weak_labels(
+        rows[: len(train)], tumor_ratios(store, train), [store.patient(case) for case in train]
+    )
+    labels = {
+        case: fitted.ratio(row) for case, row in zip([*train, *validation], rows, strict=True)
+    }
     ratios = dict(zip(labels, map(float, tumor_ratios(store, list(labels))), strict=True))
     said["weak_label"] = {**fitted.described(), "labels": labels, "reference_ratios": ratios}
     return labels

@@ -25,7 +25,10 @@ def said(value: Any, where: str) -> Any:
 
 def reported(value: Any, what: str) -> Any:
     """A value that the text at hand of the pipeline lacks, and a summary of its figures and code gives."""
-    return field(default=value, metadata={"source": f"reported of its figures and code, not in its text: {what}"})
+    return field(
+        default=value,
+        metadata={"source": f"reported of its figures and code, not in its text: {what}"},
+    )
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class System:
     document: str = ""
     architecture: str = ""
     targets: tuple[str, ...] = ("classes",)
-    window_hu: tuple[float, float] | None = assumed(None, "no window is named; None: the preset's for the liver")
+    window_hu: tuple[float, float] | None = assumed(
+        None, "no window is named; None: the preset's for the liver"
+    )
     loss: str = assumed("cross_entropy", "not named")
     optimizer: str = assumed("sgd", "not named; or adam")
     learning_rate: float = assumed(1e-4, "not given")
@@ -54,7 +59,9 @@ class System:
     epochs: int = assumed(40, "not given")
     batch_size: int = assumed(8, "not given")
     precision: str | None = assumed(None, "not given; None: the preset's")
-    filters: int = assumed(64, "the architecture's own widths, of which 64 is the first or, of AlexNet, stands for all")
+    filters: int = assumed(
+        64, "the architecture's own widths, of which 64 is the first or, of AlexNet, stands for all"
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that no training can use.
@@ -109,12 +116,19 @@ class Cdnn(SliceSystem):
     learning_rate: float = said(1e-4, "III.B")
     momentum: float = said(0.9, "III.B")
     epochs: int = said(40, "III.B: at most")
-    batch_size: int = assumed(8, "III.B says 1000, which no memory holds at 512 px; the rate stays the stated one")
-    smoothing_variance: float = said(0.0, "I: no post-processing; else of a Gaussian over the probabilities, pixels")
+    batch_size: int = assumed(
+        8, "III.B says 1000, which no memory holds at 512 px; the rate stays the stated one"
+    )
+    smoothing_variance: float = said(
+        0.0, "I: no post-processing; else of a Gaussian over the probabilities, pixels"
+    )
 
     def further_rules(self) -> dict[str, bool]:
         """A variance, too."""
-        return {**super().further_rules(), "smoothing_variance": 0 <= self.smoothing_variance < math.inf}
+        return {
+            **super().further_rules(),
+            "smoothing_variance": 0 <= self.smoothing_variance < math.inf,
+        }
 
 
 @dataclass(frozen=True)
@@ -123,8 +137,12 @@ class CdnnAlexnet(Cdnn):
 
     name: str = "cdnn_alexnet"
     architecture: str = "alexnet"
-    upsampling: str = assumed("dilated", "II.B upsamples by 8, which a stride of 32 does not allow; models/alexnet.py")
-    variant: str = assumed("krizhevsky", "II.B: 62.4 million parameters; torchvision fits the published weights")
+    upsampling: str = assumed(
+        "dilated", "II.B upsamples by 8, which a stride of 32 does not allow; models/alexnet.py"
+    )
+    variant: str = assumed(
+        "krizhevsky", "II.B: 62.4 million parameters; torchvision fits the published weights"
+    )
     dropout: float = assumed(0.5, "not mentioned; after FC6 and FC7 as in the original AlexNet")
 
     def further_rules(self) -> dict[str, bool]:
@@ -170,7 +188,9 @@ class Korabelnikov(CdnnAlexnet):
     window_hu: tuple[float, float] | None = said(
         (-2000.0, 2000.0), "I: a Hounsfield range; a store holds [-1024, 3071] of it"
     )
-    smoothing_variance: float = said(0.25, "III.E: variance; that it smooths the probabilities, in pixels, is assumed")
+    smoothing_variance: float = said(
+        0.25, "III.E: variance; that it smooths the probabilities, in pixels, is assumed"
+    )
 
 
 @dataclass(frozen=True)
@@ -183,9 +203,13 @@ class Dhanush(SliceSystem):
     LOSSES: ClassVar[tuple[str, ...]] = ("dice", "cross_entropy")
 
     document: str = DHANUSH
-    targets: tuple[str, ...] = assumed(("liver", "tumor"), "the text says segmented livers here and lesions there")
+    targets: tuple[str, ...] = assumed(
+        ("liver", "tumor"), "the text says segmented livers here and lesions there"
+    )
     input: str = said("standardised", "3.2: zero mean and unit variance for every image")
-    loss: str = assumed("dice", "the abstract lists Dice loss among the measures and names no other loss")
+    loss: str = assumed(
+        "dice", "the abstract lists Dice loss among the measures and names no other loss"
+    )
     optimizer: str = said("sgd", "3.3: stochastic gradient descent, in the description of U-Net")
     learning_rate: float = assumed(0.01, "not given; usual with SGD and a Dice loss")
     momentum: float = assumed(0.9, "not given; usual with SGD")
@@ -226,29 +250,44 @@ class GlobalLocal(System):
     name: str = "global_local"
     document: str = PIPELINE
     architecture: str = "segresnet_vae"
-    targets: tuple[str, ...] = said(("liver", "tumor"), "text: global-view liver model, then local-view tumor model")
+    targets: tuple[str, ...] = said(
+        ("liver", "tumor"), "text: global-view liver model, then local-view tumor model"
+    )
     window_hu: tuple[float, float] | None = reported((-150.0, 250.0), "window of the liver model")
     tumor_window_hu: tuple[float, float] = reported((-200.0, 250.0), "window of the tumor model")
     loss: str = reported("dice_focal", "Dice and focal loss, gamma 2")
     optimizer: str = reported("adam", "the optimizer")
     learning_rate: float = assumed(1e-4, "not given; as in the paper of SegResNetVAE")
     epochs: int = assumed(300, "not given; as in the paper of SegResNetVAE")
-    tumor_epochs: int | None = assumed(None, "of the tumor network; not given; None: as many as of the liver's")
+    tumor_epochs: int | None = assumed(
+        None, "of the tumor network; not given; None: as many as of the liver's"
+    )
     batch_size: int = assumed(1, "not given; as in the paper of SegResNetVAE")
-    precision: str | None = assumed("float32", "in bfloat16 TensorFlow 2.21 gave 3D convolutions gradients of NaN, CPU")
+    precision: str | None = assumed(
+        "float32", "in bfloat16 TensorFlow 2.21 gave 3D convolutions gradients of NaN, CPU"
+    )
     filters: int = reported(16, "initial filters of SegResNetVAE")
     dropout: float = reported(0.2, "dropout of SegResNetVAE")
     latent: int = reported(256, "latent variables of the VAE branch")
-    vae_weight: float = assumed(0.0, "the reported code discards the branch's output; 0.1 uses it, as its paper does")
-    weak_label: str = said("clinical", "text: an indicator of tumor severity from clinical data; none: no penalty")
+    vae_weight: float = assumed(
+        0.0, "the reported code discards the branch's output; 0.1 uses it, as its paper does"
+    )
+    weak_label: str = said(
+        "clinical", "text: an indicator of tumor severity from clinical data; none: no penalty"
+    )
     ratio_weight: float = reported(0.5, "lambda of the penalty on the tumor-to-liver ratio")
     depth: int = assumed(32, "slices of a crop; not given, a multiple of 16")
-    local_share: float = assumed(0.5, "rows and columns of a local crop, as a share of the slice's; not given")
+    local_share: float = assumed(
+        0.5, "rows and columns of a local crop, as a share of the slice's; not given"
+    )
     crops_per_case: int = assumed(4, "crops of each case in an epoch; not given")
-    tumor_share: float = assumed(0.5, "of the local crops, drawn around a tumor voxel; not given, as is common")
+    tumor_share: float = assumed(
+        0.5, "of the local crops, drawn around a tumor voxel; not given, as is common"
+    )
     overlap: float = assumed(0.5, "of the windows at prediction, blended by a Gaussian; not given")
     postprocess: tuple[str, ...] = reported(
-        ("largest_liver", "fill_holes", "inside_liver", "tumor_contour"), "in this order; the text names the contour"
+        ("largest_liver", "fill_holes", "inside_liver", "tumor_contour"),
+        "in this order; the text names the contour",
     )
 
     def further_rules(self) -> dict[str, bool]:
@@ -257,7 +296,8 @@ class GlobalLocal(System):
             "tumor_window_hu": _is_window(self.tumor_window_hu),
             "dropout": 0 <= self.dropout < 1,
             "latent": self.latent > 0,
-            "tumor_epochs": self.tumor_epochs is None or (isinstance(self.tumor_epochs, int) and self.tumor_epochs > 0),
+            "tumor_epochs": self.tumor_epochs is None
+            or (isinstance(self.tumor_epochs, int) and self.tumor_epochs > 0),
             "vae_weight": 0 <= self.vae_weight < math.inf,
             "weak_label": self.weak_label in ("clinical", "none"),
             "ratio_weight": 0 <= self.ratio_weight < math.inf,
@@ -266,7 +306,8 @@ class GlobalLocal(System):
             "crops_per_case": self.crops_per_case > 0,
             "tumor_share": 0 <= self.tumor_share <= 1,
             "overlap": 0 <= self.overlap < 1,
-            "postprocess": set(self.postprocess) <= {"largest_liver", "fill_holes", "inside_liver", "tumor_contour"},
+            "postprocess": set(self.postprocess)
+            <= {"largest_liver", "fill_holes", "inside_liver", "tumor_contour"},
         }
 
     def epochs_of(self, target: str) -> int:
@@ -277,7 +318,10 @@ class GlobalLocal(System):
 def _is_window(value: Any) -> bool:
     if not isinstance(value, tuple) or len(value) != 2:
         return False
-    return all(isinstance(one, int | float) and math.isfinite(one) for one in value) and value[0] < value[1]
+    return (
+        all(isinstance(one, int | float) and math.isfinite(one) for one in value)
+        and value[0] < value[1]
+    )
 
 
 SYSTEMS: dict[str, System] = {
@@ -321,7 +365,13 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 }
 """By architecture, what `demo` and the presets on real slices at 128 px take instead: 2 CPU cores, few steps."""
 
-SMOKE: Mapping[str, Any] = {"filters": 8, "epochs": 1, "tumor_epochs": 1, "latent": 16, "crops_per_case": 1}
+SMOKE: Mapping[str, Any] = {
+    "filters": 8,
+    "epochs": 1,
+    "tumor_epochs": 1,
+    "latent": 16,
+    "crops_per_case": 1,
+}
 """What `smoke` takes on top of that, where a system has the field."""
 
 
@@ -333,7 +383,9 @@ def system_named(name: str) -> tuple[System, tuple[str, ...]]:
     """
     known, changes = VARIANTS.get(name, (name, ()))
     if known not in SYSTEMS:
-        raise InputError(f"--name {name}: unknown system; there are {', '.join([*SYSTEMS, *VARIANTS])}")
+        raise InputError(
+            f"--name {name}: unknown system; there are {', '.join([*SYSTEMS, *VARIANTS])}"
+        )
     return SYSTEMS[known], changes
 
 
@@ -348,7 +400,10 @@ def in_small(system: System, preset: Preset) -> System:
 
 def settings_of(system: System) -> dict[str, Any]:
     """Return every field with its value, ready for JSON."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(system).items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(system).items()
+    }
 
 
 def describe(documented: System, preset: Preset) -> str:
@@ -369,9 +424,14 @@ def describe(documented: System, preset: Preset) -> str:
 
 def main() -> None:
     """Print every system, or one."""
-    parser = Parser(prog="training.system_presets", description="The other systems with the source of every value.")
+    parser = Parser(
+        prog="training.system_presets",
+        description="The other systems with the source of every value.",
+    )
     parser.add_argument("name", nargs="?", help=f"one of {', '.join([*SYSTEMS, *VARIANTS])}")
-    parser.add_argument("--preset", default="paper", help="as trained under this preset of training.presets")
+    parser.add_argument(
+        "--preset", default="paper", help="as trained under this preset of training.presets"
+    )
     flags = parser.parse_args()
     preset = preset_named(flags.preset)
     if flags.name:
@@ -379,7 +439,10 @@ def main() -> None:
         print(describe(system, preset) + (f"\nchanged: {', '.join(changes)}" if changes else ""))
         return
     print("\n\n".join(describe(system, preset) for system in SYSTEMS.values()))
-    print("\nVariants: " + "; ".join(f"{label}: {name} with {', '.join(c)}" for label, (name, c) in VARIANTS.items()))
+    print(
+        "\nVariants: "
+        + "; ".join(f"{label}: {name} with {', '.join(c)}" for label, (name, c) in VARIANTS.items())
+    )
 
 
 if __name__ == "__main__":

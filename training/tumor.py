@@ -26,7 +26,11 @@ SCALINGS = ("window", "liver_median")
 
 def main() -> None:
     """Choose the scaling of the input if the preset asks for it, then train the phases not finished yet."""
-    train(*open_from_command_line("tumor", "Train the second network of the sequential model (paper 2.2)."))
+    train(
+        *open_from_command_line(
+            "tumor", "Train the second network of the sequential model (paper 2.2)."
+        )
+    )
 
 
 def train(run: Run, phases: Sequence[str]) -> None:
@@ -55,7 +59,15 @@ def train_tumor(
 
     extra = {"scaling": scaling, "window_hu": list(window_hu), "mask_s1": masks.s1}
     return train_phase(
-        run, "tumor", phase, load, folder_name=folder_name, epochs=epochs, ratio=ratio, mask=mask, extra=extra
+        run,
+        "tumor",
+        phase,
+        load,
+        folder_name=folder_name,
+        epochs=epochs,
+        ratio=ratio,
+        mask=mask,
+        extra=extra,
     )
 
 

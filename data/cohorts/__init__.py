@@ -9,7 +9,9 @@ from data.cohorts import hcc_tace_seg, ircad, lits, msd, nifti
 from data.cohorts.base import Case, Cohort, Options, check_folder
 from data.command import InputError
 
-COHORTS = {module.NAME: module.COHORT for module in (lits, msd, ircad, hcc_tace_seg, nifti)} | {lits.LAYOUT: lits.PLAIN}
+COHORTS = {module.NAME: module.COHORT for module in (lits, msd, ircad, hcc_tace_seg, nifti)} | {
+    lits.LAYOUT: lits.PLAIN
+}
 
 __all__ = ["COHORTS", "Case", "Cohort", "Options", "choose"]
 

@@ -81,7 +81,9 @@ class Cohort:
     open_label: Callable[[Case, Volume, bool, Options], Volume] = open_nifti_label
 
 
-def paired(name: str, image: Path | None, label: Path | None, image_name: str, label_name: str) -> Case:
+def paired(
+    name: str, image: Path | None, label: Path | None, image_name: str, label_name: str
+) -> Case:
     """Return the case of an image and its labels; where one is not there, a case that says so when it is opened.
 
     Args:

@@ -39,7 +39,11 @@ def recognise(source: Path) -> bool:
 
 def _patient_folders(source: Path) -> list[Path]:
     for depth in range(3):
-        found = [path for path in sorted(source.glob("*/" * depth + "HCC_*")) if _PATIENT.fullmatch(path.name)]
+        found = [
+            path
+            for path in sorted(source.glob("*/" * depth + "HCC_*"))
+            if _PATIENT.fullmatch(path.name)
+        ]
         if found:
             return [path for path in found if path.is_dir()]
     return []
@@ -56,7 +60,9 @@ def find_cases(source: Path, options: Options) -> list[Case]:
     if not folders:
         raise InputError(f"{source}: no patient HCC_NNN in it")
     clinical = read_clinical(source)
-    return [Case(folder.name, folder, (folder,), clinical.get(folder.name, {})) for folder in folders]
+    return [
+        Case(folder.name, folder, (folder,), clinical.get(folder.name, {})) for folder in folders
+    ]
 
 
 @dataclass(frozen=True)
@@ -80,13 +86,19 @@ def series_in(folder: Path) -> dict[str, Found]:
     headers: dict[str, Any] = {}
     for path in files_below(folder):
         if is_dicom_file(path):
-            header = read_dataset(path, only=("Modality", "SeriesInstanceUID", "StudyDate", "StudyInstanceUID"))
+            header = read_dataset(
+                path, only=("Modality", "SeriesInstanceUID", "StudyDate", "StudyInstanceUID")
+            )
             uid = str(header.get("SeriesInstanceUID", ""))
             paths.setdefault(uid, []).append(path)
             headers.setdefault(uid, header)
     return {
         uid: Found(
-            tuple(paths[uid]), *(str(header.get(name) or "") for name in ("Modality", "StudyDate", "StudyInstanceUID"))
+            tuple(paths[uid]),
+            *(
+                str(header.get(name) or "")
+                for name in ("Modality", "StudyDate", "StudyInstanceUID")
+            ),
         )
         for uid, header in headers.items()
     }
@@ -101,21 +113,36 @@ def segmented(folder: Path) -> tuple[Found, Segments]:
             told; two SEGs of it.
     """
     series = series_in(folder)
-    segmentations = [Segments(path) for found in series.values() if found.modality == "SEG" for path in found.paths]
+    segmentations = [
+        Segments(path)
+        for found in series.values()
+        if found.modality == "SEG"
+        for path in found.paths
+    ]
     if not segmentations:
         raise InputError(f"{folder}: no DICOM SEG in it")
     scans = {uid: found for uid, found in series.items() if found.modality == "CT"}
     for one in segmentations:
         if one.series_uid not in scans:
-            raise InputError(f"{one.path}: references series {one.series_uid}, which is not in {folder}")
-    if len({scan.study_uid for scan in scans.values()}) > 1 and not all(scan.study_date for scan in scans.values()):
-        raise InputError(f"{folder}: several studies and one without a date, so which was first cannot be told")
+            raise InputError(
+                f"{one.path}: references series {one.series_uid}, which is not in {folder}"
+            )
+    if len({scan.study_uid for scan in scans.values()}) > 1 and not all(
+        scan.study_date for scan in scans.values()
+    ):
+        raise InputError(
+            f"{folder}: several studies and one without a date, so which was first cannot be told"
+        )
     earliest = min(scan.study_date for scan in scans.values())
     first = [one for one in segmentations if scans[one.series_uid].study_date == earliest]
     if not first:
-        raise InputError(f"{segmentations[0].path}: drawn on a later study than the first, of {earliest}")
+        raise InputError(
+            f"{segmentations[0].path}: drawn on a later study than the first, of {earliest}"
+        )
     if len(first) > 1:
-        raise InputError(f"{first[1].path}: {first[0].path.name} segments the same study; keep one of them")
+        raise InputError(
+            f"{first[1].path}: {first[0].path.name} segments the same study; keep one of them"
+        )
     return scans[first[0].series_uid], first[0]
 
 
@@ -140,7 +167,9 @@ def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options)
     names = sorted(set(segments.names.values()))
     unknown = [name for name in names if name != LIVER and not name.startswith((*TUMOR, *UNUSED))]
     if LIVER not in names or unknown:
-        what = f"a segment {unknown[0]!r} that is not known" if LIVER in names else "no segment liver"
+        what = (
+            f"a segment {unknown[0]!r} that is not known" if LIVER in names else "no segment liver"
+        )
         raise InputError(f"{segments.path}: has {what}, its segments are {', '.join(names)}")
     return labels_on(image, segments.path, partial(_join, segments, image))
 
@@ -149,7 +178,9 @@ def _join(segments: Segments, image: Series) -> np.ndarray:
     labels = segments.mask([LIVER], image).astype(np.uint8)
     if not labels.any():
         raise InputError(f"{segments.path}: the segment liver is empty")
-    labels[segments.mask([name for name in segments.names.values() if name.startswith(TUMOR)], image)] = 2
+    labels[
+        segments.mask([name for name in segments.names.values() if name.startswith(TUMOR)], image)
+    ] = 2
     return labels
 
 

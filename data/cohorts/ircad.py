@@ -34,7 +34,9 @@ _PATIENT = re.compile(r"3Dircadb1\.(\d+)(?:\.zip)?", re.IGNORECASE)
 def recognise(source: Path) -> bool:
     """Whether the folder holds patients 3Dircadb1.N, or an archive of them."""
     paths = [*source.glob("*"), *source.glob("*/*")]
-    return any(_PATIENT.fullmatch(path.name) or path.name.lower() == "3dircadb1.zip" for path in paths)
+    return any(
+        _PATIENT.fullmatch(path.name) or path.name.lower() == "3dircadb1.zip" for path in paths
+    )
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
@@ -48,11 +50,15 @@ def find_cases(source: Path, options: Options) -> list[Case]:
         match = _PATIENT.fullmatch(path.name)
         assert match
         if int(match[1]) in found:
-            raise InputError(f"{path}: patient {match[1]} is there twice, {found[int(match[1])]} too")
+            raise InputError(
+                f"{path}: patient {match[1]} is there twice, {found[int(match[1])]} too"
+            )
         found[int(match[1])] = path
     if not found:
         raise InputError(f"{source}: no patient 3Dircadb1.N in it")
-    return [Case(f"3Dircadb1.{number}", found[number], (found[number],)) for number in sorted(found)]
+    return [
+        Case(f"3Dircadb1.{number}", found[number], (found[number],)) for number in sorted(found)
+    ]
 
 
 def _patients(source: Path, place: Path, depth: int) -> list[Path]:
@@ -74,7 +80,9 @@ def _inside(case: Case, name: str) -> Path:
         InputError: it is not there.
     """
     path, patient = case.image, open_folder(case.image)
-    if (inner := _named(patient, case.name)) is not None:  # 3Dircadb1.1.zip holds a folder 3Dircadb1.1
+    if (
+        inner := _named(patient, case.name)
+    ) is not None:  # 3Dircadb1.1.zip holds a folder 3Dircadb1.1
         path, patient = path / inner.name, inner
     found = _named(patient, name) or _named(patient, f"{name}.zip")
     if found is None:

@@ -96,10 +96,14 @@ def open_lits_image(case: Case) -> Volume:
         return image
     spacing = true_spacing(case.number, image.native_shape[2])
     if spacing is None:
-        image.notes.append("its header says 1 x 1 x 1 mm, hardly true: volumes in ml and distances in mm are wrong")
+        image.notes.append(
+            "its header says 1 x 1 x 1 mm, hardly true: volumes in ml and distances in mm are wrong"
+        )
         return image
     corrected = image.under(image.affine @ np.diag([*spacing, 1.0]))
-    corrected.notes.append(f"false spacing of 1 mm replaced by {' x '.join(f'{mm:g}' for mm in spacing)} mm")
+    corrected.notes.append(
+        f"false spacing of 1 mm replaced by {' x '.join(f'{mm:g}' for mm in spacing)} mm"
+    )
     corrected.orientation_is_false = True
     return corrected
 

@@ -32,8 +32,14 @@ def find_cases(source: Path, options: Options) -> list[Case]:
     file = source / "dataset.json"
     content = read_json(file, ("labels", "training"))
     labels = content["labels"]
-    if not isinstance(labels, dict) or str(labels.get("1", "")).lower() != "liver" or set(labels) != {"0", "1", "2"}:
-        raise InputError(f"{file}: its labels must be 0 background, 1 liver, 2 cancer, they are {labels}")
+    if (
+        not isinstance(labels, dict)
+        or str(labels.get("1", "")).lower() != "liver"
+        or set(labels) != {"0", "1", "2"}
+    ):
+        raise InputError(
+            f"{file}: its labels must be 0 background, 1 liver, 2 cancer, they are {labels}"
+        )
     if not isinstance(content["training"], list) or not content["training"]:
         raise InputError(f"{file}: lists no training pair")
     cases = [_case(source, file, pair) for pair in content["training"]]
@@ -41,8 +47,12 @@ def find_cases(source: Path, options: Options) -> list[Case]:
 
 
 def _case(source: Path, file: Path, pair: Any) -> Case:
-    if not isinstance(pair, dict) or not all(isinstance(pair.get(kind), str) for kind in ("image", "label")):
-        raise InputError(f'{file}: "training" must list pairs of "image" and "label", it has {pair!r}')
+    if not isinstance(pair, dict) or not all(
+        isinstance(pair.get(kind), str) for kind in ("image", "label")
+    ):
+        raise InputError(
+            f'{file}: "training" must list pairs of "image" and "label", it has {pair!r}'
+        )
     image, label = (source / pair[kind] for kind in ("image", "label"))
     return Case(image.name.removesuffix(".gz").removesuffix(".nii"), image, (label,))
 

@@ -23,13 +23,19 @@ def matches(source: Path, pattern: str) -> dict[str, Path]:
         InputError: the pattern has no {case}, or more than one, or is no path below the source.
     """
     if pattern.count("{case}") != 1 or pattern.startswith("/") or ".." in Path(pattern).parts:
-        raise InputError(f"{pattern!r}: a pattern must hold {{case}} once, as images/{{case}}.nii.gz")
+        raise InputError(
+            f"{pattern!r}: a pattern must hold {{case}} once, as images/{{case}}.nii.gz"
+        )
     before, after = pattern.split("{case}")
     name = re.compile(re.escape(before) + r"([^/]+)" + re.escape(after))
     found: dict[str, Path] = {}
     for path in sorted(source.glob(f"{_plain(before)}*{_plain(after)}")):
         match = name.fullmatch(path.relative_to(source).as_posix())
-        if match and path.is_file() and not any(part.startswith(".") for part in path.relative_to(source).parts):
+        if (
+            match
+            and path.is_file()
+            and not any(part.startswith(".") for part in path.relative_to(source).parts)
+        ):
             found[match[1]] = path
     return found
 
@@ -48,12 +54,23 @@ def find_cases(source: Path, options: Options) -> list[Case]:
     """
     check_folder(source)
     labels = matches(source, options.label_files)
-    images = {name: path for name, path in matches(source, options.images).items() if path not in labels.values()}
+    images = {
+        name: path
+        for name, path in matches(source, options.images).items()
+        if path not in labels.values()
+    }
     if not images:
-        raise InputError(f"{source}: no file {options.images} in it (--images, --labels give other patterns)")
+        raise InputError(
+            f"{source}: no file {options.images} in it (--images, --labels give other patterns)"
+        )
     wanted = options.images, options.label_files
     return [
-        paired(name, images.get(name), labels.get(name), *(pattern.replace("{case}", name) for pattern in wanted))
+        paired(
+            name,
+            images.get(name),
+            labels.get(name),
+            *(pattern.replace("{case}", name) for pattern in wanted),
+        )
         for name in sorted(images.keys() | labels.keys(), key=in_numeric_order)
     ]
 

@@ -36,7 +36,9 @@ def patient_of(cohort: str, case: str) -> str:
     return _first_of_group().get(name, name)
 
 
-def shared_patients(patients: Mapping[str, str], others: Iterable[str], other_format: str) -> dict[str, str]:
+def shared_patients(
+    patients: Mapping[str, str], others: Iterable[str], other_format: str
+) -> dict[str, str]:
     """Return the cases whose patient is, or may be, among those of another cohort.
 
     Args:

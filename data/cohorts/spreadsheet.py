@@ -31,7 +31,9 @@ def read_by_key(path: Path, key: str) -> dict[str, dict[str, Any]]:
         if name in found:
             raise InputError(f"{path}: {key} {name} has two rows")
         if name:
-            found[name] = {column: value for column, value in row.items() if column and column != key}
+            found[name] = {
+                column: value for column, value in row.items() if column and column != key
+            }
     return found
 
 

@@ -37,11 +37,17 @@ def labels_of(masks: dict[str, np.ndarray], *lesions: str) -> np.ndarray:
 def save(path: Path, canonical: np.ndarray, spacing: tuple[float, float, float] = SPACING) -> None:
     """Write (z, y, x) with x to the left, y to the back, z to the head as NIfTI."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(canonical.T, np.diag([-spacing[2], -spacing[1], spacing[0], 1.0])), path)
+    nib.save(
+        nib.Nifti1Image(canonical.T, np.diag([-spacing[2], -spacing[1], spacing[0], 1.0])), path
+    )
 
 
 def make_lits(root: Path) -> list[str]:
-    for number, batch in ((1, "Training Batch 1"), (2, "Training Batch 1"), (30, "Training Batch 2")):
+    for number, batch in (
+        (1, "Training Batch 1"),
+        (2, "Training Batch 1"),
+        (30, "Training Batch 2"),
+    ):
         hu, masks = ct_and_masks(number)
         save(root / batch / f"volume-{number}.nii", hu)
         save(root / batch / f"segmentation-{number}.nii", labels_of(masks, "tumor"))
@@ -54,9 +60,18 @@ def make_msd(root: Path) -> list[str]:
         hu, masks = ct_and_masks(number)
         save(root / "imagesTr" / f"liver_{number}.nii.gz", hu)
         save(root / "labelsTr" / f"liver_{number}.nii.gz", labels_of(masks, "tumor"))
-        pairs.append({"image": f"./imagesTr/liver_{number}.nii.gz", "label": f"./labelsTr/liver_{number}.nii.gz"})
+        pairs.append(
+            {
+                "image": f"./imagesTr/liver_{number}.nii.gz",
+                "label": f"./labelsTr/liver_{number}.nii.gz",
+            }
+        )
     (root / "imagesTr" / "._liver_1.nii.gz").write_bytes(b"the Mac's")
-    content = {"labels": {"0": "background", "1": "liver", "2": "cancer"}, "training": pairs[::-1], "test": []}
+    content = {
+        "labels": {"0": "background", "1": "liver", "2": "cancer"},
+        "training": pairs[::-1],
+        "test": [],
+    }
     (root / "dataset.json").write_text(json.dumps(content))
     return ["liver_1", "liver_2", "liver_10"]
 
@@ -75,7 +90,13 @@ def make_ircad(root: Path) -> list[str]:
             ("livercyst", masks["cyst"]),
             ("leftkidney", ~masks["liver"]),
         ):
-            write_series(patient / "MASKS_DICOM" / name, hu, name="image_{}", stored=mask * 255, modality="OT")
+            write_series(
+                patient / "MASKS_DICOM" / name,
+                hu,
+                name="image_{}",
+                stored=mask * 255,
+                modality="OT",
+            )
     return ["3Dircadb1.1", "3Dircadb1.2", "3Dircadb1.10"]
 
 
@@ -88,7 +109,9 @@ def make_hcc(root: Path) -> list[str]:
         write_series(patient / "study" / "portal venous", hu)
         segments = {"Liver": masks["liver"], "Mass": masks["tumor"], "Portal vein": masks["cyst"]}
         segments["Abdominal aorta"] = ~masks["liver"]
-        write_seg(patient / "study" / "seg" / "1-1.dcm", patient / "study" / "portal venous", segments)
+        write_seg(
+            patient / "study" / "seg" / "1-1.dcm", patient / "study" / "portal venous", segments
+        )
     book = openpyxl.Workbook()
     book.active.append(["TCIA_ID", "age", "AFP"])
     book.active.append(["HCC_002", 61, 12.5])

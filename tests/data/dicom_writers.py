@@ -63,14 +63,28 @@ def _slice(pixels: np.ndarray, index: int, series: str, study: str, frame: str) 
     dataset = pydicom.Dataset()
     dataset.file_meta = meta
     dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = series, study, frame
-    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate, dataset.PatientSex = "Phantom^", "P1", "", "O"
+    dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = (
+        series,
+        study,
+        frame,
+    )
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate, dataset.PatientSex = (
+        "Phantom^",
+        "P1",
+        "",
+        "O",
+    )
     dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = "1", "", ""
     dataset.StudyTime, dataset.PositionReferenceIndicator, dataset.SeriesNumber = "120000", "", 1
     dataset.InstanceNumber = index + 1
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+        16,
+        16,
+        15,
+        0,
+    )
     dataset.RescaleSlope, dataset.RescaleIntercept = 1, INTERCEPT
     slice_mm, row_mm, column_mm = SPACING
     dataset.PixelSpacing, dataset.SliceThickness = [row_mm, column_mm], slice_mm
@@ -80,10 +94,13 @@ def _slice(pixels: np.ndarray, index: int, series: str, study: str, frame: str) 
     return dataset
 
 
-def write_seg(path: Path, folder: Path, masks: dict[str, np.ndarray], empty_frames: bool = False) -> None:
+def write_seg(
+    path: Path, folder: Path, masks: dict[str, np.ndarray], empty_frames: bool = False
+) -> None:
     """Write masks (n_slices, rows, columns) on the series of `folder`, in its order from feet to head, as DICOM SEG."""
     slices = sorted(
-        (pydicom.dcmread(file) for file in folder.iterdir()), key=lambda one: float(one.ImagePositionPatient[2])
+        (pydicom.dcmread(file) for file in folder.iterdir()),
+        key=lambda one: float(one.ImagePositionPatient[2]),
     )
     segments = [
         hd.seg.SegmentDescription(

@@ -23,7 +23,9 @@ class File:
     chunked: bool = False
     length: int | None = None  # what Content-Length says, if not the truth
     statuses: list[int] = field(default_factory=list)  # answered first, one per request
-    drops: list[int] = field(default_factory=list)  # bytes after which an answer breaks, one per request
+    drops: list[int] = field(
+        default_factory=list
+    )  # bytes after which an answer breaks, one per request
     location: str | None = None
 
 
@@ -37,7 +39,15 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.requests.append((self.path, self.headers["Range"], self.headers["If-Range"]))
         file = self.server.files.get(self.path)
-        status = 404 if file is None else file.statuses.pop(0) if file.statuses else 302 if file.location else 200
+        status = (
+            404
+            if file is None
+            else file.statuses.pop(0)
+            if file.statuses
+            else 302
+            if file.location
+            else 200
+        )
         if file is None or status != 200:
             self.send_response(status)
             self.send_header("Content-Length", "0")
@@ -64,7 +74,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def head(self, file: File, start: int) -> None:
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(file.body) - 1}/{len(file.body)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(file.body) - 1}/{len(file.body)}"
+            )
         for name, value in (("ETag", file.etag), ("Last-Modified", file.modified)):
             if value:
                 self.send_header(name, value)
@@ -76,7 +88,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, file: File, body: bytes, drop: int | None) -> None:
         content = body if drop is None else body[:drop]
-        for chunk in (content[i : i + 400] for i in range(0, len(content), 400)) if file.chunked else [content]:
+        for chunk in (
+            (content[i : i + 400] for i in range(0, len(content), 400))
+            if file.chunked
+            else [content]
+        ):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk) if file.chunked else chunk)
         if drop is not None or file.length:
             self.close_connection = True

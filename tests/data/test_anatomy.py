@@ -25,7 +25,9 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store.open(folder / "store")
 
 
-@pytest.mark.parametrize("flipped", [f for n in range(4) for f in itertools.combinations(range(3), n)])
+@pytest.mark.parametrize(
+    "flipped", [f for n in range(4) for f in itertools.combinations(range(3), n)]
+)
 def test_what_is_mirrored_is_named(phantom: Store, flipped: tuple[int, ...]) -> None:
     for case in phantom.cases:
         hu, labels = (np.flip(array(case), flipped) for array in (phantom.image, phantom.label))
@@ -37,7 +39,9 @@ def test_what_is_mirrored_is_named(phantom: Store, flipped: tuple[int, ...]) -> 
 def test_a_quarter_turn_is_named(phantom: Store) -> None:
     for case in phantom.cases:
         hu, labels = np.asarray(phantom.image(case)), np.asarray(phantom.label(case))
-        assert [seems_turned(np.rot90(hu, k, (1, 2)), np.rot90(labels, k, (1, 2))) for k in range(4)] == [
+        assert [
+            seems_turned(np.rot90(hu, k, (1, 2)), np.rot90(labels, k, (1, 2))) for k in range(4)
+        ] == [
             False,
             True,
             False,
@@ -59,26 +63,42 @@ def test_mirrored_files_are_set_right_on_request(phantom: Store, tmp_path: Path)
             turned = np.asarray(array)[::-1, ::-1]  # upside down and prone
             image = nib.Nifti1Image(turned.T, np.diag([-1.5, -1.5, 3.0, 1.0]))
             nib.save(image, tmp_path / "source" / f"{kind}-{number}.nii")
-    flags = ["--source", str(tmp_path / "source"), "--store", str(tmp_path / "store"), "--size", "64"]
+    flags = [
+        "--source",
+        str(tmp_path / "source"),
+        "--store",
+        str(tmp_path / "store"),
+        "--size",
+        "64",
+    ]
     prepare([*flags, "--orient", "anatomy"])
     store = Store.open(tmp_path / "store")
     for number, case in enumerate(phantom.cases):
         np.testing.assert_array_equal(store.image(f"volume-{number}"), phantom.image(case))
         np.testing.assert_array_equal(store.label(f"volume-{number}"), phantom.label(case))
-        assert store.cases[f"volume-{number}"]["notes"][0].startswith("mirrored along rows, slices: ")
+        assert store.cases[f"volume-{number}"]["notes"][0].startswith(
+            "mirrored along rows, slices: "
+        )
 
 
-def test_a_volume_under_the_false_identity_is_presented_as_it_lies(phantom: Store, tmp_path: Path) -> None:
+def test_a_volume_under_the_false_identity_is_presented_as_it_lies(
+    phantom: Store, tmp_path: Path
+) -> None:
     """As in LiTS 28 to 47: the header says nothing, so spine and liver decide. Volume 31 has 91 slices."""
     (tmp_path / "source").mkdir()
     sources = {}
     for number, case in zip((31, 60, 61), phantom.cases, strict=True):
         rows = np.linspace(0, phantom.cases[case]["n_slices"] - 1, 91).round().astype(int)
-        sources[number] = np.asarray(phantom.image(case))[rows], np.asarray(phantom.label(case))[rows]
+        sources[number] = (
+            np.asarray(phantom.image(case))[rows],
+            np.asarray(phantom.label(case))[rows],
+        )
         affine = np.eye(4) if number == 31 else np.diag([-1.5, -1.5, 3.0, 1.0])
         for kind, array in zip(("volume", "segmentation"), sources[number], strict=True):
             nib.save(nib.Nifti1Image(array.T, affine), tmp_path / "source" / f"{kind}-{number}.nii")
-    prepare(["--source", str(tmp_path / "source"), "--store", str(tmp_path / "store"), "--size", "64"])
+    prepare(
+        ["--source", str(tmp_path / "source"), "--store", str(tmp_path / "store"), "--size", "64"]
+    )
     store = Store.open(tmp_path / "store")
     for number, (hu, labels) in sources.items():
         np.testing.assert_array_equal(store.image(f"volume-{number}"), hu)

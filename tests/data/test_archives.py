@@ -13,10 +13,16 @@ import pytest
 from data.archives import extract
 from data.command import InputError
 
-FILES = {"Leber é/volume 0.nii": b"v" * 3000, "Leber é/labels/segmentation-0.nii": b"", "Leber é/dataset.json": b"{}"}
+FILES = {
+    "Leber é/volume 0.nii": b"v" * 3000,
+    "Leber é/labels/segmentation-0.nii": b"",
+    "Leber é/dataset.json": b"{}",
+}
 
 
-def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
+def member(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0
+) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.size = kind, link, size
     return info
@@ -50,7 +56,11 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def refusal(archive: Path, **arguments: object) -> str:
@@ -84,7 +94,9 @@ def test_files_and_folders_come_out(tmp_path: Path, form: str) -> None:
 def test_the_only_folder_becomes_the_result(tmp_path: Path) -> None:
     mac = {"._Leber é": b"mac", "__MACOSX/x": b"mac"}
     extract(tar_of(tmp_path / "a.tar", FILES | mac), tmp_path / "one", unwrap=True)
-    assert contents(tmp_path / "one") == {name.removeprefix("Leber é/"): data for name, data in FILES.items()}
+    assert contents(tmp_path / "one") == {
+        name.removeprefix("Leber é/"): data for name, data in FILES.items()
+    }
     extract(zip_of(tmp_path / "b.zip", FILES | {"b": b"b"}), tmp_path / "two", unwrap=True)
     assert contents(tmp_path / "two") == FILES | {"b": b"b"}
     assert not list(tmp_path.glob(".partial*"))
@@ -93,7 +105,9 @@ def test_the_only_folder_becomes_the_result(tmp_path: Path) -> None:
 def test_empty_folders_and_the_top_itself(tmp_path: Path) -> None:
     parts = [(member(name, tarfile.DIRTYPE), b"") for name in (".", "./a", "./a/b/")]
     extract(tar(tmp_path / "a.tar", *parts, (member("./a/c"), b"c")), tmp_path / "out")
-    assert sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")) == [
+    assert sorted(
+        path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")
+    ) == [
         "a",
         "a/b",
         "a/c",
@@ -135,7 +149,9 @@ def test_a_huge_long_name_is_refused_before_it_is_read(tmp_path: Path) -> None:
         file.write(info.tobuf(tarfile.GNU_FORMAT))
         for _ in range(64):
             file.write(bytes(2**20))
-    with pytest.raises(InputError, match=r"damaged, or neither tar nor zip \(a header of 67,108,864 bytes\)"):
+    with pytest.raises(
+        InputError, match=r"damaged, or neither tar nor zip \(a header of 67,108,864 bytes\)"
+    ):
         extract(tmp_path / "a.tar.gz", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -207,26 +223,42 @@ def test_duplicates(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("x", "2")
     assert refusal(tmp_path / "a.zip") == "member 'x': two members with one path"
-    assert refusal(tar_of(tmp_path / "b.tar", {"a": b"1", "a/x": b"2"})) == "member 'a/x': two members with one path"
-    assert refusal(tar_of(tmp_path / "c.tar", {"a/x": b"1", "a": b"2"})) == "member 'a': two members with one path"
+    assert (
+        refusal(tar_of(tmp_path / "b.tar", {"a": b"1", "a/x": b"2"}))
+        == "member 'a/x': two members with one path"
+    )
+    assert (
+        refusal(tar_of(tmp_path / "c.tar", {"a/x": b"1", "a": b"2"}))
+        == "member 'a': two members with one path"
+    )
 
 
 def test_bounds_count_the_bytes_that_come(tmp_path: Path) -> None:
     for archive in (
-        zip_of(tmp_path / "a.zip", {"a": b"", "zeros": bytes(5_000_000)}),  # 1000 times its size in the archive
+        zip_of(
+            tmp_path / "a.zip", {"a": b"", "zeros": bytes(5_000_000)}
+        ),  # 1000 times its size in the archive
         tar_of(tmp_path / "a.tar.gz", {"a": b"", "zeros": bytes(5_000_000)}, "w:gz"),
     ):
         assert archive.stat().st_size < 10_000
-        assert refusal(archive, max_bytes=4_999_999) == "member 'zeros': more than 4999999 bytes in all"
+        assert (
+            refusal(archive, max_bytes=4_999_999)
+            == "member 'zeros': more than 4999999 bytes in all"
+        )
         assert refusal(archive, max_members=1) == "member 'zeros': more than 1 members"
-        assert extract(archive, tmp_path / f"{archive.name}-out", max_bytes=5_000_000, max_members=2) == 5_000_000
+        assert (
+            extract(archive, tmp_path / f"{archive.name}-out", max_bytes=5_000_000, max_members=2)
+            == 5_000_000
+        )
 
 
 def test_a_header_that_lies_about_the_size(tmp_path: Path) -> None:
     archive = zip_of(tmp_path / "a.zip", {"zeros": bytes(2_000_000)})
     content = bytearray(archive.read_bytes())
     central = content.rindex(b"PK\x01\x02")
-    content[central + 24 : central + 28] = (10).to_bytes(4, "little")  # "uncompressed size" of the directory
+    content[central + 24 : central + 28] = (10).to_bytes(
+        4, "little"
+    )  # "uncompressed size" of the directory
     archive.write_bytes(content)
     assert "damaged" in refusal(archive, max_bytes=1_000_000)
 
@@ -241,11 +273,14 @@ def _flip(content: bytes) -> bytes:
 
 
 def _garbage(content: bytes) -> bytes:
-    return content[:3584] + b"x" * 512 + content[4096:]  # the second header, after 512 + 3000 bytes padded to 512
+    return (
+        content[:3584] + b"x" * 512 + content[4096:]
+    )  # the second header, after 512 + 3000 bytes padded to 512
 
 
 @pytest.mark.parametrize(
-    "damage", [_cut(0), _cut(100), _cut(2000), _cut(3584), _cut(3600), _cut(4096), _cut(4608), _garbage]
+    "damage",
+    [_cut(0), _cut(100), _cut(2000), _cut(3584), _cut(3600), _cut(4096), _cut(4608), _garbage],
 )
 def test_damaged_tar(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     files = {"volume": b"v" * 3000, "segmentation": b"s" * 100}
@@ -259,7 +294,12 @@ def test_damaged_tar(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
 
 def test_damaged_gzip(tmp_path: Path) -> None:
     content = tar_of(tmp_path / "a.tar.gz", FILES, "w:gz").read_bytes()
-    for damaged in (content[:-4], content[:-8], content[: len(content) // 2], content[:-6] + b"\0\0" + content[-4:]):
+    for damaged in (
+        content[:-4],
+        content[:-8],
+        content[: len(content) // 2],
+        content[:-6] + b"\0\0" + content[-4:],
+    ):
         (tmp_path / "a.tar.gz").write_bytes(damaged)
         assert refusal(tmp_path / "a.tar.gz").startswith("damaged")
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(gzip.decompress(content) + bytes(2_000_000)))

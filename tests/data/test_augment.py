@@ -41,12 +41,18 @@ def test_change_is_that_of_rotation_scale_and_shift(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(same[1], label)
     monkeypatch.setattr(data.augment, "SHIFT", 0.08)
     rows, columns = np.nonzero(augmented(image, label, np.random.default_rng(0))[1])
-    moved = np.array([columns.mean(), rows.mean()]) - [np.nonzero(label)[1].mean(), np.nonzero(label)[0].mean()]
+    moved = np.array([columns.mean(), rows.mean()]) - [
+        np.nonzero(label)[1].mean(),
+        np.nonzero(label)[0].mean(),
+    ]
     assert np.all(np.abs(moved) <= 0.08 * 64 + 0.5)
     assert np.any(np.abs(moved) > 0.5)
     monkeypatch.setattr(data.augment, "SHIFT", 0.0)
     monkeypatch.setattr(data.augment, "SCALE", 1.15)
-    areas = [augmented(image, label, np.random.default_rng(seed))[1].sum() / label.sum() for seed in range(20)]
+    areas = [
+        augmented(image, label, np.random.default_rng(seed))[1].sum() / label.sum()
+        for seed in range(20)
+    ]
     assert 1 / 1.15**2 - 0.03 < min(areas) < 0.95
     assert 1.05 < max(areas) < 1.15**2 + 0.03
 

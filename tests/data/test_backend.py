@@ -54,7 +54,9 @@ def test_half_network_is_loaded_in_single_precision_without_units_for_half(
     assert loaded(x).shape == (1, 16, 16, 1)
 
 
-def test_damaged_network_is_refused_in_one_line(tmp_path: Path, half_network: tuple[Path, keras.Model]) -> None:
+def test_damaged_network_is_refused_in_one_line(
+    tmp_path: Path, half_network: tuple[Path, keras.Model]
+) -> None:
     whole = half_network[0].read_bytes()
     (tmp_path / "cut.keras").write_bytes(whole[: len(whole) // 2])
     for name in ("cut.keras", "missing.keras"):

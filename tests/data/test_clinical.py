@@ -43,7 +43,9 @@ def test_the_columns_are_numbers_and_short_categories_known_at_the_scan() -> Non
 
 def test_a_linear_ratio_is_found_exactly() -> None:
     table = rows(40)
-    ratios = np.array([0.1 + 0.02 * float(row["AFP"]) + (0.05 if row["nodules"] == "one" else 0) for row in table])
+    ratios = np.array(
+        [0.1 + 0.02 * float(row["AFP"]) + (0.05 if row["nodules"] == "one" else 0) for row in table]
+    )
     found = fit_weak_labels(table, ratios)
     assert found.ratio({"AFP": 4.0, "nodules": "one"}) == pytest.approx(0.1 + 0.08 + 0.05)
     assert found.ratio({"AFP": 4.0, "nodules": "many"}) == pytest.approx(0.18)
@@ -127,10 +129,16 @@ def test_the_phantom_s_table_tells_the_tumor_load_imperfectly() -> None:
     """R2 of patients left out: above chance, far from 1 (200 patients of log-uniform load)."""
     rng = np.random.default_rng(0)
     loads = 10 ** rng.uniform(-3, -0.4, 200)
-    table = [draw_clinical(np.random.default_rng([1, k]), load, 1 + (load > 0.05)) for k, load in enumerate(loads)]
+    table = [
+        draw_clinical(np.random.default_rng([1, k]), load, 1 + (load > 0.05))
+        for k, load in enumerate(loads)
+    ]
     found = fit_weak_labels(table, loads)
     assert 0.15 < found.r2_left_out < 0.8
-    unrelated = [{name: row[name] for name in ("age_years", "sex", "bilirubin_mg_dl", "cirrhosis")} for row in table]
+    unrelated = [
+        {name: row[name] for name in ("age_years", "sex", "bilirubin_mg_dl", "cirrhosis")}
+        for row in table
+    ]
     assert fit_weak_labels(unrelated, loads).r2_left_out < 0.05
 
 
@@ -143,7 +151,8 @@ def test_a_table_beside_volumes_in_the_lits_layout_is_read(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("patient,age\n1,2\n", "no column case"), ("case,age\nx,2\nx,3\n", "case x has two rows")]
+    ("text", "words"),
+    [("patient,age\n1,2\n", "no column case"), ("case,age\nx,2\nx,3\n", "case x has two rows")],
 )
 def test_a_table_that_is_none_is_refused(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "clinical.csv").write_text(text)

@@ -32,7 +32,9 @@ from tests.data.dicom_writers import SPACING, write_seg, write_series
 
 @pytest.mark.parametrize("cohort", MAKERS)
 @pytest.mark.parametrize("said", [True, False], ids=["said", "recognised"])
-def test_a_cohort_becomes_a_store_with_the_same_voxels(tmp_path: Path, cohort: str, said: bool) -> None:
+def test_a_cohort_becomes_a_store_with_the_same_voxels(
+    tmp_path: Path, cohort: str, said: bool
+) -> None:
     source = tmp_path / "a source"
     names = MAKERS[cohort](source)
     store = prepare(source, tmp_path / "store", *(["--cohort", cohort] if said else []))
@@ -66,7 +68,15 @@ def test_ircad_lesions_are_chosen_by_name(tmp_path: Path) -> None:
     store = prepare(tmp_path / "source", tmp_path / "store", *flags)
     _, masks = ct_and_masks(1)
     np.testing.assert_array_equal(store.label("3Dircadb1.1"), labels_of(masks, "tumor", "cyst"))
-    names = ["liver", "livertumor02", "livertumor1", "livercyst", "metastasectomie", "tumor", "livertumors"]
+    names = [
+        "liver",
+        "livertumor02",
+        "livertumor1",
+        "livercyst",
+        "metastasectomie",
+        "tumor",
+        "livertumors",
+    ]
     assert lesion_names(names, ("tumors",)) == ["livertumor1", "livertumor02", "livertumors"]
     assert lesion_names(names, ("metastases",)) == []  # patient 14's is the cavity of a resection
 
@@ -84,7 +94,9 @@ def test_a_run_that_is_resumed_with_other_lesions_takes_nothing_over(tmp_path: P
     shutil.rmtree(tmp_path / "source")
     (tmp_path / "whole").rename(tmp_path / "source")
     store = prepare(tmp_path / "source", tmp_path / "store", *flags)
-    np.testing.assert_array_equal(store.label("3Dircadb1.1"), labels_of(ct_and_masks(1)[1], "tumor", "cyst"))
+    np.testing.assert_array_equal(
+        store.label("3Dircadb1.1"), labels_of(ct_and_masks(1)[1], "tumor", "cyst")
+    )
 
 
 def test_patterns_pair_any_folder(tmp_path: Path) -> None:
@@ -95,12 +107,21 @@ def test_patterns_pair_any_folder(tmp_path: Path) -> None:
     flags = ["--cohort", "nifti", "--labels", "truth [1]/seg_{case}.nii.gz"]
     assert len(prepare(tmp_path / "source", tmp_path / "store", *flags).cases) == 3
     with pytest.raises(InputError, match=r"a pattern must hold \{case\} once"):
-        prepare(tmp_path / "source", tmp_path / "other", "--cohort", "nifti", "--labels", "labels/*.nii.gz")
+        prepare(
+            tmp_path / "source",
+            tmp_path / "other",
+            "--cohort",
+            "nifti",
+            "--labels",
+            "labels/*.nii.gz",
+        )
 
 
 def test_cases_are_named_by_name_or_number(tmp_path: Path) -> None:
     make_hcc(tmp_path / "source")
-    store = prepare(tmp_path / "source", tmp_path / "store", "--test", "HCC_010", "--validation", "2")
+    store = prepare(
+        tmp_path / "source", tmp_path / "store", "--test", "HCC_010", "--validation", "2"
+    )
     assert (store.cases_of("test"), store.cases_of("validation")) == (["HCC_010"], ["HCC_002"])
 
 
@@ -109,7 +130,9 @@ def _no_json(root: Path) -> None:
 
 
 def _other_task(root: Path) -> None:
-    (root / "dataset.json").write_text('{"labels": {"0": "background", "1": "spleen"}, "training": []}')
+    (root / "dataset.json").write_text(
+        '{"labels": {"0": "background", "1": "spleen"}, "training": []}'
+    )
 
 
 def _no_label(root: Path) -> None:
@@ -143,7 +166,9 @@ def _no_column(root: Path) -> None:
 
 def _seg_without_liver(root: Path) -> None:
     study = root / "HCC-TACE-Seg" / "HCC_002" / "study"
-    write_seg(study / "seg" / "1-1.dcm", study / "portal venous", {"Mass": ct_and_masks(2)[1]["tumor"]})
+    write_seg(
+        study / "seg" / "1-1.dcm", study / "portal venous", {"Mass": ct_and_masks(2)[1]["tumor"]}
+    )
 
 
 FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
@@ -157,12 +182,18 @@ FAULTS: list[tuple[str, Callable[[Path], None], str]] = [
     ("hcc-tace-seg", _no_ct, r"1-1\.dcm: references series .*, which is not in .*HCC_002"),
     ("hcc-tace-seg", _no_column, r"clinical\.csv: no column TCIA_ID"),
     ("hcc-tace-seg", _seg_without_liver, r"1-1\.dcm: has no segment liver, its segments are mass"),
-    ("nifti", lambda root: (root / "labels" / "é 2.nii.gz").unlink(), r"images/é 2\.nii\.gz: no labels/é 2\.nii\.gz"),
+    (
+        "nifti",
+        lambda root: (root / "labels" / "é 2.nii.gz").unlink(),
+        r"images/é 2\.nii\.gz: no labels/é 2\.nii\.gz",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("cohort", "damage", "message"), FAULTS)
-def test_what_a_cohort_refuses(tmp_path: Path, cohort: str, damage: Callable[[Path], None], message: str) -> None:
+def test_what_a_cohort_refuses(
+    tmp_path: Path, cohort: str, damage: Callable[[Path], None], message: str
+) -> None:
     MAKERS[cohort](tmp_path / "source")
     damage(tmp_path / "source")
     with pytest.raises(InputError, match=message):
@@ -177,25 +208,38 @@ def test_false_spacing_of_lits_is_replaced_where_it_is_known(tmp_path: Path) -> 
     source = tmp_path / "source"
     for number, slices in ((1, 5), (31, 91), (32, 91)):
         repeats = np.arange(slices) % N
-        for kind, array in (("volume", hu[repeats] + number), ("segmentation", labels_of(masks, "tumor")[repeats])):
+        for kind, array in (
+            ("volume", hu[repeats] + number),
+            ("segmentation", labels_of(masks, "tumor")[repeats]),
+        ):
             affine = np.eye(4)
-            image = nib.Nifti1Image(array.transpose(2, 1, 0), affine)  # as the files are: no direction, no spacing
+            image = nib.Nifti1Image(
+                array.transpose(2, 1, 0), affine
+            )  # as the files are: no direction, no spacing
             source.mkdir(exist_ok=True)
             nib.save(image, source / f"{kind}-{number}.nii")
     store = prepare(source, tmp_path / "store")
     assert store.cases["volume-31"]["spacing_mm"] == pytest.approx([2.0, 0.74, 0.74])
-    assert store.cases["volume-31"]["notes"][0] == "false spacing of 1 mm replaced by 0.74 x 0.74 x 2 mm"
+    assert (
+        store.cases["volume-31"]["notes"][0]
+        == "false spacing of 1 mm replaced by 0.74 x 0.74 x 2 mm"
+    )
     for case in ("volume-1", "volume-32"):  # no patient of 3D-IRCADb; patient 5 has 139 slices
         assert store.cases[case]["spacing_mm"] == list(ones)
         assert store.cases[case]["notes"][0].startswith("its header says 1 x 1 x 1 mm, hardly true")
     # under the identity the liver of these arrays lies on the left; without a spine nothing is mirrored
     for case in ("volume-1", "volume-31"):
-        assert store.cases[case]["notes"][1].endswith("is the affine right? (too little to tell whether to mirror it)")
+        assert store.cases[case]["notes"][1].endswith(
+            "is the affine right? (too little to tell whether to mirror it)"
+        )
 
 
 def test_the_list_of_spacings_is_whole() -> None:
     assert len(lits.IRCAD_SPACING) == 20
-    assert all(0.5 < spacing[0] == spacing[1] < 0.9 and 1 <= spacing[2] <= 4 for spacing, _ in lits.IRCAD_SPACING)
+    assert all(
+        0.5 < spacing[0] == spacing[1] < 0.9 and 1 <= spacing[2] <= 4
+        for spacing, _ in lits.IRCAD_SPACING
+    )
     assert lits.true_spacing(28, 129) == (0.57, 0.57, 1.6)
     assert lits.true_spacing(47, 225) == (0.81, 0.81, 2.0)
     assert lits.true_spacing(48, 225) is None
@@ -215,7 +259,9 @@ def test_masks_are_taken_as_stored(tmp_path: Path) -> None:
     make_ircad(tmp_path / "source")
     hu, masks = ct_and_masks(1)
     folder = tmp_path / "source" / "3Dircadb1.1" / "MASKS_DICOM"
-    write_series(folder / "liver", hu, name="image_{}", stored=masks["liver"] * 255, change=rescaled)
+    write_series(
+        folder / "liver", hu, name="image_{}", stored=masks["liver"] * 255, change=rescaled
+    )
     store = prepare(tmp_path / "source", tmp_path / "store")
     np.testing.assert_array_equal(store.label("3Dircadb1.1"), labels_of(masks, "tumor"))
     write_series(folder / "liver", hu, name="image_{}", stored=masks["liver"] * 0)
@@ -242,7 +288,9 @@ def test_images_and_labels_in_one_folder(tmp_path: Path) -> None:
         ["--external", "--external-store", "x"],
     ],
 )
-def test_flags_that_would_do_nothing_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_that_would_do_nothing_are_refused(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--source", "a", "--store", "b", *flags])
     assert caught.value.code == 2
@@ -250,7 +298,9 @@ def test_flags_that_would_do_nothing_are_refused(flags: list[str], capsys: pytes
 
 
 def test_auto_names_the_choices_where_nothing_fits(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no pair volume-N.*--cohort lits, msd, ircad, hcc-tace-seg, nifti"):
+    with pytest.raises(
+        InputError, match=r"no pair volume-N.*--cohort lits, msd, ircad, hcc-tace-seg, nifti"
+    ):
         choose("auto", tmp_path)
     for name, cohort in COHORTS.items():
         assert cohort.name == name

@@ -33,10 +33,17 @@ def as_nifti(path: Path, hu: np.ndarray) -> Path:
 
 def test_a_series_is_the_same_volume_as_its_nifti(tmp_path: Path) -> None:
     uid = write_series(tmp_path / "Müller, CT 1", HU)
-    series, nifti = open_series(tmp_path / "Müller, CT 1"), open_image(as_nifti(tmp_path / "ct.nii.gz", HU))
+    series, nifti = (
+        open_series(tmp_path / "Müller, CT 1"),
+        open_image(as_nifti(tmp_path / "ct.nii.gz", HU)),
+    )
     np.testing.assert_allclose(series.affine, nifti.affine, atol=1e-6)  # NIfTI keeps float32
     assert series.spacing_mm == pytest.approx(SPACING)
-    assert (series.shape, series.native_shape, series.orientation) == (SHAPE, SHAPE[::-1], nifti.orientation)
+    assert (series.shape, series.native_shape, series.orientation) == (
+        SHAPE,
+        SHAPE[::-1],
+        nifti.orientation,
+    )
     assert series.uid == uid
     np.testing.assert_array_equal(series.slices(0, 5), HU)
     np.testing.assert_array_equal(nifti.slices(0, 5), HU)
@@ -85,7 +92,9 @@ def test_a_zip_is_read_in_place(tmp_path: Path, nested: bool) -> None:
     series = open_series(place)
     np.testing.assert_array_equal(series.slices(0, 5), HU)
     if nested:
-        assert str(series.headers[0].path).startswith(str(tmp_path / "outer.zip/all/patient.zip/ct/slice-"))
+        assert str(series.headers[0].path).startswith(
+            str(tmp_path / "outer.zip/all/patient.zip/ct/slice-")
+        )
 
 
 @pytest.mark.parametrize("axis", [(0, 1, 0, 1, 0, 0), (0, 0, 1, 1, 0, 0), (-1, 0, 0, 0, 1, 0)])
@@ -95,7 +104,9 @@ def test_other_orientations_are_presented_alike(tmp_path: Path, axis: tuple[int,
     def turned(index: int, dataset: pydicom.Dataset) -> None:
         dataset.ImageOrientationPatient = list(axis)
         normal = np.cross(axis[:3], axis[3:])
-        dataset.ImagePositionPatient = [float(mm) for mm in np.array([-10.0, 20.0, 30.0]) + normal * 2.5 * index]
+        dataset.ImagePositionPatient = [
+            float(mm) for mm in np.array([-10.0, 20.0, 30.0]) + normal * 2.5 * index
+        ]
 
     bright = np.full(SHAPE, -1000, np.int16)
     bright[3, 2, 4] = 1000
@@ -103,14 +114,18 @@ def test_other_orientations_are_presented_alike(tmp_path: Path, axis: tuple[int,
     series = open_series(tmp_path / "ct")
     row_way, column_way = np.array(axis[:3]), np.array(axis[3:])
     normal = np.cross(row_way, column_way)
-    lps = np.array([-10.0, 20.0, 30.0]) + 4 * 0.7 * row_way + 2 * 0.8 * column_way + 3 * 2.5 * normal
+    lps = (
+        np.array([-10.0, 20.0, 30.0]) + 4 * 0.7 * row_way + 2 * 0.8 * column_way + 3 * 2.5 * normal
+    )
     found = np.argwhere(series.to_native(series.slices(0, series.n_slices)) == 1000)
     assert len(found) == 1
     ras = series.affine @ [*found[0], 1]
     np.testing.assert_allclose(ras[:3], lps * [-1, -1, 1], atol=1e-6)
 
 
-def _set(name: str, value: object, only: int | None = None) -> Callable[[int, pydicom.Dataset], None]:
+def _set(
+    name: str, value: object, only: int | None = None
+) -> Callable[[int, pydicom.Dataset], None]:
     def change(index: int, dataset: pydicom.Dataset) -> None:
         if only is None or index == only:
             setattr(dataset, name, value)
@@ -137,18 +152,33 @@ def _undecodable(_: int, dataset: pydicom.Dataset) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[int, pydicom.Dataset], None], str]] = {
-    "tilt": (_tilted, "ct: its slices move sideways by 2 mm over the stack, a gantry tilt of 11.3 degrees"),
+    "tilt": (
+        _tilted,
+        "ct: its slices move sideways by 2 mm over the stack, a gantry tilt of 11.3 degrees",
+    ),
     "uneven": (_uneven, "the slices are not evenly spaced"),
     "modality": (_set("Modality", "MR"), r"slice-001\.dcm: its modality is MR, not CT"),
     "two series": (_set("SeriesInstanceUID", "1.2.3", only=2), "ct: 2 series in it"),
     "size": (_set("Rows", 5, only=2), r"slice-003\.dcm: its size is not that of slice-001"),
-    "spacing": (_set("PixelSpacing", [0.9, 0.9], only=2), r"slice-003\.dcm: its pixel spacing is not that of"),
+    "spacing": (
+        _set("PixelSpacing", [0.9, 0.9], only=2),
+        r"slice-003\.dcm: its pixel spacing is not that of",
+    ),
     "zero spacing": (_set("PixelSpacing", [0.0, 0.9]), "pixel spacing must be positive"),
-    "orientation": (_set("ImageOrientationPatient", [0, 1, 0, 1, 0, 0], only=2), "its orientation is not that of"),
-    "no unit vectors": (_set("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]), "unit vectors at a right angle"),
+    "orientation": (
+        _set("ImageOrientationPatient", [0, 1, 0, 1, 0, 0], only=2),
+        "its orientation is not that of",
+    ),
+    "no unit vectors": (
+        _set("ImageOrientationPatient", [1, 0, 0, 1, 0, 0]),
+        "unit vectors at a right angle",
+    ),
     "no position": (_without("ImagePositionPatient"), "has no ImagePositionPatient"),
     "one rescale": (_without("RescaleSlope"), "has only one of RescaleSlope and RescaleIntercept"),
-    "colour": (_set("PhotometricInterpretation", "RGB"), r"must be grey values \(MONOCHROME2\), they are RGB"),
+    "colour": (
+        _set("PhotometricInterpretation", "RGB"),
+        r"must be grey values \(MONOCHROME2\), they are RGB",
+    ),
     "frames": (_set("NumberOfFrames", 3), "holds 3 frames"),
 }
 
@@ -213,7 +243,9 @@ def test_a_file_cut_short_and_a_missing_decoder_are_named(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"slice-002\.dcm: its pixels cannot be read; truncated"):
         open_series(tmp_path / "cut").slices(0, 5)
     write_series(tmp_path / "compressed", HU, change=_undecodable)
-    with pytest.raises(InputError, match=r"slice-005\.dcm: compressed as .*no decoder for that is installed"):
+    with pytest.raises(
+        InputError, match=r"slice-005\.dcm: compressed as .*no decoder for that is installed"
+    ):
         open_series(tmp_path / "compressed").slices(0, 5)
 
 

@@ -44,7 +44,10 @@ def test_every_slice_has_zero_mean_and_unit_variance() -> None:
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_inputs_are_finite_and_keep_the_shape(name: str) -> None:
-    for hu in (np.full((8, 6), -1000, np.int16), np.random.default_rng(1).integers(-1024, 3071, (8, 6))):
+    for hu in (
+        np.full((8, 6), -1000, np.int16),
+        np.random.default_rng(1).integers(-1024, 3071, (8, 6)),
+    ):
         found = INPUTS[name](hu, WINDOW)
         assert found.shape == (8, 6)
         assert found.dtype == np.float32

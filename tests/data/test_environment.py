@@ -9,14 +9,21 @@ import sys
 import pytest
 
 from data.environment import describe_environment
-from evaluation.text import machines
+from evaluation.tables.text import machines
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot bind a process to a core")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="the system cannot bind a process to a core"
+)
 def test_only_cores_that_the_process_may_use_are_recorded() -> None:
     bound = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
     code = f"{bound}; from data.environment import describe_environment as d; print(d()['cores'])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "1\n"
+    )
     assert describe_environment()["cores"] == len(os.sched_getaffinity(0))
 
 

@@ -24,9 +24,9 @@ def test_a_file_and_its_checksums(server: Server, tmp_path: Path) -> None:
     server.files["/a%20b/%C3%A9.bin"] = File(b"abc")
     path = tmp_path / "mit Leerzeichen, é" / "é.bin"
     for url in ("/a b/é.bin", "/a%20b/%C3%A9.bin"):
-        assert fetch(server.url(url), path, size=3, md5=MD5_ABC.upper(), sha256=SHA256_ABC) == Fetched(
-            3, MD5_ABC, SHA256_ABC
-        )
+        assert fetch(
+            server.url(url), path, size=3, md5=MD5_ABC.upper(), sha256=SHA256_ABC
+        ) == Fetched(3, MD5_ABC, SHA256_ABC)
         assert path.read_bytes() == b"abc"
         assert names(path.parent) == ["é.bin"]
     assert len(server.requests) == 1  # the second call had the file
@@ -39,9 +39,15 @@ def test_no_bytes_at_all(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize(("etag", "modified"), [('"one"', None), ('W/"weak"', "Mon, 05 Jan 2026 10:00:00 GMT")])
-def test_drops_resume(server: Server, tmp_path: Path, chunked: bool, etag: str, modified: str | None) -> None:
-    server.files["/a"] = File(BODY, etag=etag, modified=modified, chunked=chunked, drops=[1200, 2000])
+@pytest.mark.parametrize(
+    ("etag", "modified"), [('"one"', None), ('W/"weak"', "Mon, 05 Jan 2026 10:00:00 GMT")]
+)
+def test_drops_resume(
+    server: Server, tmp_path: Path, chunked: bool, etag: str, modified: str | None
+) -> None:
+    server.files["/a"] = File(
+        BODY, etag=etag, modified=modified, chunked=chunked, drops=[1200, 2000]
+    )
     waits = Waits()
     fetch(server.url("/a"), tmp_path / "a", sleep=waits)
     assert (tmp_path / "a").read_bytes() == BODY
@@ -61,7 +67,12 @@ def test_a_later_call_resumes(server: Server, tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.part", "a.part.json"]
     assert (tmp_path / "a.part").read_bytes() == BODY[:1200]
     record = json.loads((tmp_path / "a.part.json").read_text())
-    assert record == {"url": server.url("/a"), "etag": '"one"', "last_modified": None, "total": 5000}
+    assert record == {
+        "url": server.url("/a"),
+        "etag": '"one"',
+        "last_modified": None,
+        "total": 5000,
+    }
     fetch(server.url("/a"), tmp_path / "a")
     assert server.ranges() == [None, "bytes=1200-"]
     assert (tmp_path / "a").read_bytes() == BODY
@@ -81,7 +92,9 @@ def test_a_server_that_ignores_range(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("looks_at_if_range", [True, False])
-def test_a_file_that_changed_starts_anew(server: Server, tmp_path: Path, looks_at_if_range: bool) -> None:
+def test_a_file_that_changed_starts_anew(
+    server: Server, tmp_path: Path, looks_at_if_range: bool
+) -> None:
     part(tmp_path, b"old" * 400, url=server.url("/a"), total=5000)
     server.files["/a"] = File(BODY, etag='"two"', looks_at_if_range=looks_at_if_range)
     fetch(server.url("/a"), tmp_path / "a", sleep=Waits())
@@ -141,7 +154,9 @@ def test_everything_is_there_but_the_name(server: Server, tmp_path: Path) -> Non
 def test_wrong_bytes_are_removed(server: Server, tmp_path: Path, published: dict[str, Any]) -> None:
     server.files["/a"] = File(b"abd")
     kind, value = next(iter(published.items()))
-    with pytest.raises(InputError, match=rf"/a: its {kind} is \w+, published is {value}; removed, the next call"):
+    with pytest.raises(
+        InputError, match=rf"/a: its {kind} is \w+, published is {value}; removed, the next call"
+    ):
         fetch(server.url("/a"), tmp_path / "a", **published)
     assert names(tmp_path) == []
     server.files["/a"] = File(b"abc")
@@ -151,7 +166,9 @@ def test_wrong_bytes_are_removed(server: Server, tmp_path: Path, published: dict
 
 def test_a_wrong_file_of_the_users_own_stays(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abd")
-    with pytest.raises(InputError, match="a: its md5 is 4911e516e5aa21d327512e0c8b197616, published is"):
+    with pytest.raises(
+        InputError, match="a: its md5 is 4911e516e5aa21d327512e0c8b197616, published is"
+    ):
         fetch("http://127.0.0.1:9/a", tmp_path / "a", md5=MD5_ABC)  # md5sum of "abd", by coreutils
     with pytest.raises(InputError, match="a: has 3 bytes, published are 4"):
         fetch("http://127.0.0.1:9/a", tmp_path / "a", size=4)
@@ -166,9 +183,13 @@ def test_wrong_lengths(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="/a: has 5000 bytes, published are 5001; removed"):
         fetch(server.url("/a"), tmp_path / "a", size=5001, sleep=Waits())
     assert server.ranges() == [None, None, "bytes=5000-"]
-    server.files["/a"] = File(BODY, etag=None, length=6000)  # and breaks off after 5000 bytes, each time
+    server.files["/a"] = File(
+        BODY, etag=None, length=6000
+    )  # and breaks off after 5000 bytes, each time
     waits = Waits()
-    with pytest.raises(InputError, match="/a: the connection broke at 5000 of 6000 bytes, after 6 attempts"):
+    with pytest.raises(
+        InputError, match="/a: the connection broke at 5000 of 6000 bytes, after 6 attempts"
+    ):
         fetch(server.url("/a"), tmp_path / "a", sleep=waits)
     assert waits == [1, 2, 4, 8, 16]
     assert len(server.requests) == 6
@@ -184,7 +205,9 @@ def test_answers_that_are_no_file(server: Server, tmp_path: Path) -> None:
     fetch(server.url("/a"), tmp_path / "a", md5=MD5_ABC, sleep=waits)
     assert waits == [1, 2]
     server.files["/b"] = File(b"abc", statuses=[503] * 6)
-    with pytest.raises(InputError, match="/b: the server answers 503 Service Unavailable, after 6 attempts"):
+    with pytest.raises(
+        InputError, match="/b: the server answers 503 Service Unavailable, after 6 attempts"
+    ):
         fetch(server.url("/b"), tmp_path / "b", sleep=waits)
     assert waits == [1, 2, 1, 2, 4, 8, 16]
     assert names(tmp_path) == ["a"]
@@ -194,7 +217,9 @@ def test_no_server(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound but not listening
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/a"
-        with pytest.raises(InputError, match=r"/a: no connection \(.*refused\), after 6 attempts") as caught:
+        with pytest.raises(
+            InputError, match=r"/a: no connection \(.*refused\), after 6 attempts"
+        ) as caught:
             fetch(url, tmp_path / "a", sleep=Waits())
     assert "\n" not in str(caught.value)
 
@@ -204,11 +229,25 @@ def test_a_silent_server(tmp_path: Path) -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with pytest.raises(InputError, match=r"/a: no connection \(timed out\)"):
-            fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/a", tmp_path / "a", timeout_s=0.005, sleep=Waits())
+            fetch(
+                f"http://127.0.0.1:{silent.getsockname()[1]}/a",
+                tmp_path / "a",
+                timeout_s=0.005,
+                sleep=Waits(),
+            )
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "ftp://host/a", "http:///a", "a.tar", "", "http://host:port/a", "http://[::1/a"]
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://host/a",
+        "http:///a",
+        "a.tar",
+        "",
+        "http://host:port/a",
+        "http://[::1/a",
+    ],
 )
 def test_other_addresses_are_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(InputError, match="not an http or https address"):
@@ -225,8 +264,12 @@ def test_redirects(server: Server, tmp_path: Path) -> None:
             fetch(server.url("/loop"), tmp_path / "b", sleep=Waits())
         assert str(caught.value).startswith(server.url("/loop"))
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=r"redirected to http://b/; http is not followed from https"):
-        _Redirects().redirect_request(urllib.request.Request("https://a/"), io.BytesIO(), 302, "", {}, "http://b/")
+    with pytest.raises(
+        InputError, match=r"redirected to http://b/; http is not followed from https"
+    ):
+        _Redirects().redirect_request(
+            urllib.request.Request("https://a/"), io.BytesIO(), 302, "", {}, "http://b/"
+        )
     assert names(tmp_path) == ["a"]
 
 

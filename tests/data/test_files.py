@@ -29,7 +29,9 @@ def test_a_folder_in_its_place_is_found_before_anything_is_written(tmp_path: Pat
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_file_and_not_the_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.json"
     with pytest.raises(FileNotFoundError) as caught, replacing(path) as temporary:
         temporary.read_text()

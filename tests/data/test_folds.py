@@ -24,12 +24,16 @@ def test_every_patient_is_tested_once(store: Store, tmp_path: Path) -> None:
         assert fold.sha256 != store.sha256
         case = fold.cases_of("test")[0]
         np.testing.assert_array_equal(fold.image(case), store.image(case))
-    assert [fold.split["sha256"] for fold in make_folds(store, 3, tmp_path)] == [f.split["sha256"] for f in folds]
+    assert [fold.split["sha256"] for fold in make_folds(store, 3, tmp_path)] == [
+        f.split["sha256"] for f in folds
+    ]
 
 
 def test_patients_with_several_cases_stay_together_and_tumors_are_dealt_out() -> None:
     """Eight patients, two cases each; four of them hold tumor: each of four folds tests one of these."""
-    cases: dict[str, Any] = {f"{p}{k}": {"tumor_rows": [1, 2] if p < "e" else []} for p in "abcdefgh" for k in (1, 2)}
+    cases: dict[str, Any] = {
+        f"{p}{k}": {"tumor_rows": [1, 2] if p < "e" else []} for p in "abcdefgh" for k in (1, 2)
+    }
 
     class Fake:
         path = Path("STORE")
@@ -54,17 +58,24 @@ def test_patients_with_several_cases_stay_together_and_tumors_are_dealt_out() ->
 def test_with_a_subset_every_patient_is_tested_whole(store: Store, tmp_path: Path) -> None:
     folds = make_folds(store, 3, tmp_path, subset=(5, 2))
     for fold in folds:
-        drawn = {name: sum(map(len, fold.split["slices"][name].values())) for name in ("train", "validation")}
+        drawn = {
+            name: sum(map(len, fold.split["slices"][name].values()))
+            for name in ("train", "validation")
+        }
         assert drawn == {"train": 5, "validation": 2}
         for case, rows in fold.split["slices"]["test"].items():
             assert list(rows) == list(store.cases[case]["liver_rows"])
     assert sorted(case for fold in folds for case in fold.cases_of("test")) == sorted(store.cases)
-    with pytest.raises(InputError, match=r"--subset: two numbers \(train, validation\), got \[5, 2, 9\]"):
+    with pytest.raises(
+        InputError, match=r"--subset: two numbers \(train, validation\), got \[5, 2, 9\]"
+    ):
         make_folds(store, 3, tmp_path / "other", subset=(5, 2, 9))
 
 
 @pytest.mark.parametrize("folds", [1, 7])
-def test_a_number_of_folds_that_cannot_be_is_refused(folds: int, store: Store, tmp_path: Path) -> None:
+def test_a_number_of_folds_that_cannot_be_is_refused(
+    folds: int, store: Store, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=f"--folds {folds}: must be from 2 to the 6 patients"):
         make_folds(store, folds, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -79,5 +90,7 @@ def test_a_seed_out_of_range_is_refused(store: Store, tmp_path: Path) -> None:
 
 def test_folds_of_another_seed_are_not_taken_over(store: Store, tmp_path: Path) -> None:
     make_folds(store, 2, tmp_path)
-    with pytest.raises(InputError, match="fold-1: a fold of another store, seed or number of folds"):
+    with pytest.raises(
+        InputError, match="fold-1: a fold of another store, seed or number of folds"
+    ):
         make_folds(store, 3, tmp_path)

@@ -36,8 +36,14 @@ def test_hcc_takes_the_first_study_and_the_right_phase(tmp_path: Path) -> None:
     hu, masks = ct_and_masks(1)
     shutil.rmtree(study / "portal venous")
     uid = write_series(study / "portal venous", hu, change=phases)
-    write_seg(study / "seg" / "1-1.dcm", study / "portal venous", {"Liver": masks["liver"], "Mass 1": masks["tumor"]})
-    write_series(study / "portal venous", hu - 50, uid=uid, name="other-{}.dcm")  # another phase, same series
+    write_seg(
+        study / "seg" / "1-1.dcm",
+        study / "portal venous",
+        {"Liver": masks["liver"], "Mass 1": masks["tumor"]},
+    )
+    write_series(
+        study / "portal venous", hu - 50, uid=uid, name="other-{}.dcm"
+    )  # another phase, same series
     store = prepare(tmp_path / "source", tmp_path / "store")
     np.testing.assert_array_equal(store.image("HCC_001"), hu)
     np.testing.assert_array_equal(store.label("HCC_001"), labels_of(masks, "tumor"))
@@ -46,7 +52,9 @@ def test_hcc_takes_the_first_study_and_the_right_phase(tmp_path: Path) -> None:
 def _later_seg(root: Path) -> None:
     patient = root / "HCC-TACE-Seg" / "HCC_002"
     shutil.rmtree(patient / "study" / "seg")
-    write_seg(patient / "seg.dcm", patient / "later study" / "ct", {"Liver": ct_and_masks(2)[1]["liver"]})
+    write_seg(
+        patient / "seg.dcm", patient / "later study" / "ct", {"Liver": ct_and_masks(2)[1]["liver"]}
+    )
 
 
 def _two_segs(root: Path) -> None:
@@ -57,7 +65,11 @@ def _two_segs(root: Path) -> None:
 def _unknown_segment(root: Path) -> None:
     study = root / "HCC-TACE-Seg" / "HCC_002" / "study"
     masks = ct_and_masks(2)[1]
-    write_seg(study / "seg" / "1-1.dcm", study / "portal venous", {"Liver": masks["liver"], "Thrombus": masks["tumor"]})
+    write_seg(
+        study / "seg" / "1-1.dcm",
+        study / "portal venous",
+        {"Liver": masks["liver"], "Thrombus": masks["tumor"]},
+    )
 
 
 def _empty_liver(root: Path) -> None:

@@ -50,7 +50,9 @@ def inner_liver(labels: np.ndarray) -> np.ndarray:
     """Return the liver without tumors and without a border of two voxels in-plane and one through the slices."""
     in_plane = np.zeros((3, 3, 3), dtype=bool)
     in_plane[:, 1, 1] = in_plane[1, :, 1] = True
-    return ndimage.binary_erosion(ndimage.binary_erosion(labels == 1, in_plane, 2), np.ones((1, 1, 3)))
+    return ndimage.binary_erosion(
+        ndimage.binary_erosion(labels == 1, in_plane, 2), np.ones((1, 1, 3))
+    )
 
 
 def noise_of(hu: np.ndarray, labels: np.ndarray) -> float:
@@ -62,7 +64,10 @@ def noise_of(hu: np.ndarray, labels: np.ndarray) -> float:
 def test_layout_is_that_of_lits(cohort: tuple[Path, dict[str, Any]]) -> None:
     out, record = cohort
     kinds = ("volume", "segmentation")
-    expected = {f"{kind}-{k}.nii.gz" for kind in kinds for k in range(CASES)} | {"cohort.json", "clinical.csv"}
+    expected = {f"{kind}-{k}.nii.gz" for kind in kinds for k in range(CASES)} | {
+        "cohort.json",
+        "clinical.csv",
+    }
     assert {path.name for path in out.iterdir()} == expected
     assert json.loads((out / "cohort.json").read_text()) == record
     assert (record["schema"], record["cohort"], record["synthetic"]) == (2, "phantom", True)
@@ -101,7 +106,9 @@ def test_scan_parameters_are_in_range(cohort: tuple[Path, dict[str, Any]]) -> No
         assert 35 <= entry["n_slices"] <= 250
 
 
-def test_same_seed_same_bytes_whatever_the_number_of_cases(cohort: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_same_seed_same_bytes_whatever_the_number_of_cases(
+    cohort: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     again = phantom.write_cohort(tmp_path / "again", phantom.MAIN, 2, SIZE, SEED)
     assert again["cases"] == cohort[1]["cases"][:2]
     checksum = again["cases"][1]["sha256"]["volume"]
@@ -133,9 +140,13 @@ def test_attenuation_in_the_files(cohort: tuple[Path, dict[str, Any]]) -> None:
         (phantom.MAIN, "heart", 120, 180),
     ],
 )
-def test_attenuation_of_organs_without_noise(cohort_: Any, organ: str, low: float, high: float) -> None:
+def test_attenuation_of_organs_without_noise(
+    cohort_: Any, organ: str, low: float, high: float
+) -> None:
     patient, _, _ = phantom.draw_case(cohort_, SEED, SIZE, 0)
-    center = patient.organs[organ].center if organ in patient.organs else patient.columns[organ].path[3]
+    center = (
+        patient.organs[organ].center if organ in patient.organs else patient.columns[organ].path[3]
+    )
     if organ == "heart":
         center = (center[0] + 10, *center[1:])
     hu, labels = paint_patient(patient, Grid.of(*(c + np.arange(-2, 3) for c in center)))
@@ -252,7 +263,9 @@ def test_external_cohort_states_its_shift_and_has_it(
             assert measured[-1] == pytest.approx(entry["noise_sd_hu"], rel=0.35)
         noise[record["cohort"]] = float(np.mean(measured))
     assert noise["phantom-external"] > 1.3 * noise["phantom"]
-    assert [entry["case"] for entry in external[1]["cases"]] == [f"volume-{1000 + k}" for k in range(4)]
+    assert [entry["case"] for entry in external[1]["cases"]] == [
+        f"volume-{1000 + k}" for k in range(4)
+    ]
     assert external[1]["synthetic"] is True
     for word in ("ynthetic", "noise", "kernel", "larger tumors", "timing"):
         assert word in external[1]["note"]
@@ -273,7 +286,9 @@ def test_second_call_does_nothing_and_a_damaged_case_is_made_again(tmp_path: Pat
     assert nib.load(out / "segmentation-1.nii.gz").shape
 
 
-def test_interrupted_cohort_goes_on_and_can_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_cohort_goes_on_and_can_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "cohort"
     write_case = phantom.write_case
 
@@ -337,10 +352,23 @@ def test_bad_input_is_one_line_and_exit_2(
 
 
 def test_command_line_prints_a_line_per_case(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "data.phantom", "--out", str(tmp_path / "x"), "--cases", "1", "--external"]
-    done = subprocess.run([*command, "--size", "32"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "data.phantom",
+        "--out",
+        str(tmp_path / "x"),
+        "--cases",
+        "1",
+        "--external",
+    ]
+    done = subprocess.run(
+        [*command, "--size", "32"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     entry = json.loads((tmp_path / "x" / "cohort.json").read_text())["cases"][0]
-    assert done.stdout == f"volume-1000: {entry['n_slices']} slices, {len(entry['tumors'])} tumors\n"
+    assert (
+        done.stdout == f"volume-1000: {entry['n_slices']} slices, {len(entry['tumors'])} tumors\n"
+    )
     assert done.stderr == ""
 
 

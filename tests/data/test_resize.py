@@ -9,7 +9,9 @@ from data.resize import image_to_size, label_to_size, probability_to_native
 
 
 def test_shrinking_by_a_whole_factor_is_the_block_mean() -> None:
-    slices = np.array([[[0, 2, 10, 10], [4, 6, 10, 30], [1, 1, -8, 0], [1, 1, 0, 0]]], dtype=np.float32)
+    slices = np.array(
+        [[[0, 2, 10, 10], [4, 6, 10, 30], [1, 1, -8, 0], [1, 1, 0, 0]]], dtype=np.float32
+    )
     result = image_to_size(slices, 2)
     np.testing.assert_array_equal(result, [[[3, 15], [1, -2]]])
     assert result.dtype == np.float32
@@ -24,13 +26,17 @@ def test_shrinking_three_to_two_weighs_by_area() -> None:
 def test_enlarging_is_bilinear_on_pixel_areas() -> None:
     # new centres at -0.25, 0.25, 0.75, 1.25 old pixels, the edge held
     slices = np.array([[[0, 4], [0, 4]]], dtype=np.float32)
-    np.testing.assert_allclose(image_to_size(slices, 4), np.tile([0, 1, 3, 4], (1, 4, 1)), atol=1e-6)
+    np.testing.assert_allclose(
+        image_to_size(slices, 4), np.tile([0, 1, 3, 4], (1, 4, 1)), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("size", [4, 5, 7, 8])
 def test_shrinking_conserves_the_mean(size: int) -> None:
     slices = np.random.default_rng(0).normal(0, 100, (2, 16, 16)).astype(np.float32)
-    np.testing.assert_allclose(image_to_size(slices, size).mean((1, 2)), slices.mean((1, 2)), atol=1e-3)
+    np.testing.assert_allclose(
+        image_to_size(slices, size).mean((1, 2)), slices.mean((1, 2)), atol=1e-3
+    )
 
 
 def test_padding_is_centred_air_and_zero() -> None:

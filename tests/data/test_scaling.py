@@ -30,7 +30,9 @@ def test_standardise_by_hand() -> None:
 
 
 def test_tumor_input_dispatches() -> None:
-    np.testing.assert_array_equal(tumor_input(HU, MASK, "window", (0, 200), None), masked_window(HU, MASK, 0, 200))
+    np.testing.assert_array_equal(
+        tumor_input(HU, MASK, "window", (0, 200), None), masked_window(HU, MASK, 0, 200)
+    )
     np.testing.assert_array_equal(
         tumor_input(HU, MASK, "liver_median", (0, 200), 110), standardise_by_liver(HU, MASK, 110)
     )

@@ -34,7 +34,9 @@ def turned(directions: tuple[float, ...]) -> Change:
     def change(index: int, dataset: pydicom.Dataset) -> None:
         normal = np.cross(directions[:3], directions[3:])
         dataset.ImageOrientationPatient = [f"{part:.12f}" for part in directions]
-        dataset.ImagePositionPatient = [f"{mm:.9f}" for mm in np.array([-10.0, 20.0, 30.0]) + normal * 2.5 * index]
+        dataset.ImagePositionPatient = [
+            f"{mm:.9f}" for mm in np.array([-10.0, 20.0, 30.0]) + normal * 2.5 * index
+        ]
 
     return change
 
@@ -43,7 +45,9 @@ def random_labels(shape: tuple[int, int, int]) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 3, shape).astype(np.uint8)
 
 
-def make_series(folder: Path, change: Change | None = None, shape: tuple[int, int, int] = SHAPE) -> Series:
+def make_series(
+    folder: Path, change: Change | None = None, shape: tuple[int, int, int] = SHAPE
+) -> Series:
     write_series(folder, np.zeros(shape, np.int16), change=change)
     return open_series(folder)
 
@@ -52,7 +56,9 @@ def by_highdicom(path: Path, series: Series) -> np.ndarray:
     """Both segments as highdicom finds them for the slices of the series: (slices, rows, columns, 2)."""
     seg = hd.seg.segread(path)
     return seg.get_pixels_by_source_instance(
-        [one.sop_uid for one in series.headers], segment_numbers=[1, 2], assert_missing_frames_are_empty=True
+        [one.sop_uid for one in series.headers],
+        segment_numbers=[1, 2],
+        assert_missing_frames_are_empty=True,
     )
 
 
@@ -122,13 +128,18 @@ def test_liver_only_has_no_segment_for_tumors(tmp_path: Path) -> None:
     series, labels = make_series(tmp_path / "ct"), one_voxel(1, 2)
     write_seg(tmp_path / "seg.dcm", labels, series, "prog", "1", liver_only=True)
     assert Segments(tmp_path / "seg.dcm").names == {1: "liver"}
-    np.testing.assert_array_equal(Segments(tmp_path / "seg.dcm").mask(["liver"], series).T, labels == 1)
+    np.testing.assert_array_equal(
+        Segments(tmp_path / "seg.dcm").mask(["liver"], series).T, labels == 1
+    )
 
 
 def test_what_the_header_says(tmp_path: Path) -> None:
     series = make_series(tmp_path / "ct")
     write_seg(tmp_path / "seg.dcm", one_voxel(1, label=2), series, "prog", "1.2")
-    header, source = pydicom.dcmread(tmp_path / "seg.dcm"), pydicom.dcmread(tmp_path / "ct" / "slice-001.dcm")
+    header, source = (
+        pydicom.dcmread(tmp_path / "seg.dcm"),
+        pydicom.dcmread(tmp_path / "ct" / "slice-001.dcm"),
+    )
     segments = Segments(tmp_path / "seg.dcm")
     assert (segments.names, segments.series_uid) == ({1: "liver", 2: "tumor"}, series.uid)
     assert header.ContentQualification == "RESEARCH"
@@ -158,23 +169,38 @@ def without(*names: str) -> Change:
 
 
 def test_an_anonymised_series_may_lack_what_may_be_empty(tmp_path: Path) -> None:
-    lacking = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber"]
-    series = make_series(tmp_path / "ct", without(*lacking, "StudyDate", "StudyTime", "SliceThickness"))
+    lacking = [
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyID",
+        "AccessionNumber",
+    ]
+    series = make_series(
+        tmp_path / "ct", without(*lacking, "StudyDate", "StudyTime", "SliceThickness")
+    )
     write_seg(tmp_path / "seg.dcm", one_voxel(1), series, "prog", "1")
     np.testing.assert_array_equal(both(tmp_path / "seg.dcm", series)[0].T, one_voxel(1) == 1)
 
 
 def test_what_cannot_be_written_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     series = make_series(tmp_path / "ct")
-    with pytest.raises(InputError, match=r"seg\.dcm: no liver was found, and a DICOM SEG cannot be empty"):
+    with pytest.raises(
+        InputError, match=r"seg\.dcm: no liver was found, and a DICOM SEG cannot be empty"
+    ):
         write_seg(tmp_path / "out" / "seg.dcm", one_voxel(1) * 0, series, "prog", "1")
     series = make_series(tmp_path / "bare", without("FrameOfReferenceUID"))
-    with pytest.raises(InputError, match=r"seg\.dcm: the series lacks what a DICOM SEG needs .*Frame Of Reference"):
+    with pytest.raises(
+        InputError, match=r"seg\.dcm: the series lacks what a DICOM SEG needs .*Frame Of Reference"
+    ):
         write_seg(tmp_path / "out" / "seg.dcm", one_voxel(1), series, "prog", "1")
     assert not (tmp_path / "out").exists()
 
 
-def make_seg(folder: Path, shape: tuple[int, int, int] = SHAPE, change: Change | None = None) -> np.ndarray:
+def make_seg(
+    folder: Path, shape: tuple[int, int, int] = SHAPE, change: Change | None = None
+) -> np.ndarray:
     """Write CT and SEG of random voxels by highdicom alone into `folder`; return the mask."""
     write_series(folder / "ct", np.zeros(shape, np.int16), change=change, uid="1.2.3.4")
     mask = np.random.default_rng(2).random(shape) > 0.5
@@ -185,7 +211,9 @@ def make_seg(folder: Path, shape: tuple[int, int, int] = SHAPE, change: Change |
 def cropped(folder: Path, n_slices: int, change: Change | None = None) -> Series:
     """The same series (by its UID) with other slices or geometry than the SEG was drawn on."""
     shutil.rmtree(folder / "ct")
-    write_series(folder / "ct", np.zeros((n_slices, *SHAPE[1:]), np.int16), change=change, uid="1.2.3.4")
+    write_series(
+        folder / "ct", np.zeros((n_slices, *SHAPE[1:]), np.int16), change=change, uid="1.2.3.4"
+    )
     return open_series(folder / "ct")
 
 
@@ -201,12 +229,19 @@ def test_more_slices_than_frames_and_the_other_way_round(tmp_path: Path) -> None
 
 def test_empty_frames_outside_of_the_series_do_not_matter(tmp_path: Path) -> None:
     write_series(tmp_path / "ct", np.zeros(SHAPE, np.int16), uid="1.2.3.4")
-    dicom_writers.write_seg(tmp_path / "seg.dcm", tmp_path / "ct", {"Liver": one_voxel(1) > 0}, empty_frames=True)
+    dicom_writers.write_seg(
+        tmp_path / "seg.dcm", tmp_path / "ct", {"Liver": one_voxel(1) > 0}, empty_frames=True
+    )
     found = Segments(tmp_path / "seg.dcm").mask(["liver"], cropped(tmp_path, 3))
     np.testing.assert_array_equal(found.T, one_voxel(1)[:3] > 0)
 
 
-def moved(direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0), spacing: float = 0.8, gap: float = 2.5, up: float = 0):
+def moved(
+    direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0),
+    spacing: float = 0.8,
+    gap: float = 2.5,
+    up: float = 0,
+):
     def change(index: int, dataset: pydicom.Dataset) -> None:
         dataset.ImageOrientationPatient, dataset.PixelSpacing = list(direction), [spacing, 0.7]
         dataset.ImagePositionPatient = [-100.0, -120.0, 50.0 + up + gap * index]
@@ -248,7 +283,10 @@ def test_positions_of_few_digits_are_taken(tmp_path: Path) -> None:
 def test_another_series_is_refused(tmp_path: Path) -> None:
     make_seg(tmp_path)
     other = make_series(tmp_path / "other")
-    with pytest.raises(InputError, match=rf"seg\.dcm: references series 1\.2\.3\.4, the CT in .*other is {other.uid}"):
+    with pytest.raises(
+        InputError,
+        match=rf"seg\.dcm: references series 1\.2\.3\.4, the CT in .*other is {other.uid}",
+    ):
         Segments(tmp_path / "seg.dcm").mask(["liver"], other)
 
 

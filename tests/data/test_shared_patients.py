@@ -28,24 +28,39 @@ from tests.data.cohort_folders import (
 def test_a_split_is_used_again_on_another_machine(tmp_path: Path) -> None:
     make_lits(tmp_path / "source")
     first = prepare(tmp_path / "source", tmp_path / "first", "--subset", "2,1,1", "--seed", "3")
-    second = prepare(tmp_path / "source", tmp_path / "second", "--split", str(tmp_path / "first" / "split.json"))
+    second = prepare(
+        tmp_path / "source", tmp_path / "second", "--split", str(tmp_path / "first" / "split.json")
+    )
     assert second.split == first.split
     shutil.rmtree(tmp_path / "source" / "Training Batch 2")
     with pytest.raises(InputError, match=r"split\.json: volume-30 of \w+ is not in the store"):
-        prepare(tmp_path / "source", tmp_path / "third", "--split", str(tmp_path / "first" / "split.json"))
+        prepare(
+            tmp_path / "source",
+            tmp_path / "third",
+            "--split",
+            str(tmp_path / "first" / "split.json"),
+        )
 
 
 def test_patients_of_several_cohorts() -> None:
     assert patient_of("lits", "volume-8") == patient_of("msd", "liver_10") == "lits:volume-7"
-    assert patient_of("ircad", "3Dircadb1.20") == patient_of("lits", "volume-47") == "lits:volume-47"
+    assert (
+        patient_of("ircad", "3Dircadb1.20") == patient_of("lits", "volume-47") == "lits:volume-47"
+    )
     assert patient_of("hospital", "volume-8") == "hospital:volume-8"
     assert len(NOT_BESIDE_IRCAD) == 22
-    patients = {"volume-3": "lits:volume-3", "volume-27": "lits:volume-27", "volume-28": "lits:volume-28"}
+    patients = {
+        "volume-3": "lits:volume-3",
+        "volume-27": "lits:volume-27",
+        "volume-28": "lits:volume-28",
+    }
     assert list(shared_patients(patients, [], "ircad")) == ["volume-27", "volume-28"]
     assert list(shared_patients(patients, ["lits:volume-3"], "nifti")) == ["volume-3"]
 
 
-def test_patients_of_the_external_cohort_do_not_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_patients_of_the_external_cohort_do_not_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_ircad(tmp_path / "3Dircadb1")
     make_lits(tmp_path / "LITS")
     for number in (1, 2, 3, 4):
@@ -55,7 +70,10 @@ def test_patients_of_the_external_cohort_do_not_train(tmp_path: Path, capsys: py
         save(place / f"segmentation-{number}.nii", labels_of(masks, "tumor"))
     external = prepare(tmp_path / "3Dircadb1", tmp_path / "external", "--external")
     flags = ["--external-store", str(external.path)]
-    with pytest.raises(InputError, match=r"LITS: volume-30 show, or may show, patients of the external cohort ircad"):
+    with pytest.raises(
+        InputError,
+        match=r"LITS: volume-30 show, or may show, patients of the external cohort ircad",
+    ):
         prepare(tmp_path / "LITS", tmp_path / "store", *flags)
     dropped = prepare(tmp_path / "LITS", tmp_path / "store", *flags, "--shared-patients", "drop")
     assert list(dropped.cases) == ["volume-1", "volume-2", "volume-3", "volume-4"]
@@ -79,8 +97,20 @@ def test_a_shared_patient_does_not_hide_behind_another_name(tmp_path: Path) -> N
     flags = ["--same-patient", "3,30", "--external-store", str(external.path)]
     with pytest.raises(InputError, match=r"LITS: volume-3, volume-30 show, or may show"):
         prepare(tmp_path / "LITS", tmp_path / "store", *flags)
-    loose = prepare(tmp_path / "LITS", tmp_path / "loose", "--same-patient", "3,30", "--test", "4", "--validation", "5")
-    with pytest.raises(InputError, match=r"external: its patients trained the run, or may have: .*volume-3, volume-30"):
+    loose = prepare(
+        tmp_path / "LITS",
+        tmp_path / "loose",
+        "--same-patient",
+        "3,30",
+        "--test",
+        "4",
+        "--validation",
+        "5",
+    )
+    with pytest.raises(
+        InputError,
+        match=r"external: its patients trained the run, or may have: .*volume-3, volume-30",
+    ):
         check_unseen(loose, external)
 
 
@@ -88,18 +118,32 @@ def test_the_same_voxels_do_not_train_and_test(tmp_path: Path) -> None:
     make_ircad(tmp_path / "3Dircadb1")
     make_nifti(tmp_path / "hospital")  # the same arrays under other names
     external = prepare(tmp_path / "3Dircadb1", tmp_path / "external", "--external")
-    with pytest.raises(InputError, match=r"é 1: the same voxels as 3Dircadb1\.1 of the external store"):
+    with pytest.raises(
+        InputError, match=r"é 1: the same voxels as 3Dircadb1\.1 of the external store"
+    ):
         prepare(tmp_path / "hospital", tmp_path / "store", "--external-store", str(external.path))
     with pytest.raises(InputError, match="its patients trained the run"):
         check_unseen(prepare(tmp_path / "hospital", tmp_path / "store"), external)
 
 
 SPLITS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
-    "no validation": (lambda s: s["slices"].pop("validation"), "must hold the sets train, validation, test"),
-    "half a row": (lambda s: s["slices"]["test"].update({next(iter(s["slices"]["test"])): [1.5]}), "whole numbers"),
-    "a row twice": (lambda s: s["slices"]["test"].update({next(iter(s["slices"]["test"])): [1, 1]}), "each row once"),
+    "no validation": (
+        lambda s: s["slices"].pop("validation"),
+        "must hold the sets train, validation, test",
+    ),
+    "half a row": (
+        lambda s: s["slices"]["test"].update({next(iter(s["slices"]["test"])): [1.5]}),
+        "whole numbers",
+    ),
+    "a row twice": (
+        lambda s: s["slices"]["test"].update({next(iter(s["slices"]["test"])): [1, 1]}),
+        "each row once",
+    ),
     "no sets": (lambda s: s.update(slices=[]), "whole numbers"),
-    "other volumes": (lambda s: s["n_slices"].update({"volume-1": 50}), "drawn from a volume-1 of 50 slices"),
+    "other volumes": (
+        lambda s: s["n_slices"].update({"volume-1": 50}),
+        "drawn from a volume-1 of 50 slices",
+    ),
 }
 
 

@@ -39,5 +39,8 @@ def test_of_an_oblique_affine_the_columns_count(tmp_path: Path) -> None:
 def test_a_pair_must_have_one_spacing(tmp_path: Path) -> None:
     image = open_volume(save(tmp_path / "image.nii", ct()))
     check_same_spacing(image, with_pixdim(tmp_path / "rounded.nii", 3, 2.01))
-    with pytest.raises(InputError, match=r"label\.nii: its spacing of 2\.5 x 0\.5 x 0\.5 mm is not that of image\.nii"):
+    with pytest.raises(
+        InputError,
+        match=r"label\.nii: its spacing of 2\.5 x 0\.5 x 0\.5 mm is not that of image\.nii",
+    ):
         check_same_spacing(image, with_pixdim(tmp_path / "label.nii", 3, 2.5))

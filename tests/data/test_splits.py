@@ -20,7 +20,9 @@ GROUPS = (("volume-7", "volume-8", "volume-9", "volume-10"), ("volume-14", "volu
 def cohort(n: int = N_CASES) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """`n` cases of 10 slices with liver on 6 of them; two groups are one patient each."""
     names = [f"volume-{number}" for number in range(n)]
-    patient_of = group_patients({name: name for name in names}, [group for group in GROUPS if group[-1] in names])
+    patient_of = group_patients(
+        {name: name for name in names}, [group for group in GROUPS if group[-1] in names]
+    )
     cases = {
         name: {"n_slices": 10, "liver_rows": list(range(2, 8)), "patient": patient}
         for name, patient in patient_of.items()
@@ -36,7 +38,8 @@ def test_groups_take_the_name_of_their_first_case() -> None:
     names = [f"volume-{number}" for number in (3, 7, 9, 14, 15, 20, 21)]
     groups = [(7, 9), (14, 15), (21, 20), (15, 3)]
     patient_of = group_patients(
-        {name: name for name in names}, [[f"volume-{number}" for number in group] for group in groups]
+        {name: name for name in names},
+        [[f"volume-{number}" for number in group] for group in groups],
     )
     assert patient_of == {
         "volume-3": "volume-3",
@@ -56,7 +59,10 @@ def test_groups_take_the_name_of_their_first_case() -> None:
 def test_no_patient_is_on_two_sides_and_groups_stay_together(seed: int) -> None:
     cases, patient_of = cohort()
     split = make_split(cases, patient_of, seed=seed)
-    sides = [{patient_of[case] for case in split["slices"][name]} for name in ("train", "validation", "test")]
+    sides = [
+        {patient_of[case] for case in split["slices"][name]}
+        for name in ("train", "validation", "test")
+    ]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 16  # 20 cases, less 3 and 1 in groups
     assert [len(side) for side in sides] == [12, 2, 2]  # 15 % of 16 is 2.4
     assert sum(len(rows) for part in split["slices"].values() for rows in part.values()) == 20 * 6
@@ -79,7 +85,11 @@ def test_which_slices() -> None:
 def test_explicit_sets() -> None:
     split = split_of(test=["volume-11", "volume-16"])
     assert list(split["slices"]["test"]) == ["volume-11", "volume-16"]
-    assert [len(side) for side in split["patients"].values()] == [12, 2, 2]  # of 14: 14 * 0.15 / 0.85 = 2.5
+    assert [len(side) for side in split["patients"].values()] == [
+        12,
+        2,
+        2,
+    ]  # of 14: 14 * 0.15 / 0.85 = 2.5
     split = split_of(validation=["volume-14", "volume-15"])
     assert split["patients"]["validation"] == ["volume-14"]
     assert set(split["patients"]["test"]).isdisjoint(split["patients"]["train"])
@@ -116,7 +126,9 @@ def test_refusals(options: dict[str, Any], rule: str) -> None:
 
 # the first seed whose training side holds both LiTS groups: 12 patients, 16 cases
 SEED_WITH_96 = next(
-    seed for seed in range(100) if {"volume-7", "volume-14"} <= set(split_of(seed=seed)["patients"]["train"])
+    seed
+    for seed in range(100)
+    if {"volume-7", "volume-14"} <= set(split_of(seed=seed)["patients"]["train"])
 )
 
 
@@ -145,7 +157,9 @@ def test_subset_draws_that_many_of_the_sets_own_slices() -> None:
         assert len(pairs) == len(set(pairs)) == wanted
         assert all(row in whole["slices"][name][case] for case, row in pairs)
         assert pairs == sorted(pairs, key=lambda pair: (int(pair[0].split("-")[1]), pair[1]))
-    everything = split_of(seed=4, subset=[sum(map(len, s.values())) for s in whole["slices"].values()])
+    everything = split_of(
+        seed=4, subset=[sum(map(len, s.values())) for s in whole["slices"].values()]
+    )
     assert everything["slices"] == whole["slices"]
     assert everything["sha256"] == whole["sha256"]
 
@@ -154,7 +168,9 @@ def test_external_puts_everything_in_one_set() -> None:
     cases, patient_of = cohort(5)
     split = external_split(cases, patient_of)
     assert list(split["slices"]) == ["external"] == list(split["patients"])
-    assert {case: len(rows) for case, rows in split["slices"]["external"].items()} == dict.fromkeys(cases, 6)
+    assert {case: len(rows) for case, rows in split["slices"]["external"].items()} == dict.fromkeys(
+        cases, 6
+    )
     check_split(split, cases)
 
 
@@ -183,13 +199,19 @@ def test_check_split_finds_tampering() -> None:
 
 
 def test_stratified_sets_hold_tumor_where_a_few_patients_have_it_all() -> None:
-    cases = {f"volume-{n}": {"n_slices": 9, "liver_rows": [1, 2], "tumor_rows": [1] * (n % 2)} for n in range(8)}
+    cases = {
+        f"volume-{n}": {"n_slices": 9, "liver_rows": [1, 2], "tumor_rows": [1] * (n % 2)}
+        for n in range(8)
+    }
     patient_of = {case: case for case in cases}
     for seed in range(20):
         split = make_split(cases, patient_of, seed=seed, fractions=(0.5, 0.25, 0.25), stratify=True)
         for name in ("validation", "test"):
             held = [cases[patient]["tumor_rows"] for patient in split["patients"][name]]
-            assert sorted(map(len, held)) == [0, 1]  # two of eight: one of the lower half, one of the upper
+            assert sorted(map(len, held)) == [
+                0,
+                1,
+            ]  # two of eight: one of the lower half, one of the upper
 
 
 def test_a_split_by_slice_says_so_and_shares_no_slice() -> None:
@@ -198,9 +220,14 @@ def test_a_split_by_slice_says_so_and_shares_no_slice() -> None:
     assert split["by"] == "slice"
     assert split["rule"].startswith("BY SLICE, patients on several sides")
     sets = {
-        name: {(case, row) for case, rows in part.items() for row in rows} for name, part in split["slices"].items()
+        name: {(case, row) for case, rows in part.items() for row in rows}
+        for name, part in split["slices"].items()
     }
-    assert {name: len(rows) for name, rows in sets.items()} == {"train": 60, "validation": 20, "test": 20}
+    assert {name: len(rows) for name, rows in sets.items()} == {
+        "train": 60,
+        "validation": 20,
+        "test": 20,
+    }
     assert len(set.union(*sets.values())) == 100
     assert all(2 <= row < 8 for rows in sets.values() for _, row in rows)
     assert set(split["patients"]["train"]) & set(split["patients"]["test"])
@@ -212,6 +239,12 @@ def test_a_split_by_slice_says_so_and_shares_no_slice() -> None:
     split["sha256"] = sha256_of_json(split["slices"])
     with pytest.raises(InputError, match=r"slice \d, is in both train and test"):
         check_split(split, cases)
-    assert sum(len(rows) for rows in split_by_slice(cases, patient_of, seed=0)["slices"]["train"].values()) == 84
+    assert (
+        sum(
+            len(rows)
+            for rows in split_by_slice(cases, patient_of, seed=0)["slices"]["train"].values()
+        )
+        == 84
+    )
     with pytest.raises(InputError, match="121 slices are asked for, it holds 120"):
         split_by_slice(cases, patient_of, seed=0, subset=(119, 1, 1))

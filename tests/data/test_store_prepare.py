@@ -39,7 +39,9 @@ def save_native(path: Path, canonical: np.ndarray, affine: np.ndarray = AFFINE) 
     nib.save(nib.Nifti1Image(canonical.transpose(2, 1, 0)[:, ::-1], affine), path)
 
 
-def make_source(folder: Path, numbers: tuple[int, ...] = (0, 1, 2, 10), suffix: str = ".nii.gz") -> Path:
+def make_source(
+    folder: Path, numbers: tuple[int, ...] = (0, 1, 2, 10), suffix: str = ".nii.gz"
+) -> Path:
     folder.mkdir()
     for number in numbers:
         hu, label = canonical_case(number)
@@ -58,7 +60,9 @@ def run(source: Path, store: Path, *flags: str) -> Store:
     return Store.open(store)
 
 
-def test_a_store_holds_what_the_volumes_hold(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_holds_what_the_volumes_hold(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = run(source, tmp_path / "store")
     assert list(store.cases) == ["volume-0", "volume-1", "volume-2", "volume-10"]  # numeric order
     assert (store.size, store.cohort, store.synthetic) == (16, "lits", False)
@@ -86,10 +90,15 @@ def test_a_store_holds_what_the_volumes_hold(tmp_path: Path, source: Path, capsy
     assert len(train) == 8
     assert len(store.slices("validation")) == len(store.slices("test")) == 4
     assert store.patient("volume-2") == "lits:volume-2"
-    assert store.patient("volume-10") == "lits:volume-7"  # by the list of patients with several volumes
+    assert (
+        store.patient("volume-10") == "lits:volume-7"
+    )  # by the list of patients with several volumes
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "volume-0: 6 slices, 4 with liver, 1 with tumor"
-    assert out[4] == f"{tmp_path / 'store'}: 4 cases, 4 patients; slices: train 8, validation 4, test 4"
+    assert (
+        out[4]
+        == f"{tmp_path / 'store'}: 4 cases, 4 patients; slices: train 8, validation 4, test 4"
+    )
     assert out[5] == f"split {store.split['sha256']}"
     assert not (tmp_path / "store.partial").exists()
     assert str(tmp_path) not in (tmp_path / "store" / "store.json").read_text()
@@ -113,7 +122,9 @@ def test_slices_are_resized_and_clipped(tmp_path: Path) -> None:
     assert store.cases["volume-0"]["native_shape"] == [8, 16]
 
 
-def test_opening_reads_no_voxel(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_reads_no_voxel(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(source, tmp_path / "store")
     monkeypatch.setattr(np, "load", None)
     assert Store.open(tmp_path / "store").cases_of("train")
@@ -147,7 +158,9 @@ def test_cohort_json_names_the_cohort_and_lifts_the_lits_groups(tmp_path: Path) 
     assert len(store.split["patients"]["train"]) == 1
 
 
-def test_a_mirrored_volume_is_remarked(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mirrored_volume_is_remarked(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hu, label = canonical_case(1)
     save_native(source / "volume-1.nii.gz", hu[..., ::-1])
     save_native(source / "segmentation-1.nii.gz", label[..., ::-1])
@@ -157,16 +170,23 @@ def test_a_mirrored_volume_is_remarked(tmp_path: Path, source: Path, capsys: pyt
     assert f"volume-1: 6 slices, 4 with liver, 1 with tumor; {remark}\n" in capsys.readouterr().out
 
 
-def test_labels_under_another_affine_are_laid_on_their_volume_on_request(tmp_path: Path, source: Path) -> None:
+def test_labels_under_another_affine_are_laid_on_their_volume_on_request(
+    tmp_path: Path, source: Path
+) -> None:
     save_native(source / "segmentation-2.nii.gz", canonical_case(2)[1], np.eye(4))
-    with pytest.raises(InputError, match=r"segmentation-2\.nii\.gz: its affine .*--ignore-label-affine"):
+    with pytest.raises(
+        InputError, match=r"segmentation-2\.nii\.gz: its affine .*--ignore-label-affine"
+    ):
         run(source, tmp_path / "store")
     store = run(source, tmp_path / "store", "--ignore-label-affine")
     np.testing.assert_array_equal(store.label("volume-2"), canonical_case(2)[1])
 
 
 def test_a_run_goes_on_after_an_interruption(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     made: list[str] = []
     fill_case = prepare_module.fill_case
@@ -218,7 +238,9 @@ def test_a_kept_case_of_another_size_or_of_a_vanished_volume_is_not_used(
     assert not (tmp_path / "store" / "cases" / "volume-1").exists()
 
 
-def test_a_second_run_does_nothing(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_does_nothing(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(source, tmp_path / "store")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")}
     shutil.rmtree(source)  # a finished store does not need its source any more
@@ -237,7 +259,9 @@ def test_a_second_run_does_nothing(tmp_path: Path, source: Path, capsys: pytest.
         (["--test", "10"], "test None"),
     ],
 )
-def test_other_parameters_are_refused(tmp_path: Path, source: Path, flags: list[str], difference: str) -> None:
+def test_other_parameters_are_refused(
+    tmp_path: Path, source: Path, flags: list[str], difference: str
+) -> None:
     run(source, tmp_path / "store")
     with pytest.raises(InputError, match=f"store: made with {difference}"):
         run(source, tmp_path / "store", *flags)
@@ -299,7 +323,11 @@ FAULTS: dict[str, tuple[Callable[[Path], None] | None, list[str], str]] = {
     "no source": (shutil.rmtree, [], "LITS: no such folder"),
     "another shape": (_shape, [], "segmentation-10.nii.gz: its shape"),
     "not HU": (_fraction, [], "volume-0.nii.gz: all values lie within 0..1"),
-    "fractions lost": (_fraction, ["--allow-non-hu"], "volume-0.nii.gz: values from 0 to 1 would be lost"),
+    "fractions lost": (
+        _fraction,
+        ["--allow-non-hu"],
+        "volume-0.nii.gz: values from 0 to 1 would be lost",
+    ),
     "no liver": (_no_liver, [], "segmentation-0.nii.gz: no liver"),
     "truncated": (_truncated, [], "volume-0.nii.gz: the voxels cannot be read"),
     "cohort.json": (_cohort, [], "cohort.json: needs"),
@@ -322,7 +350,11 @@ def test_refusals_leave_nothing(tmp_path: Path, source: Path, fault: str) -> Non
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "store").exists()
     left = tmp_path / "store.partial" / "cases"  # the other cases are not lost
-    assert not left.exists() or {path.name for path in left.iterdir()} == {"volume-1", "volume-2", "volume-10"}
+    assert not left.exists() or {path.name for path in left.iterdir()} == {
+        "volume-1",
+        "volume-2",
+        "volume-10",
+    }
 
 
 def test_a_fault_in_a_later_case_keeps_the_finished_ones(tmp_path: Path, source: Path) -> None:
@@ -356,7 +388,15 @@ def test_wrong_flags_end_in_one_line(flags: list[str], capsys: pytest.CaptureFix
 
 def test_the_command_exits_with_2_and_one_line(tmp_path: Path, source: Path) -> None:
     _truncated(source)
-    command = [sys.executable, "-m", "data.prepare", "--source", str(source), "--store", str(tmp_path / "store")]
+    command = [
+        sys.executable,
+        "-m",
+        "data.prepare",
+        "--source",
+        str(source),
+        "--store",
+        str(tmp_path / "store"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert not (tmp_path / "store").exists()
@@ -395,7 +435,9 @@ def test_opening_refuses_what_is_no_store(tmp_path: Path, source: Path) -> None:
         Store.open(path)
 
 
-def test_another_source_of_the_same_name_is_not_taken_for_done(tmp_path: Path, source: Path) -> None:
+def test_another_source_of_the_same_name_is_not_taken_for_done(
+    tmp_path: Path, source: Path
+) -> None:
     store = run(source, tmp_path / "store")
     (tmp_path / "other").mkdir()
     other = make_source(tmp_path / "other" / "LITS", numbers=(3, 4, 5, 6))
@@ -406,7 +448,9 @@ def test_another_source_of_the_same_name_is_not_taken_for_done(tmp_path: Path, s
     with pytest.raises(InputError, match="its source has changed"):
         run(source, tmp_path / "store")
     shutil.rmtree(source)
-    assert run(source, tmp_path / "store").sha256 == store.sha256  # the source may go once the store is made
+    assert (
+        run(source, tmp_path / "store").sha256 == store.sha256
+    )  # the source may go once the store is made
 
 
 def test_hash_of_a_store_follows_the_voxels(tmp_path: Path, source: Path) -> None:
@@ -424,7 +468,10 @@ def test_a_copied_volume_cannot_be_two_patients(tmp_path: Path, source: Path) ->
     with pytest.raises(InputError, match="volume-2: the same voxels as volume-0"):
         run(source, tmp_path / "store")
     assert not (tmp_path / "store").exists()
-    assert run(source, tmp_path / "store", "--same-patient", "0,2").patient("volume-2") == "lits:volume-0"
+    assert (
+        run(source, tmp_path / "store", "--same-patient", "0,2").patient("volume-2")
+        == "lits:volume-0"
+    )
 
 
 def test_a_damaged_array_is_one_line(tmp_path: Path, source: Path) -> None:

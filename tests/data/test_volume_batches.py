@@ -46,7 +46,11 @@ def test_windows_side_by_side_cover_a_length() -> None:
 
 def test_the_box_is_that_of_the_liver_or_grows_to_the_window(store: Any) -> None:
     liver = store.label("a") > 0
-    assert liver_box(liver, SHAPE) == (slice(2, 8), slice(3, 13), slice(4, 12))  # 6 columns grow to 8
+    assert liver_box(liver, SHAPE) == (
+        slice(2, 8),
+        slice(3, 13),
+        slice(4, 12),
+    )  # 6 columns grow to 8
     assert liver_box(liver, (10, 16, 16)) == (slice(0, 10), slice(0, 16), slice(0, 16))
     corner = np.zeros((10, 16, 16), bool)
     corner[9, 15, 0] = True
@@ -74,7 +78,9 @@ def test_global_crops_cover_the_case_and_are_drawn_anew_every_epoch(store: Any) 
     assert inputs.shape == (2, 4, 16, 16, 1)
     assert targets.dtype == np.float32
     np.testing.assert_array_equal(targets[1, ..., 0], store.label("a")[4:8] > 0)
-    np.testing.assert_allclose(covering[1][0][0, :, 0, 0, 0], (np.arange(6, 10) + 140) / 450, rtol=1e-5)
+    np.testing.assert_allclose(
+        covering[1][0][0, :, 0, 0, 0], (np.arange(6, 10) + 140) / 450, rtol=1e-5
+    )
     drawn = CropBatches([("a", 0)] * 8, load, 8, seed=0)
     first = drawn[0][0][:, 0, 0, 0, 0]
     assert len(set(first.tolist())) > 2
@@ -110,7 +116,9 @@ def test_half_of_the_local_crops_are_drawn_around_tumor(store: Any) -> None:
     assert share == pytest.approx(0.5 + 0.5 * (2 / 3) * (2 / 3), abs=0.08)
 
 
-def test_the_reference_s_tumor_leaves_the_difference_of_weak_label_and_ratio_in_every_crop(store: Any) -> None:
+def test_the_reference_s_tumor_leaves_the_difference_of_weak_label_and_ratio_in_every_crop(
+    store: Any,
+) -> None:
     """Tumor as in the reference: the part of the ratio in any crop, less what is left for it, is ratio less label."""
     label = np.asarray(store.label("a")).copy()
     label[3:6, 4:8, 6:9] = 2
@@ -127,7 +135,9 @@ def test_training_and_prediction_see_the_same_local_view(store: Any) -> None:
     box = liver_box(liver, SHAPE)
     assert box is not None
     whole = local_view(store.image("a"), liver, box, WINDOW)
-    inputs, _ = CropBatches(local_crops(store, ["a"], SHAPE), local_loader(store, WINDOW, SHAPE, 0.5), 4)[0]
+    inputs, _ = CropBatches(
+        local_crops(store, ["a"], SHAPE), local_loader(store, WINDOW, SHAPE, 0.5), 4
+    )[0]
     np.testing.assert_array_equal(inputs[0, ..., 0], whole[:4, :8, :8])
     np.testing.assert_array_equal(inputs[-1, ..., 0], whole[-4:, -8:, -8:])
 

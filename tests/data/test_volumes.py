@@ -15,7 +15,9 @@ from data.images import read_image, read_label
 from data.volumes import check_pair, open_volume
 from data.writing import write_labels
 
-CODES = [codes for pick in itertools.product("LR", "PA", "SI") for codes in itertools.permutations(pick)]
+CODES = [
+    codes for pick in itertools.product("LR", "PA", "SI") for codes in itertools.permutations(pick)
+]
 RAS_AXIS = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1), "I": (2, -1), "S": (2, 1)}
 SPACING_LPS = {0: 0.5, 1: 0.75, 2: 2.0}  # mm along left-right, front-back, feet-head
 
@@ -38,7 +40,9 @@ def oriented(canonical: np.ndarray, codes: tuple[str, ...]) -> tuple[np.ndarray,
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
-    nib.save(nib.Nifti1Image(array, np.diag([-0.5, 0.5, 2.0, 1.0]) if affine is None else affine), path)
+    nib.save(
+        nib.Nifti1Image(array, np.diag([-0.5, 0.5, 2.0, 1.0]) if affine is None else affine), path
+    )
     return path
 
 
@@ -53,7 +57,9 @@ def test_there_are_48_orientations() -> None:
 
 
 @pytest.mark.parametrize("codes", CODES, ids="".join)
-def test_every_orientation_gives_the_canonical_array_and_back(tmp_path: Path, codes: tuple[str, ...]) -> None:
+def test_every_orientation_gives_the_canonical_array_and_back(
+    tmp_path: Path, codes: tuple[str, ...]
+) -> None:
     canonical = np.random.default_rng(0).integers(-1000, 1000, (3, 4, 5), dtype=np.int16)
     array, affine = oriented(canonical, codes)
     volume = read_image(save(tmp_path / "volume-0.nii.gz", array, affine))
@@ -67,7 +73,9 @@ def test_every_orientation_gives_the_canonical_array_and_back(tmp_path: Path, co
 
 
 @pytest.mark.parametrize("codes", [("L", "A", "S"), ("I", "R", "P")], ids="".join)
-def test_written_labels_lie_on_the_grid_of_the_volume(tmp_path: Path, codes: tuple[str, ...]) -> None:
+def test_written_labels_lie_on_the_grid_of_the_volume(
+    tmp_path: Path, codes: tuple[str, ...]
+) -> None:
     labels = np.random.default_rng(1).integers(0, 3, (3, 4, 5))
     array, affine = oriented(labels.astype(np.uint8), codes)
     affine[:3, 3] = [10.5, -20, 30]
@@ -99,7 +107,9 @@ def test_write_labels_refuses_another_shape_or_value(tmp_path: Path) -> None:
 
 
 def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    image = nib.Nifti1Image(
+        np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([-1.0, -1.0, 1.0, 1.0])
+    )
     image.header.set_slope_inter(2.5, -1024)
     nib.save(image, tmp_path / "volume-0.nii")
     raw = (tmp_path / "volume-0.nii").read_bytes()[352:]
@@ -116,7 +126,9 @@ def test_big_endian_and_nifti2_are_read(tmp_path: Path) -> None:
         ("two", nib.Nifti2Image(array, affine)),
     ):
         nib.save(image, tmp_path / f"{name}.nii")
-        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.nii").slices(0, 3), array.transpose(2, 1, 0))
+        np.testing.assert_array_equal(
+            read_image(tmp_path / f"{name}.nii").slices(0, 3), array.transpose(2, 1, 0)
+        )
 
 
 def with_field(path: Path, field: str, index: int | None, value: float | bytes) -> Path:
@@ -147,8 +159,13 @@ def _truncate(path: Path, keep: int) -> None:
 
 
 def _truncated_gzip(path: Path) -> None:
-    save(path.with_name("whole.nii"), np.random.default_rng(0).integers(-999, 999, (30, 30, 9), dtype=np.int16))
-    path.with_name("volume-0.nii.gz").write_bytes(gzip.compress(path.with_name("whole.nii").read_bytes())[:-4000])
+    save(
+        path.with_name("whole.nii"),
+        np.random.default_rng(0).integers(-999, 999, (30, 30, 9), dtype=np.int16),
+    )
+    path.with_name("volume-0.nii.gz").write_bytes(
+        gzip.compress(path.with_name("whole.nii").read_bytes())[:-4000]
+    )
 
 
 def _affine(path: Path, value: float) -> None:
@@ -168,7 +185,10 @@ IMAGE_FAULTS = {
     "2-D": (lambda path: save(path, ct()[..., 0]), "3 axes, this one has 2"),
     "RGB": (_rgb, "RGB"),
     "complex": (lambda path: save(path, ct().astype(np.complex64)), "complex"),
-    "unknown dtype": (lambda path: with_field(save(path, ct()), "datatype", None, 999), "voxel type"),
+    "unknown dtype": (
+        lambda path: with_field(save(path, ct()), "datatype", None, 999),
+        "voxel type",
+    ),
     "empty axis": (lambda path: with_field(save(path, ct()), "dim", 2, 0), "empty"),
     "affine NaN": (lambda path: _affine(path, np.nan), "affine must be finite"),
     "affine singular": (lambda path: _affine(path, 0), "singular"),
@@ -180,7 +200,10 @@ IMAGE_FAULTS = {
     "beyond float32": (lambda path: save(path, ct().astype(float) * 1e300), "infinity"),
     "0..1": (lambda path: save(path, (ct() > 0).astype(np.float32) / 2), "0..1"),
     "0..255": (lambda path: save(path, (ct() > 0).astype(np.uint8) * 200), "0..255"),
-    "no intercept": (lambda path: save(path, (ct() - ct().min()).astype(np.uint16) + 300), "no value below 0"),
+    "no intercept": (
+        lambda path: save(path, (ct() - ct().min()).astype(np.uint16) + 300),
+        "no value below 0",
+    ),
     "standardised": (lambda path: save(path, (ct() / 500).astype(np.float32)), "standardised"),
     "no tissue": (lambda path: save(path, np.full((4, 5, 3), -200, np.int16)), "no tissue"),
 }
@@ -198,7 +221,9 @@ def test_refused_images(tmp_path: Path, fault: str) -> None:
     assert message.startswith(str(path))
 
 
-def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_permission_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -275,14 +300,19 @@ def test_pairs_must_share_shape_and_affine(tmp_path: Path) -> None:
     check_pair(image, open_volume(save(tmp_path / "segmentation-1.nii", ct(), affine)))
     affine[0, 3] += 0.01
     shifted = open_volume(save(tmp_path / "segmentation-2.nii", ct(), affine))
-    with pytest.raises(InputError, match=r"segmentation-2\.nii: its affine .* 0\.13 mm apart \(--ignore-label-affine"):
+    with pytest.raises(
+        InputError,
+        match=r"segmentation-2\.nii: its affine .* 0\.13 mm apart \(--ignore-label-affine",
+    ):
         check_pair(image, shifted)
     with pytest.raises(InputError, match=r"\(--other takes it voxel for voxel\)"):
         check_pair(image, shifted, "--other")
 
 
 @pytest.mark.parametrize("origin", [0.0, -950.0])
-def test_a_label_shifted_by_a_slice_is_refused_wherever_the_origin_is(tmp_path: Path, origin: float) -> None:
+def test_a_label_shifted_by_a_slice_is_refused_wherever_the_origin_is(
+    tmp_path: Path, origin: float
+) -> None:
     affine = np.diag([-0.7, 0.7, 0.7, 1.0])
     affine[:3, 3] = [200, -200, origin]
     image = open_volume(save(tmp_path / "volume-0.nii", ct(), affine))

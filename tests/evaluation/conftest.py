@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from evaluation import report
-from tests.evaluation.browser import INDEX, Browser, why_missing
 from tests.evaluation.fake_out import FAILURE, write_out
 from tests.evaluation.fake_viewer import write_viewer
+from tests.evaluation.page.browser import INDEX, Browser, why_missing
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,17 @@ def write_viewer(out: Path, joint: bool = False, **change: Any) -> dict[str, np.
     if joint:
         arrays["joint"] = np.stack([damaged(label, -4) for label in arrays["label"]])
     cases = [
-        {"case": name, "kind": kind, "rows": rows, "n_slices": 60, "tumor_iou": iou, "pixel_mm": [6.0, 6.0]}
-        for (name, rows), kind, iou in zip(ROWS.items(), ("best", "worst"), (0.8, 0.25), strict=True)
+        {
+            "case": name,
+            "kind": kind,
+            "rows": rows,
+            "n_slices": 60,
+            "tumor_iou": iou,
+            "pixel_mm": [6.0, 6.0],
+        }
+        for (name, rows), kind, iou in zip(
+            ROWS.items(), ("best", "worst"), (0.8, 0.25), strict=True
+        )
     ]
     about = {
         "schema": 1,

@@ -34,7 +34,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def predict(run: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
     def call(source: Path, output: Path, *flags: str) -> None:
-        arguments = ["evaluation.predict", "--run", run, "--input", source, "--output", output, *flags]
+        arguments = [
+            "evaluation.predict",
+            "--run",
+            run,
+            "--input",
+            source,
+            "--output",
+            output,
+            *flags,
+        ]
         monkeypatch.setattr("sys.argv", list(map(str, arguments)))
         module.main()
 
@@ -49,7 +58,11 @@ def make_good(folder: Path) -> None:
 
 def make_bad(folder: Path) -> dict[str, str]:
     """Add one volume of each fault to a folder; return the rule that each breaks."""
-    save(folder / "cut.nii.gz", np.random.default_rng(0).integers(-200, 200, (4, SIZE, SIZE), np.int16), "RAS")
+    save(
+        folder / "cut.nii.gz",
+        np.random.default_rng(0).integers(-200, 200, (4, SIZE, SIZE), np.int16),
+        "RAS",
+    )
     (folder / "cut.nii.gz").write_bytes((folder / "cut.nii.gz").read_bytes()[:-500])
     (folder / "text.nii").write_text("this is no NIfTI file\n")
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.int16), np.eye(4)), folder / "four.nii")
@@ -88,13 +101,21 @@ def test_bad_volumes_are_named_at_the_end_and_the_good_ones_are_there(
     (source / "empty").mkdir()
     done = run_module("evaluation.predict", "--run", run, "--input", source, "--output", out)
     assert done.returncode == 2
-    notes, *failures, summary = [line for line in done.stderr.splitlines() if line.startswith("evaluation.predict: ")]
+    notes, *failures, summary = [
+        line for line in done.stderr.splitlines() if line.startswith("evaluation.predict: ")
+    ]
     assert "Traceback" not in done.stderr
     assert notes.endswith("empty: no DICOM file in it, passed over")
-    assert f"{len(rules)} of {len(rules) + 2} volumes failed; {out / 'volumes.json'} lists them" in summary
+    assert (
+        f"{len(rules)} of {len(rules) + 2} volumes failed; {out / 'volumes.json'} lists them"
+        in summary
+    )
     assert len(failures) == len(rules)
     for name, rule in rules.items():
-        assert sum(f"{source / name}" in line and rule in line for line in failures) == 1, (name, failures)
+        assert sum(f"{source / name}" in line and rule in line for line in failures) == 1, (
+            name,
+            failures,
+        )
     assert sorted(path.name for path in out.iterdir()) == [
         *("Müller CT.nii.gz", "a ñ.1.nii.gz", "volumes.csv", "volumes.json")
     ]
@@ -110,7 +131,9 @@ def test_bad_volumes_are_named_at_the_end_and_the_good_ones_are_there(
     assert f"[2/{len(rules) + 2}] a ñ.1: liver 0.2 ml, 1 tumor of 0.01 ml in all" in done.stdout
 
 
-def test_a_batch_keeps_what_is_still_true(tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_keeps_what_is_still_true(
+    tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, out = tmp_path / "in", tmp_path / "in" / "out"  # passed over as an input
     make_good(source)
     names = ["Müller CT", "a ñ.1"]
@@ -135,7 +158,9 @@ def test_a_batch_keeps_what_is_still_true(tmp_path: Path, predict: Predict, caps
     assert work() == names
 
 
-def test_an_interrupted_batch_goes_on(tmp_path: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_batch_goes_on(
+    tmp_path: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_good(tmp_path / "in")
     done: list[str] = []
 
@@ -160,7 +185,10 @@ def test_an_interrupted_batch_goes_on(tmp_path: Path, predict: Predict, monkeypa
     [
         (MemoryError(), "a ñ.1.nii.gz: needs more memory than there is"),
         (RuntimeError("of some\nlibrary"), "a ñ.1.nii.gz: RuntimeError: of some library"),
-        (PermissionError(13, "Permission denied", "x/a ñ.1.nii.gz"), "x/a ñ.1.nii.gz: Permission denied"),
+        (
+            PermissionError(13, "Permission denied", "x/a ñ.1.nii.gz"),
+            "x/a ñ.1.nii.gz: Permission denied",
+        ),
     ],
 )
 def test_no_error_of_one_volume_ends_a_batch(
@@ -198,7 +226,10 @@ def test_the_files_of_a_failed_volume_are_taken_back(
     monkeypatch.setattr(module, "write_labels", full)
     with pytest.raises(InputError, match="2 of 2 volumes failed"):
         predict(tmp_path / "in", tmp_path / "out", "--probabilities")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["volumes.csv", "volumes.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "volumes.csv",
+        "volumes.json",
+    ]
 
 
 def test_all_that_can_be_written_beside_each_volume(tmp_path: Path, predict: Predict) -> None:
@@ -208,10 +239,15 @@ def test_all_that_can_be_written_beside_each_volume(tmp_path: Path, predict: Pre
     for name in ("one", "two"):
         assert Segments(tmp_path / "out" / f"{name}.dcm").names == {1: "liver", 2: "tumor"}
         for target in ("liver", "tumor"):
-            assert read(tmp_path / "out" / f"{name}_{target}_probability.nii.gz").shape == LABEL.T.shape
+            assert (
+                read(tmp_path / "out" / f"{name}_{target}_probability.nii.gz").shape
+                == LABEL.T.shape
+            )
 
 
-def test_networks_are_traced_once(tmp_path: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_are_traced_once(
+    tmp_path: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     traced: list[int] = []
     call = keras.layers.Conv2D.call
 
@@ -222,7 +258,9 @@ def test_networks_are_traced_once(tmp_path: Path, predict: Predict, monkeypatch:
     monkeypatch.setattr(keras.layers.Conv2D, "call", counting)
     for number, n_slices in enumerate((4, 9, 30)):
         (tmp_path / "in").mkdir(exist_ok=True)
-        save(tmp_path / "in" / f"{number}.nii.gz", scene(n_slices, SIZE + 2 * number, SIZE)[0], "RAS")
+        save(
+            tmp_path / "in" / f"{number}.nii.gz", scene(n_slices, SIZE + 2 * number, SIZE)[0], "RAS"
+        )
         traced.append(0)
         predict(tmp_path / "in", tmp_path / f"out {number}")
     assert traced[0] == traced[1] == traced[2] > 0
@@ -248,16 +286,40 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str, str, tuple[str, ...]]] 
         (),
     ),
     "nothing in it": (
-        lambda source: (shutil.rmtree(source), source.mkdir(), (source / "README").write_text("none")),
+        lambda source: (
+            shutil.rmtree(source),
+            source.mkdir(),
+            (source / "README").write_text("none"),
+        ),
         "out",
         "in: no NIfTI file, folder with a DICOM series or zip of one in it",
         (),
     ),
-    "one output for many": (lambda _: None, "out.nii.gz", "must be a folder, --input is a folder of many volumes", ()),
+    "one output for many": (
+        lambda _: None,
+        "out.nii.gz",
+        "must be a folder, --input is a folder of many volumes",
+        (),
+    ),
     "the input": (lambda _: None, "in", "in: is the input", ()),
-    "among slices": (lambda _: None, "in/Müller CT/out", "lies in .*Müller CT, among the slices", ()),
-    "a table": (lambda _: None, "out", "a batch writes volumes.csv and volumes.json", ("--table", "t")),
-    "a SEG of NIfTI": (lambda _: None, "out", r"a ñ\.1\.nii\.gz: --dicom-seg needs a DICOM series", ("--dicom-seg",)),
+    "among slices": (
+        lambda _: None,
+        "in/Müller CT/out",
+        "lies in .*Müller CT, among the slices",
+        (),
+    ),
+    "a table": (
+        lambda _: None,
+        "out",
+        "a batch writes volumes.csv and volumes.json",
+        ("--table", "t"),
+    ),
+    "a SEG of NIfTI": (
+        lambda _: None,
+        "out",
+        r"a ñ\.1\.nii\.gz: --dicom-seg needs a DICOM series",
+        ("--dicom-seg",),
+    ),
     "one series": (
         lambda source: shutil.copytree(source / "Müller CT", source, dirs_exist_ok=True),
         "out",
@@ -278,11 +340,15 @@ def test_refusals_before_any_work(tmp_path: Path, predict: Predict, fault: str) 
     assert sorted(map(str, tmp_path.rglob("*"))) == before
 
 
-def test_a_folder_around_one_series_is_one_volume_or_a_batch_by_the_output(tmp_path: Path, predict: Predict) -> None:
+def test_a_folder_around_one_series_is_one_volume_or_a_batch_by_the_output(
+    tmp_path: Path, predict: Predict
+) -> None:
     write_series(tmp_path / "in" / "patient", HU)
     predict(tmp_path / "in", tmp_path / "one.nii.gz")
     predict(tmp_path / "in", tmp_path / "many")
-    np.testing.assert_array_equal(read(tmp_path / "one.nii.gz"), read(tmp_path / "many" / "patient.nii.gz"))
+    np.testing.assert_array_equal(
+        read(tmp_path / "one.nii.gz"), read(tmp_path / "many" / "patient.nii.gz")
+    )
 
 
 def test_no_file_of_other_flags_stays(tmp_path: Path, predict: Predict) -> None:
@@ -291,7 +357,11 @@ def test_no_file_of_other_flags_stays(tmp_path: Path, predict: Predict) -> None:
     predict(source, out, "--dicom-seg", "--probabilities")
     assert (out / "ct.dcm").is_file()
     predict(source, out, "--liver-only")
-    assert sorted(path.name for path in out.iterdir()) == ["ct.nii.gz", "volumes.csv", "volumes.json"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "ct.nii.gz",
+        "volumes.csv",
+        "volumes.json",
+    ]
     next((source / "ct").iterdir()).write_bytes(b"damaged")
     with pytest.raises(InputError, match="1 of 1 volumes failed"):
         predict(source, out)
@@ -326,7 +396,13 @@ def test_volumes_of_another_folder_keep_their_rows(tmp_path: Path, predict: Pred
     save(tmp_path / "more" / "b.nii", HU, "RAS")
     predict(tmp_path / "in", out)
     predict(tmp_path / "more", out)
-    assert [row["case"] for row in read_json(out / "volumes.json")["cases"]] == ["b", "Müller CT", "a ñ.1"]
-    with pytest.raises(InputError, match="which is not in --input, made with other networks or flags"):
+    assert [row["case"] for row in read_json(out / "volumes.json")["cases"]] == [
+        "b",
+        "Müller CT",
+        "a ñ.1",
+    ]
+    with pytest.raises(
+        InputError, match="which is not in --input, made with other networks or flags"
+    ):
         predict(tmp_path / "more", out, "--keep-largest")
     assert (out / "b.nii.gz").is_file()

@@ -14,7 +14,13 @@ from evaluation.by_slice import block, check_same, published, recorded, table
 from evaluation.results import read_results
 from tests.evaluation.fake_out import write_out
 
-KEY = {"cohort": "test", "target": "tumor", "loss": "ce", "model": "sequential", "threshold_rule": "roc"}
+KEY = {
+    "cohort": "test",
+    "target": "tumor",
+    "loss": "ce",
+    "model": "sequential",
+    "threshold_rule": "roc",
+}
 PATIENT = {"summary": {"rows": [{**KEY, "iou": 0.4}]}, "test": ["volume-11", "volume-16"]}
 
 
@@ -22,7 +28,13 @@ def case(name: str, tp: int, fn: int) -> dict[str, Any]:
     return {**KEY, "case": name, "tp": tp, "fp": 0, "fn": fn, "tn": 100}
 
 
-DATA = {"size": 128, "train_slices": 1080, "validation_slices": 58, "test_slices": 177, "test_cases": 18}
+DATA = {
+    "size": 128,
+    "train_slices": 1080,
+    "validation_slices": 58,
+    "test_slices": 177,
+    "test_cases": 18,
+}
 RECORD = {
     "preset": "mini",
     "seed": 0,
@@ -50,7 +62,9 @@ def test_what_is_recorded_and_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its split is by patient"):
         check_same(results, patient)
     results.summary["data"]["split_by"] = "slice"
-    with pytest.raises(InputError, match="volume-99, a test case of the split by patient, has no test slice in it"):
+    with pytest.raises(
+        InputError, match="volume-99, a test case of the split by patient, has no test slice in it"
+    ):
         check_same(results, {**patient, "test": ["volume-99"]})
     check_same(results, patient)
     patient["summary"]["data"]["train_slices"] = 1
@@ -83,7 +97,9 @@ def test_the_command_prints_and_with_publish_writes_the_block(
     assert text.endswith("<!-- end of results: mini-by-slice -->\nafter")
 
 
-NAMES = sorted(path.parent.name.removesuffix("-by-slice") for path in publish.PUBLISHED.glob("*/by_slice.json"))
+NAMES = sorted(
+    path.parent.name.removesuffix("-by-slice") for path in publish.PUBLISHED.glob("*/by_slice.json")
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,16 +13,30 @@ from data.command import InputError
 from data.files import write_json
 from evaluation import by_seed
 from evaluation.by_seed import block, page, publish, read
-from evaluation.comparison import COMPARISON, SCHEMA, answers, caption, mean_of, order, summary, tables
+from evaluation.comparison import (
+    COMPARISON,
+    SCHEMA,
+    answers,
+    caption,
+    mean_of,
+    order,
+    summary,
+    tables,
+)
 from evaluation.comparison_notes import blind, blind_dice, in_words
-from evaluation.drawing.comparison import draw
+from evaluation.figures.systems import draw
+from evaluation.metrics.statistics import interval_of_mean
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS, published_of
-from evaluation.statistics import interval_of_mean
 from training.system import PRETRAINED
 from training.system_presets import SYSTEMS, settings_of
 
-COST: dict[str, Any] = {"begins": "random", "trained_with": "320 slices", "parameters": 1000, "train_s": 60.0}
+COST: dict[str, Any] = {
+    "begins": "random",
+    "trained_with": "320 slices",
+    "parameters": 1000,
+    "train_s": 60.0,
+}
 COST |= {"predicting_parameters": 900, "epochs": {"liver": [7, 10], "tumor": [1, 13]}}
 COST |= {"peak_memory_mib": 900.0, "ms_per_slice": 5.0}
 DATA = {"cohort": "phantom", "synthetic": True, "size": 64, "external": None, "split_sha256": "a"}
@@ -33,7 +47,13 @@ Row = dict[str, Any]
 
 
 def row(system: str, case: int, target: str, tp: int, fp: int, fn: int, assd: float | None) -> Row:
-    head = {"system": system, "cohort": "test", "case": f"c{case}", "patient": f"p{case}", "n_slices": 1}
+    head = {
+        "system": system,
+        "cohort": "test",
+        "case": f"c{case}",
+        "patient": f"p{case}",
+        "n_slices": 1,
+    }
     counts = {"target": target, "tp": tp, "fp": fp, "fn": fn, "tn": 100 - tp - fp - fn}
     return {**head, **counts, "dice": 2 * tp / max(2 * tp + fp + fn, 1), "assd_mm": assd}
 
@@ -47,13 +67,24 @@ def made(seed: int) -> Row:
         for case in range(6):
             cases.append(row(name, case, "liver", 40 + seed, 10, 10, 2.0 + case))
             held = case < 5
-            cases.append(row(name, case, "tumor", 6 * held, 4, 4 * held, 3.0 if held and case else None))
+            cases.append(
+                row(name, case, "tumor", 6 * held, 4, 4 * held, 3.0 if held and case else None)
+            )
     machine = {"trained_on": {"cores": 2, "processor": "EPYC"}, "document": "x", "settings": None}
     why = {("segnet", 1): "tumor collapsed: why"}
     weak = {"cdnn_alexnet": "tumor: background everywhere at a threshold of 0.5"}
     said = [{"why": why.get((name, seed), ""), "weak": weak.get(name, "")} for name in NAMES]
-    systems = [{"system": name, **one, **COST, **machine} for name, one in zip(NAMES, said, strict=True)]
-    return {"schema": SCHEMA, "preset": "demo", "seed": seed, "data": DATA, "systems": systems, "cases": cases}
+    systems = [
+        {"system": name, **one, **COST, **machine} for name, one in zip(NAMES, said, strict=True)
+    ]
+    return {
+        "schema": SCHEMA,
+        "preset": "demo",
+        "seed": seed,
+        "data": DATA,
+        "systems": systems,
+        "cases": cases,
+    }
 
 
 FOUND = [made(0), made(1)]
@@ -77,7 +108,10 @@ def test_means_are_over_the_cases_that_hold_the_target() -> None:
 
 def test_a_patient_with_several_cases_counts_once() -> None:
     """Patient a: three cases at 0.9; b: one at 0.1. The mean over patients is 0.5, that over cases 0.7."""
-    rows = [{"patient": "a", "dice": 0.9}] * 3 + [{"patient": "b", "dice": 0.1}, {"patient": "c", "dice": None}]
+    rows = [{"patient": "a", "dice": 0.9}] * 3 + [
+        {"patient": "b", "dice": 0.1},
+        {"patient": "c", "dice": None},
+    ]
     found = mean_of([rows], "dice")
     assert found is not None
     assert found.value == pytest.approx(0.5)
@@ -116,14 +150,19 @@ def test_the_time_of_a_system_without_tumors_is_said_to_be_the_liver_s() -> None
     short["systems"][0]["why"] = "external: c9 has 8 slices, the 3D window takes 16"
     assert "of the liver alone" not in tables([short])
     failed["systems"][0]["why"] = "tumor collapsed: why"
-    failed["cases"] = [one for one in failed["cases"] if (one["system"], one["target"]) != ("segnet", "tumor")]
+    failed["cases"] = [
+        one for one in failed["cases"] if (one["system"], one["target"]) != ("segnet", "tumor")
+    ]
     for text in (tables([failed]), summary([failed])):
         assert "Prediction of `segnet`: of the liver alone." in text
 
 
 def test_who_marks_the_whole_liver_has_this_dice() -> None:
     """Five cases: 50 voxels of liver, 10 of them tumor: 20 / 60; a patient's two cases count as one."""
-    assert blind(FOUND) == "Marking the whole reference liver as tumor gives a tumor DSC of: test 0.333. "
+    assert (
+        blind(FOUND)
+        == "Marking the whole reference liver as tumor gives a tumor DSC of: test 0.333. "
+    )
     assert blind(FOUND) in summary(FOUND)
     assert blind(FOUND) in tables(FOUND)
     large = copy.deepcopy(FOUND[:1])
@@ -137,38 +176,72 @@ def test_who_marks_the_whole_liver_has_this_dice() -> None:
 def test_systems_with_the_same_weakness_are_named_together() -> None:
     found = copy.deepcopy(FOUND)
     for value, one in zip(("0.421", "0.380"), found, strict=True):
-        one["systems"][0]["weak"] = f"tumor: no better than chance, AUC {value} among the pixels that could be tumor"
+        one["systems"][0]["weak"] = (
+            f"tumor: no better than chance, AUC {value} among the pixels that could be tumor"
+        )
         one["systems"][3]["weak"] = one["systems"][0]["weak"].replace(value, "0.5")
     words = "tumor: no better than chance, AUC among the pixels that could be tumor: "
-    one, other = in_words(found[0]["systems"][0]["system"]), in_words(found[0]["systems"][3]["system"])
-    assert f"{words}{one} 0.421 (seed 0), 0.380 (seed 1); {other} 0.5 (seed 0), 0.5 (seed 1)" in summary(found)
+    one, other = (
+        in_words(found[0]["systems"][0]["system"]),
+        in_words(found[0]["systems"][3]["system"]),
+    )
+    assert (
+        f"{words}{one} 0.421 (seed 0), 0.380 (seed 1); {other} 0.5 (seed 0), 0.5 (seed 1)"
+        in summary(found)
+    )
     assert f"{words}{one} 0.421; {other} 0.5" in summary(found[:1])
 
 
 def test_two_faults_of_a_system_are_named_apart() -> None:
     found = copy.deepcopy(FOUND[:1])
     chance = "no better than chance, AUC {} among the pixels that could be {}"
-    both = [f"{target}: {chance.format(value, target)}" for target, value in (("liver", "0.4"), ("tumor", "0.3"))]
+    both = [
+        f"{target}: {chance.format(value, target)}"
+        for target, value in (("liver", "0.4"), ("tumor", "0.3"))
+    ]
     found[0]["systems"][0]["weak"] = "; ".join(both)
     found[0]["systems"][3]["weak"] = both[1]
     text = summary(found)
-    assert "liver: no better than chance, AUC among the pixels that could be liver: `segnet` 0.4\n" in text
-    assert "AUC among the pixels that could be tumor: `segnet` 0.3; one-step, cross-entropy 0.3" in text
+    assert (
+        "liver: no better than chance, AUC among the pixels that could be liver: `segnet` 0.4\n"
+        in text
+    )
+    assert (
+        "AUC among the pixels that could be tumor: `segnet` 0.3; one-step, cross-entropy 0.3"
+        in text
+    )
 
 
 def test_where_networks_begin_and_what_is_trained_along_is_said() -> None:
     found = copy.deepcopy(FOUND[:1])
-    assert "Networks begin: all here at random; those of Elmenabawy et al. with ImageNet weights." in summary(found)
+    assert (
+        "Networks begin: all here at random; those of Elmenabawy et al. with ImageNet weights."
+        in summary(found)
+    )
     found[0]["systems"][2]["begins"] = "weights of a file"
-    assert "Networks begin: `cdnn_alexnet` with the weights of a file, all others at random;" in tables(found)
+    assert (
+        "Networks begin: `cdnn_alexnet` with the weights of a file, all others at random;"
+        in tables(found)
+    )
     assert "| 900 |  | 60 |" in tables(found)
     found[0]["systems"][0]["settings"] = {"vae_weight": 0.1}
     assert "| 900 | 100 | 60 |" in tables(found)
 
 
 def test_the_order_is_the_paper_then_the_documents_with_their_variants() -> None:
-    assert sorted(NAMES, key=order) == ["one_step_ce", "cdnn_alexnet", "cdnn_alexnet_skips", "segnet"]
-    labels = ["joint_balanced", "global_local_vae", "sequential_ce", "global_local", "sequential_balanced"]
+    assert sorted(NAMES, key=order) == [
+        "one_step_ce",
+        "cdnn_alexnet",
+        "cdnn_alexnet_skips",
+        "segnet",
+    ]
+    labels = [
+        "joint_balanced",
+        "global_local_vae",
+        "sequential_ce",
+        "global_local",
+        "sequential_balanced",
+    ]
     assert sorted(labels, key=order) == [
         "sequential_ce",
         "sequential_balanced",
@@ -179,7 +252,9 @@ def test_the_order_is_the_paper_then_the_documents_with_their_variants() -> None
 
 
 def test_published_numbers_stand_beside_the_documented_system_alone() -> None:
-    lines = {line.split("|")[1].strip(): line for line in tables(FOUND).split("\n\n")[1].splitlines()}
+    lines = {
+        line.split("|")[1].strip(): line for line in tables(FOUND).split("\n\n")[1].splitlines()
+    }
     assert "0.904 (2.65)" in lines["`cdnn_alexnet`"]
     assert "0.624 (4.98)" in lines["`cdnn_alexnet`"]
     assert "0.904" not in lines["`cdnn_alexnet_skips`"]
@@ -189,8 +264,16 @@ def test_published_numbers_stand_beside_the_documented_system_alone() -> None:
 
 
 def test_the_readme_shows_dice_and_cost_of_every_system_in_one_table() -> None:
-    lines = {line.split("|")[1].strip(): line for line in summary(FOUND).splitlines() if line.startswith("|")}
-    assert [name for name in lines if name.startswith("`")] == ["`cdnn_alexnet`", "`cdnn_alexnet_skips`", "`segnet`"]
+    lines = {
+        line.split("|")[1].strip(): line
+        for line in summary(FOUND).splitlines()
+        if line.startswith("|")
+    }
+    assert [name for name in lines if name.startswith("`")] == [
+        "`cdnn_alexnet`",
+        "`cdnn_alexnet_skips`",
+        "`segnet`",
+    ]
     cells = [cell.strip() for cell in lines["`cdnn_alexnet`"].strip("|").split("|")]
     mean = (80 / 100 + 82 / 102) / 2
     assert cells[1].startswith(f"{mean:.3f} ± 0.003<br>")
@@ -227,7 +310,10 @@ def test_the_cost_table_says_which_epoch_was_kept() -> None:
 
 def test_published_numbers_are_the_documents() -> None:
     """Elmenabawy et al., Table 1 and 2 (in percent there); Dhanush et al., Table 1; the pipeline's table."""
-    liver, tumor = ({name: getattr(one, target) for name, one in NUMBERS.items()} for target in ("liver", "tumor"))
+    liver, tumor = (
+        {name: getattr(one, target) for name, one in NUMBERS.items()}
+        for target in ("liver", "tumor")
+    )
     assert liver == {
         "cdnn_alexnet": {"dice": 0.904, "assd_mm": 2.65},
         "cdnn_alexnet_plain": {"dice": 0.885, "assd_mm": 3.87},
@@ -265,7 +351,9 @@ def test_the_figure_draws_means_intervals_seeds_and_no_published_number_beside_a
 
 def test_the_figure_marks_what_guessing_gives() -> None:
     liver, tumor = draw(answers(FOUND), caption(FOUND), False, blind_dice(FOUND)).axes
-    dotted = [[*map(float, line.get_xdata())] for line in tumor.lines if line.get_linestyle() == ":"]
+    dotted = [
+        [*map(float, line.get_xdata())] for line in tumor.lines if line.get_linestyle() == ":"
+    ]
     assert dotted == [[pytest.approx(1 / 3)] * 2]
     assert not [line for line in liver.lines if line.get_linestyle() == ":"]
 
@@ -293,8 +381,14 @@ def test_comparisons_that_do_not_belong_together_are_named(tmp_path: Path) -> No
         ({"preset": "mini"}, "preset is not that of"),
         ({"systems": []}, "other systems, or other settings"),
         ({"seed": 0}, "a seed comes twice"),
-        ({"schema": SCHEMA - 1}, f"of form {SCHEMA - 1}, not {SCHEMA}; evaluation.compare makes it anew"),
-        ({"left": ["segnet", "joint_ce"]}, "segnet, joint_ce not scored yet; call evaluation.compare again"),
+        (
+            {"schema": SCHEMA - 1},
+            f"of form {SCHEMA - 1}, not {SCHEMA}; evaluation.compare makes it anew",
+        ),
+        (
+            {"left": ["segnet", "joint_ce"]},
+            "segnet, joint_ce not scored yet; call evaluation.compare again",
+        ),
         ({"cases": []}, "no system gave a result"),
     ):
         write_json(paths[1], {**FOUND[1], **changed})
@@ -314,7 +408,12 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     publish(COMPARISON, "x", [tmp_path / "0.json", tmp_path / "1.json"])
     assert block(COMPARISON, "x", FOUND) in readme.read_text()
     kept = {path.name for path in (tmp_path / "published" / "x").iterdir()}
-    assert kept == {"comparison-seed0.json", "comparison-seed1.json", "comparison.md", "fig_comparison.png"}
+    assert kept == {
+        "comparison-seed0.json",
+        "comparison-seed1.json",
+        "comparison.md",
+        "fig_comparison.png",
+    }
     before = readme.read_text()
     publish(COMPARISON, "x", [])
     assert readme.read_text() == before
@@ -326,8 +425,12 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {path.name for path in (tmp_path / "published" / "x").iterdir()} == kept
 
 
-@pytest.mark.parametrize("name", sorted({path.parent.name for path in PUBLISHED.glob("*/comparison-seed*.json")}))
+@pytest.mark.parametrize(
+    "name", sorted({path.parent.name for path in PUBLISHED.glob("*/comparison-seed*.json")})
+)
 def test_readme_shows_the_published_records(name: str) -> None:
     found = read(COMPARISON, sorted((PUBLISHED / name).glob("comparison-seed*.json")))
     assert block(COMPARISON, name, found) in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert (PUBLISHED / name / "comparison.md").read_text(encoding="utf-8") == page(COMPARISON, found)
+    assert (PUBLISHED / name / "comparison.md").read_text(encoding="utf-8") == page(
+        COMPARISON, found
+    )

@@ -31,9 +31,14 @@ Row = dict[str, Any]
 
 
 def case(name: str, target: str, dice: float | None, assd: float | None) -> Row:
-    return {"case": name, "patient": name, "target": target, "tp": int(dice is not None), "fn": 0, "dice": dice} | {
-        "assd_mm": assd
-    }
+    return {
+        "case": name,
+        "patient": name,
+        "target": target,
+        "tp": int(dice is not None),
+        "fn": 0,
+        "dice": dice,
+    } | {"assd_mm": assd}
 
 
 def made(system: str = "cdnn_alexnet") -> Row:
@@ -46,15 +51,48 @@ def made(system: str = "cdnn_alexnet") -> Row:
             cases.append(case(name, "liver", 0.5 + 0.1 * number, 2.0 * number))
             empty = (number, place) == (1, 0)
             found = (number, place) != (2, 0)
-            cases.append(case(name, "tumor", None if empty else 0.4 * found, 8.0 if found and not empty else None))
+            cases.append(
+                case(
+                    name,
+                    "tumor",
+                    None if empty else 0.4 * found,
+                    8.0 if found and not empty else None,
+                )
+            )
         weak = "tumor: background everywhere at 0.5" if number == 2 else ""
-        fold = {"fold": number, "why": "", "weak": weak, "trained_with": "320 slices", "test_cases": 3, "cases": cases}
+        fold = {
+            "fold": number,
+            "why": "",
+            "weak": weak,
+            "trained_with": "320 slices",
+            "test_cases": 3,
+            "cases": cases,
+        }
         fold |= {"validation_cases": 1, "train_s": 90.0 * number}
         folds.append({**fold, "store_sha256": f"fold {number}"})
-    settings = {"weights_sha256": None, "filters": 16, "epochs": 13, "batch_size": 4, "learning_rate": 0.01}
-    data = {"cohort": "phantom", "synthetic": True, "size": 64, "split_by": "patient", "nominal_spacing": False}
+    settings = {
+        "weights_sha256": None,
+        "filters": 16,
+        "epochs": 13,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+    }
+    data = {
+        "cohort": "phantom",
+        "synthetic": True,
+        "size": 64,
+        "split_by": "patient",
+        "nominal_spacing": False,
+    }
     environment = {"cores": 2, "processor": "EPYC"}
-    record = {"schema": SCHEMA, "system": system, "settings": settings, "preset": "demo", "seed": 0, "data": data}
+    record = {
+        "schema": SCHEMA,
+        "system": system,
+        "settings": settings,
+        "preset": "demo",
+        "seed": 0,
+        "data": data,
+    }
     return {**record, "environment": environment, "folds": folds}
 
 
@@ -70,7 +108,12 @@ def test_means_are_per_fold_and_over_all_patients() -> None:
     every = line(text, "**all**")
     assert every[1:4] == ["6", "6", "5"]
     assert [cell.split("<br>")[0] for cell in every[4:]] == ["0.650", "3.00", "0.320", "8.00"]
-    assert ["<br>" in cell for cell in every[4:]] == [True, True, True, False]  # four patients have a tumor's ASSD
+    assert ["<br>" in cell for cell in every[4:]] == [
+        True,
+        True,
+        True,
+        False,
+    ]  # four patients have a tumor's ASSD
     assert "Weak on validation data: fold 2: tumor: background everywhere at 0.5.\n" in text
     assert "Not a result" not in text
 
@@ -88,15 +131,23 @@ def test_a_patient_with_two_cases_counts_once() -> None:
 
 def test_published_numbers_stand_below_the_documented_system_alone() -> None:
     said = NUMBERS["cdnn_alexnet"]
-    numbers = [f"{score[key]:g}" for score in (said.liver, said.tumor) for key in ("dice", "assd_mm")]
+    numbers = [
+        f"{score[key]:g}" for score in (said.liver, said.tumor) for key in ("dice", "assd_mm")
+    ]
     assert line(table(made()), "published, other split, real CT")[4:] == numbers
     assert "ImageNet" in table(made())
     assert "published" not in table(made("cdnn_alexnet_skips"))
     unclear = table(made("segnet"))
     assert "| published" not in unclear
-    assert f"Published: DSC of `segnet` {NUMBERS['segnet'].liver['dice']:g}; {NUMBERS['segnet'].where}.\n" in unclear
+    assert (
+        f"Published: DSC of `segnet` {NUMBERS['segnet'].liver['dice']:g}; {NUMBERS['segnet'].where}.\n"
+        in unclear
+    )
     assert "ImageNet" not in unclear + table(made("global_local"))
-    assert line(table(made("global_local")), "published")[4] == f"{NUMBERS['global_local'].liver['dice']:g}"
+    assert (
+        line(table(made("global_local")), "published")[4]
+        == f"{NUMBERS['global_local'].liver['dice']:g}"
+    )
 
 
 def test_a_fold_without_a_result_and_nominal_spacing_are_named() -> None:
@@ -146,8 +197,15 @@ def test_a_summary_has_a_line_per_system() -> None:
 
 def test_a_target_that_nobody_finds_has_its_dice_alone() -> None:
     record = made()
-    for row in [row for fold in record["folds"] for row in fold["cases"] if row["target"] == "tumor"]:
-        row |= {"tp": 0, "fn": row["tp"] + row["fn"], "dice": None if row["dice"] is None else 0.0, "assd_mm": None}
+    for row in [
+        row for fold in record["folds"] for row in fold["cases"] if row["target"] == "tumor"
+    ]:
+        row |= {
+            "tp": 0,
+            "fn": row["tp"] + row["fn"],
+            "dice": None if row["dice"] is None else 0.0,
+            "assd_mm": None,
+        }
     head = summary([record]).splitlines()[0]
     assert [cell.strip() for cell in head.split("|") if "tumor DSC" in cell] == [
         "tumor DSC",
@@ -179,7 +237,9 @@ def test_differences_are_of_the_same_patients() -> None:
     cells = line(differences([higher, made()]), "`segnet` less `cdnn_alexnet`")
     assert cells[1].startswith("+0.083 (")
     # 0.1 in two of the first fold's three patients, in all of the second's.
-    assert cells[1].endswith("), p 0.062<br>of 6 patients 5 higher, 0 lower<br>folds +0.067, +0.100")
+    assert cells[1].endswith(
+        "), p 0.062<br>of 6 patients 5 higher, 0 lower<br>folds +0.067, +0.100"
+    )
     assert cells[2:] == [], "tumors do not differ"
     back = line(differences([made(), higher]), "`cdnn_alexnet` less `segnet`")[1]
     assert back.startswith("-0.083 (")
@@ -227,8 +287,15 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     other = made("korabelnikov")
     other["folds"][1]["store_sha256"] = "of another split"
     write_json(tmp_path / "folds.json", other)
-    refused = {"other.json": "settings", "old.json": "of form 1, not 3", "folds.json": "are not of the same folds"}
-    for name, path, words in (("y", "segnet.json", "has no block"), *(("x", *pair) for pair in refused.items())):
+    refused = {
+        "other.json": "settings",
+        "old.json": "of form 1, not 3",
+        "folds.json": "are not of the same folds",
+    }
+    for name, path, words in (
+        ("y", "segnet.json", "has no block"),
+        *(("x", *pair) for pair in refused.items()),
+    ):
         with pytest.raises(InputError, match=words):
             publish(name, [tmp_path / path])
     assert readme.read_text() == text
@@ -240,7 +307,9 @@ def test_publish_rewrites_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert all(f"{table(made(name)).rstrip()}\n" in pages for name in ("cdnn_alexnet", "segnet"))
 
 
-@pytest.mark.parametrize("name", sorted({path.parent.name for path in PUBLISHED.glob("*/cross_validation-*.json")}))
+@pytest.mark.parametrize(
+    "name", sorted({path.parent.name for path in PUBLISHED.glob("*/cross_validation-*.json")})
+)
 def test_readme_shows_the_published_records(name: str) -> None:
     found = [read(path) for path in sorted((PUBLISHED / name).glob("cross_validation-*.json"))]
     assert block(name, found) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,12 +11,26 @@ import pytest
 from data.command import InputError
 from data.files import write_json
 from evaluation.by_seed import block, page, read
-from evaluation.drawing.joint import draw
-from evaluation.joint_answer import SCHEMA, SWEEP, answer, answers, best_on_validation, caption, summary, tables
+from evaluation.figures.joint import draw
+from evaluation.joint_answer import (
+    SCHEMA,
+    SWEEP,
+    answer,
+    answers,
+    best_on_validation,
+    caption,
+    summary,
+    tables,
+)
 from evaluation.publish import PUBLISHED, ROOT
 
 PATIENTS = [f"lits:volume-{n}" for n in range(6)]
-POINTS = {"sequential": None, "one_step": None, "sweep_pair_1_hard": 1.0, "sweep_pair_0.1_hard": 0.1}
+POINTS = {
+    "sequential": None,
+    "one_step": None,
+    "sweep_pair_1_hard": 1.0,
+    "sweep_pair_0.1_hard": 0.1,
+}
 POINTS["sweep_pair_0.1"] = 0.1
 POINTS["sweep_scratch_0.1"] = 0.1
 
@@ -25,11 +39,21 @@ def point(name: str, ratio: float | None) -> dict[str, Any]:
     alpha = None if ratio is None else 2 / (1 + ratio)
     start = next((start for start in ("pair", "scratch") if start in name), None)
     mask = "hard" if name.endswith("hard") else "probability"
-    settings = {"start": start, "alpha": alpha, "beta": None if alpha is None else 2 - alpha, "mask": start and mask}
-    cost = {"train_s": 100.0, "environment": {"cores": 2, "processor": "EPYC", "git_commit": "0123456789abcdef"}}
+    settings = {
+        "start": start,
+        "alpha": alpha,
+        "beta": None if alpha is None else 2 - alpha,
+        "mask": start and mask,
+    }
+    cost = {
+        "train_s": 100.0,
+        "environment": {"cores": 2, "processor": "EPYC", "git_commit": "0123456789abcdef"},
+    }
     found = {
         "liver": 0.9,
-        "tumor": {"sweep_scratch_0.1": 0.6, "sweep_pair_1_hard": 0.7, "sweep_pair_0.1": 0.55}.get(name, 0.5),
+        "tumor": {"sweep_scratch_0.1": 0.6, "sweep_pair_1_hard": 0.7, "sweep_pair_0.1": 0.55}.get(
+            name, 0.5
+        ),
     }
     return {"name": name, "why": "", "validation_iou": found, **settings, **cost}
 
@@ -43,7 +67,11 @@ def sweep(seed: int, tp: dict[str, int]) -> dict[str, Any]:
             found = tp.get(name, 5)
             counts.append({**head, "target": "tumor", "tp": found, "fn": 10 - found})
             counts.append({**head, "target": "liver", "tp": 90, "fn": 10})
-    sets = {f"{name}_{what}": 6 for name in ("train", "validation", "test") for what in ("cases", "slices")}
+    sets = {
+        f"{name}_{what}": 6
+        for name in ("train", "validation", "test")
+        for what in ("cases", "slices")
+    }
     data = {"cohort": "phantom", "synthetic": True, "size": 64, "external": None, **sets}
     points = [point(name, ratio) for name, ratio in POINTS.items()]
     head = {"schema": SCHEMA, "preset": "demo", "seed": seed, "data": data, "rule": "roc"}
@@ -66,7 +94,10 @@ def test_scores_are_means_over_seeds_and_tests_are_by_patient() -> None:
     assert (row["n_seeds"], row["n_counted"], row["start"]) == (2, 6, "pair")
     assert row["ratio"] == pytest.approx(0.1)
     # All patients alike: the interval is a point; 16 of 20 against 10 of 20.
-    assert (row["iou_interval"].low, row["iou_interval"].high) == (pytest.approx(0.8), pytest.approx(0.8))
+    assert (row["iou_interval"].low, row["iou_interval"].high) == (
+        pytest.approx(0.8),
+        pytest.approx(0.8),
+    )
     assert row["dice_interval"].low == pytest.approx((14 / 17 + 18 / 19) / 2)
     against = row["against_pair"]
     assert against.difference.value == pytest.approx(16 / 20 - 10 / 20)
@@ -78,7 +109,9 @@ def test_scores_are_means_over_seeds_and_tests_are_by_patient() -> None:
     assert row["against_preferred"].difference.value == pytest.approx(16 / 20 - 6 / 20)
     for name in ("sequential", "sweep_pair_0.1_hard", "sweep_scratch_0.1"):
         assert answer(SWEEPS, "test", "tumor", name)["against_control"] is None
-        assert (answer(SWEEPS, "test", "tumor", name)["against_preferred"] is None) == (name != "sweep_scratch_0.1")
+        assert (answer(SWEEPS, "test", "tumor", name)["against_preferred"] is None) == (
+            name != "sweep_scratch_0.1"
+        )
     assert answer(SWEEPS, "test", "tumor", "sequential")["against_pair"] is None
 
 
@@ -100,7 +133,9 @@ def test_a_seed_that_failed_does_not_count() -> None:
 def test_the_table_says_what_was_measured() -> None:
     text = tables(SWEEPS)
     assert "Test, 6 patients with tumor:" in text
-    line = next(line for line in text.splitlines() if "joint from the pair, beta / alpha 0.1 " in line)
+    line = next(
+        line for line in text.splitlines() if "joint from the pair, beta / alpha 0.1 " in line
+    )
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == "0.725"
     assert cells[2:4] == ["0.900 ± 0.000<br>0.900 to 0.900", "0.947 ± 0.000<br>0.947 to 0.947"]
@@ -124,8 +159,12 @@ def test_the_readme_shows_what_validation_data_prefers_and_what_it_is_held_again
     worse = {**point("sweep_pair_10", 10.0), "validation_iou": {"liver": 0.9, "tumor": 0.4}}
     sweeps = []
     for one in SWEEPS:
-        counts = [{**row, "point": "sweep_pair_10"} for row in one["counts"] if row["point"] == "one_step"]
-        sweeps.append({**one, "points": [*one["points"], worse], "counts": [*one["counts"], *counts]})
+        counts = [
+            {**row, "point": "sweep_pair_10"} for row in one["counts"] if row["point"] == "one_step"
+        ]
+        sweeps.append(
+            {**one, "points": [*one["points"], worse], "counts": [*one["counts"], *counts]}
+        )
     lines = [line for line in summary(sweeps).splitlines() if line.startswith("| test")]
     assert [line.split("|")[2].strip() for line in lines] == [
         "sequential",
@@ -171,7 +210,9 @@ def test_the_figure_draws_the_means() -> None:
     kinds = [text.get_text().split(",")[0].split(":")[0] for text in figure.legends[0].get_texts()]
     assert kinds == ["joint", "joint", "control", "sequential", "one-step", "small"]
     scratch = [row for row in answers(SWEEPS) if row["start"] == "scratch"]
-    failed = draw([*answers(SWEEPS), {**scratch[0], "iou": None, "ratio": 10.0, "iou_by_seed": []}], "")
+    failed = draw(
+        [*answers(SWEEPS), {**scratch[0], "iou": None, "ratio": 10.0, "iou_by_seed": []}], ""
+    )
     assert [text.get_text() for text in failed.axes[0].texts] == ["no result"]
     texts = [text.get_text() for text in draw(scratch, "").legends[0].get_texts()]
     assert texts == ["joint, from scratch", "small: each seed"]
@@ -185,7 +226,9 @@ def test_sweeps_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a seed comes twice"):
         read(SWEEP, [paths[0], paths[0]])
     write_json(paths[1], {**SWEEPS[1], "preset": "mini"})
-    with pytest.raises(InputError, match=r"1\.json: preset is not that of .*0\.json; only the seed may differ"):
+    with pytest.raises(
+        InputError, match=r"1\.json: preset is not that of .*0\.json; only the seed may differ"
+    ):
         read(SWEEP, paths)
     write_json(paths[1], {**SWEEPS[1], "points": []})
     with pytest.raises(InputError, match=r"1\.json: other points than"):
@@ -198,7 +241,9 @@ def test_sweeps_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
         read(SWEEP, [])
 
 
-@pytest.mark.parametrize("name", sorted({path.parent.name for path in PUBLISHED.glob("*/joint_sweep-seed*.json")}))
+@pytest.mark.parametrize(
+    "name", sorted({path.parent.name for path in PUBLISHED.glob("*/joint_sweep-seed*.json")})
+)
 def test_readme_shows_the_published_records(name: str) -> None:
     sweeps = read(SWEEP, sorted((PUBLISHED / name).glob("joint_sweep-seed*.json")))
     assert block(SWEEP, name, sweeps) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -40,7 +40,10 @@ def system(networks: dict[str, Network], **settings: Any) -> OtherSystem:
         "overlap": 0.5,
         **settings,
     }
-    records = {target: {"window_hu": [0.0, 100.0], "status": "ok", "crop": [4, 8, 8]} for target in networks}
+    records = {
+        target: {"window_hu": [0.0, 100.0], "status": "ok", "crop": [4, 8, 8]}
+        for target in networks
+    }
     return OtherSystem("x", settings, records, networks)  # type: ignore[arg-type]
 
 
@@ -98,7 +101,11 @@ def pipeline(seen: list[np.ndarray], options: list[str]) -> OtherSystem:
         return (batch < 0.45) * 0.9  # the tumor, and everything outside the liver
 
     liver = Network(lambda batch: (batch > 0.2) * 0.9)
-    found = system({"liver": liver, "tumor": Network(find_tumor)}, architecture="segresnet_vae", postprocess=options)
+    found = system(
+        {"liver": liver, "tumor": Network(find_tumor)},
+        architecture="segresnet_vae",
+        postprocess=options,
+    )
     found.records["liver"]["crop"] = [4, 16, 16]
     return found
 
@@ -108,7 +115,11 @@ def test_the_pipeline_looks_for_tumors_in_the_box_of_the_largest_liver() -> None
     labels = pipeline(seen, ["largest_liver", "fill_holes", "inside_liver"]).labels(volume())
     assert labels[5, 15, 15] == 0
     np.testing.assert_array_equal(labels == 2, volume() == 30)
-    assert {round(float(value), 4) for batch in seen for value in np.unique(batch)} == {0.0, 0.3, 0.6}
+    assert {round(float(value), 4) for batch in seen for value in np.unique(batch)} == {
+        0.0,
+        0.3,
+        0.6,
+    }
     assert all(batch.shape == (1, 4, 8, 8, 1) for batch in seen)
 
 
@@ -124,7 +135,9 @@ def test_each_network_of_the_pipeline_has_the_window_it_was_trained_with() -> No
         return found
 
     networks = {target: Network(answer(target)) for target in seen}
-    trained = system(networks, architecture="segresnet_vae", postprocess=["largest_liver", "fill_holes"])
+    trained = system(
+        networks, architecture="segresnet_vae", postprocess=["largest_liver", "fill_holes"]
+    )
     trained.records["liver"] |= {"crop": [4, 16, 16], "window_hu": [0.0, 60.0]}
     trained.records["tumor"]["window_hu"] = [0.0, 120.0]
     trained.labels(volume())
@@ -163,7 +176,9 @@ def test_a_contour_without_tumor_changes_nothing() -> None:
     np.testing.assert_array_equal(tumor_contour(labels, np.zeros((4, 8, 8))), labels)
 
 
-def test_the_contour_starts_from_the_tumor_in_the_liver_and_is_the_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_contour_starts_from_the_tumor_in_the_liver_and_is_the_last_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen: list[np.ndarray] = []
 
     def contour(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -171,7 +186,9 @@ def test_the_contour_starts_from_the_tumor_in_the_liver_and_is_the_last_step(mon
         return np.full_like(labels, 2)
 
     monkeypatch.setattr(other_systems, "tumor_contour", contour)
-    found = pipeline([], ["largest_liver", "fill_holes", "inside_liver", "tumor_contour"]).labels(volume())
+    found = pipeline([], ["largest_liver", "fill_holes", "inside_liver", "tumor_contour"]).labels(
+        volume()
+    )
     without = pipeline([], ["largest_liver", "fill_holes", "inside_liver"]).labels(volume())
     np.testing.assert_array_equal(without == 2, volume() == 30)
     assert (seen[0] == 2).sum() == (without == 2).sum()
@@ -204,7 +221,9 @@ def test_the_input_is_made_as_in_training(name: str) -> None:
         return np.repeat(batch, 3, axis=-1)
 
     documented: Any = SYSTEMS[name]
-    store: Any = SimpleNamespace(image=lambda case: volume(), label=lambda case: np.zeros(volume().shape, np.uint8))
+    store: Any = SimpleNamespace(
+        image=lambda case: volume(), label=lambda case: np.zeros(volume().shape, np.uint8)
+    )
     load = slice_loader(store, documented, "classes", (0.0, 100.0))
     system({"classes": Network(answer)}, input=documented.input).labels(volume())
     for row in range(len(volume())):
@@ -233,8 +252,12 @@ def test_a_volume_is_labelled_on_its_own_grid(tmp_path: Path) -> None:
     np.testing.assert_array_equal(only, labels > 0)
 
 
-def test_the_liver_of_the_pipeline_is_that_before_the_contour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(other_systems, "tumor_contour", lambda labels, image: np.full_like(labels, 2))
+def test_the_liver_of_the_pipeline_is_that_before_the_contour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        other_systems, "tumor_contour", lambda labels, image: np.full_like(labels, 2)
+    )
     trained = pipeline([], ["largest_liver", "fill_holes", "inside_liver", "tumor_contour"])
     labels, livers = trained.found(volume())
     assert (labels[~livers] == 2).any()
@@ -268,10 +291,15 @@ def test_where_the_tumor_s_network_failed_the_liver_is_a_result() -> None:
 
 @pytest.mark.parametrize("targets", [("classes",), ("liver", "tumor")])
 def test_nan_is_no_answer(targets: tuple[str, ...]) -> None:
-    broken = system({target: Network(lambda batch: np.full(batch.shape, np.nan)) for target in targets})
+    broken = system(
+        {target: Network(lambda batch: np.full(batch.shape, np.nan)) for target in targets}
+    )
     with pytest.raises(InputError, match="x: a probability of slice 0 is NaN; train it again"):
         broken.labels(volume())
-    pair = {"liver": Network(lambda batch: batch > 0.2), "tumor": Network(lambda batch: np.full(batch.shape, np.nan))}
+    pair = {
+        "liver": Network(lambda batch: batch > 0.2),
+        "tumor": Network(lambda batch: np.full(batch.shape, np.nan)),
+    }
     with pytest.raises(InputError, match="x: a probability of the tumor network is NaN"):
         system(pair, architecture="segresnet_vae").labels(volume())
 
@@ -279,4 +307,6 @@ def test_nan_is_no_answer(targets: tuple[str, ...]) -> None:
 def test_a_volume_shorter_than_the_window_is_refused(tmp_path: Path) -> None:
     trained = system({"classes": Network(classes)}, depth=8)
     with pytest.raises(InputError, match=r"ct\.nii: has 6 slices, the 3D window takes 8"):
-        OtherSegmenter(tmp_path, trained, 16, False).segment(on_a_grid(tmp_path / "ct.nii"), (), "", None)
+        OtherSegmenter(tmp_path, trained, 16, False).segment(
+            on_a_grid(tmp_path / "ct.nii"), (), "", None
+        )

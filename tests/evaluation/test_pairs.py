@@ -22,11 +22,26 @@ def folders(tmp_path: Path, references: str, predictions: str) -> tuple[Path, Pa
 @pytest.mark.parametrize(
     ("references", "predictions", "expected", "surplus"),
     [
-        ("a.nii b.nii.gz", "b.nii a.nii.gz", {"a": ("a.nii", "a.nii.gz"), "b": ("b.nii.gz", "b.nii")}, []),
+        (
+            "a.nii b.nii.gz",
+            "b.nii a.nii.gz",
+            {"a": ("a.nii", "a.nii.gz"), "b": ("b.nii.gz", "b.nii")},
+            [],
+        ),
         ("a.nii", "a.nii b.nii notes.txt .a.nii", {"a": ("a.nii", "a.nii")}, ["b.nii"]),
         # what evaluation.predict writes for volume-4 of LiTS
-        ("segmentation-4.nii", "volume-4.nii.gz", {"segmentation-4": ("segmentation-4.nii", "volume-4.nii.gz")}, []),
-        ("segmentation-4.nii", "segmentation-4.nii", {"segmentation-4": ("segmentation-4.nii",) * 2}, []),
+        (
+            "segmentation-4.nii",
+            "volume-4.nii.gz",
+            {"segmentation-4": ("segmentation-4.nii", "volume-4.nii.gz")},
+            [],
+        ),
+        (
+            "segmentation-4.nii",
+            "segmentation-4.nii",
+            {"segmentation-4": ("segmentation-4.nii",) * 2},
+            [],
+        ),
         # LiTS' folder itself as reference: the CT are no references
         (
             "segmentation-4.nii volume-4.nii volume-5.nii",
@@ -39,17 +54,27 @@ def folders(tmp_path: Path, references: str, predictions: str) -> tuple[Path, Pa
         (
             "segmentation-4.nii volume-x.nii",
             "volume-4.nii volume-x.nii",
-            {"segmentation-4": ("segmentation-4.nii", "volume-4.nii"), "volume-x": ("volume-x.nii",) * 2},
+            {
+                "segmentation-4": ("segmentation-4.nii", "volume-4.nii"),
+                "volume-x": ("volume-x.nii",) * 2,
+            },
             [],
         ),
     ],
 )
 def test_pairs_by_name(
-    tmp_path: Path, references: str, predictions: str, expected: dict[str, tuple[str, str]], surplus: list[str]
+    tmp_path: Path,
+    references: str,
+    predictions: str,
+    expected: dict[str, tuple[str, str]],
+    surplus: list[str],
 ) -> None:
     pairs, left = paired(*folders(tmp_path, references, predictions))
     assert {name: (given.name, found.name) for name, (given, found) in pairs.items()} == expected
-    assert all(given.parent.name == "ref" and found.parent.name == "pred" for given, found in pairs.values())
+    assert all(
+        given.parent.name == "ref" and found.parent.name == "pred"
+        for given, found in pairs.values()
+    )
     assert [path.name for path in left] == surplus
 
 
@@ -66,9 +91,17 @@ def test_pairs_by_name(
             r"pred/volume-4\.nii\.gz: segmentation-4\.nii is there too, both for segmentation-4\.nii; keep one",
         ),
         ("a.nii b.nii", "a.nii", r"pred: no prediction b\.nii\[\.gz\] for .*ref/b\.nii$"),
-        ("a.nii b.nii c.nii", "c.nii", r"no prediction a\.nii\[\.gz\] for .*ref/a\.nii \(nor for 1 more\)$"),
+        (
+            "a.nii b.nii c.nii",
+            "c.nii",
+            r"no prediction a\.nii\[\.gz\] for .*ref/a\.nii \(nor for 1 more\)$",
+        ),
         ("case-0.nii", "case-O.nii", r"for .*ref/case-0\.nii; case-O\.nii without a reference$"),
-        ("a.nii", " ".join(f"{n}.nii" for n in range(7)), r"; 0\.nii, 1\.nii, 2\.nii, 3\.nii, 4\.nii, \.\.\. without"),
+        (
+            "a.nii",
+            " ".join(f"{n}.nii" for n in range(7)),
+            r"; 0\.nii, 1\.nii, 2\.nii, 3\.nii, 4\.nii, \.\.\. without",
+        ),
         (
             "segmentation-4.nii",
             "volume-5.nii",

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 from data.store import Store
-from evaluation.metrics import Counts
+from evaluation.metrics.counts import Counts
 from evaluation.postprocess import NONE, OPTIONS, active_contour, check_options, choose, postprocess
-from evaluation.postprocess_scores import CaseMaps, chosen_options, mean_iou, option_counts, option_rows
+from evaluation.postprocess_scores import (
+    CaseMaps,
+    chosen_options,
+    mean_iou,
+    option_counts,
+    option_rows,
+)
 from evaluation.scoring import kept_maps, score_case
 from tests.evaluation.test_scoring import Oracle
 
@@ -18,7 +24,10 @@ MM = (1.0, 1.0, 1.0)
 
 
 def apply(
-    labels: np.ndarray, *names: str, liver: np.ndarray | None = None, spacing_mm: tuple[float, ...] = MM
+    labels: np.ndarray,
+    *names: str,
+    liver: np.ndarray | None = None,
+    spacing_mm: tuple[float, ...] = MM,
 ) -> np.ndarray:
     given = labels.astype(np.uint8)
     mask = given > 0 if liver is None else liver
@@ -37,14 +46,19 @@ def test_tumor_without_liver_goes() -> None:
 
 
 def test_the_largest_liver_stays_with_its_tumor() -> None:
-    assert apply(np.array([[[1, 2, 0, 2, 1, 1]]]), "largest_liver").tolist() == [[[0, 0, 0, 2, 1, 1]]]
+    assert apply(np.array([[[1, 2, 0, 2, 1, 1]]]), "largest_liver").tolist() == [
+        [[0, 0, 0, 2, 1, 1]]
+    ]
 
 
 def test_holes_become_liver_slice_by_slice() -> None:
     ring = np.array([[1, 1, 1, 0], [1, 0, 2, 0], [1, 1, 1, 0]])
     filled = [[1, 1, 1, 0], [1, 1, 2, 0], [1, 1, 1, 0]]
     # The hole is open to the next slice; the liver around it in its own slice is what counts.
-    assert apply(np.stack([ring, np.zeros_like(ring)]), "fill_holes").tolist() == [filled, np.zeros_like(ring).tolist()]
+    assert apply(np.stack([ring, np.zeros_like(ring)]), "fill_holes").tolist() == [
+        filled,
+        np.zeros_like(ring).tolist(),
+    ]
 
 
 def test_small_lesions_become_liver() -> None:
@@ -82,12 +96,20 @@ def test_the_contour_moves_to_the_edge_in_the_image() -> None:
 
 def test_options_are_applied_in_one_order_and_unknown_ones_are_refused() -> None:
     assert check_options(["fill_holes", "inside_liver"]) == ("inside_liver", "fill_holes")
-    with pytest.raises(ValueError, match="unknown post-processing crf; there are inside_liver, largest_liver"):
+    with pytest.raises(
+        ValueError, match="unknown post-processing crf; there are inside_liver, largest_liver"
+    ):
         check_options(["crf"])
 
 
 def test_options_are_chosen_by_falling_gain_while_the_score_rises() -> None:
-    alone = {NONE: 0.60, "inside_liver": 0.60, "largest_liver": 0.61, "fill_holes": 0.65, "min_lesion": 0.64}
+    alone = {
+        NONE: 0.60,
+        "inside_liver": 0.60,
+        "largest_liver": 0.61,
+        "fill_holes": 0.65,
+        "min_lesion": 0.64,
+    }
     alone["active_contour"] = 0.5
     asked = []
 
@@ -111,10 +133,19 @@ def test_counts_are_of_the_slices_of_table_1_after_options_on_the_whole_case() -
     found = option_counts(case, chosen=["largest_liver"])
     assert found.keys() == {NONE, "chosen", *OPTIONS}
     assert found[NONE]["liver"] == Counts(tp=0, fp=1, fn=6, tn=5)
-    assert found["largest_liver"]["liver"] == found["chosen"]["liver"] == Counts(tp=0, fp=0, fn=6, tn=6)
+    assert (
+        found["largest_liver"]["liver"]
+        == found["chosen"]["liver"]
+        == Counts(tp=0, fp=0, fn=6, tn=6)
+    )
     rows = option_rows({"case": "a"}, found, ["largest_liver"])
     last = rows[-2]
-    assert (last["option"], last["options"], last["target"], last["fn"]) == ("chosen", "largest_liver", "liver", 6)
+    assert (last["option"], last["options"], last["target"], last["fn"]) == (
+        "chosen",
+        "largest_liver",
+        "liver",
+        6,
+    )
 
 
 def test_validation_cases_are_pooled_for_the_choice() -> None:
@@ -135,7 +166,9 @@ def test_validation_cases_are_pooled_for_the_choice() -> None:
 def test_a_scored_case_carries_its_options(store: Store) -> None:
     case = store.cases_of("test")[0]
     label = np.asarray(store.label(case))
-    kept = score_case(Oracle(label), store, case, store.cases[case]["liver_rows"], whole=True, chosen=())
+    kept = score_case(
+        Oracle(label), store, case, store.cases[case]["liver_rows"], whole=True, chosen=()
+    )
     assert kept.options[NONE] == kept.options["largest_liver"] == kept.options["chosen"]
     assert kept.options[NONE]["tumor"].fn == kept.options[NONE]["tumor"].fp == 0
     # Lesions of this cohort are discs of 29 pixels of 0.8 x 0.8 x 2.5 mm: 46 mm3, less than the 65 of a sphere of 5 mm.
@@ -145,6 +178,8 @@ def test_a_scored_case_carries_its_options(store: Store) -> None:
 def test_kept_label_maps_give_the_same_counts_again(store: Store, tmp_path: Path) -> None:
     case = store.cases_of("test")[0]
     rows = store.cases[case]["liver_rows"]
-    kept = score_case(Oracle(np.asarray(store.label(case))), store, case, rows, whole=True, keep=tmp_path)
+    kept = score_case(
+        Oracle(np.asarray(store.label(case))), store, case, rows, whole=True, keep=tmp_path
+    )
     (maps,) = kept_maps(store, [kept], tmp_path)
     assert option_counts(maps) == kept.options

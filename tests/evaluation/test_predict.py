@@ -40,7 +40,9 @@ def threshold_network(scale: float, offset: float) -> keras.Model:
 
 def make_run(path: Path, scaling: str) -> Path:
     """Make a run whose L answers HU > 0 and whose T answers HU < 50 (of a liver with median 100), inside M."""
-    write_json(path / "run.json", {"schema": 1, "size": SIZE, "split_sha256": "", "synthetic": True})
+    write_json(
+        path / "run.json", {"schema": 1, "size": SIZE, "split_sha256": "", "synthetic": True}
+    )
     # L sees (HU + 100) / 500: HU 0 is 0.2. T sees HU / 200 (50 is 0.25), or (HU - 100) / 40 (50 is -1.25).
     networks = {
         "liver": (threshold_network(100, -20), {"window_hu": [-100, 400]}),
@@ -101,7 +103,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["window", "liver_median"])
 def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> System:
-    return load_system(make_run(tmp_path_factory.mktemp(request.param), request.param), "sequential", "ce")
+    return load_system(
+        make_run(tmp_path_factory.mktemp(request.param), request.param), "sequential", "ce"
+    )
 
 
 def scene(slices: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,22 +119,30 @@ def scene(slices: int, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]
     return hu, label
 
 
-def save(path: Path, hu: np.ndarray, axes: str, spacing: tuple[float, float, float] = (0.7, 0.8, 2.5)) -> None:
+def save(
+    path: Path, hu: np.ndarray, axes: str, spacing: tuple[float, float, float] = (0.7, 0.8, 2.5)
+) -> None:
     """Write (z, y, x) data, x to the right, y to the front, z to the head, in another order of the axes."""
     image = nib.Nifti1Image(hu.T, np.diag([*spacing, 1.0]))
     turned = image.as_reoriented(
-        orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(axes))
+        orientations.ornt_transform(
+            orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(axes)
+        )
     )
     nib.save(turned, path)
 
 
 ALL_AXES = [
-    "".join(codes) for order in itertools.permutations(("RL", "AP", "SI")) for codes in itertools.product(*order)
+    "".join(codes)
+    for order in itertools.permutations(("RL", "AP", "SI"))
+    for codes in itertools.product(*order)
 ]
 
 
 @pytest.mark.parametrize("axes", ALL_AXES)
-def test_every_orientation_gives_the_same_physical_labels(system: System, tmp_path: Path, axes: str) -> None:
+def test_every_orientation_gives_the_same_physical_labels(
+    system: System, tmp_path: Path, axes: str
+) -> None:
     hu, label = scene(6, SIZE, SIZE)
     save(tmp_path / "ct.nii", hu, axes)
     volume = read_image(tmp_path / "ct.nii")
@@ -139,11 +151,15 @@ def test_every_orientation_gives_the_same_physical_labels(system: System, tmp_pa
     np.testing.assert_array_equal(found, np.asarray(nib.load(tmp_path / "expected.nii").dataobj))
 
 
-def test_command_writes_labels_on_the_grid_of_the_input(run: Path, tmp_path: Path, run_module: Command) -> None:
+def test_command_writes_labels_on_the_grid_of_the_input(
+    run: Path, tmp_path: Path, run_module: Command
+) -> None:
     hu, label = scene(5, SIZE, SIZE)
     save(tmp_path / "a scan é.nii.gz", hu, "LSA")
     out = tmp_path / "new folder" / "labels.nii.gz"
-    done = run_module("evaluation.predict", "--run", run, "--input", tmp_path / "a scan é.nii.gz", "--output", out)
+    done = run_module(
+        "evaluation.predict", "--run", run, "--input", tmp_path / "a scan é.nii.gz", "--output", out
+    )
     assert done.returncode == 0, done.stderr
     written, given = nib.load(out), nib.load(tmp_path / "a scan é.nii.gz")
     assert written.shape == given.shape
@@ -155,18 +171,24 @@ def test_command_writes_labels_on_the_grid_of_the_input(run: Path, tmp_path: Pat
     assert f"liver {ml:.1f} ml" in done.stdout
 
 
-def test_larger_slices_are_shrunk_for_the_network_and_labelled_in_full(system: System, tmp_path: Path) -> None:
+def test_larger_slices_are_shrunk_for_the_network_and_labelled_in_full(
+    system: System, tmp_path: Path
+) -> None:
     hu, label = scene(6, 4 * SIZE, 4 * SIZE)
     save(tmp_path / "ct.nii", hu, "RAS")
     volume = read_image(tmp_path / "ct.nii")
     found = volume.to_native(segment(system, volume, SIZE))
     expected = label.T
-    liver = np.logical_and(found > 0, expected > 0).sum() / np.logical_or(found > 0, expected > 0).sum()
+    liver = (
+        np.logical_and(found > 0, expected > 0).sum() / np.logical_or(found > 0, expected > 0).sum()
+    )
     assert found.shape == (4 * SIZE, 4 * SIZE, 6)
     assert liver > 0.8
 
 
-def test_memory_does_not_grow_with_the_slices_beyond_volume_and_labels(system: System, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_slices_beyond_volume_and_labels(
+    system: System, tmp_path: Path
+) -> None:
     side, peaks = 8 * SIZE, []
     for slices in (40, 160):
         save(tmp_path / "ct.nii", scene(slices, side, side)[0], "RAS")
@@ -187,7 +209,10 @@ def test_memory_does_not_grow_with_the_slices_beyond_volume_and_labels(system: S
         ({"--run": "."}, "not a run directory"),
         ({"--output": "labels.png"}, "must end in .nii or .nii.gz"),
         ({"--output": "ct.nii"}, "is the input"),
-        ({"--model": "one_step"}, "no one_step model is finished; take another (--model sequential)"),
+        (
+            {"--model": "one_step"},
+            "no one_step model is finished; take another (--model sequential)",
+        ),
         ({"--loss": "balanced"}, "phase balanced of liver is not finished"),
         ({"--threshold-rule": "argmax"}, "only the one_step model"),
     ],
@@ -198,7 +223,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     save(tmp_path / "ct.nii", scene(5, SIZE, SIZE)[0], "RAS")
     given = {"--input": "ct.nii", "--output": "labels.nii.gz"} | flags
     paths = {
-        key: str(tmp_path / value) if key in ("--input", "--output", "--run") else value for key, value in given.items()
+        key: str(tmp_path / value) if key in ("--input", "--output", "--run") else value
+        for key, value in given.items()
     }
     before = sorted(path.name for path in tmp_path.iterdir())
     arguments = {"--run": str(run)} | paths
@@ -215,7 +241,13 @@ def test_a_collapsed_model_is_not_used(run: Path, tmp_path: Path, run_module: Co
     try:
         (run / "tumor" / "ce" / "record.json").write_text(record.replace('"ok"', '"collapsed"'))
         done = run_module(
-            "evaluation.predict", "--run", run, "--input", tmp_path / "ct.nii", "--output", tmp_path / "out.nii"
+            "evaluation.predict",
+            "--run",
+            run,
+            "--input",
+            tmp_path / "ct.nii",
+            "--output",
+            tmp_path / "out.nii",
         )
     finally:
         (run / "tumor" / "ce" / "record.json").write_text(record)
@@ -239,7 +271,9 @@ def test_dicom_folder_zip_and_nifti_of_a_volume_give_the_same_masks(
     run: Path, tmp_path: Path, predict: Predict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, nifti = dicom_and_nifti(tmp_path)
-    archive = Path(shutil.make_archive(str(tmp_path / "zipped ü"), "zip", folder.parent, folder.name))
+    archive = Path(
+        shutil.make_archive(str(tmp_path / "zipped ü"), "zip", folder.parent, folder.name)
+    )
     outputs = {}
     for source in (folder, nifti, archive):
         outputs[source] = tmp_path / "out ö" / f"{source.stem}.nii.gz"
@@ -255,8 +289,12 @@ def test_dicom_seg_holds_the_same_voxels(run: Path, tmp_path: Path, predict: Pre
     folder, nifti = dicom_and_nifti(tmp_path)
     predict("--run", run, "--input", folder, "--output", tmp_path / "out.nii.gz", "--dicom-seg")
     series, segments = open_series(folder), Segments(tmp_path / "out.dcm")
-    np.testing.assert_array_equal(segments.mask(["liver"], series), read(tmp_path / "out.nii.gz") > 0)
-    np.testing.assert_array_equal(segments.mask(["tumor"], series), read(tmp_path / "out.nii.gz") == 2)
+    np.testing.assert_array_equal(
+        segments.mask(["liver"], series), read(tmp_path / "out.nii.gz") > 0
+    )
+    np.testing.assert_array_equal(
+        segments.mask(["tumor"], series), read(tmp_path / "out.nii.gz") == 2
+    )
     with pytest.raises(InputError, match=r"as nifti é\.nii\.gz: --dicom-seg needs a DICOM series"):
         predict("--run", run, "--input", nifti, "--output", tmp_path / "no.nii.gz", "--dicom-seg")
     with pytest.raises(InputError, match=r"lies in .*Ärzte & CT 1, among the slices"):
@@ -294,7 +332,9 @@ def test_probability_maps_and_table(run: Path, tmp_path: Path, predict: Predict)
         assert image.get_data_dtype() == np.float32
         np.testing.assert_array_equal(image.affine, nib.load(tmp_path / "ct.nii").affine)
         for value, logit in by_label.items():
-            np.testing.assert_allclose(read(image.get_filename())[expected == value], 1 / (1 + np.exp(-logit)), 1e-4)
+            np.testing.assert_allclose(
+                read(image.get_filename())[expected == value], 1 / (1 + np.exp(-logit)), 1e-4
+            )
     assert not read(tmp_path / "seg_tumor_probability.nii.gz")[expected == 0].any()
     (row,) = read_json(tmp_path / "new" / "t.1.json")["cases"]
     # Three slices of 8 x 8 voxels of 0.7 x 0.8 x 2.5 mm3, with 2 x 3 of tumor in one: 192 and 6 voxels of 0.0014 ml.
@@ -302,7 +342,12 @@ def test_probability_maps_and_table(run: Path, tmp_path: Path, predict: Predict)
     assert row["tumor_volumes_ml"] == pytest.approx([0.0084], abs=1e-6)
     assert (row["tumor_count"], row["tumor_burden_percent"]) == (1, 3.125)
     assert (row["case"], row["spacing_mm"], row["model"]) == ("ct", [2.5, 0.8, 0.7], "sequential")
-    assert (tmp_path / "new" / "t.1.csv").read_text().splitlines()[1].startswith("ct,0.2688,1,0.0084,0.0084,0.0084,")
+    assert (
+        (tmp_path / "new" / "t.1.csv")
+        .read_text()
+        .splitlines()[1]
+        .startswith("ct,0.2688,1,0.0084,0.0084,0.0084,")
+    )
 
 
 def test_liver_only_needs_no_tumor_network(run: Path, tmp_path: Path, predict: Predict) -> None:
@@ -310,7 +355,15 @@ def test_liver_only_needs_no_tumor_network(run: Path, tmp_path: Path, predict: P
     save(tmp_path / "expected.nii", np.minimum(scene(5, SIZE, SIZE)[1], 1), "RAS")
     shutil.copytree(run, tmp_path / "run")
     record = tmp_path / "run" / "tumor" / "ce" / "record.json"
-    flags = ("--run", tmp_path / "run", "--input", tmp_path / "ct.nii", "--liver-only", "--table", tmp_path / "t")
+    flags = (
+        "--run",
+        tmp_path / "run",
+        "--input",
+        tmp_path / "ct.nii",
+        "--liver-only",
+        "--table",
+        tmp_path / "t",
+    )
     write_json(record, {**read_json(record), "status": "collapsed"})
     predict(*flags, "--output", tmp_path / "1.nii")
     shutil.rmtree(tmp_path / "run" / "tumor")
@@ -327,26 +380,42 @@ def test_liver_only_needs_no_tumor_network(run: Path, tmp_path: Path, predict: P
 @pytest.mark.parametrize("rule", ["roc", "argmax"])
 def test_liver_only_of_the_one_step_model(tmp_path: Path, predict: Predict, rule: str) -> None:
     inputs = keras.layers.Input((SIZE, SIZE, 1))
-    model = keras.Model(inputs, keras.layers.Conv2D(3, 1, activation="softmax", name="classes")(inputs))
+    model = keras.Model(
+        inputs, keras.layers.Conv2D(3, 1, activation="softmax", name="classes")(inputs)
+    )
     # Of w = (HU + 100) / 500: other 10, liver 100 w - 20, tumor 30 w + 1; at HU 100 (10, 20, 13), at 20 (10, 4, 8.2).
     weights = [np.array([0.0, 100, 30]).reshape(1, 1, 1, 3), np.array([10.0, -20, 1])]
     model.get_layer("classes").set_weights(weights)
     folder = tmp_path / "run" / "one_step" / "ce"
     folder.mkdir(parents=True)
     model.save(folder / "best.keras")
-    thresholds = {"liver": {"roc": 0.1}, "tumor": {"roc": 0.1}}  # at HU 20 liver or tumor has 0.142, tumor 0.1415
+    thresholds = {
+        "liver": {"roc": 0.1},
+        "tumor": {"roc": 0.1},
+    }  # at HU 20 liver or tumor has 0.142, tumor 0.1415
     record = {"status": "ok", "why": "", "window_hu": [-100, 400], "thresholds": thresholds}
     write_json(folder / "record.json", {**record, "validation": {"liver": {"iou_at_roc": 0.5}}})
     write_json(tmp_path / "run" / "run.json", {"size": SIZE, "synthetic": False})
     hu, label = scene(5, SIZE, SIZE)
     save(tmp_path / "ct.nii", hu, "RAS")
-    flags = ("--run", tmp_path / "run", "--input", tmp_path / "ct.nii", "--model", "one_step", "--threshold-rule", rule)
+    flags = (
+        "--run",
+        tmp_path / "run",
+        "--input",
+        tmp_path / "ct.nii",
+        "--model",
+        "one_step",
+        "--threshold-rule",
+        rule,
+    )
     predict(*flags, "--output", tmp_path / "out.nii", "--liver-only")
     expected = label.T == 1 if rule == "argmax" else label.T > 0
     np.testing.assert_array_equal(read(tmp_path / "out.nii"), expected)
 
 
-def test_keep_largest_drops_the_smaller_piece_and_its_tumor(run: Path, tmp_path: Path, predict: Predict) -> None:
+def test_keep_largest_drops_the_smaller_piece_and_its_tumor(
+    run: Path, tmp_path: Path, predict: Predict
+) -> None:
     hu, label = scene(6, SIZE, SIZE)
     hu[1:3, 13:15, 13:15] = 100
     hu[1, 13, 13] = 20
@@ -370,6 +439,17 @@ def test_the_contour_sees_the_ct(run: Path, tmp_path: Path, predict: Predict) ->
 
 
 def test_unknown_postprocessing_is_one_line(run: Path, tmp_path: Path, predict: Predict) -> None:
-    flags = ("--run", run, "--input", tmp_path / "ct.nii", "--output", tmp_path / "out.nii", "--postprocess", "crf")
-    with pytest.raises(InputError, match="--postprocess: unknown post-processing crf; there are inside_liver, "):
+    flags = (
+        "--run",
+        run,
+        "--input",
+        tmp_path / "ct.nii",
+        "--output",
+        tmp_path / "out.nii",
+        "--postprocess",
+        "crf",
+    )
+    with pytest.raises(
+        InputError, match="--postprocess: unknown post-processing crf; there are inside_liver, "
+    ):
         predict(*flags)

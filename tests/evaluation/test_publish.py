@@ -11,7 +11,7 @@ import pytest
 
 import evaluation.publish as published
 from data.command import InputError
-from evaluation.figures import main as make_figures
+from evaluation.figures.__main__ import main as make_figures
 from evaluation.publish import (
     ROOT,
     block,
@@ -24,7 +24,7 @@ from evaluation.publish import (
     score_table,
 )
 from evaluation.publish_options import options_page
-from evaluation.tables import main as make_tables
+from evaluation.tables.__main__ import main as make_tables
 from tests.evaluation.fake_out import write_out
 
 FOLDERS = sorted(path.name for path in published.PUBLISHED.glob("*"))
@@ -39,12 +39,17 @@ def test_readme_shows_the_published_records(name: str) -> None:
     page = published.PUBLISHED / name / "claims.md"
     assert page.read_text(encoding="utf-8") == claims_page(name, records)
     options = page.with_name("postprocessing.md")
-    assert (options.read_text(encoding="utf-8") if options.is_file() else "") == published_options(name, records)
+    assert (options.read_text(encoding="utf-8") if options.is_file() else "") == published_options(
+        name, records
+    )
 
 
 def test_no_block_of_the_readme_is_without_records() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert sorted(line[14:-4] for line in readme.splitlines() if line.startswith("<!-- results: ")) == FOLDERS
+    assert (
+        sorted(line[14:-4] for line in readme.splitlines() if line.startswith("<!-- results: "))
+        == FOLDERS
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,7 +61,9 @@ def test_the_published_list_of_slices_is_that_of_the_records(name: str) -> None:
         assert record["summary"]["data"]["split_sha256"] == split["sha256"]
 
 
-def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_block_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results: x -->\nSTALE\n<!-- end of results: x -->\nafter\n")
     monkeypatch.setattr(published, "ROOT", tmp_path)
@@ -71,7 +78,9 @@ def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert text.startswith("before\n<!-- results: x -->\n")
     assert text.endswith("<!-- end of results: x -->\nafter\n")
     assert "STALE" not in text
-    assert {path.stem for path in (tmp_path / "published" / "x").glob("*.png")} == set(published.FIGURES)
+    assert {path.stem for path in (tmp_path / "published" / "x").glob("*.png")} == set(
+        published.FIGURES
+    )
     assert "95 % interval" not in text  # the seeds have their own spread
     values = []
     for folder in folders:
@@ -87,7 +96,11 @@ def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         values.append(row["iou"])
     mean = sum(values) / 2
     sd = (sum((value - mean) ** 2 for value in values)) ** 0.5  # n - 1 = 1
-    (line,) = [line for line in text.splitlines() if line.startswith("| test | tumor | balanced | sequential")]
+    (line,) = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| test | tumor | balanced | sequential")
+    ]
     assert f"{mean:.3f} ± {sd:.3f}" in line.split("|")[6]
     assert any(line.startswith("| test | tumor | balanced | joint |") for line in text.splitlines())
     # Verdicts in the README, numbers and words in the page beside the records.
@@ -96,16 +109,36 @@ def test_block_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "[published/x/claims.md](published/x/claims.md)" in text
     assert "wrong tumor pixels" not in text
     page = (tmp_path / "published" / "x" / "claims.md").read_text()
-    assert page.count("wrong tumor pixels") == 3 * 2 * 2 + 1  # cohorts, seeds, models, and the measure
+    assert (
+        page.count("wrong tumor pixels") == 3 * 2 * 2 + 1
+    )  # cohorts, seeds, models, and the measure
     assert "| test | 1 | **holds** |" in page
 
 
 def test_one_seed_has_intervals_where_they_are_recorded(tmp_path: Path) -> None:
     records = [{"summary": json.loads((write_out(tmp_path / "out") / "summary.json").read_text())}]
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in score_table(records).splitlines()]
-    assert lines[0][4:8] == ["IoU, rule 0.5", "IoU, rule roc", "IoU, rule iou", "95 % interval, rule roc"]
-    wanted = {"cohort": "test", "target": "tumor", "loss": "ce", "model": "joint", "threshold_rule": "roc"}
-    (row,) = [r for r in records[0]["summary"]["rows"] if all(r[key] == value for key, value in wanted.items())]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in score_table(records).splitlines()
+    ]
+    assert lines[0][4:8] == [
+        "IoU, rule 0.5",
+        "IoU, rule roc",
+        "IoU, rule iou",
+        "95 % interval, rule roc",
+    ]
+    wanted = {
+        "cohort": "test",
+        "target": "tumor",
+        "loss": "ce",
+        "model": "joint",
+        "threshold_rule": "roc",
+    }
+    (row,) = [
+        r
+        for r in records[0]["summary"]["rows"]
+        if all(r[key] == value for key, value in wanted.items())
+    ]
     (line,) = [line for line in lines if line[:4] == ["test", "tumor", "cross-entropy", "joint"]]
     assert line[7] == f"{row['iou'] - 0.05:.3f} to {row['iou'] + 0.04:.3f} (6 patients)"
     row.update(iou_low=None, iou_high=None, n_counted=2)
@@ -139,7 +172,9 @@ def test_a_block_is_written_again_from_the_records(
     assert capsys.readouterr().out.splitlines() == ["README.md: block x rewritten from 1 seed"] * 2
 
 
-def test_nothing_is_lost_where_a_figure_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_lost_where_a_figure_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "README.md").write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
     monkeypatch.setattr(published, "ROOT", tmp_path)
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
@@ -155,7 +190,13 @@ def test_what_post_processing_changes_is_a_mean_over_the_seeds() -> None:
     """Two seeds, one option moves the tumor's IoU from 0.4 and 0.6 to 0.5 and 0.8; validation data chose it once."""
 
     def seed(none: float, filled: float, chosen: str) -> list[dict[str, Any]]:
-        head = {"cohort": "test", "target": "tumor", "model": "joint", "loss": "ce", "chosen": chosen}
+        head = {
+            "cohort": "test",
+            "target": "tumor",
+            "model": "joint",
+            "loss": "ce",
+            "chosen": chosen,
+        }
         values = {"none": none, "fill_holes": filled, "chosen": filled if chosen else none}
         return [{**head, "option": option, "iou": value} for option, value in values.items()]
 
@@ -166,7 +207,9 @@ def test_what_post_processing_changes_is_a_mean_over_the_seeds() -> None:
     assert cells.count("+0.150") == 1
     assert cells.count("n/a") == 4
     assert cells[-1] == "0.550 (+0.050)"
-    assert "| joint, cross-entropy | 0 | holes filled |\n| joint, cross-entropy | 1 | none |" in text
+    assert (
+        "| joint, cross-entropy | 0 | holes filled |\n| joint, cross-entropy | 1 | none |" in text
+    )
 
 
 def test_missing_block_is_refused() -> None:
@@ -174,12 +217,16 @@ def test_missing_block_is_refused() -> None:
         rewritten("nothing here", "x", "")
 
 
-def test_no_picture_of_a_real_cohort_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_picture_of_a_real_cohort_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "README.md").write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
     monkeypatch.setattr(published, "ROOT", tmp_path)
     monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
     folder = write_out(tmp_path / "real", synthetic=False)
     make_figures(["--out", str(folder)])
     publish("x", [folder])
-    names = {path.name for path in (tmp_path / "published" / "x").iterdir() if path.suffix != ".json"}
+    names = {
+        path.name for path in (tmp_path / "published" / "x").iterdir() if path.suffix != ".json"
+    }
     assert names == {"claims.md", "postprocessing.md"}

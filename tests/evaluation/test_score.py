@@ -13,7 +13,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from tests.conftest import Command
-from tests.evaluation.test_lits_scoring import CONTENT, VOLUMES, scene
+from tests.evaluation.metrics.test_lits import CONTENT, VOLUMES, scene
 
 SET = "set-043"
 
@@ -34,7 +34,16 @@ def write_set(folder: Path, name: str = SET, suffix: str = ".nii.gz") -> tuple[P
 
 
 def score(run_module: Command, folders: tuple[Path, Path], out: Path, *flags: object) -> Any:
-    return run_module("evaluation.score", "--reference", folders[0], "--prediction", folders[1], "--out", out, *flags)
+    return run_module(
+        "evaluation.score",
+        "--reference",
+        folders[0],
+        "--prediction",
+        folders[1],
+        "--out",
+        out,
+        *flags,
+    )
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -43,23 +52,37 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_files_give_the_figures_of_the_script(tmp_path: Path, run_module: Command, suffix: str) -> None:
+def test_files_give_the_figures_of_the_script(
+    tmp_path: Path, run_module: Command, suffix: str
+) -> None:
     out = tmp_path / "new" / "scores.json"
     done = score(run_module, write_set(tmp_path, suffix=suffix), out)
     assert (done.returncode, done.stderr) == (0, "")
     content = json.loads(out.read_text())
-    assert {name: f"{value:.3f}" for name, value in content["total"].items()} == CONTENT["sets"][SET]["text"]
+    assert {name: f"{value:.3f}" for name, value in content["total"].items()} == CONTENT["sets"][
+        SET
+    ]["text"]
     assert (content["schema"], content["mode"]) == (2, "official")
     cases = [case["key"] for case in CONTENT["sets"][SET]["cases"]]
     assert [case["case"] for case in content["cases"]] == cases
     rows = read_rows(out.with_suffix(".csv"))
     assert [row["case"] for row in rows] == [*cases, "total"]
-    for row, figures in zip(rows, [*(case["figures"] for case in content["cases"]), content["total"]], strict=True):
+    for row, figures in zip(
+        rows, [*(case["figures"] for case in content["cases"]), content["total"]], strict=True
+    ):
         assert [name for name in row if name in figures] == CONTENT["metrics"]
         assert {name: float(row[name]) for name in figures} == figures
 
 
-NOT_FOUND = {"dice": 0, "jaccard": 0, "voe": 1, "rvd": 9001, "assd": 9001, "rmsd": 9001, "msd": 9001}
+NOT_FOUND = {
+    "dice": 0,
+    "jaccard": 0,
+    "voe": 1,
+    "rvd": 9001,
+    "assd": 9001,
+    "rmsd": 9001,
+    "msd": 9001,
+}
 
 
 def write_by_hand(folder: Path) -> tuple[Path, Path]:
@@ -69,7 +92,11 @@ def write_by_hand(folder: Path) -> tuple[Path, Path]:
     prediction[0, 1:3, 1] = 2  # exact
     prediction[0, 1:4, 4] = 2  # a voxel too many, at 2 mm
     prediction[0, 2:4, 9] = 2  # nothing there
-    cases = {"a": (reference, prediction), "b": (without, without), "c": (without, np.zeros_like(without))}
+    cases = {
+        "a": (reference, prediction),
+        "b": (without, without),
+        "c": (without, np.zeros_like(without)),
+    }
     for name, pair in cases.items():
         for kind, labels in zip(("ref", "pred"), pair, strict=True):
             save(folder / kind / f"{name}.nii.gz", labels, (1.0, 2.0, 3.0))
@@ -78,7 +105,11 @@ def write_by_hand(folder: Path) -> tuple[Path, Path]:
 
 # 3 lesions, 3 predicted, 2 of them right; two matches, one exact, one of 3 voxels on 2: 0, 0, 2 and 0, 0 mm
 LESIONS_OF_A = {
-    **{f"lesion_{name}{which}": 2 / 3 for which in ("", "_greater_zero") for name in ("precision", "recall")},
+    **{
+        f"lesion_{name}{which}": 2 / 3
+        for which in ("", "_greater_zero")
+        for name in ("precision", "recall")
+    },
     "lesion_dice": (1 + 4 / 5) / 2,
     "lesion_jaccard": (1 + 2 / 3) / 2,
     "lesion_voe": (0 + 1 / 3) / 2,
@@ -102,7 +133,11 @@ TOTAL_BY_HAND = {
     "MAXERROR_Tumorburden": 0,
 }
 NO_LESION = {
-    **{f"lesion_{name}{which}": 1 for which in ("", "_greater_zero") for name in ("precision", "recall")},
+    **{
+        f"lesion_{name}{which}": 1
+        for which in ("", "_greater_zero")
+        for name in ("precision", "recall")
+    },
     **{"lesion_dice": 1, "lesion_jaccard": 1, "lesion_voe": 0, "lesion_rvd": 0},
     **{"lesion_assd": None, "lesion_rmsd": None, "lesion_msd": None},
     **{"lesion_dice_per_case": 1, "lesion_dice_global": 1},
@@ -132,7 +167,11 @@ def test_corrected_figures_by_hand(tmp_path: Path, run_module: Command) -> None:
         ("0", "0", "0"),
         ("3", "3", "2"),
     ]
-    assert (rows[1]["lesion_assd"], rows[1]["lesion_dice"], rows[1]["lesion_f1"]) == ("", "1.0", "1.0")
+    assert (rows[1]["lesion_assd"], rows[1]["lesion_dice"], rows[1]["lesion_f1"]) == (
+        "",
+        "1.0",
+        "1.0",
+    )
     assert float(rows[3]["lesion_recall"]) == pytest.approx(2 / 3)
     assert float(rows[3]["liver_dice"]) == pytest.approx(2 / 3)
 
@@ -142,9 +181,17 @@ def test_a_figure_that_does_not_exist(tmp_path: Path, run_module: Command) -> No
     without, _ = scene()
     for kind in ("ref", "pred"):
         save(tmp_path / kind / "b.nii", without)
-    done = score(run_module, (tmp_path / "ref", tmp_path / "pred"), tmp_path / "b.json", "--mode", "corrected")
+    done = score(
+        run_module,
+        (tmp_path / "ref", tmp_path / "pred"),
+        tmp_path / "b.json",
+        "--mode",
+        "corrected",
+    )
     assert done.returncode == 0, done.stderr
-    assert [line.split() for line in done.stdout.splitlines() if "lesion_assd" in line] == [["lesion_assd", "none"]]
+    assert [line.split() for line in done.stdout.splitlines() if "lesion_assd" in line] == [
+        ["lesion_assd", "none"]
+    ]
     content = json.loads((tmp_path / "b.json").read_text())
     assert {name: content["total"][name] for name in NO_LESION} == NO_LESION
     assert [row["lesion_msd"] for row in read_rows(tmp_path / "b.csv")] == ["", ""]
@@ -153,12 +200,16 @@ def test_a_figure_that_does_not_exist(tmp_path: Path, run_module: Command) -> No
 
 
 @pytest.mark.parametrize("name", [SET, "set-005"])
-def test_the_same_anatomy_in_other_axes_scores_the_same(tmp_path: Path, run_module: Command, name: str) -> None:
+def test_the_same_anatomy_in_other_axes_scores_the_same(
+    tmp_path: Path, run_module: Command, name: str
+) -> None:
     """Axes permuted and flipped with their affine: every corrected figure stays; distances follow the spacing."""
     folders = write_set(tmp_path / "as it was", name)
     for path in [path for folder in folders for path in folder.iterdir()]:
         image = nib.load(path)
-        turned = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(("I", "R", "P"))))
+        turned = image.as_reoriented(
+            ornt_transform(io_orientation(image.affine), axcodes2ornt(("I", "R", "P")))
+        )
         assert turned.shape == (image.shape[2], *image.shape[:2])
         target = tmp_path / "turned" / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +217,10 @@ def test_the_same_anatomy_in_other_axes_scores_the_same(tmp_path: Path, run_modu
     totals = []
     for which in ("as it was", "turned"):
         done = score(
-            run_module, (tmp_path / which / "ref", tmp_path / which / "pred"), tmp_path / "s.json", "--mode=corrected"
+            run_module,
+            (tmp_path / which / "ref", tmp_path / which / "pred"),
+            tmp_path / "s.json",
+            "--mode=corrected",
         )
         assert done.returncode == 0, done.stderr
         totals.append(json.loads((tmp_path / "s.json").read_text())["total"])
@@ -180,7 +234,10 @@ def test_a_surplus_prediction_is_noted_and_left_out(tmp_path: Path, run_module: 
     done = score(run_module, folders, tmp_path / "b.json")
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
-    assert line == f"evaluation.score: {folders[1]}: left out, as no reference has its name: case-9.nii.gz"
+    assert (
+        line
+        == f"evaluation.score: {folders[1]}: left out, as no reference has its name: case-9.nii.gz"
+    )
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
 
 

@@ -75,12 +75,18 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "half a label": (_value(0.5), f"{CASE}: labels must be 0, 1 or 2, it holds 0.5"),
     "label": (_value(3), f"{CASE}: labels must be 0, 1 or 2, it holds 3"),
     "negative": (_value(-1), f"{CASE}: labels must be 0, 1 or 2, it holds -1"),
-    "4-D": (lambda path: _change(path, lambda labels: labels[..., None]), f"{CASE}: a volume must have 3 axes"),
+    "4-D": (
+        lambda path: _change(path, lambda labels: labels[..., None]),
+        f"{CASE}: a volume must have 3 axes",
+    ),
     "text": (lambda path: path.write_text("x"), f"{CASE}: not a NIfTI file"),
     "truncated": (_truncate, f"{CASE}: the voxels cannot be read; truncated?"),
     "twice": (_twice, f"{CASE}: case-0.nii is there too"),
     "empty folder": (_empty_folder, ": no .nii or .nii.gz file in it"),
-    "two bad cases": (_two_bad, f"{CASE}: labels must be 0, 1 or 2, it holds 3 (and 1 more cannot be used: case-1)"),
+    "two bad cases": (
+        _two_bad,
+        f"{CASE}: labels must be 0, 1 or 2, it holds 3 (and 1 more cannot be used: case-1)",
+    ),
 }
 OF_A_PAIR: dict[str, tuple[Callable[[Path], Any], str]] = {
     "shape": (lambda path: _change(path, lambda labels: labels[1:]), f"{CASE}: its shape"),
@@ -88,12 +94,18 @@ OF_A_PAIR: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 OF_THE_PREDICTION: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda path: path.unlink(), "pred: no prediction case-0.nii[.gz] for"),
-    "misnamed": (lambda path: path.rename(path.with_name("case-O.nii.gz")), "; case-O.nii.gz without a reference"),
+    "misnamed": (
+        lambda path: path.rename(path.with_name("case-O.nii.gz")),
+        "; case-O.nii.gz without a reference",
+    ),
     "spacing": (_pixdim, f"{CASE}: its spacing of"),
 }
 OF_THE_REFERENCE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "spacing": (_pixdim, f"{CASE}: its spacing must be that of its affine, pixdim says"),
-    "no liver": (lambda path: _change(path, np.zeros_like), f"{CASE}: the reference must hold liver"),
+    "no liver": (
+        lambda path: _change(path, np.zeros_like),
+        f"{CASE}: the reference must hold liver",
+    ),
 }
 CASES = [
     pytest.param(kind, damage, message, id=f"{kind}: {name}")
@@ -133,7 +145,9 @@ def check_refused(done: Any, message: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "damage", "message"), CASES)
-def test_bad_files(here: Command, tmp_path: Path, kind: str, damage: Callable[[Path], Any], message: str) -> None:
+def test_bad_files(
+    here: Command, tmp_path: Path, kind: str, damage: Callable[[Path], Any], message: str
+) -> None:
     folders = write_set(tmp_path)
     damage(tmp_path / kind / CASE)
     check_refused(score(here, folders, tmp_path / "scores.json"), message, tmp_path)
@@ -156,7 +170,9 @@ def test_bad_cases_in_parallel(tmp_path: Path, run_module: Command) -> None:
 @pytest.mark.parametrize("jobs", ["0", "-5", "-1", "two", "1.5"])
 def test_jobs(tmp_path: Path, here: Command, folders: tuple[Path, Path], jobs: str) -> None:
     done = score(here, folders, tmp_path / "scores.json", "--jobs", jobs)
-    check_refused(done, f"argument --jobs: must be a whole number of at least 1, got '{jobs}'", tmp_path)
+    check_refused(
+        done, f"argument --jobs: must be a whole number of at least 1, got '{jobs}'", tmp_path
+    )
 
 
 def test_where_to_write(tmp_path: Path, here: Command, folders: tuple[Path, Path]) -> None:

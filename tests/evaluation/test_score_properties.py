@@ -7,8 +7,8 @@ import pytest
 from medpy.metric import binary as medpy
 from scipy.ndimage import gaussian_filter
 
-from evaluation.lits_scoring import MODES, SHAPE_SCORES, Figures, score_case, score_shape, total
-from evaluation.metrics import Counts, rvd, voe
+from evaluation.metrics.counts import Counts, rvd, voe
+from evaluation.metrics.lits import MODES, SHAPE_SCORES, Figures, score_case, score_shape, total
 
 SPACING = (2.5, 0.8, 0.7)
 OVERLAPS = ("dice", "jaccard", "voe", "rvd")
@@ -25,7 +25,9 @@ def masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(prediction, reference): a liver with some 10 lesions, and the same moved by a voxel, with others."""
     rng = np.random.default_rng(seed)
-    reference, other = (np.where(gaussian_filter(rng.normal(size=(14, 20, 18)), 1.2) > 0.13, 2, 1) for _ in range(2))
+    reference, other = (
+        np.where(gaussian_filter(rng.normal(size=(14, 20, 18)), 1.2) > 0.13, 2, 1) for _ in range(2)
+    )
     prediction = np.roll(reference, 1, axis=0)
     prediction[:, 10:] = other[:, 10:]
     for volume in (prediction, reference):
@@ -33,7 +35,9 @@ def labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return prediction.astype(np.uint8), reference.astype(np.uint8)
 
 
-def lits(prediction: np.ndarray, reference: np.ndarray, mode: str, spacing: tuple[float, ...] = SPACING) -> Figures:
+def lits(
+    prediction: np.ndarray, reference: np.ndarray, mode: str, spacing: tuple[float, ...] = SPACING
+) -> Figures:
     return total([score_case(prediction, reference, spacing, mode)])
 
 
@@ -49,14 +53,19 @@ def test_overlaps_agree_with_medpy(seed: int) -> None:
     assert scores["jaccard"] == pytest.approx(medpy.jc(prediction, reference))
     assert scores["voe"] == voe(counts) == pytest.approx(1 - medpy.jc(prediction, reference))
     assert scores["rvd"] == rvd(counts) == pytest.approx(medpy.ravd(prediction, reference))
-    assert scores["assd"] == pytest.approx(medpy.assd(prediction, reference, SPACING, connectivity=2))
+    assert scores["assd"] == pytest.approx(
+        medpy.assd(prediction, reference, SPACING, connectivity=2)
+    )
     assert scores["msd"] == pytest.approx(medpy.hd(prediction, reference, SPACING, connectivity=2))
 
 
 @SEEDS
 def test_symmetry(seed: int) -> None:
     prediction, reference = masks(seed)
-    one, other = score_shape(prediction, reference, SPACING), score_shape(reference, prediction, SPACING)
+    one, other = (
+        score_shape(prediction, reference, SPACING),
+        score_shape(reference, prediction, SPACING),
+    )
     for name in SHAPE_SCORES:
         if name != "rvd":
             assert one[name] == pytest.approx(other[name])
@@ -96,7 +105,12 @@ def test_perfect_and_disjoint_masks() -> None:
     perfect = dict.fromkeys(SHAPE_SCORES, 0) | {"dice": 1, "jaccard": 1}
     assert score_shape(mask, mask, SPACING) == perfect
     found = score_shape(mask, other, SPACING)
-    assert {name: found[name] for name in OVERLAPS} == {"dice": 0, "jaccard": 0, "voe": 1, "rvd": -0.5}
+    assert {name: found[name] for name in OVERLAPS} == {
+        "dice": 0,
+        "jaccard": 0,
+        "voe": 1,
+        "rvd": -0.5,
+    }
     far = [(2.1**2 + (0.8 * n) ** 2) ** 0.5 for n in (1, 2)]
     assert [found[name] for name in IN_MM] == pytest.approx(
         [(4 * 2.1 + sum(far)) / 6, ((4 * 2.1**2 + far[0] ** 2 + far[1] ** 2) / 6) ** 0.5, far[1]]
@@ -107,7 +121,9 @@ def test_perfect_and_disjoint_masks() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_spacing_changes_the_lits_figures_in_mm_alone(seed: int, mode: str) -> None:
     prediction, reference = labels(seed)
-    one, three = (lits(prediction, reference, mode, tuple(n * mm for mm in SPACING)) for n in (1, 3))
+    one, three = (
+        lits(prediction, reference, mode, tuple(n * mm for mm in SPACING)) for n in (1, 3)
+    )
     for name, value in one.items():
         factor = 3 if is_mm(name) and value != 9001 else 1
         assert three[name] == pytest.approx(factor * (value or 0)), name
@@ -129,7 +145,9 @@ def test_exchanging_the_two_exchanges_precision_and_recall(seed: int) -> None:
     for which in ("", "_greater_zero"):
         assert one[f"lesion_precision{which}"] == other[f"lesion_recall{which}"]
     for name in one:
-        if not name.endswith(("rvd", "precision", "recall", "greater_zero", "MAXERROR_Tumorburden")):
+        if not name.endswith(
+            ("rvd", "precision", "recall", "greater_zero", "MAXERROR_Tumorburden")
+        ):
             assert one[name] == pytest.approx(other[name]), name
     assert one["MAXERROR_Tumorburden"] == pytest.approx(-(other["MAXERROR_Tumorburden"] or 0))
 
@@ -144,6 +162,12 @@ def test_a_perfect_and_a_disjoint_prediction(mode: str) -> None:
     disjoint = np.where(reference == 2, 1, reference)
     disjoint[reference == 0] = 2
     found = lits(disjoint, reference, mode)
-    for name in ("lesion_precision", "lesion_recall", "lesion_dice", "lesion_dice_per_case", "lesion_dice_global"):
+    for name in (
+        "lesion_precision",
+        "lesion_recall",
+        "lesion_dice",
+        "lesion_dice_per_case",
+        "lesion_dice_global",
+    ):
         assert found[name] == 0
     assert (found["lesion_voe"], found["lesion_assd"]) == (1, 9001)

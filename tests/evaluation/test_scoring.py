@@ -13,8 +13,8 @@ from data.store import Store
 from evaluation import evaluate
 from evaluation.evaluate import blind_tumor_iou
 from evaluation.examples import rank
+from evaluation.metrics.roc import ProbabilityHistogram
 from evaluation.postprocess import NONE, OPTIONS
-from evaluation.roc import ProbabilityHistogram
 from evaluation.scoring import CaseScores, curve, most_probable, score_case
 from evaluation.systems import System
 from evaluation.whole_cases import components_rand_index, whole_case_rows
@@ -23,7 +23,9 @@ THRESHOLDS = {"0.5": 0.5, "roc": 0.3, "iou": 0.6}
 
 
 def test_most_probable_class_by_hand() -> None:
-    classes = np.array([[0.5, 0.3, 0.2], [0.3, 0.4, 0.3], [0.2, 0.3, 0.5], [0.4, 0.3, 0.3], [0.375, 0.25, 0.375]])
+    classes = np.array(
+        [[0.5, 0.3, 0.2], [0.3, 0.4, 0.3], [0.2, 0.3, 0.5], [0.4, 0.3, 0.3], [0.375, 0.25, 0.375]]
+    )
     liver, tumor = 1 - classes[:, 0], classes[:, 2]
     # The last is a tie of other and tumor: the first class wins, as np.argmax does.
     np.testing.assert_array_equal(most_probable(liver, tumor), [0, 1, 2, 0, 0])
@@ -39,25 +41,52 @@ def test_a_cohort_of_one_class_has_no_curve_and_no_area(positive: bool) -> None:
     assert made["points"]["roc"]["tpr"] == (pytest.approx(2 / 3) if positive else None)
 
 
-def case(cohort: str, target: str, tp: int, fn: int, model: str = "one_step", rule: str = "0.5") -> dict[str, Any]:
+def case(
+    cohort: str, target: str, tp: int, fn: int, model: str = "one_step", rule: str = "0.5"
+) -> dict[str, Any]:
     key = {"cohort": cohort, "model": model, "loss": "ce", "target": target, "threshold_rule": rule}
     return {**key, "tp": tp, "fn": fn}
 
 
 def test_blind_tumor_iou_by_hand() -> None:
-    rows = [case("test", "liver", 60, 20), case("test", "tumor", 1, 3), case("test", "liver", 20, 0)]
-    rows += [case("test", "tumor", 0, 1), case("external", "liver", 0, 0), case("external", "tumor", 0, 0)]
-    other = [{**row, "model": "sequential"} for row in rows] + [{**row, "threshold_rule": "roc"} for row in rows]
+    rows = [
+        case("test", "liver", 60, 20),
+        case("test", "tumor", 1, 3),
+        case("test", "liver", 20, 0),
+    ]
+    rows += [
+        case("test", "tumor", 0, 1),
+        case("external", "liver", 0, 0),
+        case("external", "tumor", 0, 0),
+    ]
+    other = [{**row, "model": "sequential"} for row in rows] + [
+        {**row, "threshold_rule": "roc"} for row in rows
+    ]
     assert blind_tumor_iou([*rows, *other]) == {"test": 5 / 100}
 
 
 def test_slices_are_ranked_by_tumor_iou_among_those_that_hold_tumor() -> None:
     def one(row: int, iou: float, tp: int, fn: int, **change: Any) -> dict[str, Any]:
-        key = {"cohort": "test", "target": "tumor", "model": "sequential", "loss": "ce", "case": "volume-1"}
+        key = {
+            "cohort": "test",
+            "target": "tumor",
+            "model": "sequential",
+            "loss": "ce",
+            "case": "volume-1",
+        }
         return {**key, "row": row, "iou": iou, "tp": tp, "fn": fn, **change}
 
-    slices = [one(0, 0.2, 1, 4), one(1, 0.9, 9, 1), one(2, 1.0, 0, 0), one(3, 0.0, 0, 5), one(4, 0.5, 3, 1)]
-    slices += [one(5, 0.95, 9, 1, **change) for change in ({"target": "liver"}, {"cohort": "external"}, {"loss": "x"})]
+    slices = [
+        one(0, 0.2, 1, 4),
+        one(1, 0.9, 9, 1),
+        one(2, 1.0, 0, 0),
+        one(3, 0.0, 0, 5),
+        one(4, 0.5, 3, 1),
+    ]
+    slices += [
+        one(5, 0.95, 9, 1, **change)
+        for change in ({"target": "liver"}, {"cohort": "external"}, {"loss": "x"})
+    ]
     slices += [one(6, 0.99, 9, 1, model="one_step")]
     assert [row["row"] for row in rank(slices, "sequential", "ce")] == [1, 4, 0, 3]
     assert rank(slices, "one_step", "balanced") == []
@@ -88,7 +117,12 @@ def test_a_perfect_model_has_perfect_scores_of_every_kind(store: Store) -> None:
     assert {row["kind"] for row in kept.lesions} == {"lesion"}
     assert all(row["iou"] == 1 for row in kept.lesions)
     for volume in kept.volumes:
-        assert (volume["dice"], volume["voe"], volume["rvd"], volume["hausdorff95_mm"]) == (1, 0, 0, 0)
+        assert (volume["dice"], volume["voe"], volume["rvd"], volume["hausdorff95_mm"]) == (
+            1,
+            0,
+            0,
+            0,
+        )
         assert volume["burden_percent"] == volume["reference_burden_percent"]
     for figures in kept.lits.values():
         assert (figures.lesion_dice, figures.liver_dice, figures.burden_difference) == (1, 1, 0)
@@ -164,18 +198,26 @@ def test_a_probability_that_is_nan_is_one_line(store: Store) -> None:
         score_case(Broken(np.zeros(0)), store, case, [1])
 
 
-def test_post_processing_is_chosen_on_validation_data_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_post_processing_is_chosen_on_validation_data_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that was split by slice with an external cohort by patient: nothing was chosen, so nothing is applied."""
     by_slice = copy.copy(store)
     object.__setattr__(by_slice, "split", {**store.split, "by": "slice"})
     seen: list[tuple[str, bool, Any]] = []
 
-    def scored(system: System, of: Store, name: str, whole: bool, chosen: Any, keep: Any) -> list[CaseScores]:
+    def scored(
+        system: System, of: Store, name: str, whole: bool, chosen: Any, keep: Any
+    ) -> list[CaseScores]:
         seen.append((name, whole, chosen))
         case = of.cases_of("test")[0]
         answer = np.asarray(of.label(case))
         rows = of.cases[case]["liver_rows"]
-        return [score_case(Oracle(answer if whole else answer[rows]), of, case, rows, whole, chosen, keep)]
+        return [
+            score_case(
+                Oracle(answer if whole else answer[rows]), of, case, rows, whole, chosen, keep
+            )
+        ]
 
     monkeypatch.setattr(evaluate, "score_cohort", scored)
     monkeypatch.setattr(evaluate, "prediction_memory", lambda *_: 300.0)
@@ -183,10 +225,15 @@ def test_post_processing_is_chosen_on_validation_data_alone(store: Store, monkey
         ({"validation": by_slice, "test": by_slice, "external": store}, [False, False, True]),
         ({"validation": store, "test": store}, [True, True]),
     ):
-        tables: dict[str, list[Any]] = {name: [] for name in ("rows", *evaluate.CSV_FILES, "lits", "curves", "systems")}
+        tables: dict[str, list[Any]] = {
+            name: [] for name in ("rows", *evaluate.CSV_FILES, "lits", "curves", "systems")
+        }
         evaluate.score_system(Oracle(np.zeros(0)), cohorts, tables)
         assert [whole for _, whole, _ in seen] == wanted
         assert tables["systems"][-1]["postprocess"] == []
-        assert {row["option"] for row in tables["postprocess"] if row["cohort"] == "external"} <= {NONE, *OPTIONS}
+        assert {row["option"] for row in tables["postprocess"] if row["cohort"] == "external"} <= {
+            NONE,
+            *OPTIONS,
+        }
         assert seen[-1][2] == (None if len(wanted) == 3 else ())
         seen.clear()

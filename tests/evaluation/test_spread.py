@@ -20,7 +20,10 @@ KEYS = ("cohort", "target", "loss", "model", "threshold_rule")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     failures = {("one_step", "ce"): "loss is not finite"}
-    return [write_out(folder / f"seed{seed}", seed, failures if seed == 2 else None) for seed in (0, 1, 2)]
+    return [
+        write_out(folder / f"seed{seed}", seed, failures if seed == 2 else None)
+        for seed in (0, 1, 2)
+    ]
 
 
 def changed(run, **data):
@@ -31,7 +34,12 @@ def changed(run, **data):
 
 
 def test_spread_by_hand():
-    assert spread([1.0, 2.0, 6.0]) == {"mean": 3.0, "sd": pytest.approx(7**0.5), "min": 1.0, "max": 6.0}
+    assert spread([1.0, 2.0, 6.0]) == {
+        "mean": 3.0,
+        "sd": pytest.approx(7**0.5),
+        "min": 1.0,
+        "max": 6.0,
+    }
     assert spread([0.5]) == {"mean": 0.5, "sd": None, "min": 0.5, "max": 0.5}
     assert spread([]) == dict.fromkeys(("mean", "sd", "min", "max"))
 
@@ -39,15 +47,28 @@ def test_spread_by_hand():
 def test_csv_against_numpy(runs, tmp_path, capsys):
     main(["--out", str(tmp_path), *map(str, runs)])
     found = list(csv.DictReader((tmp_path / "spread.csv").read_text().splitlines()))
-    assert all("SYNTHETIC PHANTOM" in line["data"] for line in found if line["cohort"] == "external")
+    assert all(
+        "SYNTHETIC PHANTOM" in line["data"] for line in found if line["cohort"] == "external"
+    )
     summaries = [json.loads((run / "summary.json").read_text())["rows"] for run in runs]
     assert len(found) == 3 * len(summaries[0])
     for line in found:
         key = [line[name] for name in KEYS]
-        values = [row[line["metric"]] for rows in summaries for row in rows if [row[name] for name in KEYS] == key]
-        assert int(line["n_seeds"]) == len(values) == (2 if (line["model"], line["loss"]) == ("one_step", "ce") else 3)
+        values = [
+            row[line["metric"]]
+            for rows in summaries
+            for row in rows
+            if [row[name] for name in KEYS] == key
+        ]
+        assert (
+            int(line["n_seeds"])
+            == len(values)
+            == (2 if (line["model"], line["loss"]) == ("one_step", "ce") else 3)
+        )
         wanted = [np.mean(values), np.std(values, ddof=1), min(values), max(values)]
-        np.testing.assert_allclose([float(line[name]) for name in ("mean", "sd", "min", "max")], wanted, rtol=1e-12)
+        np.testing.assert_allclose(
+            [float(line[name]) for name in ("mean", "sd", "min", "max")], wanted, rtol=1e-12
+        )
     assert capsys.readouterr().out == (tmp_path / "spread.md").read_text()
 
 
@@ -57,7 +78,10 @@ def test_markdown(runs, tmp_path, capsys):
     assert "preset demo, 3 seeds: 0, 1, 2." in text
     assert "SYNTHETIC PHANTOM" in text
     assert "thresholds chosen on validation data" in text
-    assert "**Seed 2: one-step, cross-entropy: failed: loss is not finite: NOT A RESULT, not counted.**" in text
+    assert (
+        "**Seed 2: one-step, cross-entropy: failed: loss is not finite: NOT A RESULT, not counted.**"
+        in text
+    )
     values = [
         row["iou"]
         for run in runs
@@ -66,7 +90,11 @@ def test_markdown(runs, tmp_path, capsys):
     ]
     cell = f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f} ({min(values):.3f} to {max(values):.3f})"
     block = text.split("## Test")[1].split("##")[0]
-    line = next(line for line in block.splitlines() if line.startswith("| tumor | balanced | sequential | roc |"))
+    line = next(
+        line
+        for line in block.splitlines()
+        if line.startswith("| tumor | balanced | sequential | roc |")
+    )
     assert line.split("|")[5].strip() == cell
     assert line.endswith("| 3 of 3 |")
     assert "| Liver scores close to 1 | test | 2 of 2 | 1 |" in text

@@ -29,7 +29,9 @@ SIZE, S1 = 16, 0.45
 def make_run(path: Path) -> Path:
     """Make a run whose joint model holds the networks of its sequential pair."""
     keras.utils.set_random_seed(3)
-    nets = {stage: unet(SIZE, widths=(4, 8), dropout=0.2, name=stage) for stage in ("liver", "tumor")}
+    nets = {
+        stage: unet(SIZE, widths=(4, 8), dropout=0.2, name=stage) for stage in ("liver", "tumor")
+    }
     write_json(path / "run.json", {"size": SIZE, "synthetic": True})
     thresholds = {stage: {"0.5": 0.5, "roc": 0.4, "iou": 0.6} for stage in nets}
     head = {"status": "ok", "why": "", "scaling": "liver_median", "mask_s1": S1}
@@ -37,7 +39,12 @@ def make_run(path: Path) -> Path:
     for stage, network in nets.items():
         record = {**head, "thresholds": {stage: thresholds[stage]}, "window_hu": windows[stage]}
         write(path / stage / "ce", network, {**record, "validation": {stage: {"iou_at_roc": 0.5}}})
-    record = {**head, "thresholds": thresholds, "window_hu": windows["liver"], "tumor_window_hu": windows["tumor"]}
+    record = {
+        **head,
+        "thresholds": thresholds,
+        "window_hu": windows["liver"],
+        "tumor_window_hu": windows["tumor"],
+    }
     record["validation"] = {stage: {"iou_at_roc": 0.5} for stage in nets}
     write(path / "joint" / "ce", cascade(nets["liver"], nets["tumor"], S1), record)
     return path
@@ -67,7 +74,9 @@ def test_the_joint_model_answers_as_the_pair_it_is_made_of(run: Path) -> None:
     for one, other in zip(*answers, strict=True):
         for found, wanted in zip(other, one, strict=True):
             np.testing.assert_array_equal(found, wanted)
-    assert sum(float((tumor > 0).mean()) for _, tumor in answers[0]) > 0.5, "the mask lets something through"
+    assert sum(float((tumor > 0).mean()) for _, tumor in answers[0]) > 0.5, (
+        "the mask lets something through"
+    )
 
 
 @pytest.mark.parametrize("model", ["sequential", "joint"])
@@ -94,7 +103,9 @@ def test_a_whole_case_gets_the_same_answers_with_each_slice_asked_once(
 
 def test_the_joint_model_for_the_liver_only(run: Path) -> None:
     livers = [load_system(run, model, "ce", liver_only=True) for model in ("sequential", "joint")]
-    for (one,), (other,) in zip(*(system.probabilities(slices, slices) for system in livers), strict=True):
+    for (one,), (other,) in zip(
+        *(system.probabilities(slices, slices) for system in livers), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     assert choose_system(run, "joint", None, liver_only=True).name == "joint_ce"
 
@@ -109,7 +120,9 @@ def test_a_table_of_the_joint_model_names_its_own_file(run: Path, tmp_path: Path
     segmenter = PaperSegmenter(alone, load_system(alone, "joint", "ce"), SIZE, "roc", False)
     about = Predictor(alone, {"synthetic": True}, segmenter, options).about()
     wanted = hashlib.sha256((alone / "joint" / "ce" / "best.keras").read_bytes()).hexdigest()
-    assert {stage: files["best.keras"] for stage, files in about["networks"].items()} == {"joint": wanted}
+    assert {stage: files["best.keras"] for stage, files in about["networks"].items()} == {
+        "joint": wanted
+    }
 
 
 def test_a_failed_joint_phase_is_named_once(run: Path) -> None:
@@ -119,7 +132,9 @@ def test_a_failed_joint_phase_is_named_once(run: Path) -> None:
     assert joint.failure == "joint collapsed: all is background"
 
 
-def test_a_nan_in_a_volume_is_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nan_in_a_volume_is_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nib.save(nib.Nifti1Image(draw_case(1)[0], np.diag([1.0, 1, 2, 1])), tmp_path / "ct.nii")
     system = load_system(run, "sequential", "ce")
 
@@ -127,5 +142,7 @@ def test_a_nan_in_a_volume_is_one_line(run: Path, tmp_path: Path, monkeypatch: p
         yield np.zeros((SIZE, SIZE)), np.full((SIZE, SIZE), np.nan)
 
     monkeypatch.setattr(System, "probabilities", broken)
-    with pytest.raises(InputError, match="sequential_ce: a probability of slice 0 is NaN; train it again"):
+    with pytest.raises(
+        InputError, match="sequential_ce: a probability of slice 0 is NaN; train it again"
+    ):
         segment(system, read_image(tmp_path / "ct.nii"), SIZE)

@@ -14,7 +14,7 @@ from data.command import InputError
 from data.files import read_json, write_json
 from data.store import Store
 from evaluation import viewer
-from evaluation.reporting.viewer import read_recording
+from evaluation.page.viewer import read_recording
 from evaluation.results import read_results
 from tests.conftest import SIZE, Command
 from tests.evaluation.fake_out import write_out
@@ -47,12 +47,21 @@ def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("viewer run")
     write_json(
         path / "run.json",
-        {"preset": "tiny", "seed": 3, "size": SIZE, "synthetic": False, "store_sha256": store.sha256},
+        {
+            "preset": "tiny",
+            "seed": 3,
+            "size": SIZE,
+            "synthetic": False,
+            "store_sha256": store.sha256,
+        },
     )
     # L sees (HU + 100) / 500, T sees HU / 200.
     networks = {
         "liver": (network(1000, -1000 * (L_HU + 100) / 500), {"window_hu": [-100, 400]}),
-        "tumor": (network(-1000, 1000 * T_HU / 200), {"window_hu": [0, 200], "scaling": "window", "mask_s1": 0.5}),
+        "tumor": (
+            network(-1000, 1000 * T_HU / 200),
+            {"window_hu": [0, 200], "scaling": "window", "mask_s1": 0.5},
+        ),
     }
     for stage, (model, inputs) in networks.items():
         (path / stage / "ce").mkdir(parents=True)
@@ -64,7 +73,13 @@ def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def score(model: str, loss: str, iou: float | str, **change: Any) -> dict[str, Any]:
-    key = {"cohort": "validation", "model": model, "loss": loss, "target": "tumor", "threshold_rule": "roc"}
+    key = {
+        "cohort": "validation",
+        "model": model,
+        "loss": loss,
+        "target": "tumor",
+        "threshold_rule": "roc",
+    }
     return {**key, "iou": iou, **change}
 
 
@@ -97,17 +112,27 @@ def test_the_labels_are_those_of_the_networks(run: Path, store: Store, out: Path
         ("volume-105", "median"),
         ("volume-103", "worst"),
     ]
-    assert (about["loss"], about["ranked_by"], about["left_out"]) == ({"sequential": "ce"}, "sequential", [])
+    assert (about["loss"], about["ranked_by"], about["left_out"]) == (
+        {"sequential": "ce"},
+        "sequential",
+        [],
+    )
     assert about["synthetic"] is False
     assert set(arrays) == {"hu", "label", "sequential"}
     start = 0
     for case in about["cases"]:
         # Slices 1 to 6 of 8 hold liver, and those are scored.
-        assert case["rows"] == [row for name, row in store.slices("test") if name == case["case"]] == [*range(1, 7)]
+        assert (
+            case["rows"]
+            == [row for name, row in store.slices("test") if name == case["case"]]
+            == [*range(1, 7)]
+        )
         assert case["pixel_mm"] == pytest.approx([0.8, 0.8])
         hu = store.image(case["case"])[case["rows"]]
         np.testing.assert_array_equal(arrays["hu"][start : start + 6], hu)
-        np.testing.assert_array_equal(arrays["label"][start : start + 6], store.label(case["case"])[case["rows"]])
+        np.testing.assert_array_equal(
+            arrays["label"][start : start + 6], store.label(case["case"])[case["rows"]]
+        )
         expected = np.where(hu > L_HU, np.where(hu < T_HU, 2, 1), 0)
         np.testing.assert_array_equal(arrays["sequential"][start : start + 6], expected)
         start += 6
@@ -155,10 +180,19 @@ def test_without_scores_nothing_is_left_of_an_earlier_recording(
 
 @pytest.mark.parametrize(
     ("models", "ranks"),
-    [(("joint",), "joint"), (("joint", "one_step"), "one_step"), (("joint", "one_step", "sequential"), "sequential")],
+    [
+        (("joint",), "joint"),
+        (("joint", "one_step"), "one_step"),
+        (("joint", "one_step", "sequential"), "sequential"),
+    ],
 )
 def test_the_sequential_model_ranks_the_cases_where_it_has_scores(
-    run: Path, store: Store, out: Path, monkeypatch: pytest.MonkeyPatch, models: tuple[str, ...], ranks: str
+    run: Path,
+    store: Store,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    models: tuple[str, ...],
+    ranks: str,
 ) -> None:
     monkeypatch.setattr(viewer, "record", lambda *_: {})
     rows = [score(model, "ce", 0.4) for model in models]
@@ -170,11 +204,23 @@ def test_the_sequential_model_ranks_the_cases_where_it_has_scores(
 
 
 def test_the_phase_with_the_better_validation_tumors() -> None:
-    rows = [score("one_step", "ce", 0.3), score("one_step", "balanced", 0.5), score("sequential", "ce", 0.9)]
-    rows += [score("one_step", "ce", 0.8, **change) for change in ({"cohort": "test"}, {"threshold_rule": "iou"})]
+    rows = [
+        score("one_step", "ce", 0.3),
+        score("one_step", "balanced", 0.5),
+        score("sequential", "ce", 0.9),
+    ]
+    rows += [
+        score("one_step", "ce", 0.8, **change)
+        for change in ({"cohort": "test"}, {"threshold_rule": "iou"})
+    ]
     assert viewer.better_phase(rows, "one_step") == "balanced"
     assert viewer.better_phase(rows, "sequential") == "ce"
-    assert viewer.better_phase([score("one_step", "ce", 0.3), score("one_step", "balanced", 0.3)], "one_step") == "ce"
+    assert (
+        viewer.better_phase(
+            [score("one_step", "ce", 0.3), score("one_step", "balanced", 0.3)], "one_step"
+        )
+        == "ce"
+    )
     assert viewer.better_phase(rows[:2], "sequential") is None
 
 
@@ -182,7 +228,12 @@ def test_cases_are_ranked_among_those_with_tumor() -> None:
     def case(name: str, iou: float, tp: int, fn: int, **change: Any) -> dict[str, Any]:
         return score("sequential", "ce", iou, cohort="test", case=name, tp=tp, fn=fn, **change)
 
-    cases = [case("a", 1.0, 0, 0), case("b", 0.2, 1, 1), case("c", 0.7, 0, 3), case("d", 0.9, 1, 1, target="liver")]
+    cases = [
+        case("a", 1.0, 0, 0),
+        case("b", 0.2, 1, 1),
+        case("c", 0.7, 0, 3),
+        case("d", 0.9, 1, 1, target="liver"),
+    ]
     assert [row["case"] for row in viewer.rank_cases(cases, "sequential", "ce")] == ["c", "b"]
     assert [row["case"] for row in viewer.rank_cases(cases[:1], "sequential", "ce")] == ["a"]
     assert viewer.rank_cases(cases, "one_step", "ce") == []
@@ -200,7 +251,9 @@ def test_cases_are_ranked_among_those_with_tumor() -> None:
         (0, 3, [], []),
     ],
 )
-def test_ranks_are_spread_from_best_to_worst(n: int, count: int, ranks: list[int], kinds: list[str]) -> None:
+def test_ranks_are_spread_from_best_to_worst(
+    n: int, count: int, ranks: list[int], kinds: list[str]
+) -> None:
     assert viewer.choose(n, count) == ranks
     assert [viewer.kind_of(rank, n) for rank in ranks] == kinds
 

@@ -106,24 +106,37 @@ def test_faces_join_and_corners_only_where_asked() -> None:
     [
         (np.diag([-0.5, 0.5, 2.0, 1.0]), 0.5),
         (np.array([[0, 0.5, 0, 9], [0.25, 0, 0, 9], [0, 0, -4, 9], [0, 0, 0, 1.0]]), 0.5),
-        (np.array([[0.6, -0.8, 0, 0], [0.8, 0.6, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]]), 3.0),  # turned
+        (
+            np.array([[0.6, -0.8, 0, 0], [0.8, 0.6, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]]),
+            3.0,
+        ),  # turned
     ],
 )
-def test_a_voxel_is_as_large_as_its_affine_says(tmp_path: Path, affine: np.ndarray, mm3: float) -> None:
+def test_a_voxel_is_as_large_as_its_affine_says(
+    tmp_path: Path, affine: np.ndarray, mm3: float
+) -> None:
     volume = open_volume(save(tmp_path / "ct.nii", affine))
     assert voxel_ml(volume) == pytest.approx(mm3 / 1000, rel=1e-6)
     assert geometry_notes(volume) == []
 
 
 def test_a_header_that_contradicts_itself_is_noted(tmp_path: Path) -> None:
-    volume = open_volume(save(tmp_path / "ct.nii", np.diag([1.0, 1.0, 2.0, 1.0]), spacing=(1.0, 1.0, 5.0)))
+    volume = open_volume(
+        save(tmp_path / "ct.nii", np.diag([1.0, 1.0, 2.0, 1.0]), spacing=(1.0, 1.0, 5.0))
+    )
     assert voxel_ml(volume) == pytest.approx(0.002)
     (note,) = geometry_notes(volume)
     assert "5 mm3 by the header's spacing and 2 mm3 by its affine" in note
 
 
 def test_the_table_as_csv_and_json(tmp_path: Path) -> None:
-    about = {"spacing_mm": [2.5, 0.75, 0.75], "model": "one_step", "loss": "ce", "threshold_rule": "roc", "run": "r"}
+    about = {
+        "spacing_mm": [2.5, 0.75, 0.75],
+        "model": "one_step",
+        "loss": "ce",
+        "threshold_rule": "roc",
+        "run": "r",
+    }
     rows = [
         {"case": "Müller, A", **measure(scene(), 0.5), **about},
         {"case": "none", **measure(scene(), 0.5, liver_only=True), **about},
@@ -138,7 +151,11 @@ def test_the_table_as_csv_and_json(tmp_path: Path) -> None:
     assert first["tumor_volumes_ml"] == "1.5 1.0 0.5"
     assert first["spacing_mm"] == "2.5 0.75 0.75"
     assert (first["liver_ml"], first["tumor_count"]) == ("35.5", "3")
-    assert (second["liver_ml"], second["tumor_count"], second["tumor_volumes_ml"]) == ("35.5", "", "")
+    assert (second["liver_ml"], second["tumor_count"], second["tumor_volumes_ml"]) == (
+        "35.5",
+        "",
+        "",
+    )
 
 
 @pytest.mark.parametrize("name", ["a.b.nii.gz", "a.b.nii"])
@@ -147,7 +164,9 @@ def test_names_beside_the_output(name: str) -> None:
 
 
 def test_headers_that_are_hardly_true_are_noted(tmp_path: Path) -> None:
-    def notes(affine: np.ndarray, change: Callable[[nib.Nifti1Image], object] = lambda image: None) -> str:
+    def notes(
+        affine: np.ndarray, change: Callable[[nib.Nifti1Image], object] = lambda image: None
+    ) -> str:
         image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), affine)
         image.set_qform(affine, code=1)
         change(image)

@@ -18,7 +18,9 @@ FC8 = 4096 * 1000 + 1000
 def encoder_by_hand(filters: tuple[int, ...]) -> int:
     """Weights and biases of five convolutions, FC6 on a 6 x 6 map and FC7, as on paper."""
     one, two, three, four, five, fc_6, fc_7 = filters
-    convolutions = 11 * 11 * 3 * one + 5 * 5 * one * two + 9 * two * three + 9 * three * four + 9 * four * five
+    convolutions = (
+        11 * 11 * 3 * one + 5 * 5 * one * two + 9 * two * three + 9 * three * four + 9 * four * five
+    )
     return convolutions + 6 * 6 * five * fc_6 + fc_6 * fc_7 + sum(filters)
 
 
@@ -36,7 +38,9 @@ def images(*shape: int) -> np.ndarray:
 
 def test_encoder_and_fc8_have_the_published_number_of_parameters() -> None:
     model = cdnn_alexnet(None)
-    encoder = sum(layer.count_params() for layer in model.layers if layer.name.startswith("encoder_"))
+    encoder = sum(
+        layer.count_params() for layer in model.layers if layer.name.startswith("encoder_")
+    )
     # The text's 62.4 million: 34,944 + 614,656 + 885,120 + 1,327,488 + 884,992 of the convolutions, 37,752,832 of FC6,
     # 16,781,312 of FC7 and 4,097,000 of FC8.
     assert encoder == encoder_by_hand(FILTERS["krizhevsky"]) == 62_378_344 - FC8
@@ -74,19 +78,29 @@ def test_output_has_the_size_of_the_slice(upsampling: str) -> None:
 def test_last_layers_are_logits_and_probability(upsampling: str) -> None:
     model = small(upsampling)
     assert [layer.name for layer in model.layers][-2:] == ["logits", "probability"]
-    transposed = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2DTranspose)]
+    transposed = [
+        layer for layer in model.layers if isinstance(layer, keras.layers.Conv2DTranspose)
+    ]
     strides = {"dilated": [8], "stride_32": [32], "skips": [2, 2, 8]}
     assert [layer.strides[0] for layer in transposed] == strides[upsampling]
     x = images(1, 64, 64, 1)
-    np.testing.assert_allclose(np.asarray(model(x)), 1 / 3, atol=1e-6)  # scores begin at zero, as in Long et al.
+    np.testing.assert_allclose(
+        np.asarray(model(x)), 1 / 3, atol=1e-6
+    )  # scores begin at zero, as in Long et al.
     model.get_layer("score").bias.assign([0.0, 1.0, 3.0])
     logits = np.asarray(logits_model(model)(x))
-    np.testing.assert_allclose(np.asarray(model(x)), np.asarray(keras.ops.softmax(logits)), atol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(model(x)), np.asarray(keras.ops.softmax(logits)), atol=1e-6
+    )
     np.testing.assert_allclose(logits[0, 32, 32], [0, 1, 3], atol=1e-5)  # interpolated
 
 
 def test_dropout_follows_fc6_and_fc7_only() -> None:
-    dropped = [layer for layer in small("dilated", dropout=0.3).layers if isinstance(layer, keras.layers.Dropout)]
+    dropped = [
+        layer
+        for layer in small("dilated", dropout=0.3).layers
+        if isinstance(layer, keras.layers.Dropout)
+    ]
     assert [(layer.name, layer.rate) for layer in dropped] == [
         ("encoder_fc_6_dropout", 0.3),
         ("encoder_fc_7_dropout", 0.3),
@@ -98,7 +112,9 @@ def test_dilated_encoder_computes_what_the_one_with_strides_does_at_every_fourth
     dilated, strided = small("dilated", 192), small("stride_32", 192)
     for layer in strided.layers:
         if layer.name.startswith("encoder_"):
-            dilated.get_layer(layer.name).set_weights(layer.get_weights()) if layer.weights else None
+            dilated.get_layer(layer.name).set_weights(
+                layer.get_weights()
+            ) if layer.weights else None
     x = images(1, 192, 192, 1)
     fine, coarse = (np.asarray(part(model, "encoder_fc_7")(x)) for model in (dilated, strided))
     assert coarse.shape == (1, 6, 6, 256)
@@ -127,7 +143,12 @@ def test_receptive_fields_lie_over_the_pixels_they_are_upsampled_to(
     reach = keras.Model(model.get_layer("normalise").output, model.get_layer(layer).output)
     one_column = np.zeros((size, 32, size, 3), np.float32)
     one_column[np.arange(size), :, np.arange(size)] = 1e-3
-    seen = np.concatenate([np.asarray(reach(one_column[i : i + 32])).max(axis=(1, 3)) for i in range(0, size, 32)]) > 0
+    seen = (
+        np.concatenate(
+            [np.asarray(reach(one_column[i : i + 32])).max(axis=(1, 3)) for i in range(0, size, 32)]
+        )
+        > 0
+    )
     middle = size // stride // 2
     pixels = np.flatnonzero(seen[:, middle])
     assert 0 < pixels[0] < pixels[-1] < size - 1
@@ -175,12 +196,21 @@ def test_half_precision_keeps_the_scores_in_single() -> None:
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("encoder_conv_1").compute_dtype == "bfloat16"
-    for name in ("score", "score_pool_1", "upsample_to_pool_2", "fuse_pool_1", "logits", "probability"):
+    for name in (
+        "score",
+        "score_pool_1",
+        "upsample_to_pool_2",
+        "fuse_pool_1",
+        "logits",
+        "probability",
+    ):
         assert model.get_layer(name).compute_dtype == "float32"
 
 
 @pytest.mark.parametrize("upsampling", UPSAMPLING)
-def test_save_and_load_give_the_same_outputs_with_keras_own_layers_only(upsampling: str, tmp_path: Path) -> None:
+def test_save_and_load_give_the_same_outputs_with_keras_own_layers_only(
+    upsampling: str, tmp_path: Path
+) -> None:
     model = small(upsampling)
     assert {type(layer).__module__.split(".")[0] for layer in model.layers} == {"keras"}
     rng = np.random.default_rng(0)

@@ -33,7 +33,9 @@ def pair() -> tuple[keras.Model, keras.Model, float]:
 
 
 @pytest.mark.parametrize("training_mask", MASKS)
-def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(training_mask: str, tmp_path: Path) -> None:
+def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(
+    training_mask: str, tmp_path: Path
+) -> None:
     liver, tumor, s1 = pair()
     x, scaled = slices(0), slices(3)
     probability = liver.predict_on_batch(x)
@@ -51,7 +53,9 @@ def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(training_mas
             np.testing.assert_array_equal(network_.predict_on_batch(given), wanted[network_.name])
 
 
-def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_precision_close_ones() -> None:
+def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_precision_close_ones() -> (
+    None
+):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         liver, tumor, s1 = pair()
@@ -64,7 +68,9 @@ def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_pr
     probability = liver.predict_on_batch(x)
     found = nested.predict_on_batch({"slice": x, "scaled": scaled})
     np.testing.assert_array_equal(found["liver"], probability)
-    np.testing.assert_array_equal(found["tumor"], tumor.predict_on_batch(liver_mask(probability, s1) * scaled))
+    np.testing.assert_array_equal(
+        found["tumor"], tumor.predict_on_batch(liver_mask(probability, s1) * scaled)
+    )
     single = in_single_precision(nested).predict_on_batch({"slice": x, "scaled": scaled})
     np.testing.assert_allclose(single["liver"], probability, atol=0.02)
 
@@ -100,7 +106,9 @@ def test_the_mask_in_training() -> None:
     assert mask_of(p, "straight_through", training=True).tolist() == [0, 0, 1]
 
 
-def weights_after_a_step(training_mask: str, alpha: float, beta: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def weights_after_a_step(
+    training_mask: str, alpha: float, beta: float
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """By how much a step of plain gradient descent, rate 1, moves the weights of L and of T."""
     liver, tumor, s1 = pair()
     before = [[np.copy(w) for w in model.get_weights()] for model in (liver, tumor)]
@@ -108,7 +116,10 @@ def weights_after_a_step(training_mask: str, alpha: float, beta: float) -> tuple
     loss = {name: keras.losses.BinaryCrossentropy(from_logits=True) for name in ("liver", "tumor")}
     weights = {"liver": alpha, "tumor": beta}
     trained.compile(keras.optimizers.SGD(1.0), loss=loss, loss_weights=weights, jit_compile=False)
-    truth = {"liver": (slices(4) > 0).astype(np.float32), "tumor": (slices(5) > 1).astype(np.float32)}
+    truth = {
+        "liver": (slices(4) > 0).astype(np.float32),
+        "tumor": (slices(5) > 1).astype(np.float32),
+    }
     trained.train_on_batch({"slice": slices(0), "scaled": slices(3)}, truth)
     moved = [
         [now - old for now, old in zip(model.get_weights(), olds, strict=True)]
@@ -141,7 +152,11 @@ def test_without_beta_only_the_liver_network_learns_as_if_alone(training_mask: s
     alone, _, _ = pair()
     before = [np.copy(w) for w in alone.get_weights()]
     logits = keras.Model(alone.input, alone.get_layer("logits").output)
-    logits.compile(keras.optimizers.SGD(1.0), loss=keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    logits.compile(
+        keras.optimizers.SGD(1.0),
+        loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
     logits.train_on_batch(slices(0), (slices(4) > 0).astype(np.float32))
     for moved, now, old in zip(liver, alone.get_weights(), before, strict=True):
         np.testing.assert_allclose(moved, now - old, atol=1e-7)
@@ -153,7 +168,11 @@ def test_behind_the_hard_mask_without_alpha_only_the_tumor_network_learns_as_if_
     first, alone, s1 = pair()
     before = [np.copy(w) for w in alone.get_weights()]
     logits = keras.Model(alone.input, alone.get_layer("logits").output)
-    logits.compile(keras.optimizers.SGD(1.0), loss=keras.losses.BinaryCrossentropy(from_logits=True), jit_compile=False)
+    logits.compile(
+        keras.optimizers.SGD(1.0),
+        loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
     masked = liver_mask(first.predict_on_batch(slices(0)), s1) * slices(3)
     logits.train_on_batch(masked, (slices(5) > 1).astype(np.float32))
     for moved, now, old in zip(tumor, alone.get_weights(), before, strict=True):
@@ -163,7 +182,10 @@ def test_behind_the_hard_mask_without_alpha_only_the_tumor_network_learns_as_if_
 def test_the_two_terms_add_up() -> None:
     """A step of plain gradient descent is linear in alpha and beta."""
     both = weights_after_a_step("probability", 2, 3)
-    liver_only, tumor_only = weights_after_a_step("probability", 1, 0), weights_after_a_step("probability", 0, 1)
+    liver_only, tumor_only = (
+        weights_after_a_step("probability", 1, 0),
+        weights_after_a_step("probability", 0, 1),
+    )
     for found, first, second in zip(both, liver_only, tumor_only, strict=True):
         for moved, one, other in zip(found, first, second, strict=True):
             np.testing.assert_allclose(moved, 2 * one + 3 * other, atol=1e-5)
@@ -171,11 +193,16 @@ def test_the_two_terms_add_up() -> None:
 
 def test_networks_that_do_not_fit_are_refused() -> None:
     liver, tumor, s1 = pair()
-    with pytest.raises(ValueError, match=r"tumor must take the input of liver, \(None, 16, 16, 1\), got \(None, 32"):
+    with pytest.raises(
+        ValueError, match=r"tumor must take the input of liver, \(None, 16, 16, 1\), got \(None, 32"
+    ):
         cascade(liver, network("tumor", 0, size=32))
     with pytest.raises(ValueError, match="tumor must be named 'tumor', got 'liver'"):
         cascade(liver, liver)
     with pytest.raises(ValueError, match=r"s1 must lie in \[0, 1\], got 1.5"):
         cascade(liver, tumor, 1.5)
-    with pytest.raises(ValueError, match="training_mask must be one of probability, hard, straight_through, got 'x'"):
+    with pytest.raises(
+        ValueError,
+        match="training_mask must be one of probability, hard, straight_through, got 'x'",
+    ):
         cascade(liver, tumor, s1, "x")

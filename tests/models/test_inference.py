@@ -16,7 +16,9 @@ def test_streamed_slices_equal_one_batch(count: int) -> None:
     streamed = list(predict_slices(model, iter(slices), batch_size=4))
     assert len(streamed) == count
     if count:
-        np.testing.assert_allclose(np.stack(streamed), np.asarray(model(slices[..., None])), atol=1e-6)
+        np.testing.assert_allclose(
+            np.stack(streamed), np.asarray(model(slices[..., None])), atol=1e-6
+        )
 
 
 def test_slices_are_read_only_as_they_are_needed() -> None:

@@ -40,12 +40,16 @@ def test_encoder_and_fc_have_the_published_number_of_parameters() -> None:
     model = cdnn_resnet18(None)
     encoder = [layer for layer in model.layers if layer.name.startswith("encoder_")]
     statistics = sum(
-        2 * layer.gamma.shape[0] for layer in encoder if isinstance(layer, keras.layers.BatchNormalization)
+        2 * layer.gamma.shape[0]
+        for layer in encoder
+        if isinstance(layer, keras.layers.BatchNormalization)
     )
     parameters = sum(layer.count_params() for layer in encoder)
     assert statistics == 9600
     assert parameters == encoder_by_hand(64) == 11_186_112
-    assert parameters - statistics + (512 * 1000 + 1000) == 11_689_512  # torchvision's count, with FC
+    assert (
+        parameters - statistics + (512 * 1000 + 1000) == 11_689_512
+    )  # torchvision's count, with FC
     assert model.count_params() == parameters + decoder_by_hand(64) + (64 * 3 + 3)
 
 
@@ -59,21 +63,29 @@ def test_decoder_has_as_many_layers_as_resnet18_and_mirrors_its_blocks() -> None
     model = cdnn_resnet18(64, filters=2)
     names = [layer.name for layer in model.layers]
     assert names[-2:] == ["logits", "probability"]
-    transposed = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2DTranspose)]
+    transposed = [
+        layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2DTranspose)
+    ]
     main = [name for name in transposed if "shortcut" not in name]
     assert len(main) == 18
     blocks = [f"stage_{stage}_block_{block}" for stage in (4, 3, 2, 1) for block in (2, 1)]
-    assert main == [f"decoder_{name}_{conv}" for name in blocks for conv in ("conv_2", "conv_1")] + [
+    assert main == [
+        f"decoder_{name}_{conv}" for name in blocks for conv in ("conv_2", "conv_1")
+    ] + [
         "decoder_pool",
         "decoder_conv_1",
     ]
-    for name in blocks[1:]:  # what goes into a block of the encoder has the shape of what its mirror image gives
+    for name in blocks[
+        1:
+    ]:  # what goes into a block of the encoder has the shape of what its mirror image gives
         into = model.get_layer(f"encoder_{name}_add").output.shape
         assert model.get_layer(f"decoder_{name}_conv_2").output.shape == into
 
 
 @pytest.mark.parametrize(("side", "strides"), [(3, 1), (3, 2), (7, 2)])
-def test_transposed_convolution_is_the_mirror_image_of_the_convolution(side: int, strides: int) -> None:
+def test_transposed_convolution_is_the_mirror_image_of_the_convolution(
+    side: int, strides: int
+) -> None:
     # <C x, y> = <x, C' y> for the same kernel and the paddings of both
     fine = keras.layers.Input((12, 12, 3))
     down = keras.Model(fine, _convolution(fine, 5, side, strides, "down"))
@@ -92,13 +104,17 @@ def test_outputs_are_probabilities_of_the_slice_size() -> None:
         probability = np.asarray(model(x))
         assert probability.shape == (2, rows, columns, 4)
         np.testing.assert_allclose(probability.sum(-1), 1, atol=1e-5)
-        np.testing.assert_allclose(np.asarray(keras.ops.softmax(logits_model(model)(x))), probability, atol=1e-6)
+        np.testing.assert_allclose(
+            np.asarray(keras.ops.softmax(logits_model(model)(x))), probability, atol=1e-6
+        )
 
 
 def test_training_reaches_every_weight() -> None:
     model = cdnn_resnet18(64, filters=2)
     before = model.get_weights()
-    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(), run_eagerly=True)
+    model.compile(
+        keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(), run_eagerly=True
+    )
     x = images(2, 64, 64, 1)
     model.train_on_batch(x, (x > 0.5).astype(np.int32))
     for weight, old in zip(model.weights, before, strict=True):

@@ -35,7 +35,9 @@ def by_hand(channels: int, classes: int) -> int:
     """3 x 3 kernels, biases, and four numbers per channel of a batch normalisation; the decoder is the mirror."""
     encoder = [(channels, 64), *VGG16]
     decoder = [(after, before) for before, after in reversed(VGG16)]
-    normalised = sum(9 * width_in * width + width + 4 * width for width_in, width in encoder + decoder)
+    normalised = sum(
+        9 * width_in * width + width + 4 * width for width_in, width in encoder + decoder
+    )
     return normalised + 9 * 64 * classes + classes
 
 
@@ -43,8 +45,15 @@ def test_network_of_the_paper_has_29458305_parameters() -> None:
     # Kernels: encoder 9 * 1,634,368 = 14,709,312 (VGG16's 14,710,464 less 9 * 2 * 64 for one channel instead of
     # three), decoder as many; biases 4,224 + 3,713; 4 * (4,224 + 3,712) = 31,744 in the batch normalisations.
     model = segnet(None)
-    assert model.count_params() == by_hand(1, 1) == 2 * 14_709_312 + 4_224 + 3_713 + 31_744 == 29_458_305
-    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 29_458_305 - 2 * (4_224 + 3_712)
+    assert (
+        model.count_params()
+        == by_hand(1, 1)
+        == 2 * 14_709_312 + 4_224 + 3_713 + 31_744
+        == 29_458_305
+    )
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 29_458_305 - 2 * (
+        4_224 + 3_712
+    )
     assert model.output_shape == (None, None, None, 1)
 
 
@@ -53,13 +62,47 @@ def test_layers_are_named_by_level_and_indices_go_to_the_same_level() -> None:
     names = [layer.name for layer in model.layers]
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert len(convolutions) == 26
-    assert [layer.filters // FILTERS for layer in convolutions[:13]] == [1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8]
-    assert [layer.filters // FILTERS for layer in convolutions[13:25]] == [8, 8, 8, 8, 8, 4, 4, 4, 2, 2, 1, 1]
+    assert [layer.filters // FILTERS for layer in convolutions[:13]] == [
+        1,
+        1,
+        2,
+        2,
+        4,
+        4,
+        4,
+        8,
+        8,
+        8,
+        8,
+        8,
+        8,
+    ]
+    assert [layer.filters // FILTERS for layer in convolutions[13:25]] == [
+        8,
+        8,
+        8,
+        8,
+        8,
+        4,
+        4,
+        4,
+        2,
+        2,
+        1,
+        1,
+    ]
     for level, count in enumerate((2, 2, 3, 3, 3), start=1):
-        block = [f"conv_{index}{part}" for index in range(1, count + 1) for part in ("", "_norm", "_relu")]
+        block = [
+            f"conv_{index}{part}"
+            for index in range(1, count + 1)
+            for part in ("", "_norm", "_relu")
+        ]
         assert {f"encoder_{level}_{name}" for name in block} <= set(names)
         assert (f"decoder_{level}_conv_{count}" in names) == (level > 1)
-        pool, unpool = model.get_layer(f"encoder_{level}_pool"), model.get_layer(f"decoder_{level}_unpool")
+        pool, unpool = (
+            model.get_layer(f"encoder_{level}_pool"),
+            model.get_layer(f"decoder_{level}_unpool"),
+        )
         assert unpool.input[1] is pool.output[1]
         assert unpool.output.shape == pool.input.shape
     assert names[-2:] == ["logits", "probability"]
@@ -138,7 +181,9 @@ def test_half_precision_keeps_the_logits_in_single() -> None:
 def test_steps_of_gradient_descent_lower_the_loss_and_move_every_convolution() -> None:
     trained, truth = logits_model(small()), (slices() > 0).astype(np.float32)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    trained.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)  # three steps are not worth a trace
+    trained.compile(
+        keras.optimizers.SGD(0.1), loss, run_eagerly=True
+    )  # three steps are not worth a trace
     convolutions = [layer for layer in trained.layers if isinstance(layer, keras.layers.Conv2D)]
     before = [np.copy(layer.get_weights()[0]) for layer in convolutions]
     losses = trained.fit(slices(), truth, batch_size=2, epochs=3, verbose=0).history["loss"]

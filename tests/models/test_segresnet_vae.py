@@ -9,11 +9,24 @@ import keras
 import numpy as np
 import pytest
 
-from models.segresnet_vae import GroupNorm, TrilinearUpsampling, segmentation_part, segresnet_vae, vae_loss
+from models.segresnet_vae import (
+    GroupNorm,
+    TrilinearUpsampling,
+    segmentation_part,
+    segresnet_vae,
+    vae_loss,
+)
 from models.unet import logits_model
 from tests.conftest import TorchReference
 
-TINY = {"input_shape": (8, 12, 16), "filters": 8, "blocks_down": (1, 1), "blocks_up": (1,), "dropout": 0, "latent": 5}
+TINY = {
+    "input_shape": (8, 12, 16),
+    "filters": 8,
+    "blocks_down": (1, 1),
+    "blocks_up": (1,),
+    "dropout": 0,
+    "latent": 5,
+}
 FOUR_LEVELS = {"input_shape": (16, 32, 48), "filters": 8, "dropout": 0, "latent": 6, "classes": 2}
 # MONAI comes after PyTorch. It would load these two, for seconds and for nothing.
 IMPORT = """import sys; sys.modules |= {"tensorflow": None, "torchvision": None}
@@ -21,7 +34,13 @@ IMPORT = """import sys; sys.modules |= {"tensorflow": None, "torchvision": None}
 SETS = [
     {"input_shape": (32, 128, 128)},
     {"input_shape": (16, 64, 64), "filters": 8, "latent": 32, "classes": 3, "input_channels": 2},
-    {"input_shape": (16, 32, 16), "filters": 24, "blocks_down": (2, 1, 3), "blocks_up": (2, 1), "dropout": 0},
+    {
+        "input_shape": (16, 32, 16),
+        "filters": 24,
+        "blocks_down": (2, 1, 3),
+        "blocks_up": (2, 1),
+        "dropout": 0,
+    },
 ]
 
 
@@ -51,8 +70,12 @@ def by_hand(
     total += 2 * filters + filters * classes + classes
     features = 16 * int(np.prod(input_shape)) // 8 ** len(blocks_down)
     total += 2 * bottom + (27 * bottom * 16 + 16) + 2 * 16  # down to the features
-    total += 2 * (features * latent + latent) + (latent * features + features)  # mean, deviation, back
-    return total + 16 * bottom + 2 * bottom + 2 * filters + filters * input_channels + input_channels
+    total += 2 * (features * latent + latent) + (
+        latent * features + features
+    )  # mean, deviation, back
+    return (
+        total + 16 * bottom + 2 * bottom + 2 * filters + filters * input_channels + input_channels
+    )
 
 
 def monais(
@@ -86,7 +109,14 @@ def in_monais_order(blocks_down: Sequence[int], blocks_up: Sequence[int]) -> lis
     for level, count in zip(levels, blocks_up, strict=True):
         names += blocks(f"decoder_{level}", count)
     names += [f"decoder_{level}_conv" for level in levels]
-    names += ["final_norm", "logits", "vae_down_1_norm", "vae_down_conv", "vae_down_2_norm", "vae_mean"]
+    names += [
+        "final_norm",
+        "logits",
+        "vae_down_1_norm",
+        "vae_down_conv",
+        "vae_down_2_norm",
+        "vae_mean",
+    ]
     return [
         *names,
         "vae_deviation",
@@ -110,7 +140,10 @@ def transfer(model: keras.Model, tensors: Sequence[np.ndarray], names: Sequence[
             turned = values[0].reshape(-1, channels, *lengths).transpose(2, 3, 4, 1, 0)
             values[0] = turned.reshape(-1, turned.shape[-1])
         elif name == "vae_up_dense":
-            values = [np.moveaxis(x.reshape(channels, *lengths, -1), 0, 3).reshape(x.shape) for x in values]
+            values = [
+                np.moveaxis(x.reshape(channels, *lengths, -1), 0, 3).reshape(x.shape)
+                for x in values
+            ]
             values[0] = values[0].T
         model.get_layer(name).set_weights(values)
     assert not left, "MONAI has more weights"
@@ -122,7 +155,9 @@ def windows(shape: Sequence[int], batch: int = 1) -> np.ndarray:
 
 def train(model: keras.Model, steps: int = 1, eagerly: bool = True) -> None:
     x = windows(model.input_shape[1:4])
-    model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy", jit_compile=False, run_eagerly=eagerly)
+    model.compile(
+        keras.optimizers.SGD(0.1), "binary_crossentropy", jit_compile=False, run_eagerly=eagerly
+    )
     model.fit(x, (x > 0).astype(np.float32), epochs=steps, batch_size=1, verbose=0)
 
 
@@ -172,7 +207,9 @@ def test_parameters_outputs_and_loss_are_monais(
         transfer(model, weights, names)
         np.testing.assert_allclose(np.asarray(logits_model(model)(x)), wanted["logits"], atol=2e-5)
         for name, values in (("without", 0 * noise), ("with", noise)):
-            monkeypatch.setattr(keras.random, "normal", lambda shape, dtype, seed, values=values: values)
+            monkeypatch.setattr(
+                keras.random, "normal", lambda shape, dtype, seed, values=values: values
+            )
             model(x, training=True)
             (loss,) = model.losses
             np.testing.assert_allclose(2 * float(loss), wanted[f"{name} {estimate_std}"], rtol=1e-5)
@@ -200,7 +237,9 @@ def test_upsampling_is_pytorchs(torch_reference: TorchReference) -> None:
 
 
 def test_upsampling_by_hand() -> None:
-    x = np.broadcast_to(np.array([0.0, 4.0], np.float32)[None, None, :, None, None], (1, 2, 2, 1, 1))
+    x = np.broadcast_to(
+        np.array([0.0, 4.0], np.float32)[None, None, :, None, None], (1, 2, 2, 1, 1)
+    )
     up = np.asarray(TrilinearUpsampling()(x))
     assert up.shape == (1, 4, 4, 2, 1)
     np.testing.assert_array_equal(up[0, 3, :, 1, 0], [0, 1, 3, 4])
@@ -222,10 +261,19 @@ def test_group_norm_is_the_definition() -> None:
 def test_layers_are_named_and_kernels_start_apart() -> None:
     model = segresnet_vae((16, 16, 16), filters=8, latent=4)
     names = [layer.name for layer in model.layers]
-    wanted = {"dropout", "encoder_1_conv", "encoder_4_block_4_2_conv", "decoder_1_up", "vae_reconstruction", "vae_loss"}
+    wanted = {
+        "dropout",
+        "encoder_1_conv",
+        "encoder_4_block_4_2_conv",
+        "decoder_1_up",
+        "vae_reconstruction",
+        "vae_loss",
+    }
     assert wanted <= set(names)
     assert names[-2:] == ["logits", "probability"]
-    dropout = model.get_layer("dropout")  # of whole channels after the first convolution, as MONAI's Dropout3d
+    dropout = model.get_layer(
+        "dropout"
+    )  # of whole channels after the first convolution, as MONAI's Dropout3d
     assert isinstance(dropout, keras.layers.SpatialDropout3D)
     assert dropout.rate == 0.2
     assert dropout.input is model.get_layer("encoder_1_conv").output
@@ -248,7 +296,9 @@ def test_loss_is_added_once_a_step_and_only_in_training() -> None:
 
 def test_weight_zero_is_the_network_without_branch() -> None:
     model = segresnet_vae(**TINY, vae_weight=0)
-    before = {layer.name: layer.get_weights() for layer in model.layers if layer.name.startswith("vae_")}
+    before = {
+        layer.name: layer.get_weights() for layer in model.layers if layer.name.startswith("vae_")
+    }
     alone = keras.models.clone_model(segmentation_part(model))
     alone.set_weights(segmentation_part(model).get_weights())
     train(model, 2)
@@ -256,7 +306,9 @@ def test_weight_zero_is_the_network_without_branch() -> None:
     for name, weights in before.items():
         np.testing.assert_equal(model.get_layer(name).get_weights(), weights)
     assert not any(weight.path.startswith("vae_") for weight in model.trainable_weights)
-    for ours, wanted in zip(segmentation_part(model).get_weights(), alone.get_weights(), strict=True):
+    for ours, wanted in zip(
+        segmentation_part(model).get_weights(), alone.get_weights(), strict=True
+    ):
         np.testing.assert_allclose(ours, wanted, atol=1e-6)
 
 
@@ -268,14 +320,18 @@ def test_the_loss_moves_encoder_and_branch(estimate_std: bool) -> None:
     before = {layer.name: layer.get_weights() for layer in model.layers}
     train(model, eagerly=estimate_std)  # once as a graph
     train(discarded)
-    first, other = (np.asarray(trained.get_layer("encoder_1_conv").kernel) for trained in (model, discarded))
+    first, other = (
+        np.asarray(trained.get_layer("encoder_1_conv").kernel) for trained in (model, discarded)
+    )
     assert np.abs(first - other).max() > 1e-6
     moved = {
         name
         for name, weights in before.items()
         if weights and np.any(weights[0] != model.get_layer(name).get_weights()[0])
     }
-    branch = {layer.name for layer in model.layers if layer.name.startswith("vae_") and layer.weights}
+    branch = {
+        layer.name for layer in model.layers if layer.name.startswith("vae_") and layer.weights
+    }
     assert branch - moved == (set() if estimate_std else {"vae_deviation"})
 
 
@@ -295,7 +351,9 @@ def test_segmentation_part_shares_weights_and_takes_other_sizes() -> None:
 
 
 def test_save_and_load_give_the_same_outputs(tmp_path: Path) -> None:
-    model = segresnet_vae(**TINY | {"dropout": 0.3}, vae_weight=0.7, estimate_std=True, default_std=0.1)
+    model = segresnet_vae(
+        **TINY | {"dropout": 0.3}, vae_weight=0.7, estimate_std=True, default_std=0.1
+    )
     x = windows(TINY["input_shape"])
     for network in (model, segmentation_part(model)):
         network.save(tmp_path / "model.keras")
@@ -319,7 +377,11 @@ def test_half_precision_keeps_logits_and_loss_in_single() -> None:
         keras.config.set_dtype_policy("float32")
     x = windows(TINY["input_shape"])
     assert model.get_layer("encoder_1_conv").compute_dtype == "bfloat16"
-    assert model.get_layer("decoder_1_up").output.dtype == model.get_layer("vae_loss").output.dtype == "bfloat16"
+    assert (
+        model.get_layer("decoder_1_up").output.dtype
+        == model.get_layer("vae_loss").output.dtype
+        == "bfloat16"
+    )
     probability = np.asarray(model(x, training=True))
     assert probability.dtype == np.float32
     np.testing.assert_allclose(probability, np.asarray(single(x, training=True)), atol=0.05)

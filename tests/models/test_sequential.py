@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.sequential import label_map, liver_mask, masked_tumor_probability, one_step_probabilities
+from models.sequential import (
+    label_map,
+    liver_mask,
+    masked_tumor_probability,
+    one_step_probabilities,
+)
 
 
 def test_label_rule_in_every_case() -> None:

@@ -29,7 +29,9 @@ def test_weights_by_hand() -> None:
     weights = gaussian_weights((3, 1, 2), 0.5)
     assert weights.shape == (3, 1, 2)
     # sigma 1.5 and 1: exp(-1 / 4.5) one voxel from the centre, exp(-0.125) half a voxel from it
-    np.testing.assert_allclose(weights[:, 0, 0], np.exp([-1 / 4.5 - 0.125, -0.125, -1 / 4.5 - 0.125]), rtol=1e-6)
+    np.testing.assert_allclose(
+        weights[:, 0, 0], np.exp([-1 / 4.5 - 0.125, -0.125, -1 / 4.5 - 0.125]), rtol=1e-6
+    )
     assert gaussian_weights((32, 32, 32)).min() == np.float32(1e-3)
 
 
@@ -46,13 +48,17 @@ def test_a_window_is_seen_whole_and_a_constant_stays_constant(number: int) -> No
     probability = predict_volume(predict, volume, window, overlap, batch_size=batch)
     assert probability.shape == (*shape, 2)
     assert probability.dtype == np.float32
-    np.testing.assert_allclose(probability, np.broadcast_to([0.25, 0.75], probability.shape), rtol=1e-5)
+    np.testing.assert_allclose(
+        probability, np.broadcast_to([0.25, 0.75], probability.shape), rtol=1e-5
+    )
     assert len(set(seen)) == 1, "one shape, so that a backend compiles once"
 
 
 def test_the_input_comes_back() -> None:
     volume = np.random.default_rng(0).normal(size=(9, 30, 21)).astype(np.float32)
-    np.testing.assert_allclose(predict_volume(np.copy, volume, (4, 10, 7))[..., 0], volume, atol=1e-5)
+    np.testing.assert_allclose(
+        predict_volume(np.copy, volume, (4, 10, 7))[..., 0], volume, atol=1e-5
+    )
 
 
 def test_prediction_is_monais(torch_reference: TorchReference) -> None:
@@ -60,7 +66,9 @@ def test_prediction_is_monais(torch_reference: TorchReference) -> None:
     given = {}
     for index, (shape, window, _, _) in enumerate(SETS):
         given[f"volume_{index}"] = rng.normal(size=shape).astype(np.float32)
-        given[f"ramp_{index}"] = rng.normal(size=window).astype(np.float32)  # a result that depends on the place
+        given[f"ramp_{index}"] = rng.normal(size=window).astype(
+            np.float32
+        )  # a result that depends on the place
     wanted = torch_reference(
         f"""
         import sys; sys.modules |= {{"tensorflow": None, "torchvision": None}}  # MONAI would load them, for seconds
@@ -81,7 +89,9 @@ def test_prediction_is_monais(torch_reference: TorchReference) -> None:
         def predict(x: np.ndarray, ramp: np.ndarray = ramp) -> np.ndarray:
             return np.concatenate([x * ramp, x - x.mean((1, 2, 3, 4), keepdims=True)], -1)
 
-        ours = predict_volume(predict, given[f"volume_{index}"], window, overlap, 0.125 + 0.1 * index, batch)
+        ours = predict_volume(
+            predict, given[f"volume_{index}"], window, overlap, 0.125 + 0.1 * index, batch
+        )
         np.testing.assert_allclose(ours, wanted[str(index)], atol=2e-6)
 
 
@@ -99,6 +109,11 @@ def test_prediction_is_monais(torch_reference: TorchReference) -> None:
     ],
 )
 def test_wrong_arguments_are_named(changes: dict, named: str) -> None:
-    arguments = {"predict": np.copy, "volume": np.zeros((9, 9, 9), np.float32), "window": (8, 8, 8), **changes}
+    arguments = {
+        "predict": np.copy,
+        "volume": np.zeros((9, 9, 9), np.float32),
+        "window": (8, 8, 8),
+        **changes,
+    }
     with pytest.raises(ValueError, match=named):
         predict_volume(**arguments)

@@ -22,7 +22,9 @@ def by_hand(widths: tuple[int, ...], channels: int, classes: int) -> int:
     width_in = bottom
     for width in reversed(encoder):
         total += 4 * width_in * width + width  # 2 x 2 transposed convolution
-        total += (9 * 2 * width * width + width) + (9 * width * width + width)  # after the skip connection
+        total += (9 * 2 * width * width + width) + (
+            9 * width * width + width
+        )  # after the skip connection
         width_in = width
     return total + encoder[0] * classes + classes
 
@@ -43,7 +45,9 @@ def test_layers_are_named_by_level_and_dropout_is_only_in_the_expanding_path() -
     model = unet(32, widths=(4, 8, 16), dropout=0.3)
     names = [layer.name for layer in model.layers]
     for level in (1, 2):
-        assert {f"encoder_{level}_conv_1", f"encoder_{level}_pool", f"decoder_{level}_up"} <= set(names)
+        assert {f"encoder_{level}_conv_1", f"encoder_{level}_pool", f"decoder_{level}_up"} <= set(
+            names
+        )
     dropped = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     assert [layer.name for layer in dropped] == ["decoder_2_dropout", "decoder_1_dropout"]
     assert all(layer.rate == 0.3 for layer in dropped)
@@ -64,7 +68,9 @@ def test_logits_model_shares_the_weights() -> None:
     model = unet(16, widths=(4, 8))
     trained = logits_model(model)
     x = np.random.default_rng(0).normal(size=(1, 16, 16, 1)).astype(np.float32)
-    np.testing.assert_allclose(1 / (1 + np.exp(-np.asarray(trained(x)))), np.asarray(model(x)), atol=1e-6)
+    np.testing.assert_allclose(
+        1 / (1 + np.exp(-np.asarray(trained(x)))), np.asarray(model(x)), atol=1e-6
+    )
     trained.get_layer("logits").bias.assign([5.0])
     assert float(np.asarray(model(x)).mean()) > 0.9
 

@@ -43,7 +43,9 @@ def found(x: np.ndarray, of_pooled: np.ndarray, of_unpooled: np.ndarray) -> dict
 
 
 def test_an_example_by_hand() -> None:
-    x = np.array([[1, 2, 5, 5], [4, 3, 5, 5], [0, 0, -4, -1], [0, 7, -3, -1]], np.float32)[None, :, :, None]
+    x = np.array([[1, 2, 5, 5], [4, 3, 5, 5], [0, 0, -4, -1], [0, 7, -3, -1]], np.float32)[
+        None, :, :, None
+    ]
     pooled, indices = MaxPoolingWithIndices2D()(x)
     assert np.asarray(pooled)[0, :, :, 0].tolist() == [[4, 5], [7, -1]]
     assert np.asarray(indices)[0, :, :, 0].tolist() == [[2, 0], [3, 1]]
@@ -117,14 +119,19 @@ def small_network() -> keras.Model:
     """Both layers in a graph of free batch and slice size; doubles each maximum in its place."""
     inputs = keras.Input((None, None, 5))
     pooled, indices = MaxPoolingWithIndices2D(name="pool")(inputs)
-    return keras.Model(inputs, MaxUnpooling2D(name="unpool")(keras.layers.Add()([pooled, pooled]), indices))
+    return keras.Model(
+        inputs, MaxUnpooling2D(name="unpool")(keras.layers.Add()([pooled, pooled]), indices)
+    )
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_another_backend_gives_the_same(backend: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed (it is no requirement)")
-    model, paths = small_network(), [tmp_path / name for name in ("given.npz", "results.npz", "model.keras")]
+    model, paths = (
+        small_network(),
+        [tmp_path / name for name in ("given.npz", "results.npz", "model.keras")],
+    )
     np.savez(paths[0], **given())
     model.save(paths[2])
     done = subprocess.run(
@@ -161,7 +168,9 @@ def test_the_shapes_of_a_graph_and_its_outputs_at_other_sizes() -> None:
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_keeps_the_indices(policy: str) -> None:
-    x = np.random.default_rng(0).permutation(256).reshape(1, 16, 16, 1).astype(np.float32)  # exact in 8 bits
+    x = (
+        np.random.default_rng(0).permutation(256).reshape(1, 16, 16, 1).astype(np.float32)
+    )  # exact in 8 bits
     wanted_values, wanted_indices = MaxPoolingWithIndices2D()(x)
     pooled, indices = MaxPoolingWithIndices2D(dtype=policy)(x)
     assert pooled.dtype == indices.dtype == policy.removeprefix("mixed_")
@@ -171,7 +180,9 @@ def test_half_precision_keeps_the_indices(policy: str) -> None:
     assert unpooled.dtype == pooled.dtype
     assert np.asarray(unpooled, np.float32).sum() == np.asarray(wanted_values).sum()
     spec = MaxPoolingWithIndices2D(dtype=policy)(keras.Input((8, 8, 1)))
-    assert {part.dtype for part in (*spec, MaxUnpooling2D(dtype=policy)(*spec))} == {pooled.dtype.name}
+    assert {part.dtype for part in (*spec, MaxUnpooling2D(dtype=policy)(*spec))} == {
+        pooled.dtype.name
+    }
 
 
 def test_wrong_inputs_are_named() -> None:

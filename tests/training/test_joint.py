@@ -24,7 +24,15 @@ from tests.training.test_stages import TINY, open_tiny
 from training import joint, liver, tumor
 from training.callbacks import Checkpoint, read_log
 from training.joint import reference_medians, train_joint
-from training.joint_start import Joint, begin, of_preset, own_start, pair_of, scaling_of, settings_of
+from training.joint_start import (
+    Joint,
+    begin,
+    of_preset,
+    own_start,
+    pair_of,
+    scaling_of,
+    settings_of,
+)
 from training.run import Run
 
 JOINT = ("joint_epochs=(2,1)", "tumor_scaling='window'")
@@ -60,7 +68,9 @@ def test_both_phases_from_scratch(store: Store, tmp_path: Path) -> None:
         assert (folder / "masks" / "masks.json").is_file()
         model = load_network(folder / "best.keras")
         assert model.get_layer("mask").s1 == record["mask_s1"]
-        assert record["fit"]["parameters"] == sum(part.count_params() for part in split_cascade(model))
+        assert record["fit"]["parameters"] == sum(
+            part.count_params() for part in split_cascade(model)
+        )
         assert list(folder.glob("last-*")) == []
     ce, balanced = records
     assert ce["class_weights"] == {"liver": [1, 1], "tumor": [1, 1]}
@@ -68,11 +78,15 @@ def test_both_phases_from_scratch(store: Store, tmp_path: Path) -> None:
     assert ce["validation"]["liver"]["best_iou"] > 0.5
     log = read_log(run.folder("joint", "ce") / "log.csv")
     assert {"val_liver_iou", "val_tumor_iou", "val_liver_iou_at_half", "val_iou"} <= log[0].keys()
-    assert log[0]["val_iou"] == pytest.approx((log[0]["val_liver_iou"] + log[0]["val_tumor_iou"]) / 2, rel=1e-4)
+    assert log[0]["val_iou"] == pytest.approx(
+        (log[0]["val_liver_iou"] + log[0]["val_tumor_iou"]) / 2, rel=1e-4
+    )
     assert train_joint(run, "ce", ONES) == ce, "a finished phase is left as it is"
 
 
-def test_from_a_pair_it_starts_with_the_weights_and_mask_of_the_pair(pair: Run, store: Store, tmp_path: Path) -> None:
+def test_from_a_pair_it_starts_with_the_weights_and_mask_of_the_pair(
+    pair: Run, store: Store, tmp_path: Path
+) -> None:
     run = open_joint(tmp_path / "run", store, "learning_rate_ce=1e-12")
     record = train_joint(run, "ce", Joint(1, 1, "probability", pair.path), epochs=1)
     nested = load_network(run.folder("joint", "ce") / "best.keras")
@@ -80,7 +94,9 @@ def test_from_a_pair_it_starts_with_the_weights_and_mask_of_the_pair(pair: Run, 
     assert record["pair"]["preset"] == pair.preset.name
     assert record["begun_s1"] == pair.record("tumor", "ce")["mask_s1"]
     for stage, network in zip(("liver", "tumor"), split_cascade(nested), strict=True):
-        for found, wanted in zip(network.get_weights(), weights(pair.folder(stage, "ce") / "best.keras"), strict=True):
+        for found, wanted in zip(
+            network.get_weights(), weights(pair.folder(stage, "ce") / "best.keras"), strict=True
+        ):
             np.testing.assert_allclose(found, wanted, atol=1e-6)
         before = pair.record(stage, "ce")
         assert record["thresholds"][stage] == pytest.approx(before["thresholds"][stage], abs=1e-3)
@@ -89,7 +105,9 @@ def test_from_a_pair_it_starts_with_the_weights_and_mask_of_the_pair(pair: Run, 
         )
 
 
-def test_the_tumor_term_alone_moves_the_liver_network(pair: Run, store: Store, tmp_path: Path) -> None:
+def test_the_tumor_term_alone_moves_the_liver_network(
+    pair: Run, store: Store, tmp_path: Path
+) -> None:
     """With alpha = 0 and a soft mask L moves; behind a hard mask it stays as it was, and so does T with beta = 0."""
     moved = {}
     for name, settings in (
@@ -100,11 +118,14 @@ def test_the_tumor_term_alone_moves_the_liver_network(pair: Run, store: Store, t
         run = open_joint(tmp_path / name, store)
         train_joint(run, "ce", settings, epochs=1)
         for stage, network in zip(
-            ("liver", "tumor"), split_cascade(load_network(run.folder("joint", "ce") / "best.keras")), strict=True
+            ("liver", "tumor"),
+            split_cascade(load_network(run.folder("joint", "ce") / "best.keras")),
+            strict=True,
         ):
             before = weights(pair.folder(stage, "ce") / "best.keras")
             moved[name, stage] = max(
-                float(np.abs(now - old).max()) for now, old in zip(network.get_weights(), before, strict=True)
+                float(np.abs(now - old).max())
+                for now, old in zip(network.get_weights(), before, strict=True)
             )
     assert moved["soft", "liver"] > 1e-4
     assert moved["hard", "liver"] == 0
@@ -128,9 +149,12 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train_joint(run, "ce", settings)
     monkeypatch.undo()
-    (run.folder("joint", "ce") / ".partial-1-last-1.weights.h5").write_bytes(b"of a process that was killed")
+    (run.folder("joint", "ce") / ".partial-1-last-1.weights.h5").write_bytes(
+        b"of a process that was killed"
+    )
     with pytest.raises(
-        InputError, match=r"joint.ce: begun with alpha 1, not 2; repeat --alpha 1, or take another --run"
+        InputError,
+        match=r"joint.ce: begun with alpha 1, not 2; repeat --alpha 1, or take another --run",
     ):
         train_joint(run, "ce", Joint(2, 1, "probability", pair.path))
     keras.utils.set_random_seed(99)
@@ -151,10 +175,14 @@ def test_what_the_nested_network_is_given(store: Store) -> None:
     assert medians.keys() == set(store.cases_of("train") + store.cases_of("validation"))
     load = nested_loader(store, (-100.0, 400.0), "liver_median", (0.0, 200.0), medians)
     inputs, targets = NestedBatches([(case, row)], load, 1)[0]
-    np.testing.assert_allclose(inputs["slice"][0, ..., 0], np.clip((hu[row] + 100) / 500, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        inputs["slice"][0, ..., 0], np.clip((hu[row] + 100) / 500, 0, 1), atol=1e-6
+    )
     clipped = np.clip(hu[row], 0, 200)
     assert (clipped != hu[row]).any()
-    np.testing.assert_allclose(inputs["scaled"][0, ..., 0], (clipped - medians[case]) / 40, atol=1e-5)
+    np.testing.assert_allclose(
+        inputs["scaled"][0, ..., 0], (clipped - medians[case]) / 40, atol=1e-5
+    )
     np.testing.assert_array_equal(targets["liver"][0, ..., 0], label[row] >= 1)
     np.testing.assert_array_equal(targets["tumor"][0, ..., 0], label[row] == 2)
 
@@ -167,7 +195,9 @@ def test_augmented_channels_move_alike(store: Store) -> None:
 
 
 def test_the_preset_says_weights_mask_and_start(store: Store, tmp_path: Path) -> None:
-    run = open_joint(tmp_path / "run", store, "joint_alpha=2.0", "joint_mask='hard'", "joint_start='scratch'")
+    run = open_joint(
+        tmp_path / "run", store, "joint_alpha=2.0", "joint_mask='hard'", "joint_start='scratch'"
+    )
     assert of_preset(run) == Joint(2.0, 1.0, "hard")
     assert settings_of(run, tmp_path, beta=0.5, mask=None) == Joint(2.0, 0.5, "hard", tmp_path)
 
@@ -178,16 +208,34 @@ def test_the_preset_says_weights_mask_and_start(store: Store, tmp_path: Path) ->
         (("--alpha", -1), "--alpha -1.0: must be a number from 0 up"),
         (("--beta", "nan"), "--beta nan: must be a number from 0 up"),
         (("--alpha", 0, "--beta", 0), "--alpha 0 --beta 0: one of them must be above 0"),
-        (("--set", "tumor_window_hu=(-50,150)"), "a pair of another window: tumor [0.0, 200.0] HU, not [-50.0, 150.0]"),
+        (
+            ("--set", "tumor_window_hu=(-50,150)"),
+            "a pair of another window: tumor [0.0, 200.0] HU, not [-50.0, 150.0]",
+        ),
         (("--set", "filters=8"), "a pair of other filters: 4, not 8"),
         (("--init", "nowhere"), "nowhere: not a run directory (no run.json in it)"),
     ],
 )
 def test_bad_flags_end_in_one_line(
-    pair: Run, store: Store, tmp_path: Path, run_module: Command, flags: tuple[Any, ...], message: str
+    pair: Run,
+    store: Store,
+    tmp_path: Path,
+    run_module: Command,
+    flags: tuple[Any, ...],
+    message: str,
 ) -> None:
     tiny = [part for change in (*TINY, *JOINT) for part in ("--set", change)]
-    given = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", *tiny, "--init", pair.path)
+    given = (
+        "--store",
+        store.path,
+        "--run",
+        tmp_path / "run",
+        "--preset",
+        "smoke",
+        *tiny,
+        "--init",
+        pair.path,
+    )
     done = run_module("training.joint", *given, *flags)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1
@@ -203,9 +251,22 @@ def test_balanced_needs_cross_entropy_first(pair: Run, store: Store, tmp_path: P
 
 
 def test_balanced_alone_makes_no_run(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    flags = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", "--set", "size=32", "--balanced")
+    flags = (
+        "--store",
+        store.path,
+        "--run",
+        tmp_path / "run",
+        "--preset",
+        "smoke",
+        "--set",
+        "size=32",
+        "--balanced",
+    )
     monkeypatch.setattr(sys, "argv", ["training.joint", *map(str, flags)])
     with pytest.raises(SystemExit) as stopped:
         run_command(joint.main, "training.joint")
@@ -214,12 +275,16 @@ def test_balanced_alone_makes_no_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_s_own_pair_is_its_start_only_where_it_was(pair: Run, store: Store, tmp_path: Path) -> None:
+def test_a_run_s_own_pair_is_its_start_only_where_it_was(
+    pair: Run, store: Store, tmp_path: Path
+) -> None:
     """Begun from another run's pair, and repeated without --init, it is not told to train a pair of its own."""
     run = open_joint(tmp_path / "run", store)
     begin(run, "ce", "ce", Joint(1, 1, "probability", pair.path))
     assert own_start(run) is None
-    with pytest.raises(InputError, match="begun with start pair, not scratch; repeat --init with the pair"):
+    with pytest.raises(
+        InputError, match="begun with start pair, not scratch; repeat --init with the pair"
+    ):
         begin(run, "ce", "ce", ONES)
     own = tmp_path / "own"
     shutil.copytree(pair.path, own)
@@ -228,19 +293,28 @@ def test_a_run_s_own_pair_is_its_start_only_where_it_was(pair: Run, store: Store
     assert own_start(begun) == own
 
 
-def test_an_unfinished_pair_and_another_one_are_refused(pair: Run, store: Store, tmp_path: Path) -> None:
+def test_an_unfinished_pair_and_another_one_are_refused(
+    pair: Run, store: Store, tmp_path: Path
+) -> None:
     run, copy = open_joint(tmp_path / "run", store), tmp_path / "copy"
     shutil.copytree(pair.path, copy)
     settings = Joint(1, 1, "probability", copy)
     begin(run, "ce", "ce", settings)
     (copy / "liver" / "ce" / "best.keras").write_bytes(b"another")
-    with pytest.raises(InputError, match=r"begun from another pair than .*copy; take another --run"):
+    with pytest.raises(
+        InputError, match=r"begun from another pair than .*copy; take another --run"
+    ):
         train_joint(run, "ce", settings)
     (copy / "liver" / "ce" / "best.keras").unlink()
     with pytest.raises(InputError, match=r"best\.keras: no such file; train the liver stage again"):
         train_joint(open_joint(tmp_path / "other", store), "ce", settings)
     with pytest.raises(InputError, match="a pair of another size: 32, not 64"):
-        pair_of(Run(pair.path, SimpleNamespace(size=64, split={"sha256": ""}, sha256=""), pair.preset, 0), pair.path)  # type: ignore[arg-type]
+        pair_of(
+            Run(
+                pair.path, SimpleNamespace(size=64, split={"sha256": ""}, sha256=""), pair.preset, 0
+            ),
+            pair.path,
+        )  # type: ignore[arg-type]
 
 
 def test_what_a_phase_was_begun_with_stays(store: Store, tmp_path: Path) -> None:
@@ -250,14 +324,24 @@ def test_what_a_phase_was_begun_with_stays(store: Store, tmp_path: Path) -> None
     write_json(run.path / "tumor" / "scaling.json", {"chosen": "liver_median"})
     assert scaling_of(run) == "liver_median"
     assert begin(run, "ce", "ce", ONES)["scaling"] == "window"
-    with pytest.raises(InputError, match="begun with start scratch, not pair; give no --init, or take another --run"):
+    with pytest.raises(
+        InputError,
+        match="begun with start scratch, not pair; give no --init, or take another --run",
+    ):
         begin(run, "ce", "ce", Joint(1, 1, "probability", tmp_path))
 
 
-def test_a_pair_of_another_split_is_refused(pair: Run, cohort: Path, run_module: Command, tmp_path: Path) -> None:
+def test_a_pair_of_another_split_is_refused(
+    pair: Run, cohort: Path, run_module: Command, tmp_path: Path
+) -> None:
     path = tmp_path / "store"
     split = ("--test", 104, "--validation", 105)
-    assert run_module("data.prepare", "--source", cohort, "--store", path, "--size", 32, *split).returncode == 0
+    assert (
+        run_module(
+            "data.prepare", "--source", cohort, "--store", path, "--size", 32, *split
+        ).returncode
+        == 0
+    )
     run = open_joint(tmp_path / "run", Store.open(path))
     with pytest.raises(InputError, match=r"a pair of another split_sha256"):
         train_joint(run, "ce", Joint(1, 1, "probability", pair.path))
@@ -267,7 +351,13 @@ def test_the_sweep_trains_every_point_and_is_scored(
     pair: Run, store: Store, tmp_path: Path, run_module: Command
 ) -> None:
     """One ratio: three points with the control; a second call does nothing; the scores are counts by patient."""
-    changes = (*TINY, *JOINT, "joint_sweep_ratios=(0.5,)", "joint_sweep_epochs=(1,2)", "liver_epochs=(2,1)")
+    changes = (
+        *TINY,
+        *JOINT,
+        "joint_sweep_ratios=(0.5,)",
+        "joint_sweep_epochs=(1,2)",
+        "liver_epochs=(2,1)",
+    )
     tiny = [part for change in changes for part in ("--set", change)]
     flags = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", *tiny)
     done = run_module("training.joint_sweep", *flags)
@@ -275,14 +365,26 @@ def test_the_sweep_trains_every_point_and_is_scored(
     names = {"sweep_pair_0.5_hard", "sweep_pair_0.5", "sweep_scratch_0.5"}
     folders = {path.name: path for path in (tmp_path / "run" / "joint").iterdir()}
     assert folders.keys() == names
-    records = {name: json.loads((path / "record.json").read_text()) for name, path in folders.items()}
+    records = {
+        name: json.loads((path / "record.json").read_text()) for name, path in folders.items()
+    }
     for name, record in records.items():
         assert record["alpha"] + record["beta"] == pytest.approx(2)
         assert record["fit"]["epochs"] == (2 if "scratch" in name else 1)
-    assert records["sweep_pair_0.5"]["beta"] / records["sweep_pair_0.5"]["alpha"] == pytest.approx(0.5)
+    assert records["sweep_pair_0.5"]["beta"] / records["sweep_pair_0.5"]["alpha"] == pytest.approx(
+        0.5
+    )
     assert records["sweep_pair_0.5_hard"]["mask"] == "hard"
     assert run_module("training.joint_sweep", *flags).stdout.count("already done") == 2 + 3
-    score = ("evaluation.joint_sweep", "--run", tmp_path / "run", "--store", store.path, "--out", tmp_path / "out")
+    score = (
+        "evaluation.joint_sweep",
+        "--run",
+        tmp_path / "run",
+        "--store",
+        store.path,
+        "--out",
+        tmp_path / "out",
+    )
     scored = run_module(*score)
     assert scored.returncode == 0, scored.stderr
     sweep = json.loads((tmp_path / "out" / "joint_sweep.json").read_text())
@@ -295,14 +397,24 @@ def test_the_sweep_trains_every_point_and_is_scored(
     again = run_module(*score)
     assert again.stdout.count("already scored") == 3
     assert "sweep_pair_0.5: scored" in again.stdout
-    assert json.loads((tmp_path / "out" / "joint_sweep.json").read_text())["counts"] == sweep["counts"]
+    assert (
+        json.loads((tmp_path / "out" / "joint_sweep.json").read_text())["counts"] == sweep["counts"]
+    )
     (tmp_path / "run" / "liver" / "ce" / "record.json").rename(tmp_path / "record.json")
     refused = run_module(*score)
     assert refused.returncode == 2
-    assert refused.stderr.endswith("run: phase ce of liver is not finished (python -m training.liver)\n")
+    assert refused.stderr.endswith(
+        "run: phase ce of liver is not finished (python -m training.liver)\n"
+    )
     (tmp_path / "record.json").rename(tmp_path / "run" / "liver" / "ce" / "record.json")
     hard = run_module(
-        "training.joint_sweep", *flags[:2], "--run", tmp_path / "hard", *flags[4:], "--set", "joint_mask='hard'"
+        "training.joint_sweep",
+        *flags[:2],
+        "--run",
+        tmp_path / "hard",
+        *flags[4:],
+        "--set",
+        "joint_mask='hard'",
     )
     assert hard.returncode == 2
     assert "joint_mask hard: that is the control of the sweep" in hard.stderr
@@ -312,7 +424,9 @@ def test_the_sweep_trains_every_point_and_is_scored(
     for row in sweep["counts"]:
         if row["cohort"] == "test":
             assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == pixels
-    answered = run_module("evaluation.joint_answer", "--out", tmp_path, tmp_path / "out" / "joint_sweep.json")
+    answered = run_module(
+        "evaluation.joint_answer", "--out", tmp_path, tmp_path / "out" / "joint_sweep.json"
+    )
     assert answered.returncode == 0, answered.stderr
     assert "joint from scratch, beta / alpha 0.5" in (tmp_path / "joint.md").read_text()
     assert (tmp_path / "fig_joint.png").stat().st_size > 10_000

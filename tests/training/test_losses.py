@@ -19,16 +19,22 @@ from training.losses import (
 def pixels() -> tuple[np.ndarray, np.ndarray]:
     """Classes (2, 5, 5, 1) in 0, 1, 2 and logits (2, 5, 5, 3)."""
     rng = np.random.default_rng(3)
-    return rng.integers(0, 3, (2, 5, 5, 1)).astype(np.float32), rng.normal(0, 2, (2, 5, 5, 3)).astype(np.float32)
+    return rng.integers(0, 3, (2, 5, 5, 1)).astype(np.float32), rng.normal(
+        0, 2, (2, 5, 5, 3)
+    ).astype(np.float32)
 
 
 def test_weights_of_one_give_keras_cross_entropy(pixels: tuple[np.ndarray, np.ndarray]) -> None:
     classes, logits = pixels
     binary, channel = (classes == 2).astype(np.float32), logits[..., :1]
     expected = keras.losses.BinaryCrossentropy(from_logits=True)(binary, channel)
-    assert float(BalancedBinaryCrossentropy()(binary, channel)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(BalancedBinaryCrossentropy()(binary, channel)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
     expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(classes, logits)
-    assert float(BalancedCategoricalCrossentropy()(classes, logits)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(BalancedCategoricalCrossentropy()(classes, logits)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
 
 
 def test_weighted_losses_against_scikit_learn(pixels: tuple[np.ndarray, np.ndarray]) -> None:
@@ -38,14 +44,20 @@ def test_weighted_losses_against_scikit_learn(pixels: tuple[np.ndarray, np.ndarr
     probability /= probability.sum(-1, keepdims=True)
     weight = weights[classes.astype(int).ravel()]
     # scikit-learn divides by the sum of the weights, the paper's loss by the number of pixels
-    expected = log_loss(classes.ravel(), probability.reshape(-1, 3), sample_weight=weight) * weight.mean()
-    assert float(BalancedCategoricalCrossentropy(weights)(classes, logits)) == pytest.approx(expected, rel=1e-5)
+    expected = (
+        log_loss(classes.ravel(), probability.reshape(-1, 3), sample_weight=weight) * weight.mean()
+    )
+    assert float(BalancedCategoricalCrossentropy(weights)(classes, logits)) == pytest.approx(
+        expected, rel=1e-5
+    )
 
     truth, channel = classes[..., 0] == 2, logits[..., 0].astype(np.float64)
     weight = np.where(truth, 40.0, 0.5).ravel()
     sigmoid = 1 / (1 + np.exp(-channel.ravel()))
     expected = log_loss(truth.ravel(), sigmoid, sample_weight=weight) * weight.mean()
-    loss = BalancedBinaryCrossentropy(0.5, 40.0)(truth[..., None].astype(np.float32), logits[..., :1])
+    loss = BalancedBinaryCrossentropy(0.5, 40.0)(
+        truth[..., None].astype(np.float32), logits[..., :1]
+    )
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
@@ -54,7 +66,9 @@ def test_loss_grows_linearly_where_probabilities_saturate(logit: float) -> None:
     """A clipped probability would give the same loss for every such logit: no gradient, the network stuck."""
     truth = np.full((1, 1, 1, 1), logit < 0, np.float32)
     loss = BalancedBinaryCrossentropy()
-    near, far = (float(loss(truth, np.full((1, 1, 1, 1), z, np.float32))) for z in (logit, 2 * logit))
+    near, far = (
+        float(loss(truth, np.full((1, 1, 1, 1), z, np.float32))) for z in (logit, 2 * logit)
+    )
     assert near == pytest.approx(80, rel=1e-6)
     assert far == pytest.approx(160, rel=1e-6)
 
@@ -76,7 +90,9 @@ def test_weights_of_a_ratio_average_to_one(ratio: float) -> None:
 
 def test_ratio_family_runs_from_plain_to_inverse_frequency() -> None:
     assert weights_of_ratio(990, 10, 1.0) == pytest.approx((1, 1))
-    assert weights_of_ratio(990, 10, 99.0) == pytest.approx(tuple(inverse_frequency_weights([990, 10])))
+    assert weights_of_ratio(990, 10, 99.0) == pytest.approx(
+        tuple(inverse_frequency_weights([990, 10]))
+    )
     with pytest.raises(ValueError, match="ratio"):
         weights_of_ratio(990, 10, 0.0)
 

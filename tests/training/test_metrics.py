@@ -9,7 +9,9 @@ from sklearn.metrics import jaccard_score
 from training.metrics import BEST, MOST_PROBABLE, iou_metrics
 
 
-def updated(target: str, truth: np.ndarray, logits: np.ndarray, best_by: str = BEST) -> dict[str, float]:
+def updated(
+    target: str, truth: np.ndarray, logits: np.ndarray, best_by: str = BEST
+) -> dict[str, float]:
     metrics = iou_metrics(target, best_by)
     for metric in metrics:
         for part in range(len(truth)):  # batch by batch, as in an epoch

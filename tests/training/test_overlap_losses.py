@@ -64,10 +64,14 @@ def test_the_penalty_is_on_the_patient_s_ratio() -> None:
 def test_the_penalty_pulls_each_voxel_of_the_liver_by_its_share_of_the_ratio() -> None:
     """d/dz of 0.5 (r - w)^2 is (r - w) p (1 - p) / liver: here (2.6 / 5 - 0.3) * p (1 - p) / 5; outside the liver 0."""
     probability = np.array([0.8, 0.4, 0.4, 0.1])
-    truth = np.concatenate([volume([1, 1, 0, 0]), volume([0.2, 0.2, 0.2, 0]), volume([0.1] * 4)], -1)
+    truth = np.concatenate(
+        [volume([1, 1, 0, 0]), volume([0.2, 0.2, 0.2, 0]), volume([0.1] * 4)], -1
+    )
     logits = [logit(p) for p in probability]
     expected = (2.6 / 5 - 0.3) * probability * (1 - probability) / 5 * [1, 1, 1, 0]
-    np.testing.assert_allclose(gradient(0.5, truth, logits) - gradient(0.0, truth, logits), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        gradient(0.5, truth, logits) - gradient(0.0, truth, logits), expected, atol=1e-6
+    )
 
 
 def test_a_crop_without_liver_is_not_pulled() -> None:

@@ -26,13 +26,21 @@ def test_paper_preset_is_what_the_paper_states() -> None:
 
 def test_only_what_the_text_states_is_called_stated() -> None:
     """Read off the text: sections 2.4 and 3.1; everything else is an assumption."""
-    stated = {"learning_rate_ce": 0.001, "learning_rate_balanced": 0.0001, "one_step_epochs": (50, 30)}
+    stated = {
+        "learning_rate_ce": 0.001,
+        "learning_rate_balanced": 0.0001,
+        "one_step_epochs": (50, 30),
+    }
     stated["subset"] = (765, 50, 50)
     for preset in PRESETS.values():
         for entry in dataclasses.fields(preset):
             if entry.name != "name" and entry.metadata["source"].startswith("paper "):
                 assert getattr(preset, entry.name) == stated[entry.name], (preset.name, entry.name)
-    paper = {e.name for e in dataclasses.fields(PRESETS["paper"]) if "paper " in e.metadata.get("source", "")[:6]}
+    paper = {
+        e.name
+        for e in dataclasses.fields(PRESETS["paper"])
+        if "paper " in e.metadata.get("source", "")[:6]
+    }
     assert paper == set(stated)
 
 

@@ -79,7 +79,9 @@ def keras_resnet18(shortcut_first: bool, filters: int = 3, fc: bool = True) -> k
     def convolution(x: keras.KerasTensor, width: int, side: int, strides: int) -> keras.KerasTensor:
         if strides > 1:
             x = layers.ZeroPadding2D(side // 2)(x)
-        x = layers.Conv2D(width, side, strides, "valid" if strides > 1 else "same", use_bias=False)(x)
+        x = layers.Conv2D(width, side, strides, "valid" if strides > 1 else "same", use_bias=False)(
+            x
+        )
         return layers.BatchNormalization(epsilon=1e-5)(x)
 
     inputs = layers.Input((64, 64, 3))
@@ -95,7 +97,9 @@ def keras_resnet18(shortcut_first: bool, filters: int = 3, fc: bool = True) -> k
             branch = convolution(branch, width, 3, 1)
             if strides > 1 and not shortcut_first:
                 shortcut = convolution(shortcut, width, 1, 2)
-            x = layers.ReLU(name="last" if (stage, block) == (3, 1) else None)(layers.Add()([branch, shortcut]))
+            x = layers.ReLU(name="last" if (stage, block) == (3, 1) else None)(
+                layers.Add()([branch, shortcut])
+            )
     if fc:
         x = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
     return randomise(keras.Model(inputs, x))
@@ -107,7 +111,9 @@ def save(model: keras.Model, folder: Path, suffix: str) -> Path:
     return path
 
 
-def test_torchvision_alexnet(torch_reference: TorchReference, run_module: Command, tmp_path: Path) -> None:
+def test_torchvision_alexnet(
+    torch_reference: TorchReference, run_module: Command, tmp_path: Path
+) -> None:
     x = images(288)
     code = """
         from torchvision.models import alexnet
@@ -129,7 +135,9 @@ def test_torchvision_alexnet(torch_reference: TorchReference, run_module: Comman
             results["fc_7"] = network.classifier[:6](flat).numpy()
         """
     source = torch_reference(code, x=seen(x), path=str(tmp_path / "alexnet.pth"))
-    done = run_module("training.convert_weights", tmp_path / "alexnet.pth", tmp_path / "alexnet.npz")
+    done = run_module(
+        "training.convert_weights", tmp_path / "alexnet.pth", tmp_path / "alexnet.npz"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "AlexNet, filters 64-192-384-256-256-4096-4096" in done.stdout
 
@@ -171,7 +179,11 @@ def test_torchvision_resnet18(torch_reference: TorchReference, tmp_path: Path) -
                 results[str(stage)] = image.permute(0, 2, 3, 1).numpy()
         results["recognised"] = convert(Path(str(path)), Path(str(out)))
         """
-    given = {"path": str(tmp_path / "resnet18.pt"), "out": str(tmp_path / "resnet18.npz"), "root": str(ROOT)}
+    given = {
+        "path": str(tmp_path / "resnet18.pt"),
+        "out": str(tmp_path / "resnet18.npz"),
+        "root": str(ROOT),
+    }
     source = torch_reference(code, x=seen(x), **given)
     assert source["recognised"] == "ResNet18, filters 64"
     model = cdnn_resnet18(64, 3)
@@ -183,10 +195,15 @@ def test_torchvision_resnet18(torch_reference: TorchReference, tmp_path: Path) -
         np.testing.assert_allclose(np.asarray(features), expected, atol=1e-4 * expected.max())
 
 
-@pytest.mark.parametrize(("suffix", "fc8"), [(".h5", True), (".weights.h5", True), (".weights.h5", False)])
+@pytest.mark.parametrize(
+    ("suffix", "fc8"), [(".h5", True), (".weights.h5", True), (".weights.h5", False)]
+)
 def test_alexnet_of_keras(suffix: str, fc8: bool, tmp_path: Path) -> None:
     source = keras_alexnet(fc8)
-    assert convert(save(source, tmp_path, suffix), tmp_path / "out.npz") == "AlexNet, filters 6-16-24-24-16-256-256"
+    assert (
+        convert(save(source, tmp_path, suffix), tmp_path / "out.npz")
+        == "AlexNet, filters 6-16-24-24-16-256-256"
+    )
     model = cdnn_alexnet(288, 3, width=WIDTH, upsampling="stride_32")
     load_encoder(model, tmp_path / "out.npz")
     x = images(288)
@@ -234,7 +251,10 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("model", "why"),
     [
         (lambda: cdnn_alexnet(32, width=1 / 32), "encoder_conv_1/kernel is .* not "),
-        (lambda: cdnn_alexnet(32, width=WIDTH, variant="torchvision"), "encoder_conv_1/kernel is .* not "),
+        (
+            lambda: cdnn_alexnet(32, width=WIDTH, variant="torchvision"),
+            "encoder_conv_1/kernel is .* not ",
+        ),
         (lambda: cdnn_resnet18(32, filters=1), "encoder_.*: "),
     ],
 )
@@ -243,7 +263,9 @@ def test_weights_of_another_architecture_are_refused_and_nothing_changes(
 ) -> None:
     network = model()
     before = network.get_weights()
-    with pytest.raises(InputError, match=f"good.npz: weights of another architecture than {network.name}.*{why}"):
+    with pytest.raises(
+        InputError, match=f"good.npz: weights of another architecture than {network.name}.*{why}"
+    ):
         load_encoder(network, converted)
     for weight, old in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, old)
@@ -262,14 +284,18 @@ def test_files_that_are_not_converted_weights_are_refused(converted: Path, tmp_p
     }
     for name, content in bad.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name}: truncated, or not a file of training.convert_weights"):
+        with pytest.raises(
+            InputError, match=f"{name}: truncated, or not a file of training.convert_weights"
+        ):
             load_encoder(model, tmp_path / name)
     with pytest.raises(InputError, match=r"none\.npz: no such file"):
         load_encoder(model, tmp_path / "none.npz")
 
 
 def vgg_like() -> keras.Model:
-    return keras.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2)])
+    return keras.Sequential(
+        [layers.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2)]
+    )
 
 
 def grouped_alexnet() -> keras.Model:
@@ -286,7 +312,9 @@ def grouped_alexnet() -> keras.Model:
 def with_normalisation() -> keras.Model:
     model = keras_alexnet()
     image = layers.Input((295, 295, 3))
-    return keras.Sequential([image, *model.layers[:2], layers.BatchNormalization(), *model.layers[2:]])
+    return keras.Sequential(
+        [image, *model.layers[:2], layers.BatchNormalization(), *model.layers[2:]]
+    )
 
 
 def nested() -> keras.Model:
@@ -294,14 +322,22 @@ def nested() -> keras.Model:
 
 
 def with_another_kind() -> keras.Model:
-    return keras.Sequential([layers.Input((295, 295, 3)), *keras_alexnet().layers, layers.LayerNormalization()])
+    return keras.Sequential(
+        [layers.Input((295, 295, 3)), *keras_alexnet().layers, layers.LayerNormalization()]
+    )
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("network", [vgg_like, grouped_alexnet, with_normalisation, nested, with_another_kind])
-def test_other_networks_of_keras_are_refused(network: Callable[[], keras.Model], suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "network", [vgg_like, grouped_alexnet, with_normalisation, nested, with_another_kind]
+)
+def test_other_networks_of_keras_are_refused(
+    network: Callable[[], keras.Model], suffix: str, tmp_path: Path
+) -> None:
     path = save(network(), tmp_path, suffix)
-    with pytest.raises(InputError, match=r"source.*: weights of another architecture than AlexNet and ResNet18 \("):
+    with pytest.raises(
+        InputError, match=r"source.*: weights of another architecture than AlexNet and ResNet18 \("
+    ):
         convert(path, tmp_path / "out.npz")
     assert [file.name for file in tmp_path.iterdir()] == [path.name]  # nothing was written
 
@@ -309,7 +345,10 @@ def test_other_networks_of_keras_are_refused(network: Callable[[], keras.Model],
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     model = keras_alexnet()
     model.layers[0].bias.assign([np.nan] * FILTERS[0])
-    with pytest.raises(InputError, match=r"source\.h5: damaged, encoder_conv_1/bias holds numbers that are not finite"):
+    with pytest.raises(
+        InputError,
+        match=r"source\.h5: damaged, encoder_conv_1/bias holds numbers that are not finite",
+    ):
         convert(save(model, tmp_path, ".h5"), tmp_path / "out.npz")
 
 
@@ -388,7 +427,9 @@ def test_missing_pytorch_is_said_in_one_line(run_module: Command, tmp_path: Path
     (tmp_path / "torch.py").write_text("raise ImportError('no PyTorch here')", encoding="utf-8")
     (tmp_path / "weights.pth").write_bytes(b"weights")
     out = tmp_path / "out.npz"
-    done = run_module("training.convert_weights", tmp_path / "weights.pth", out, PYTHONPATH=str(tmp_path))
+    done = run_module(
+        "training.convert_weights", tmp_path / "weights.pth", out, PYTHONPATH=str(tmp_path)
+    )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "weights.pth: reading it needs PyTorch, which is not installed" in done.stderr
@@ -396,5 +437,7 @@ def test_missing_pytorch_is_said_in_one_line(run_module: Command, tmp_path: Path
 
 def test_converting_imports_no_keras() -> None:
     script = "import sys, training.convert_weights; print(*{'keras', 'tensorflow', 'torch'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == ""

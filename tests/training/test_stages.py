@@ -18,7 +18,7 @@ from data.batches import SliceBatches, masked_slice_loader, whole_slice_loader
 from data.command import InputError
 from data.masks import LiverMasks, finish_masks, median_of_liver, write_masks
 from data.store import Store
-from evaluation.roc import ProbabilityHistogram
+from evaluation.metrics.roc import ProbabilityHistogram
 from tests.conftest import Command
 from training.callbacks import Checkpoint, read_log
 from training.liver import find_livers
@@ -60,7 +60,10 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     for phase in ("ce", "balanced"):
         record = train_liver(run, phase)
         folder = run.folder("liver", phase)
-        s1, cases = record["thresholds"]["liver"]["roc"], store.cases_of("train") + store.cases_of("validation")
+        s1, cases = (
+            record["thresholds"]["liver"]["roc"],
+            store.cases_of("train") + store.cases_of("validation"),
+        )
         find_livers(run, load_network(folder / "best.keras"), folder / "masks", s1, cases)
     return run
 
@@ -88,7 +91,9 @@ def test_the_kept_model_is_that_of_the_best_epoch(finished: Run) -> None:
         inputs, truth = load(chosen)
         histogram.add(np.asarray(model(inputs[None, ..., None]))[0, ..., 0], truth == 1)
     found = training.stages.iou(histogram.counts(0.5))
-    assert finished.record("liver", "ce")["validation"]["liver"]["iou_at_half"] == pytest.approx(found, abs=2e-3)
+    assert finished.record("liver", "ce")["validation"]["liver"]["iou_at_half"] == pytest.approx(
+        found, abs=2e-3
+    )
 
 
 def test_class_weights_come_from_the_training_set(finished: Run) -> None:
@@ -100,18 +105,27 @@ def test_class_weights_come_from_the_training_set(finished: Run) -> None:
     assert list(ce["class_pixels"].values()) == pixels
     assert ce["class_weights"] == [1, 1]
     total, liver = sum(pixels), pixels[1] + pixels[2]
-    assert balanced["class_weights"] == pytest.approx([total / (2 * (total - liver)), total / (2 * liver)])
-    assert (ce["learning_rate"], balanced["learning_rate"]) == (finished.preset.learning_rate_ce, 0.0001)
+    assert balanced["class_weights"] == pytest.approx(
+        [total / (2 * (total - liver)), total / (2 * liver)]
+    )
+    assert (ce["learning_rate"], balanced["learning_rate"]) == (
+        finished.preset.learning_rate_ce,
+        0.0001,
+    )
 
 
-def test_balanced_phase_continues_from_the_cross_entropy_weights(store: Store, tmp_path: Path) -> None:
+def test_balanced_phase_continues_from_the_cross_entropy_weights(
+    store: Store, tmp_path: Path
+) -> None:
     run = open_tiny(tmp_path / "run", store, "learning_rate_balanced=1e-12")
     with pytest.raises(InputError, match=r"phase ce of liver is not finished"):
         train_liver(run, "balanced")
     train_liver(run, epochs=1)
     train_liver(run, "balanced", epochs=1)
     before, after = (
-        keras.saving.load_model(run.folder("liver", phase) / "best.keras", compile=False).get_weights()
+        keras.saving.load_model(
+            run.folder("liver", phase) / "best.keras", compile=False
+        ).get_weights()
         for phase in ("ce", "balanced")
     )
     for old, new in zip(before, after, strict=True):
@@ -156,7 +170,9 @@ def test_of_epochs_that_find_nothing_at_half_the_best_ranking_one_is_kept(
         checkpoint = Checkpoint(tmp_path, model, best_by)  # as after an interruption
         checkpoint.set_model(model)
         checkpoint.restore(model)
-        checkpoint.on_epoch_end(epoch, {"loss": 1.0, "val_tumor_iou_at_half": half, "val_tumor_iou": best})
+        checkpoint.on_epoch_end(
+            epoch, {"loss": 1.0, "val_tumor_iou_at_half": half, "val_tumor_iou": best}
+        )
         if epoch == 1:
             assert checkpoint.best_epoch == 2
     assert checkpoint.best_epoch == kept
@@ -170,7 +186,11 @@ def test_a_finished_phase_is_left_as_it_is(finished: Run, monkeypatch: pytest.Mo
 def test_second_network_trains_on_the_first_ones_mask(finished: Run) -> None:
     record = train_tumor(finished, "ce", "ce", scaling="window")
     masks = LiverMasks(finished.folder("liver", "ce") / "masks")
-    assert record["mask_s1"] == masks.s1 == finished.record("liver", "ce")["thresholds"]["liver"]["roc"]
+    assert (
+        record["mask_s1"]
+        == masks.s1
+        == finished.record("liver", "ce")["thresholds"]["liver"]["roc"]
+    )
     # A wrong mask must change what the network sees; the reference mask plays no part.
     loads = []
     real = training.stages.SliceBatches
@@ -192,19 +212,28 @@ def test_second_network_trains_on_the_first_ones_mask(finished: Run) -> None:
     assert outside.any()
     hu = np.asarray(finished.store.image(case)[row], np.float32)
     low, high = finished.preset.tumor_window_hu
-    np.testing.assert_allclose(inputs[~outside], np.clip((hu[~outside] - low) / (high - low), 0, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        inputs[~outside], np.clip((hu[~outside] - low) / (high - low), 0, 1), atol=1e-6
+    )
     np.testing.assert_array_equal(truth == 1, finished.store.label(case)[row] == 2)
 
 
-def test_second_input_is_cut_by_the_mask_and_not_by_the_reference(finished: Run, tmp_path: Path) -> None:
+def test_second_input_is_cut_by_the_mask_and_not_by_the_reference(
+    finished: Run, tmp_path: Path
+) -> None:
     """The mask is the left half of the image: liver right of it is unseen, and what lies left of the liver is seen."""
     case, row = finished.store.slices("train")[0]
-    hu, label = np.asarray(finished.store.image(case)[row], np.float32), finished.store.label(case)[row]
+    hu, label = (
+        np.asarray(finished.store.image(case)[row], np.float32),
+        finished.store.label(case)[row],
+    )
     half = np.zeros(finished.store.image(case).shape, np.uint8)
     half[:, :, : half.shape[2] // 2] = 1
     np.save(tmp_path / f"{case}.npy", half)
     finish_masks(tmp_path, 0.5, {case: 100.0})
-    inputs, _ = masked_slice_loader(finished.store, LiverMasks(tmp_path), "window", (-200.0, 200.0))((case, row))
+    inputs, _ = masked_slice_loader(
+        finished.store, LiverMasks(tmp_path), "window", (-200.0, 200.0)
+    )((case, row))
     inside = half[row] == 1
     np.testing.assert_allclose(inputs[inside], np.clip((hu[inside] + 200) / 400, 0, 1), atol=1e-6)
     assert np.all(inputs[~inside] == 0)
@@ -236,7 +265,9 @@ def test_scaling_is_chosen_by_validation_iou_once(finished: Run) -> None:
     assert choose_scaling(finished) == chosen
 
 
-def test_a_scaling_whose_trial_collapsed_does_not_win(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scaling_whose_trial_collapsed_does_not_win(
+    finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def trial(run: Run, phase: str, name: str, scaling: str, epochs: int) -> dict[str, Any]:
         found = {"window": (0.4, "collapsed"), "liver_median": (0.1, "ok")}[scaling]
         return {"validation": {"tumor": {"best_iou": found[0]}}, "status": found[1]}
@@ -247,7 +278,10 @@ def test_a_scaling_whose_trial_collapsed_does_not_win(finished: Run, monkeypatch
     path.unlink(missing_ok=True)
     try:
         assert choose_scaling(finished) == "liver_median"
-        assert json.loads(path.read_text())["status"] == {"window": "collapsed", "liver_median": "ok"}
+        assert json.loads(path.read_text())["status"] == {
+            "window": "collapsed",
+            "liver_median": "ok",
+        }
     finally:
         path.unlink()
         if kept is not None:
@@ -261,7 +295,10 @@ def test_tumor_needs_the_liver_first(store: Store, tmp_path: Path) -> None:
 
 
 def test_masks_of_another_split_are_refused(tmp_path: Path) -> None:
-    masked = [(np.full((4, 4), 90.0), np.ones((4, 4), bool)), (np.full((4, 4), 110.0), np.ones((4, 4), bool))]
+    masked = [
+        (np.full((4, 4), 90.0), np.ones((4, 4), bool)),
+        (np.full((4, 4), 110.0), np.ones((4, 4), bool)),
+    ]
     assert median_of_liver(write_masks(tmp_path, "volume-1", 2, masked)) == 100.0
     with pytest.raises(InputError, match="no such file"):
         LiverMasks(tmp_path)
@@ -291,9 +328,18 @@ def test_collapse_is_found_and_never_ok() -> None:
     noise = judge({"tumor": histogram_of(rng.random(tumor.shape), tumor)}, diverged=False)
     assert noise["status"] == "ok"
     assert noise["note"].startswith("tumor: no better than chance, AUC 0.")
-    timid = judge({"tumor": histogram_of(0.1 + 0.3 * tumor * rng.random(tumor.shape), tumor)}, diverged=False)
-    assert timid == {"status": "ok", "why": "", "note": "tumor: background everywhere at a threshold of 0.5"}
-    assert judge({"tumor": good}, False, ["tumor"])["note"] == "tumor: background everywhere by the most probable class"
+    timid = judge(
+        {"tumor": histogram_of(0.1 + 0.3 * tumor * rng.random(tumor.shape), tumor)}, diverged=False
+    )
+    assert timid == {
+        "status": "ok",
+        "why": "",
+        "note": "tumor: background everywhere at a threshold of 0.5",
+    }
+    assert (
+        judge({"tumor": good}, False, ["tumor"])["note"]
+        == "tumor: background everywhere by the most probable class"
+    )
     assert judge({"tumor": good}, False, ["liver"])["note"] == ""
 
 
@@ -324,9 +370,21 @@ def test_tumor_is_judged_inside_the_liver(store: Store, tmp_path: Path) -> None:
         assert everywhere[target].auc() > 0.8
 
 
-def test_a_diverging_phase_is_recorded_and_gives_no_mask(store: Store, tmp_path: Path, run_module: Command) -> None:
+def test_a_diverging_phase_is_recorded_and_gives_no_mask(
+    store: Store, tmp_path: Path, run_module: Command
+) -> None:
     sets = [part for change in (*TINY, "learning_rate_ce=1e30") for part in ("--set", change)]
-    flags = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", "--phase", "ce", *sets)
+    flags = (
+        "--store",
+        store.path,
+        "--run",
+        tmp_path / "run",
+        "--preset",
+        "smoke",
+        "--phase",
+        "ce",
+        *sets,
+    )
     done = run_module("training.liver", *flags)
     assert done.returncode == 2
     assert "diverged" in done.stderr
@@ -365,10 +423,19 @@ def test_saturated_start_is_found_to_have_collapsed(store: Store, tmp_path: Path
         (("--set", "depth=3"), "no field depth"),
         (("--set", "filters='x'"), "filters must be of the kind of 8"),
         (("--set", "filters=True"), "filters must be of the kind of 8"),
-        (("--set", "liver_epochs=(2.5,1)"), f"liver_epochs must be of the kind of {PRESETS['smoke'].liver_epochs}"),
-        (("--set", "liver_window_hu=(0,)"), "liver_window_hu must be of the kind of (-100.0, 400.0)"),
+        (
+            ("--set", "liver_epochs=(2.5,1)"),
+            f"liver_epochs must be of the kind of {PRESETS['smoke'].liver_epochs}",
+        ),
+        (
+            ("--set", "liver_window_hu=(0,)"),
+            "liver_window_hu must be of the kind of (-100.0, 400.0)",
+        ),
         (("--set", "subset=(1,2,3)"), "data.prepare --subset decides it"),
-        (("--set", "size=64"), "its slices of 32 px are not those of preset smoke+size=32+size=64, 64 px"),
+        (
+            ("--set", "size=64"),
+            "its slices of 32 px are not those of preset smoke+size=32+size=64, 64 px",
+        ),
         (("--seed", str(2**32)), "must be from 0 to 2**32 - 1"),
         (("--set", "poolings=6"), "needs a multiple of 64"),
         (("--set", "dropout=2.0"), "dropout is out of its range"),
@@ -394,7 +461,9 @@ def test_bad_flags_end_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_whole_numbers_are_taken_where_a_preset_holds_fractions(store: Store, tmp_path: Path) -> None:
+def test_whole_numbers_are_taken_where_a_preset_holds_fractions(
+    store: Store, tmp_path: Path
+) -> None:
     run = open_tiny(tmp_path / "run", store, "dropout=0", "liver_window_hu=(-50,200)")
     assert (run.preset.dropout, run.preset.liver_window_hu) == (0.0, (-50.0, 200.0))
 
@@ -407,7 +476,18 @@ def test_a_split_without_tumor_is_refused_before_the_run_exists(
     path = healthy / "segmentation-104.nii.gz"
     label = nib.load(path)
     nib.save(nib.Nifti1Image(np.minimum(np.asarray(label.dataobj), 1), label.affine), path)
-    flags = ("--source", healthy, "--store", tmp_path / "store", "--size", 32, "--test", 105, "--validation", 104)
+    flags = (
+        "--source",
+        healthy,
+        "--store",
+        tmp_path / "store",
+        "--size",
+        32,
+        "--test",
+        105,
+        "--validation",
+        104,
+    )
     assert run_module("data.prepare", *flags).returncode == 0
     for stage in ("one_step", "tumor", "sweep"):
         with pytest.raises(InputError, match="no validation slice holds tumor"):
@@ -416,7 +496,9 @@ def test_a_split_without_tumor_is_refused_before_the_run_exists(
     assert open_run(tmp_path / "run", tmp_path / "store", "smoke", 0, TINY, "liver").seed == 0
 
 
-def test_run_directory_of_another_preset_seed_or_folder_is_refused(finished: Run, store: Store, tmp_path: Path) -> None:
+def test_run_directory_of_another_preset_seed_or_folder_is_refused(
+    finished: Run, store: Store, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="run directory of another preset: smoke"):
         open_run(finished.path, store.path, "demo", 0, ["size=32"], "liver")
     with pytest.raises(InputError, match="run directory of another seed: 0, not 1"):

@@ -31,7 +31,9 @@ def slices_with_tumors() -> tuple[np.ndarray, np.ndarray]:
     for label, (x, y) in zip(labels, ((28, 24), (36, 40)), strict=True):
         label[np.hypot(rows - 32, columns - 32) < 22] = 1
         label[np.hypot(rows - y, columns - x) < 7] = 2
-    hu = np.choose(labels, (0.0, 110.0, 50.0)) + np.random.default_rng(0).normal(0, 10, labels.shape)
+    hu = np.choose(labels, (0.0, 110.0, 50.0)) + np.random.default_rng(0).normal(
+        0, 10, labels.shape
+    )
     return hu.astype(np.float32), labels
 
 
@@ -41,13 +43,17 @@ def tumor_iou(network: keras.Model, inputs: np.ndarray, tumor: np.ndarray) -> fl
     return float((found & tumor).sum() / (found | tumor).sum())
 
 
-def learned_iou(system: Any, target: str, inputs: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+def learned_iou(
+    system: Any, target: str, inputs: np.ndarray, truth: np.ndarray
+) -> tuple[float, float]:
     """Return the tumor IoU on what a network trains on, before it and when it is LEARNED, at the latest after STEPS."""
     keras.utils.set_random_seed(0)
     network = build(system, target, SIDE, PRESETS["smoke"])
     tumor = truth[..., 0] == truth[..., 0].max()
     before = after = tumor_iou(network, inputs, tumor)
-    trained = compile_for_training(network, Recipe(target, loss_of(system, target), 1e-3, 0.0, 1, {}, optimizer="adam"))
+    trained = compile_for_training(
+        network, Recipe(target, loss_of(system, target), 1e-3, 0.0, 1, {}, optimizer="adam")
+    )
     for step in range(STEPS):
         trained.train_on_batch(inputs, truth)
         if step % 25 == 24 and (after := tumor_iou(network, inputs, tumor)) > LEARNED:
@@ -55,7 +61,9 @@ def learned_iou(system: Any, target: str, inputs: np.ndarray, truth: np.ndarray)
     return before, after
 
 
-@pytest.mark.parametrize("name", ["cdnn_alexnet", "cdnn_alexnet_skips", "cdnn_resnet18", "unet_dhanush", "segnet"])
+@pytest.mark.parametrize(
+    "name", ["cdnn_alexnet", "cdnn_alexnet_skips", "cdnn_resnet18", "unet_dhanush", "segnet"]
+)
 def test_a_network_of_slices_learns_a_tumor(name: str) -> None:
     known, changes = system_named(name)
     assert isinstance(known, SliceSystem)
@@ -65,7 +73,11 @@ def test_a_network_of_slices_learns_a_tumor(name: str) -> None:
     hu, labels = slices_with_tumors()
     inputs = np.stack([INPUTS[system.input](slice_, (-100.0, 400.0)) for slice_ in hu])
     target = system.targets[-1]
-    truth = labels[..., np.newaxis] if target == "classes" else (labels[..., np.newaxis] == 2).astype(np.uint8)
+    truth = (
+        labels[..., np.newaxis]
+        if target == "classes"
+        else (labels[..., np.newaxis] == 2).astype(np.uint8)
+    )
     before, after = learned_iou(system, target, inputs, truth)
     assert before < 0.3
     assert after > LEARNED
@@ -77,8 +89,12 @@ def test_the_network_in_3d_learns_a_tumor() -> None:
     system = with_change(known, "weak_label=none")
     hu, labels = slices_with_tumors()
     middle = slice(SIDE // 4, 3 * SIDE // 4)
-    crop, tumor = (np.repeat(found[:1, middle, middle], system.depth, axis=0) for found in (hu, labels == 2))
+    crop, tumor = (
+        np.repeat(found[:1, middle, middle], system.depth, axis=0) for found in (hu, labels == 2)
+    )
     inputs = window(crop, *system.tumor_window_hu)[np.newaxis, ..., np.newaxis]
-    before, after = learned_iou(system, "tumor", inputs, tumor[np.newaxis, ..., np.newaxis].astype(np.uint8))
+    before, after = learned_iou(
+        system, "tumor", inputs, tumor[np.newaxis, ..., np.newaxis].astype(np.uint8)
+    )
     assert before < 0.3
     assert after > LEARNED

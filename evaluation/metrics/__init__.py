@@ -1,0 +1,1 @@
+"""Scores of masks and probabilities: NumPy and SciPy only."""

@@ -1,0 +1,57 @@
+"""Is a probability of 0.8 right in 8 of 10 pixels? Reliability diagram and expected calibration error (ECE).
+
+ECE = sum over bins of n_b / N * |share of positives in b - mean probability in b| (Naeini et al., AAAI 2015), with 15
+equal bins of [0, 1]. Nearly all pixels of a CT are background at p = 0, so the error over all pixels is small whatever
+the network does at the lesion: the one over pixels with probability in (0.01, 0.99) stands beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.metrics.roc import EDGES, ProbabilityHistogram
+
+BINS = 15
+_MIDDLES = (EDGES[1:] + EDGES[:-1]) / 2
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Pixels by predicted probability, in equal bins of [0, 1].
+
+    Attributes:
+        n_pixels: ndarray of shape (n_bins,), int64.
+        predicted: mean probability of the bin's pixels; NaN where it holds none.
+        observed: share of them inside the reference; NaN where it holds none.
+    """
+
+    n_pixels: np.ndarray
+    predicted: np.ndarray
+    observed: np.ndarray
+
+    @property
+    def ece(self) -> float | None:
+        """Expected calibration error, in [0, 1], 0 is best; None without a pixel."""
+        total = int(self.n_pixels.sum())
+        if not total:
+            return None
+        gaps = np.abs(np.nan_to_num(self.observed) - np.nan_to_num(self.predicted))
+        return float((self.n_pixels * gaps).sum() / total)
+
+
+def reliability(histogram: ProbabilityHistogram, n_bins: int = BINS) -> Reliability:
+    """Gather a histogram's fine bins, each at the middle of its edges, into equal bins of [0, 1].
+
+    Args:
+        histogram: of the pixels of a case or cohort.
+        n_bins: how many.
+    """
+    of_bin = np.minimum((_MIDDLES * n_bins).astype(np.int64), n_bins - 1)
+    counts = histogram.positive + histogram.negative
+    n_pixels = np.bincount(of_bin, counts, n_bins)
+    with np.errstate(invalid="ignore"):
+        predicted = np.bincount(of_bin, counts * _MIDDLES, n_bins) / n_pixels
+        observed = np.bincount(of_bin, histogram.positive, n_bins) / n_pixels
+    return Reliability(n_pixels.astype(np.int64), predicted, observed)

@@ -1,0 +1,267 @@
+"""Pooled scores of a binary segmentation, from the four counts of its confusion table.
+
+All scores are *pooled*: add the counts of slices or cases first, then score the sum once.
+
+The rule for empty masks, of every module of `evaluation`: a share ``part / whole`` of an empty whole is 1.0, because
+there was nothing to get wrong, and its error, ``1 - share``, is 0. A distance needs two surfaces. What does not exist
+is None: null in JSON, an empty cell in CSV; a mean leaves it out, and the mean of nothing does not exist either.
+
+=============================  =====  =========  =========
+reference                      empty  empty      not empty
+prediction                     empty  not empty  empty
+=============================  =====  =========  =========
+IoU (Jaccard), Dice, F1        1      0          0
+sensitivity (recall)           1      1          0
+precision                      1      0          1
+VOE = 1 - IoU                  0      1          1
+RVD = (P - R) / R              0      None       -1
+ASSD, RMSD, Hausdorff, HD95    None   None       None
+=============================  =====  =========  =========
+
+Pixel accuracy, specificity and Rand index are shares of pixels and pairs: their whole is empty only without pixels. Of
+lesions that are counted, precision is a share of those predicted, recall of those of the reference. The tumor burden of
+a mask without liver is None; so are AUC and rAUC without a pixel inside, or outside, the reference, where there is no
+ROC curve (`evaluation.metrics.roc`).
+
+Exceptions, in `evaluation.metrics.lits` alone. `official` is the published LiTS script's: precision, recall and
+dice_global of an empty whole are 0, and without any match lesion overlaps are 0, VOE 1, RVD and distances 9001, even
+where there was nothing to find; without a liver in the prediction its overlaps are 0, VOE 1, RVD, distances and burden
+9001. `corrected` follows the table, but for one thing: where one of the two masks is empty, or no lesion of a set is
+matched though there are some, RVD, distances and burden are 9001, the script's "infinite", so that a liver or the
+lesions that were missed weigh on a mean instead of vanishing from it.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, fields
+
+import numpy as np
+from scipy.ndimage import label
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels of a binary segmentation by outcome; ``Counts()`` is the neutral element of ``+``.
+
+    Args:
+        tp: true positives, predicted and in the reference.
+        fp: false positives, predicted and not in the reference.
+        fn: false negatives, not predicted and in the reference.
+        tn: true negatives, neither.
+
+    Raises:
+        ValueError: a count is negative.
+        TypeError: a count is no integer.
+
+    Example:
+        >>> Counts(tp=2, fp=1, fn=1, tn=0) + Counts(tp=1, fp=0, fn=0, tn=9)
+        Counts(tp=3, fp=1, fn=1, tn=9)
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    tn: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            # Python's ints, because products of NumPy's overflow in the Rand index.
+            value = operator.index(getattr(self, field.name))
+            if value < 0:
+                raise ValueError(
+                    f"`{field.name}` must not be negative. Received: {field.name}={value}"
+                )
+            object.__setattr__(self, field.name, value)
+
+    @classmethod
+    def of(cls, prediction: np.ndarray, reference: np.ndarray) -> Counts:
+        """Count the outcomes of one mask against another.
+
+        Args:
+            prediction: ndarray of any shape, dtype bool.
+            reference: ndarray of the same shape, dtype bool.
+
+        Returns:
+            The counts; all zero for arrays without pixels.
+
+        Raises:
+            ValueError: a mask is not boolean, or the shapes differ.
+        """
+        for name, mask in (("prediction", prediction), ("reference", reference)):
+            if mask.dtype != np.bool_:
+                raise ValueError(f"`{name}` must be a boolean array. Received: dtype={mask.dtype}")
+        if prediction.shape != reference.shape:
+            raise ValueError(
+                "`prediction` must have the shape of `reference`. "
+                f"Received: prediction.shape={prediction.shape}, reference.shape={reference.shape}"
+            )
+        tp = int(np.count_nonzero(prediction & reference))
+        fp = int(np.count_nonzero(prediction)) - tp
+        fn = int(np.count_nonzero(reference)) - tp
+        return cls(tp=tp, fp=fp, fn=fn, tn=prediction.size - tp - fp - fn)
+
+    def __add__(self, other: Counts) -> Counts:
+        if not isinstance(other, Counts):
+            return NotImplemented
+        return Counts(
+            self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn
+        )
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of pixels counted."""
+        return self.tp + self.fp + self.fn + self.tn
+
+
+def share(part: int, whole: int) -> float:
+    """``part / whole`` in [0, 1]; 1.0 when ``whole`` is 0 (the module's rule for empty masks)."""
+    return part / whole if whole else 1.0
+
+
+def pixel_accuracy(counts: Counts) -> float:
+    """Share of pixels with the right class, ``(TP + TN) / (TP + FP + FN + TN)`` (paper, section 3.2.2).
+
+    In [0, 1], 1 is best. Without any pixel: 1.0.
+    """
+    return share(counts.tp + counts.tn, counts.n_pixels)
+
+
+def iou(counts: Counts) -> float:
+    """Intersection over union (Jaccard index), ``TP / (TP + FP + FN)`` (paper, section 3.2.2).
+
+    In [0, 1], 1 is best. Both masks empty: 1.0; exactly one empty: 0.0.
+    """
+    return share(counts.tp, counts.tp + counts.fp + counts.fn)
+
+
+def dice(counts: Counts) -> float:
+    """Dice coefficient, ``2 TP / (2 TP + FP + FN) = 2 IoU / (1 + IoU)``, the score of the LiTS challenge.
+
+    Not in the paper, which reports IoU. In [0, 1], 1 is best. Both masks empty: 1.0; exactly one empty: 0.0.
+    """
+    return share(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+
+
+def sensitivity(counts: Counts) -> float:
+    """Share of the reference that is found, ``TP / (TP + FN)``; also recall. Empty reference: 1.0."""
+    return share(counts.tp, counts.tp + counts.fn)
+
+
+def specificity(counts: Counts) -> float:
+    """Share of the background that is left alone, ``TN / (TN + FP)``. No background: 1.0."""
+    return share(counts.tn, counts.tn + counts.fp)
+
+
+def precision(counts: Counts) -> float:
+    """Share of the prediction that is right, ``TP / (TP + FP)``. Empty prediction: 1.0.
+
+    scikit-learn's ``precision_score`` says 0 there, unless ``zero_division=1``.
+    """
+    return share(counts.tp, counts.tp + counts.fp)
+
+
+def f1(counts: Counts) -> float:
+    """Harmonic mean of precision and sensitivity, of binary masks the same as `dice`."""
+    return dice(counts)
+
+
+def voe(counts: Counts) -> float:
+    """Volumetric overlap error, ``1 - IoU``. In [0, 1], 0 is best. Both masks empty: 0.0; exactly one empty: 1.0."""
+    return 1 - iou(counts)
+
+
+def rvd(counts: Counts) -> float | None:
+    """Relative volume difference, ``(P - R) / R`` with the sizes of prediction and reference; signed, 0 is best.
+
+    At least -1, which an empty prediction has. Both masks empty: 0.0; only the reference empty: None.
+    """
+    if not counts.tp + counts.fn:
+        return None if counts.fp else 0.0
+    return (counts.fp - counts.fn) / (counts.tp + counts.fn)
+
+
+def rand_index(counts: Counts) -> float:
+    """Rand index: share of the pairs of pixels on which the two segmentations agree (paper, section 3.2.2).
+
+    A pair agrees when its pixels have the same class in both segmentations, or different classes in both.
+    With two classes a pair disagrees exactly when one of its pixels is classified correctly and the other is
+    not, so with n pixels
+
+        RI = 1 - (TP + TN) (FP + FN) / (n (n - 1) / 2),
+
+    computed over all pairs, without sampling, in integers of any size. Pairs are formed across the whole
+    pool, also between slices and cases. The index looks at the partition only: a mask and its complement
+    agree fully.
+
+    In [0, 1], 1 is best. Fewer than two pixels: 1.0.
+    """
+    n_pairs = counts.n_pixels * (counts.n_pixels - 1) // 2
+    n_disagreeing = (counts.tp + counts.tn) * (counts.fp + counts.fn)
+    return share(n_pairs - n_disagreeing, n_pairs)
+
+
+def scores(counts: Counts) -> dict[str, float]:
+    """The four pooled scores by name: ``pixel_accuracy``, ``iou``, ``dice``, ``rand_index``."""
+    return {
+        "pixel_accuracy": pixel_accuracy(counts),
+        "iou": iou(counts),
+        "dice": dice(counts),
+        "rand_index": rand_index(counts),
+    }
+
+
+def partition_rand_index(prediction: np.ndarray, reference: np.ndarray, outside: int = 0) -> float:
+    """Rand index of two partitions into any number of parts, by their contingency table, without sampling.
+
+    With n_ij pixels in part i of one and j of the other, a_i and b_j their sums and n pixels in all,
+
+        RI = 1 - (sum a_i^2 + sum b_j^2 - 2 sum n_ij^2) / (n (n - 1)),
+
+    in integers of any size. Of two binary masks it is `rand_index`; of `components` of masks it is the index of the
+    connected regions that the paper's text describes (section 3.2.2).
+
+    Args:
+        prediction, reference: ndarrays of one shape, integers that name the parts.
+        outside: how many more pixels there are that are part 0 in both, so that a box around what was found will do.
+
+    In [0, 1], 1 is best. Fewer than two pixels: 1.0.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if prediction.shape != reference.shape:
+        raise ValueError(
+            "`prediction` must have the shape of `reference`. "
+            f"Received: prediction.shape={prediction.shape}, reference.shape={reference.shape}"
+        )
+    parts, of_part = zip(
+        *(np.unique(partition, return_inverse=True) for partition in (prediction, reference)),
+        strict=True,
+    )
+    flat = [numbers.ravel().astype(np.int64) for numbers in of_part]
+    shape = tuple(len(names) for names in parts)
+    sizes = np.bincount(flat[0] * shape[1] + flat[1], minlength=shape[0] * shape[1])
+    table = {
+        (parts[0][n // shape[1]], parts[1][n % shape[1]]): int(sizes[n])
+        for n in np.flatnonzero(sizes)
+    }
+    table[0, 0] = table.get((0, 0), 0) + outside
+    sums: list[dict[int, int]] = [{}, {}]
+    for pair, size in table.items():
+        for side, name in zip(sums, pair, strict=True):
+            side[name] = side.get(name, 0) + size
+    squares = sum(size**2 for side in sums for size in side.values())
+    together = sum(size**2 for size in table.values())
+    n = prediction.size + outside
+    n_pairs_twice = n * (n - 1)
+    return share(n_pairs_twice - (squares - 2 * together), n_pairs_twice)
+
+
+def components(mask: np.ndarray) -> np.ndarray:
+    """Number the connected regions of a mask from 1 (neighbours share an edge or a face); 0 is what lies around them.
+
+    Args:
+        mask: ndarray of any number of axes, bool.
+    """
+    return np.asarray(label(mask)[0])

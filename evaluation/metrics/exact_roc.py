@@ -1,0 +1,92 @@
+"""The ROC curve of pixels that fit into memory, exact: by one sort, without bins.
+
+`evaluation.metrics.roc` streams any number of pixels through a histogram; this is its counterpart for some ten million, and
+what the tests hold it to. The pixels are sorted as whole numbers: probabilities, which are not negative, have the order
+of their bits, and the reference takes the bit that the sign leaves free.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evaluation.metrics.roc import Roc, check_pixels
+
+UNSIGNED = {4: np.uint32, 8: np.uint64}  # by bytes
+
+
+def exact_roc(
+    probability: np.ndarray, reference: np.ndarray, low: float = 0.0, high: float = 1.0
+) -> Roc:
+    """Return the exact ROC curve of the pixels with ``low < p <= high``, from low = 0 on with p = 0 among them.
+
+    Args:
+        probability: ndarray of any shape, a floating dtype, values in [0, 1]. float16 is taken as float32, anything
+            longer than float32 as float64.
+        reference: ndarray of the same shape, dtype bool.
+        low, high: for the restricted curve (paper 3.2.1: 0.01 and 0.99); 0 and 1 take every pixel.
+
+    Returns:
+        The curve's corners, and its ends; the `area()` is the AUC, ties counted as a half. Point i is the prediction
+        ``p > threshold[i]``, where `threshold[i]` is the largest probability that is left out; the last takes in every
+        pixel and is `low`, or minus infinity for low = 0, because ``p > 0`` would leave out p = 0.
+
+    Raises:
+        ValueError: wrong dtype, unequal shapes, a NaN, a value outside [0, 1], not 0 <= low < high <= 1, or no pixel
+            inside, or none outside, the reference in this range.
+    """
+    key, dtype = _sorted_key(*_in_range(probability, reference, low, high))
+    cuts = _corners(key)
+    within = np.add.reduceat(
+        (key & 1).astype(np.uint8), cuts[:-1], dtype=np.int64
+    )  # inside, between the cuts
+    tp = np.append(np.cumsum(within[::-1])[::-1], 0)
+    fp = len(key) - cuts - tp
+    left_out = (key[cuts[1:] - 1] >> 1).view(dtype).astype(np.float64)
+    threshold = np.concatenate([[low if low > 0 else -np.inf], left_out])
+    return Roc(fp[::-1] / fp[0], tp[::-1] / tp[0], threshold[::-1])
+
+
+def _in_range(
+    probability: np.ndarray, reference: np.ndarray, low: float, high: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pixels with ``low < p <= high``, in a row; with p = 0 for low = 0."""
+    check_pixels(probability, reference)
+    if not 0.0 <= low < high <= 1.0:
+        raise ValueError(
+            f"`low` and `high` must satisfy 0 <= low < high <= 1. Received: low={low}, high={high}"
+        )
+    dtype = np.dtype(np.float32 if probability.dtype.itemsize <= 4 else np.float64)
+    p, inside = probability.reshape(-1).astype(dtype, copy=False), reference.reshape(-1)
+    if (low, high) != (0.0, 1.0):
+        kept = ((p > float(low)) | (low == 0)) & (p <= float(high))
+        p, inside = p[kept], inside[kept]
+    n_inside = int(np.count_nonzero(inside))
+    if n_inside in (0, len(p)):
+        raise ValueError(
+            "A ROC curve needs pixels inside and outside the reference. "
+            f"Received: {n_inside} inside, {len(p) - n_inside} outside with low={low}, high={high}"
+        )
+    return p, inside
+
+
+def _sorted_key(p: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.dtype]:
+    """Return 2 x (bits of the probability) + (1 inside the reference), rising, and the dtype of the probability."""
+    key = p.view(UNSIGNED[p.itemsize]) << 1
+    key |= inside
+    key.sort()
+    return key, p.dtype
+
+
+def _corners(key: np.ndarray) -> np.ndarray:
+    """Find where the curve turns: rising places in `key`, from 0 to its length, before which it may be cut.
+
+    Between two cuts next to each other the probability is one, and those outside the reference come first. There the
+    curve goes up, to the right, or, over ties, both.
+    """
+    cut = np.ones(len(key) + 1, bool)
+    np.greater(key[1:] ^ key[:-1], 1, out=cut[1:-1])
+    places = np.flatnonzero(cut)
+    inside = (key & 1).astype(bool)
+    up, right = inside[places[1:] - 1], ~inside[places[:-1]]
+    turns = (up[1:] | up[:-1]) & (right[1:] | right[:-1])
+    return np.concatenate([places[:1], places[1:-1][turns], places[-1:]])

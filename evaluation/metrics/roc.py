@@ -1,0 +1,386 @@
+"""ROC curves, their areas, and thresholds, from histograms of probabilities filled in one streamed pass.
+
+A test set has 10^7 to 10^10 pixels, too many to sort. `ProbabilityHistogram` keeps, for 65,536 bins of
+probability, the number of pixels inside and outside the reference. Everything below is computed from these
+counts, and histograms of slices, cases or cohorts add up.
+
+The bins are uniform in the logit, ``ln(p / (1 - p))``, of width ``BIN_WIDTH = logit(0.99) / 9411``, and reach
+from about -16 to 16. So 0.01, 0.5 and 0.99 are edges, and the bins are finest near 0 and 1, where
+probabilities of pixels crowd. Edge ``j`` is ``EDGES[j]``; bin ``k`` holds ``EDGES[k] < p <= EDGES[k + 1]``,
+and the first bin also p = 0. Hence ``p > EDGES[j]`` selects the bins from ``j`` on, exactly, decided as NumPy
+decides it: in float32 for probabilities in float32, in float64 for float64.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from evaluation.metrics.counts import Counts
+
+N_BINS = 65_536
+CENTRE = N_BINS // 2  # the edge at p = 0.5
+BINS_TO_99 = 9_411
+BIN_WIDTH = math.log(99.0) / BINS_TO_99  # logit(0.99) = ln 99
+LOWEST_DRAWN_FPR = 1e-5  # left border of a ROC curve on a logarithmic axis
+CHUNK = 1 << 18  # pixels; keeps the temporary arrays of `add` in a few MiB
+
+
+def _make_edges() -> np.ndarray:
+    edges = 1.0 / (1.0 + np.exp(-BIN_WIDTH * (np.arange(N_BINS + 1) - CENTRE)))
+    edges[[CENTRE - BINS_TO_99, CENTRE, CENTRE + BINS_TO_99]] = 0.01, 0.5, 0.99  # free of rounding
+    edges[[0, -1]] = 0.0, 1.0  # the outer bins hold what lies beyond the inner edges
+    edges.flags.writeable = False
+    return edges
+
+
+EDGES = _make_edges()
+"""Edges of the bins as probabilities: ndarray of shape (65537,), float64, from 0.0 to 1.0, read-only."""
+
+
+@cache
+def _edges_as(dtype: np.dtype) -> np.ndarray:
+    # NumPy compares a float32 array with a Python float in float32, so the edges are rounded the same way.
+    return EDGES.astype(dtype)
+
+
+def edge_index(threshold: float) -> int:
+    """Index of the edge nearest, in the logit, to a threshold; bins from this index on lie above it.
+
+    Args:
+        threshold: in [0, 1]. At 1 nothing lies above (index 65536). Any other is taken at an inner edge: so 0
+            means all but the first bin, which holds p = 0 and everything up to about 1.1e-7.
+
+    Raises:
+        ValueError: the threshold is not in [0, 1].
+    """
+    if not 0.0 <= threshold <= 1.0:
+        raise ValueError(f"`threshold` must be in [0, 1]. Received: threshold={threshold}")
+    if threshold == 1.0:
+        return N_BINS
+    if threshold == 0.0:
+        return 1
+    nearest = CENTRE + round((math.log(threshold) - math.log1p(-threshold)) / BIN_WIDTH)
+    return min(max(nearest, 1), N_BINS - 1)
+
+
+def _inner_bins(probability: np.ndarray) -> np.ndarray:
+    """Bins of probabilities above the first and not above the last inner edge: shape (n,), dtype int32."""
+    logit = np.log(probability)
+    logit -= np.log1p(-probability)
+    logit /= probability.dtype.type(BIN_WIDTH)
+    bins = np.ceil(logit, out=logit).astype(np.int32)
+    bins += CENTRE - 1
+    # The logarithms are right to a small part of a bin; the comparison with the edges decides.
+    edges = _edges_as(probability.dtype)
+    wrong = np.flatnonzero((probability <= edges[bins]) | (probability > edges[bins + 1]))
+    bins[wrong] = np.searchsorted(edges, probability[wrong], side="left") - 1
+    return bins
+
+
+@dataclass(frozen=True)
+class Roc:
+    """A ROC curve from (0, 0) to (1, 1), by falling threshold.
+
+    Point i is the prediction ``p > threshold[i]``. Points that would repeat their predecessor are left out.
+
+    Args:
+        false_positive_rate: FP / (FP + TN), ndarray of shape (n_points,), dtype float64, not decreasing.
+        true_positive_rate: TP / (TP + FN), the same shape and dtype, not decreasing.
+        threshold: probability, the same shape and dtype, falling. An end at 0.0 takes in p = 0; where a point
+            without p = 0 is told from it (`evaluation.metrics.exact_roc`) it is at minus infinity.
+    """
+
+    false_positive_rate: np.ndarray
+    true_positive_rate: np.ndarray
+    threshold: np.ndarray
+
+    def area(self) -> float:
+        """Area under the curve by the trapezoid rule, in [0, 1]."""
+        return float(np.trapezoid(self.true_positive_rate, self.false_positive_rate))
+
+
+class ProbabilityHistogram:
+    """Counts of pixels by probability, apart for those inside and outside the reference.
+
+    Attributes:
+        positive: pixels inside the reference per bin, ndarray of shape (65536,), dtype int64.
+        negative: pixels outside the reference per bin, the same shape and dtype.
+
+    Example:
+        >>> histogram = ProbabilityHistogram()
+        >>> histogram.add(np.array([0.2, 0.4, 0.6, 0.8]), np.array([False, True, False, True]))
+        >>> histogram.auc()
+        0.75
+    """
+
+    def __init__(self) -> None:
+        self.positive = np.zeros(N_BINS, np.int64)
+        self.negative = np.zeros(N_BINS, np.int64)
+
+    def add(self, probability: np.ndarray, reference: np.ndarray) -> None:
+        """Add pixels. When it raises, nothing has been added.
+
+        Args:
+            probability: ndarray of any shape, a floating dtype, values in [0, 1].
+            reference: ndarray of the same shape, dtype bool.
+
+        Raises:
+            ValueError: wrong dtype, unequal shapes, a NaN, or a value outside [0, 1].
+        """
+        check_pixels(probability, reference)
+        dtype = np.dtype(np.float32 if probability.dtype.itemsize <= 4 else np.float64)
+        flat_probability, flat_reference = probability.reshape(-1), reference.reshape(-1)
+        for start in range(0, probability.size, CHUNK):
+            chunk = slice(start, start + CHUNK)
+            self._add_chunk(
+                flat_probability[chunk].astype(dtype, copy=False), flat_reference[chunk]
+            )
+
+    def _add_chunk(self, probability: np.ndarray, reference: np.ndarray) -> None:
+        edges = _edges_as(probability.dtype)
+        # Most pixels of a slice lie far from the organ, at p = 0 or nearly so: they need no logarithm.
+        lowest, highest = probability <= edges[1], probability > edges[-2]
+        for outer, mask in ((0, lowest), (-1, highest)):
+            n_positive = np.count_nonzero(mask & reference)
+            self.positive[outer] += n_positive
+            self.negative[outer] += np.count_nonzero(mask) - n_positive
+        inner = np.flatnonzero(~(lowest | highest))
+        if inner.size:
+            bins = _inner_bins(probability[inner])
+            bins += N_BINS * reference[inner].astype(np.int32)
+            both = np.bincount(bins, minlength=2 * N_BINS)
+            self.negative += both[:N_BINS]
+            self.positive += both[N_BINS:]
+
+    def __add__(self, other: ProbabilityHistogram) -> ProbabilityHistogram:
+        if not isinstance(other, ProbabilityHistogram):
+            return NotImplemented
+        pooled = ProbabilityHistogram()
+        pooled.positive = self.positive + other.positive
+        pooled.negative = self.negative + other.negative
+        return pooled
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of pixels added."""
+        return int(self.positive.sum() + self.negative.sum())
+
+    def counts(self, threshold: float) -> Counts:
+        """Outcomes of the prediction ``p > threshold``, pooled over all pixels added.
+
+        The threshold is taken at the nearest edge (`edge_index`). So the counts are exact at 0.01, 0.5 and
+        0.99 and at each threshold this module returns.
+
+        Raises:
+            ValueError: the threshold is not in [0, 1].
+        """
+        edge = edge_index(threshold)
+        return Counts(
+            tp=int(self.positive[edge:].sum()),
+            fp=int(self.negative[edge:].sum()),
+            fn=int(self.positive[:edge].sum()),
+            tn=int(self.negative[:edge].sum()),
+        )
+
+    def inside(self, low: float = 0.01, high: float = 0.99) -> ProbabilityHistogram:
+        """Return the histogram of the pixels with ``low < p <= high`` alone, both taken at the nearest edge.
+
+        Raises:
+            ValueError: not 0 <= low < high <= 1.
+        """
+        first, last = _edge_range(low, high)
+        chosen = ProbabilityHistogram()
+        chosen.positive[first:last] = self.positive[first:last]
+        chosen.negative[first:last] = self.negative[first:last]
+        return chosen
+
+    def roc(self, low: float = 0.0, high: float = 1.0) -> Roc:
+        """ROC curve of the pixels with ``low < p <= high``, both bounds taken at the nearest edge.
+
+        The paper's restricted range is (0.01, 0.99): strictly above 0.01 and at most 0.99, both exact edges.
+        The defaults take all pixels, with p = 0 among them.
+
+        Raises:
+            ValueError: not 0 <= low < high <= 1, or no pixel inside, or none outside, the reference in this
+                range.
+        """
+        first, last = _edge_range(low, high)
+        tp, fp = _above(self.positive, first, last)[::-1], _above(self.negative, first, last)[::-1]
+        if tp[-1] == 0 or fp[-1] == 0:
+            raise ValueError(
+                "A ROC curve needs pixels inside and outside the reference. "
+                f"Received: {tp[-1]} inside, {fp[-1]} outside with low={low}, high={high}"
+            )
+        moves = np.flatnonzero(np.diff(tp + fp, prepend=-1))
+        return Roc(fp[moves] / fp[-1], tp[moves] / tp[-1], EDGES[last - moves])
+
+    def auc(self) -> float | None:
+        """Area under the ROC curve of all pixels, trapezoid; None without a positive or a negative pixel."""
+        return self.rauc(0.0, 1.0)
+
+    def rauc(self, low: float = 0.01, high: float = 0.99) -> float | None:
+        """Restricted area: under the ROC curve of the pixels with ``low < p <= high`` (paper, section 3.2.1).
+
+        Pixels of one bin count as ties, half won and half lost.
+
+        Returns:
+            The area in [0, 1]; None when no positive or no negative pixel lies in the range.
+
+        Raises:
+            ValueError: not 0 <= low < high <= 1.
+        """
+        first, last = _edge_range(low, high)
+        if not (self.positive[first:last].any() and self.negative[first:last].any()):
+            return None
+        return self.roc(low, high).area()
+
+
+def check_pixels(probability: np.ndarray, reference: np.ndarray) -> None:
+    """Check what a ROC curve is made of: probabilities and a mask, of one shape.
+
+    Raises:
+        ValueError: wrong dtype, unequal shapes, a NaN, or a value outside [0, 1].
+    """
+    if not np.issubdtype(probability.dtype, np.floating):
+        raise ValueError(
+            f"`probability` must have a floating dtype. Received: dtype={probability.dtype}"
+        )
+    if reference.dtype != np.bool_:
+        raise ValueError(f"`reference` must be a boolean array. Received: dtype={reference.dtype}")
+    if probability.shape != reference.shape:
+        raise ValueError(
+            "`probability` must have the shape of `reference`. "
+            f"Received: probability.shape={probability.shape}, reference.shape={reference.shape}"
+        )
+    if probability.size:
+        lowest, highest = probability.min(), probability.max()  # NaN if any value is
+        if not (lowest >= 0 and highest <= 1):
+            raise ValueError(
+                f"`probability` must be in [0, 1], without NaN. Received: minimum {lowest}, maximum {highest}"
+            )
+
+
+def _edge_range(low: float, high: float) -> tuple[int, int]:
+    """Edges of the bins with ``low < p <= high``: those from the first up to, without, the last."""
+    if not 0.0 <= low < high <= 1.0:
+        raise ValueError(
+            f"`low` and `high` must satisfy 0 <= low < high <= 1. Received: low={low}, high={high}"
+        )
+    return (edge_index(low) if low > 0.0 else 0), edge_index(high)
+
+
+def _above(counts: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Pixels of bins first to last - 1 above each edge from first to last: shape (last - first + 1,)."""
+    above = np.zeros(last - first + 1, np.int64)
+    above[:-1] = np.cumsum(counts[first:last][::-1])[::-1]
+    return above
+
+
+def _nearest_half(edges: np.ndarray) -> float:
+    """The edge, of some indices, nearest to 0.5; of two equally near, the lower."""
+    return float(EDGES[edges[np.argmin(np.abs(edges - CENTRE))]])
+
+
+def youden_threshold(
+    histogram: ProbabilityHistogram, low: float = 0.01, high: float = 0.99
+) -> float | None:
+    """Threshold that maximises Youden's ``J = TPR - FPR`` on the restricted ROC curve.
+
+    The paper (3.2.1) finds its threshold by ROC analysis on that curve; that it is Youden's J is assumed.
+
+    To be called with validation data only. All edges in [low, high] compete, compared in exact integers; of
+    those with the maximal J the one nearest to 0.5 wins, of two equally near the lower.
+
+    Returns:
+        The threshold, for ``p > threshold``; None when no positive or no negative pixel lies in the range.
+
+    Raises:
+        ValueError: not 0 <= low < high <= 1.
+    """
+    first, last = _edge_range(low, high)
+    tp, fp = _above(histogram.positive, first, last), _above(histogram.negative, first, last)
+    if tp[0] == 0 or fp[0] == 0:
+        return None
+    # J times both totals. Products of pixel counts may pass 2^63, hence Python's integers.
+    j = tp.astype(object) * int(fp[0]) - fp.astype(object) * int(tp[0])
+    best = first + np.flatnonzero(j == max(j))
+    return _nearest_half(best[best > 0])  # at edge 0 the prediction p > 0.0 would not take in p = 0
+
+
+def _iou_by_edge(histogram: ProbabilityHistogram) -> tuple[np.ndarray, np.ndarray]:
+    """Edges in [0.001, 0.999] (indices) and the pooled IoU at each; 1.0 where both masks are empty."""
+    edges = np.flatnonzero((EDGES >= 0.001) & (EDGES <= 0.999))
+    tp = _above(histogram.positive, 0, N_BINS)[edges]
+    union = _above(histogram.negative, 0, N_BINS)[edges] + histogram.positive.sum()
+    return edges, np.divide(tp, union, out=np.ones(edges.size), where=union > 0)
+
+
+def iou_threshold(histogram: ProbabilityHistogram) -> float:
+    """Threshold of the maximal pooled IoU, over all edges in [0.001, 0.999]; ties go to the one nearest 0.5.
+
+    Beyond this range a threshold would rest on a network's saturation. To be called with validation data
+    only. Of two equally near 0.5 the lower wins. Without any pixel: 0.5.
+    """
+    edges, iou = _iou_by_edge(histogram)
+    return _nearest_half(edges[iou == iou.max()])
+
+
+def best_iou(histogram: ProbabilityHistogram) -> float:
+    """The maximal pooled IoU over all edges in [0.001, 0.999]: that at `iou_threshold`. No pixel: 1.0."""
+    return float(_iou_by_edge(histogram)[1].max())
+
+
+def choose_thresholds(histogram: ProbabilityHistogram) -> dict[str, float]:
+    """The three thresholds that are compared, by name, from the histogram of the validation data.
+
+    Returns:
+        ``"0.5"``: 0.5. ``"roc"``: `youden_threshold` in (0.01, 0.99), or 0.5 where that is None. ``"iou"``:
+        `iou_threshold`.
+    """
+    roc = youden_threshold(histogram)
+    return {"0.5": 0.5, "roc": 0.5 if roc is None else roc, "iou": iou_threshold(histogram)}
+
+
+def _farthest(x: np.ndarray, y: np.ndarray, first: int, last: int) -> tuple[float, int, int, int]:
+    """(Minus the greatest distance to the chord, its point, first, last); 0 without inner points."""
+    if last - first < 2:
+        return 0.0, first, first, last
+    dx, dy = x[last] - x[first], y[last] - y[first]
+    inner = slice(first + 1, last)
+    distance = np.abs(dx * (y[inner] - y[first]) - dy * (x[inner] - x[first])) / math.hypot(dx, dy)
+    worst = int(np.argmax(distance))
+    return -float(distance[worst]), first + 1 + worst, first, last
+
+
+def reduce_curve(roc: Roc, n: int = 400, lowest_fpr: float | None = None) -> Roc:
+    """Thin a curve for drawing to at most n of its own points, the ends among them.
+
+    With `lowest_fpr` it is thinned as it looks on a logarithmic axis of FPR that begins there.
+
+    Start from the chord between the ends and add, again and again, the point farthest from the line so far
+    (Ramer, Douglas and Peucker's rule with a fixed number of points). Points on the line are never needed.
+
+    Raises:
+        ValueError: n is below 2.
+    """
+    if n < 2:
+        raise ValueError(f"`n` must be at least 2. Received: n={n}")
+    x, y = roc.false_positive_rate, roc.true_positive_rate
+    if lowest_fpr is not None:
+        x = np.log10(np.maximum(x, lowest_fpr))
+    kept = [0, x.size - 1]
+    pieces = [_farthest(x, y, 0, x.size - 1)]
+    while len(kept) < n and pieces:
+        negative_distance, point, first, last = heapq.heappop(pieces)
+        if negative_distance > -1e-12:  # the rest lies on the line, up to rounding
+            break
+        kept.append(point)
+        heapq.heappush(pieces, _farthest(x, y, first, point))
+        heapq.heappush(pieces, _farthest(x, y, point, last))
+    kept.sort()
+    return Roc(roc.false_positive_rate[kept], y[kept], roc.threshold[kept])

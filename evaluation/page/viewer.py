@@ -1,0 +1,313 @@
+"""The recorded cases as the report's page holds them: a PNG per slice with HU and labels in its channels, and JSON.
+
+Red and green are the high and the low byte of HU + 1024 (12 bits); blue holds the labels, two bits each: reference,
+one-step, sequential, joint, which fills it. The PNG is opaque and names no colour space, so a canvas gives the same
+bytes back; a CRC-32 of them goes along, because some browsers alter what a canvas gives back.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from PIL import Image  # comes with matplotlib
+
+from data.command import InputError
+from data.scaling import HIGHEST_HU, LOWEST_HU
+from evaluation.names import MODELS, NAMES, SYNTHETIC
+from evaluation.results import Results
+from evaluation.tables.__main__ import readable
+from evaluation.tables.evidence import system
+
+SCHEMA = 1
+OFFSET = -int(LOWEST_HU)
+SOURCES = ("label", *MODELS)
+"""Whose labels a slice has, in the order of their bits."""
+MOST_SOURCES = 4
+KEYS = {"label": "R", "one_step": "O", "sequential": "S", "joint": "J"}
+"""The key that shows or hides the outlines of a source."""
+# Liver: portal venous, as tumors are read. Of the volumes of 18 LiTS cases (8-bit window [-40, 160] HU) the median is
+# 64 to 125 HU in the liver and 29 to 96 HU in its tumors: 80 lies between. [5, 155] leaves 2 % of those tumors' pixels
+# black and less than 0.1 % of the liver white; [40, 200] would leave 60 % black.
+WINDOWS = {"abdomen": (40, 400), "liver": (80, 150), "wide": (0, 2000)}
+"""Centre and width in HU; the first one is shown at the start."""
+FEW_PIXELS_AT_128 = 10
+ASSETS = Path(__file__).resolve().parent / "assets"
+ABOUT = (
+    "cohort",
+    "synthetic",
+    "size",
+    "rule",
+    "loss",
+    "ranked_by",
+    "n_ranked",
+    "n_test_cases",
+    "left_out",
+    "cases",
+)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Content of `viewer.npz`, see `evaluation.viewer`."""
+
+    about: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def models(self) -> list[str]:
+        """The models that have labels."""
+        return [model for model in MODELS if model in self.arrays]
+
+
+def read_recording(results: Results) -> Recording | None:
+    """Read OUT/viewer.npz; None where there is none.
+
+    Raises:
+        InputError: damaged, of another schema, or of another run than the results.
+    """
+    path = results.path / "viewer.npz"
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file}
+        about = json.loads(str(arrays.pop("about")))
+    # What NumPy, zipfile and json raise on a damaged file, a lone array or an archive of something else.
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise InputError(
+            f"{path}: damaged, record it again with python -m evaluation.viewer ({error})"
+        ) from None
+    _check(path, about, arrays)
+    summary = results.summary
+    run = (summary["preset"], summary["seed"], summary["data"]["split_sha256"])
+    if (about["preset"], about["seed"], about["split_sha256"]) != run:
+        raise InputError(
+            f"{path}: of another run than summary.json, record it again with python -m evaluation.viewer"
+        )
+    return Recording(about, arrays)
+
+
+def _check(path: Path, about: Any, arrays: dict[str, np.ndarray]) -> None:
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+        found = about.get("schema") if isinstance(about, dict) else type(about).__name__
+        raise InputError(f"{path}: expected schema {SCHEMA}, got {found!r}")
+    missing = [name for name in ("preset", "seed", "split_sha256", *ABOUT) if name not in about]
+    missing += [name for name in ("hu", "label") if name not in arrays]
+    if missing:
+        raise InputError(f"{path}: damaged, it lacks {', '.join(map(repr, missing))}")
+    n = sum(len(case["rows"]) for case in about["cases"])
+    for name, array in arrays.items():
+        if array.shape != (n, about["size"], about["size"]):
+            raise InputError(
+                f"{path}: {name} has shape {array.shape}, expected {(n, about['size'], about['size'])}"
+            )
+        low, high = (int(LOWEST_HU), int(HIGHEST_HU)) if name == "hu" else (0, 2)
+        if array.dtype.kind not in "iu" or (
+            array.size and not low <= array.min() <= array.max() <= high
+        ):
+            raise InputError(f"{path}: {name} must hold whole numbers from {low} to {high}")
+
+
+def encode_slice(hu: np.ndarray, labels: list[np.ndarray]) -> np.ndarray:
+    """Return one slice as the bytes of a picture, uint8 (rows, columns, 3).
+
+    Args:
+        hu: (rows, columns), whole HU in [-1024, 3071].
+        labels: label maps 0/1/2 of the same shape, in the order of `SOURCES`.
+
+    Raises:
+        ValueError: more labels than a byte has room for.
+    """
+    if len(labels) > MOST_SOURCES:
+        raise ValueError(
+            f"labels must be at most {MOST_SOURCES} maps of two bits each, got {len(labels)}"
+        )
+    value = hu.astype(np.int32) + OFFSET
+    bits = np.zeros(hu.shape, np.int32)
+    for place, label in enumerate(labels):
+        bits |= label.astype(np.int32) << 2 * place
+    return np.stack([value >> 8, value & 255, bits], axis=-1).astype(np.uint8)
+
+
+def png(picture: np.ndarray) -> str:
+    """Return a picture, uint8 (rows, columns, 3), as PNG in base64."""
+    written = io.BytesIO()
+    Image.fromarray(picture).save(written, "PNG")
+    return base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def few_pixels(size: int) -> int:
+    """Return how many wrong tumor pixels of a slice are no error yet: 10 at 128 px, the same area at other sizes."""
+    return max(1, round(FEW_PIXELS_AT_128 * (size / 128) ** 2))
+
+
+def page_data(recording: Recording, liver_window_hu: tuple[float, float]) -> dict[str, Any]:
+    """Return what the page's script reads: cases with their slices, models, windows, the meaning of an error.
+
+    Args:
+        recording: content of viewer.npz.
+        liver_window_hu: (low, high) of the first network's input, one more window to look through.
+    """
+    about, cases, start = recording.about, [], 0
+    for case in about["cases"]:
+        stop = start + len(case["rows"])
+        cases.append(
+            {**case, **_slices(recording, start, stop), "box": liver_box(recording, start, stop)}
+        )
+        start = stop
+    low, high = liver_window_hu
+    windows = {**WINDOWS, "network": ((low + high) / 2, high - low)}
+    return {
+        "size": about["size"],
+        "label": SYNTHETIC if about["synthetic"] else "",
+        "offset": OFFSET,
+        "sources": [
+            {"key": key, "name": NAMES.get(key, "reference"), "letter": KEYS[key].lower()}
+            for key in ("label", *recording.models)
+        ],
+        "bits": {key: 2 * place for place, key in enumerate(SOURCES)},
+        "windows": {
+            name: {"centre": centre, "width": width} for name, (centre, width) in windows.items()
+        },
+        "few": few_pixels(about["size"]),
+        "cases": cases,
+    }
+
+
+def _slices(recording: Recording, start: int, stop: int) -> dict[str, Any]:
+    """Return a case's PNGs with checksums, the slice with most tumor and, by model, the wrong tumor pixels."""
+    arrays = recording.arrays
+    empty = np.zeros_like(arrays["label"][0])
+    pictures = [
+        encode_slice(
+            arrays["hu"][at], [arrays[name][at] if name in arrays else empty for name in SOURCES]
+        )
+        for at in range(start, stop)
+    ]
+    return {
+        "png": [png(picture) for picture in pictures],
+        "crc": [zlib.crc32(picture.tobytes()) for picture in pictures],
+        "start": int(np.argmax((arrays["label"][start:stop] == 2).sum(axis=(1, 2)))),
+        "wrong": {
+            model: ((arrays[model][start:stop] == 2) != (arrays["label"][start:stop] == 2))
+            .sum(axis=(1, 2))
+            .tolist()
+            for model in recording.models
+        },
+    }
+
+
+def liver_box(recording: Recording, start: int, stop: int) -> list[int]:
+    """Return [row, column, side] of the square around a case's reference liver, with a margin; no liver: the slice."""
+    size = recording.about["size"]
+    marked = np.any(recording.arrays["label"][start:stop] > 0, axis=0)
+    if not marked.any():
+        return [0, 0, size]
+    ends = [np.flatnonzero(np.any(marked, axis=axis))[[0, -1]] for axis in (1, 0)]
+    side = min(size, int(1.2 * max(last - first + 1 for first, last in ends)) + 2)
+    corner = [min(max(int(first + last + 1 - side) // 2, 0), size - side) for first, last in ends]
+    return [*corner, side]
+
+
+def asset(name: str) -> str:
+    """Return one of the files that the page is made of."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def viewer_html(recording: Recording, data: dict[str, Any]) -> str:
+    """Return the viewer, to be brought to life by viewer.js.
+
+    Args:
+        recording: content of viewer.npz.
+        data: what `page_data` gives of it.
+    """
+    about, models = recording.about, recording.models
+    options = (
+        f'<option value="{index}">{escape(str(case["case"]))}: {escape(case["kind"])}, tumor IoU '
+        f"{readable(case['tumor_iou'])}</option>"
+        for index, case in enumerate(about["cases"])
+    )
+    counted = (
+        f'<tr data-model="{model}"><th scope="row">{system(model, about["loss"][model])}</th>{"<td></td>" * 4}</tr>'
+        for model in models
+    )
+    judged = sorted(models, key=lambda model: model != about["ranked_by"])
+    return Template(asset("viewer.html")).substitute(
+        ranking=escape(ranking_words(recording)),
+        words=escape(viewer_words(recording)),
+        badge=f'<span class="badge synthetic">{SYNTHETIC}</span>' if about["synthetic"] else "",
+        cases="".join(options),
+        sources="".join(_source_control(**source) for source in data["sources"]),
+        windows="".join(_window_controls(data["windows"])),
+        judged="".join(f'<option value="{model}">{NAMES[model]}</option>' for model in judged),
+        counts="".join(counted),
+        letters=_letters(data["sources"]),
+        few=data["few"],
+    )
+
+
+def _letters(sources: list[dict[str, str]]) -> str:
+    keys = " ".join(f"<kbd>{source['letter'].upper()}</kbd>" for source in sources)
+    return f"{keys}: outlines of {', '.join(source['name'] for source in sources)}"
+
+
+def _source_control(key: str, name: str, letter: str) -> str:
+    return (
+        f'<label title="Key {letter.upper()}"><input type="checkbox" id="show-{key}" checked>'
+        '<svg class="line" viewBox="0 0 51 18" aria-hidden="true">'
+        f'<line class="{key}" x1="4" y1="9" x2="47" y2="9"/></svg> {escape(name)}</label>\n'
+    )
+
+
+def _window_controls(windows: dict[str, dict[str, float]]) -> Iterator[str]:
+    for number, (name, window) in enumerate(windows.items()):
+        short = f"C {window['centre']:g} W {window['width']:g}"
+        title = "network input" if name == "network" else name
+        yield (
+            f'<label><input type="radio" name="window" id="window-{name}" data-short="{short}"'
+            f"{'' if number else ' checked'}> {title} <span>{short}</span></label>\n"
+        )
+
+
+def ranking_words(recording: Recording) -> str:
+    """Say which cases are shown, by the scores of which model."""
+    about = recording.about
+    if about["n_ranked"] == 1:
+        return "The only test case that can be ranked."
+    kinds = ", ".join(case["kind"] for case in about["cases"])
+    return f"Test cases: {kinds} of {about['n_ranked']} by tumor IoU of the {NAMES[about['ranked_by']]} model."
+
+
+def viewer_words(recording: Recording) -> str:
+    """Say which slices are shown, and with which labels."""
+    about = recording.about
+    models = ", ".join(
+        f"{NAMES[model]} after {NAMES[about['loss'][model]]}" for model in recording.models
+    )
+    words = (
+        f"{len(about['cases'])} of {about['n_test_cases']} test cases, with every slice that was scored. Of each model "
+        f"the phase with the better tumors on validation data: {models}; threshold rule {about['rule']}."
+    )
+    if about["left_out"]:
+        words += f" Left out to keep the page small: {', '.join(map(str, about['left_out']))}."
+    return words

@@ -1,1 +1,0 @@
-"""The report's page: its sections, figures and slice viewer; `evaluation.report` writes it."""

@@ -1,0 +1,1 @@
+"""Speed and checks against references, as commands: `python -m tests.benchmarks.NAME`."""

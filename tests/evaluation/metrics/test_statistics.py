@@ -1,0 +1,293 @@
+"""Intervals and comparisons by patient: against scipy's bootstrap and by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap, wilcoxon
+
+from evaluation.metrics.counts import Counts, iou, pixel_accuracy, sensitivity
+from evaluation.metrics.statistics import (
+    LEAST_PATIENTS,
+    SIMULATED,
+    by_patient,
+    compare,
+    compare_over_seeds,
+    comparisons,
+    interval,
+    interval_over_seeds,
+    least_p,
+    pairs,
+    wilson,
+    with_intervals,
+)
+from tests.benchmarks.interval_coverage import coverage
+from tests.benchmarks.interval_coverage import main as simulate
+
+
+def patients(seed: int = 0, n: int = 12, found: float = 0.6) -> dict[str, Counts]:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(50, 500, n)
+    return {
+        f"p{index}": Counts(tp=int(tp), fp=int(rng.integers(0, 80)), fn=int(size - tp), tn=1000)
+        for index, (size, tp) in enumerate(zip(sizes, rng.binomial(sizes, found), strict=True))
+    }
+
+
+def healthy(n: int, fp: int = 0) -> dict[str, Counts]:
+    return {f"healthy {index}": Counts(fp=fp, tn=1000) for index in range(n)}
+
+
+def test_the_interval_is_that_of_scipy_over_patients() -> None:
+    given = patients()
+    found = interval(given, iou, draws=4000)
+    table = np.array([[c.tp, c.fp, c.fn] for c in given.values()], float)
+
+    def pooled(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1) -> np.ndarray:
+        return tp.sum(axis) / (tp.sum(axis) + fp.sum(axis) + fn.sum(axis))
+
+    theirs = bootstrap(
+        tuple(table.T),
+        pooled,
+        paired=True,
+        n_resamples=4000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert found.value == pytest.approx(pooled(*table.T))
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
+    assert found.low is not None
+    assert found.low < found.value < found.high  # type: ignore[operator]
+    assert interval(given, iou) == interval(given, iou)
+    assert (found.n_patients, found.n_counted, found.skipped) == (12, 12, 0)
+
+
+def test_equal_patients_have_no_spread_and_few_have_no_interval() -> None:
+    one = Counts(tp=5, fp=3, fn=2, tn=0)
+    same = interval(dict.fromkeys("abcde", one), iou)
+    assert (same.value, same.low, same.high, same.n_patients) == (0.5, 0.5, 0.5, 5)
+    assert interval(dict.fromkeys("abcd", one), iou).low is None
+    with pytest.raises(ValueError, match="at least one patient"):
+        interval({}, iou)
+
+
+def test_patients_without_tumor_make_no_score() -> None:
+    """One of three with tumor, IoU 6 / 10: 8 of the 27 draws hold none, and an empty reference would score 1."""
+    found = interval({"a": Counts(tp=6, fp=2, fn=2, tn=90), **healthy(2)}, iou)
+    assert (found.value, found.low, found.n_patients, found.n_counted) == (0.6, None, 3, 1)
+    # Five with the same tumor and five without: whatever is drawn, its IoU is 0.5, but for draws without tumor.
+    five = dict.fromkeys("abcde", Counts(tp=5, fp=3, fn=2, tn=90))
+    found = interval({**five, **healthy(5)}, iou)
+    assert (found.low, found.high, found.n_patients, found.n_counted) == (0.5, 0.5, 10, 5)
+    # The share of draws of ten that take no one of five: 2^-10, about 2 of 2000.
+    assert 0 < found.skipped < 12
+    # A false positive pixel where no tumor is counts in a draw that holds a tumor; alone it would have scored 0.
+    found = interval({**five, **healthy(5, fp=1)}, iou)
+    # With k of ten drawn that have a tumor: 5 k / (10 k + 10 - k).
+    assert 5 / 19 <= found.low <= found.high <= 50 / 100  # type: ignore[operator]
+
+
+def test_a_score_of_all_pixels_counts_patients_without_tumor() -> None:
+    found = interval(healthy(5, fp=1), pixel_accuracy, of_reference=False)
+    assert (found.n_counted, found.skipped) == (5, 0)
+    assert (found.low, found.high) == (1000 / 1001, 1000 / 1001)
+
+
+def test_the_comparison_leaves_out_patients_without_tumor() -> None:
+    """Nine healthy patients on whom the second model draws pixels: in every IoU of theirs the first wins, 1 to 0."""
+    first = {**patients(n=6, found=0.4), **healthy(9)}
+    second = {**patients(n=6, found=0.9), **healthy(9, fp=1)}
+    found = compare(first, second, iou)
+    assert (found.better, found.worse) == (0, 6)
+    assert (found.difference.n_patients, found.difference.n_counted) == (15, 6)
+    assert found.p_value == pytest.approx(2 / 2**6) == found.least_p
+    assert found.difference.high < 0  # type: ignore[operator]
+    # Draws of fifteen that take none of six: 0.6^15 = 0.0005, about 1 of 2000.
+    assert found.difference.skipped <= 6
+    few = compare(
+        {**patients(n=4, found=0.4), **healthy(9)}, {**patients(n=4, found=0.9), **healthy(9)}, iou
+    )
+    assert (few.difference.low, few.p_value, few.worse) == (None, None, 4)
+
+
+def test_patients_with_equal_scores_are_dropped_and_the_rest_is_exact() -> None:
+    """Of fifteen patients three differ, all to one side: 2 of the 2^3 assignments of signs are as extreme."""
+    second = patients(n=15)
+    first = {name: Counts(tp=c.tp + 1, fp=c.fp, fn=c.fn - 1) if name in ("p0", "p1", "p2") else c for name, c in
+             second.items()}  # fmt: skip
+    found = compare(first, second, iou)
+    assert (found.better, found.worse, found.difference.n_counted) == (3, 0, 15)
+    assert found.p_value == pytest.approx(2 / 2**3)
+
+
+def test_pooled_difference_and_test_by_patient_may_disagree() -> None:
+    """One large tumor found better, five small ones worse: the pool follows the large one, the test the many."""
+    first = {
+        "large": Counts(tp=9000, fn=1000),
+        **{str(n): Counts(tp=20 + n, fn=80 - n) for n in range(5)},
+    }
+    second = {
+        "large": Counts(tp=5000, fn=5000),
+        **{str(n): Counts(tp=60 + 2 * n, fn=40 - 2 * n) for n in range(5)},
+    }
+    found = compare(first, second, iou)
+    assert found.difference.value > 0
+    assert (found.better, found.worse) == (1, 5)
+
+
+def test_the_smallest_p_is_that_of_all_assignments_of_signs() -> None:
+    for n in (1, 3, 5):
+        ranks = np.arange(1, n + 1)
+        sums = [sum(rank for rank, sign in zip(ranks, signs, strict=True) if sign) for signs in
+                itertools.product((0, 1), repeat=n)]  # fmt: skip
+        as_extreme = sum(total in (0, ranks.sum()) for total in sums)
+        assert least_p(n) == as_extreme / len(sums)
+    assert least_p(0) == 1
+    assert LEAST_PATIENTS == 5
+
+
+def test_simulated_coverage_is_as_the_tables_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert coverage(5, repetitions=600) == pytest.approx(SIMULATED[5], abs=0.035)
+    assert coverage(10, repetitions=300) == pytest.approx(SIMULATED[10], abs=0.05)
+    assert 0.75 < SIMULATED[5] < SIMULATED[10] < 0.9
+    simulate(["--patients", "5", "--repetitions", "20"])
+    assert capsys.readouterr().out.startswith("   5 patients: ")
+    for flags in (["--patients", "4"], ["--patients", "x"], ["--repetitions", "0"]):
+        with pytest.raises(ValueError, match="--patients"):
+            simulate(flags)
+
+
+def test_wilson_by_its_formula() -> None:
+    """(p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)."""
+    n, p, z = 10, 0.3, 1.959963984540054
+    middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    assert wilson(3, 10) == pytest.approx(
+        ((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n))
+    )
+    assert wilson(0, 4)[0] == 0
+    assert wilson(4, 4)[1] == 1
+
+
+def test_slices_and_volumes_of_a_patient_count_once() -> None:
+    rows = [
+        {"patient": "a", "tp": "1", "fp": "2", "fn": "3", "tn": "4"},
+        {"patient": "a", "tp": "10", "fp": "20", "fn": "30", "tn": "40"},
+        {"patient": "b", "tp": "5", "fp": "0", "fn": "0", "tn": "0"},
+    ]
+    assert by_patient(rows) == {"a": Counts(11, 22, 33, 44), "b": Counts(5, 0, 0, 0)}
+
+
+def test_a_clearly_better_model_is_seen() -> None:
+    first, second = patients(found=0.9), patients(found=0.4)
+    found = compare(first, second, sensitivity)
+    assert found.difference.low is not None
+    assert found.difference.low > 0
+    assert (found.better, found.worse) == (12, 0)
+    # all 12 differences of one sign: 2 of the 2^12 equally likely assignments of signs
+    assert found.p_value == pytest.approx(2 / 2**12)
+    each = [sensitivity(first[name]) - sensitivity(second[name]) for name in first]
+    assert found.p_value == wilcoxon(each).pvalue
+
+
+def test_a_model_against_itself_and_against_other_patients() -> None:
+    same = compare(patients(), patients(), iou)
+    assert (same.difference.value, same.difference.low, same.difference.high) == (0, 0, 0)
+    assert (same.p_value, same.better, same.worse) == (None, 0, 0)
+    few = {"a": Counts(tp=1), "b": Counts(fn=1)}
+    assert compare(few, few, iou).p_value is None
+    with pytest.raises(ValueError, match="same patients"):
+        compare(few, {"a": Counts(tp=1)}, iou)
+
+
+def test_rows_of_table_1_and_pairs_of_systems() -> None:
+    head = {"cohort": "test", "target": "tumor", "threshold_rule": "roc"}
+    systems = {
+        ("one_step", "ce"): 0.4,
+        ("sequential", "ce"): 0.8,
+        ("sequential", "balanced"): 0.6,
+        ("joint", "ce"): 0.9,
+    }
+    cases = [
+        {
+            **head,
+            "model": model,
+            "loss": loss,
+            "patient": name,
+            "tp": c.tp,
+            "fp": c.fp,
+            "fn": c.fn,
+            "tn": c.tn,
+        }
+        for (model, loss), found in systems.items()
+        for name, c in patients(found=found).items()
+    ]
+    half = [
+        {**case, "threshold_rule": "0.5", "fp": 2 * case["fp"]}
+        for case in cases
+        if case["model"] == "joint"
+    ]
+    row = {**head, "model": "sequential", "loss": "ce", "iou": 0.5}
+    (given,) = with_intervals([row], cases)
+    expected = interval(patients(found=0.8), iou)
+    assert (given["iou_low"], given["iou_high"], given["n_patients"]) == (
+        expected.low,
+        expected.high,
+        12,
+    )
+    assert (given["n_counted"], given["draws_skipped"]) == (12, 0)
+    assert given["iou"] == 0.5
+    found = {(tuple(one["first"]), tuple(one["second"])): one for one in comparisons(cases + half)}
+    assert set(found) == {
+        (("sequential", "ce"), ("one_step", "ce")),
+        (("sequential", "balanced"), ("sequential", "ce")),
+        (("joint", "ce"), ("sequential", "ce")),
+        (("joint", "ce"), ("joint", "ce")),
+    }
+    better = found[("sequential", "ce"), ("one_step", "ce")]
+    assert (better["better"], better["worse"], better["n_patients"], better["n_counted"]) == (
+        12,
+        0,
+        12,
+        12,
+    )
+    assert better["least_p"] == 2 / 2**12
+    assert (
+        better["difference"]
+        > 0
+        > found[("sequential", "balanced"), ("sequential", "ce")]["difference"]
+    )
+    rules = found[("joint", "ce"), ("joint", "ce")]
+    assert (rules["threshold_rule"], rules["second_rule"]) == ("roc", "0.5")
+    tp, fp, fn = (
+        sum(getattr(c, name) for c in patients(found=0.9).values()) for name in ("tp", "fp", "fn")
+    )
+    assert rules["difference"] == pytest.approx(tp / (tp + fp + fn) - tp / (tp + 2 * fp + fn))
+
+
+def test_what_is_compared() -> None:
+    """2 losses of 2 pairs of models, 3 models by loss, 6 systems by rule; each side once."""
+    found = pairs()
+    assert len(found) == len(set(found)) == 2 * 2 + 3 + 6
+    assert (("joint", "balanced", "roc"), ("sequential", "balanced", "roc")) in found
+    assert (("one_step", "ce", "roc"), ("one_step", "ce", "0.5")) in found
+    assert all(first[0] != second[0] or first[1:] != second[1:] for first, second in found)
+
+
+def test_over_seeds_the_mean_is_what_has_the_interval() -> None:
+    """Two seeds, five patients alike: IoU 0.5 and 0.7; the mean 0.6 is not the IoU of the counts together."""
+    names = [f"p{k}" for k in range(5)]
+    first = [
+        {name: Counts(tp=5, fn=5) for name in names},
+        {name: Counts(tp=14, fn=6) for name in names},
+    ]
+    found = interval_over_seeds(first, iou)
+    assert (found.value, found.low, found.high) == pytest.approx((0.6, 0.6, 0.6))
+    second = [{name: Counts(tp=4, fn=6) for name in names}] * 2
+    compared = compare_over_seeds(first, second, iou)
+    assert compared.difference.value == pytest.approx(0.2)
+    assert (compared.better, compared.worse) == (5, 0)
+    assert compared.p_value == pytest.approx(2 / 2**5)
+    with pytest.raises(ValueError, match="must hold the same patients"):
+        interval_over_seeds([first[0], {"other": Counts(tp=1)}], iou)
