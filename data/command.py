@@ -1,11 +1,15 @@
-"""What every command of the project shares: one-line errors, exit codes, the parser."""
+"""What every command of the project shares: the parser, one-line errors, exit codes.
+
+argparse does not name the nearest flag for a misspelt one, so `Parser` does.
+"""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 REFUSED = 2
 """Exit code of every command for a user's mistake."""
@@ -20,9 +24,45 @@ class InputError(ValueError):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line; exit code 2."""
+    """An argument parser whose errors are one line; exit code 2.
+
+    Flags are written in full. A flag that does not exist is named, with the nearest one that does.
+    Groups of flags in `--help` are argparse's own: `parser.add_argument_group(title)`.
+    """
+
+    def __init__(self, *arguments: Any, example: str = "", **settings: Any) -> None:
+        """Make a parser as argparse does.
+
+        Args:
+            *arguments, **settings: of `argparse.ArgumentParser`.
+            example: command lines, one a line, that end `--help`.
+        """
+        super().__init__(*arguments, **{"allow_abbrev": False, **settings})
+        self.example = example
+
+    def format_help(self) -> str:
+        """Return the text of `--help`: usage, flags by group, the example."""
+        lines = "".join(f"\n  {line.strip()}" for line in self.example.strip().splitlines())
+        return super().format_help() + (f"\nexample:{lines}\n" if lines else "")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, but name a misspelt flag before all that it leaves missing."""
+        self._check_spelling(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def _check_spelling(self, arguments: Sequence[str]) -> None:
+        for argument in arguments:
+            if argument == "--":  # what follows are no flags
+                return
+            flag = argument.partition("=")[0]
+            if not flag.startswith("--") or " " in flag or flag in self._option_string_actions:
+                continue
+            nearest = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+            remedy = f"did you mean {nearest[0]}?" if nearest else "--help lists them"
+            self.error(f"{flag}: no such flag; {remedy}")
 
     def error(self, message: str) -> NoReturn:
+        """Print the message in one line and exit with code 2."""
         self.exit(REFUSED, f"{self.prog}: {' '.join(message.split())}\n")
 
 
@@ -53,7 +93,7 @@ def check_seed(seed: int) -> None:
         raise InputError(f"--seed {seed}: must be from 0 to 2**32 - 1")
 
 
-def integers(text: str) -> list[int]:
+def parse_integers(text: str) -> list[int]:
     """Parse a comma-separated list of integers, as `--subset 765,50,50` or `--test 11,16`."""
     try:
         return [int(part) for part in text.split(",")]
@@ -61,3 +101,12 @@ def integers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(
             f"expected integers separated by commas, got {text!r}"
         ) from None
+
+
+def parse_count(text: str, minimum: int = 1) -> int:
+    """Parse the value of a flag that counts, such as --jobs: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least {minimum}, got {text!r}"
+        )
+    return int(text)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data.command import InputError, Parser, check_seed, integers, run_command
+from data.command import InputError, Parser, check_seed, parse_integers, run_command
 from data.files import write_json
 from data.splits import make_split
 from data.store import Store
@@ -40,7 +40,10 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="deals out the patients; default 0")
     parser.add_argument(
-        "--subset", type=integers, metavar="N,N", help="slices to train and validate each fold"
+        "--subset",
+        type=parse_integers,
+        metavar="N,N",
+        help="slices to train and validate each fold",
     )
     flags = parser.parse_args()
     for store in make_folds(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -59,13 +58,6 @@ class Failures:
             return f" (and {len(others)} more of its cases, named above; --skip-bad goes on without them)"
         more = ", ..." if len(others) > MOST_NAMED else ""
         return f" (and {len(others)} more cannot be used: {', '.join(others[:MOST_NAMED])}{more})"
-
-
-def positive(text: str) -> int:
-    """Parse the value of a flag that counts, such as --jobs: a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def each_case(

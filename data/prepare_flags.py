@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from data.cohorts import COHORTS, Options, ircad
-from data.command import Parser, integers
+from data.command import Parser, parse_integers
 from data.splits import FRACTIONS
 
 ONLY_TO_TRAIN = ("subset", "test", "validation", "split", "external_store")
@@ -107,7 +107,7 @@ def _parser() -> Parser:
 
 def _add_split_flags(parser: Parser) -> None:
     add = parser.add_argument
-    add("--subset", type=integers, help="slices for train,validation,test (paper: 765,50,50)")
+    add("--subset", type=parse_integers, help="slices for train,validation,test (paper: 765,50,50)")
     add("--split", type=Path, help="a split.json to use as it is, cases and slices")
     add(
         "--external",

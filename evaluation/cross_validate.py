@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data.command import REFUSED, InputError, Parser, integers, run_command
+from data.command import REFUSED, InputError, Parser, parse_integers, run_command
 from data.environment import describe_environment
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
 from data.folds import make_folds
@@ -88,7 +88,7 @@ def parse() -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of folds and training; default 0")
     add(
         "--subset",
-        type=integers,
+        type=parse_integers,
         metavar="N,N",
         help="slices to train and validate each fold; default: all",
     )

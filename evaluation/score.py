@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from data.command import InputError, Parser, run_command
+from data.command import InputError, Parser, parse_count, run_command
 from data.files import json_text, write_texts
-from data.parallel import Failures, each_case, positive
+from data.parallel import Failures, each_case
 from data.spacing import check_same_spacing, check_spacing
 from data.volumes import Volume, check_label_values, check_pair, open_volume
 from evaluation.metrics.lits import MODES, CaseFigures, lesion_f1, score_case, total
@@ -175,7 +175,7 @@ def parse() -> argparse.Namespace:
         default="official",
         help="default official: as the published script, faults included",
     )
-    add("--jobs", type=positive, default=1, metavar="N", help="cases at once (default 1)")
+    add("--jobs", type=parse_count, default=1, metavar="N", help="cases at once (default 1)")
     add(
         "--ignore-affine",
         action="store_true",

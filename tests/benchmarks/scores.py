@@ -21,9 +21,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data.command import InputError, Parser, run_command
+from data.command import InputError, Parser, parse_count, run_command
 from data.environment import processor_name
-from data.parallel import positive
 from evaluation.metrics.exact_roc import exact_roc
 from evaluation.metrics.lesions import find_lesions
 from evaluation.metrics.lits import HALF, MODES, score_case
@@ -209,9 +208,9 @@ def time_roc(share: float, inside: tuple[float, float], outside: tuple[float, fl
 def main() -> None:
     """Print the seconds of each."""
     parser = Parser(prog="tests.benchmarks.scores", description="Time the scores.")
-    parser.add_argument("--slices", type=positive, default=400, help="of the case (default 400)")
+    parser.add_argument("--slices", type=parse_count, default=400, help="of the case (default 400)")
     parser.add_argument(
-        "--lesions", type=positive, default=30, help="of the reference (default 30)"
+        "--lesions", type=parse_count, default=30, help="of the reference (default 30)"
     )
     parser.add_argument(
         "--medpy-lesions", type=int, default=2, help="lesions that MedPy scores, 0: do not time it"

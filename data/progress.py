@@ -1,0 +1,94 @@
+"""How far a long step is: a bar on a terminal, else one line a minute; both with the time left.
+
+tqdm counts, estimates and draws. What it does not do is a line instead of a bar (`_Lines`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, TextIO, TypeVar
+
+from tqdm import tqdm
+
+MINUTE_S = 60
+LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} so far, {remaining} left"
+
+Item = TypeVar("Item")
+
+
+class _Lines:
+    """A stream that puts each state of a bar on a line of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            self.stream.write(f"{line}\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def open_bar(
+    total: float | None, title: str, unit: str = "case", stream: TextIO | None = None
+) -> tqdm[Any]:
+    """Open a progress bar, to be advanced by `update(n)` and closed.
+
+    Nothing is shown of a step that takes less than a minute where there is no terminal.
+
+    Args:
+        total: number of units, None where it is not known.
+        title: what is being done.
+        unit: what is counted; "B" (bytes) is shown in kB, MB, GB.
+        stream: where to, standard error by default.
+
+    Returns:
+        The bar; a context manager that closes itself.
+    """
+    stream = stream or sys.stderr
+    scale = unit == "B"
+    if stream.isatty():
+        return tqdm(
+            total=total, desc=title, unit=unit, unit_scale=scale, file=stream, dynamic_ncols=True
+        )
+    return tqdm(
+        total=total,
+        desc=title,
+        unit="B" if scale else f" {unit}" if unit.endswith("s") else f" {unit}s",
+        unit_scale=scale,
+        file=_Lines(stream),
+        bar_format=LINE,
+        mininterval=MINUTE_S,
+        miniters=1,
+        delay=MINUTE_S,
+    )
+
+
+def track(
+    items: Iterable[Item], title: str, total: float | None = None, unit: str = "case"
+) -> Iterator[Item]:
+    """Yield the items and show how many of them are done.
+
+    Args:
+        items: what to go through.
+        title: what is being done.
+        total: number of items, where they have no length.
+        unit: what an item is, in the singular.
+
+    Yields:
+        The items, unchanged.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with open_bar(total, title, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+def print_line(text: str) -> None:
+    """Print a line on standard output, above the open bars."""
+    tqdm.write(text)
+    sys.stdout.flush()
