@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.anatomy import FLIPS, doubts, seems_turned
-from data.phantom import main as make_phantom
+from data.phantom.__main__ import main as make_phantom
 from data.prepare import main as prepare
 from data.store import Store
 
@@ -41,12 +41,7 @@ def test_a_quarter_turn_is_named(phantom: Store) -> None:
         hu, labels = np.asarray(phantom.image(case)), np.asarray(phantom.label(case))
         assert [
             seems_turned(np.rot90(hu, k, (1, 2)), np.rot90(labels, k, (1, 2))) for k in range(4)
-        ] == [
-            False,
-            True,
-            False,
-            True,
-        ]
+        ] == [False, True, False, True]
 
 
 def test_a_volume_that_tells_nothing_raises_no_doubt() -> None:

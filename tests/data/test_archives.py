@@ -107,11 +107,7 @@ def test_empty_folders_and_the_top_itself(tmp_path: Path) -> None:
     extract(tar(tmp_path / "a.tar", *parts, (member("./a/c"), b"c")), tmp_path / "out")
     assert sorted(
         path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")
-    ) == [
-        "a",
-        "a/b",
-        "a/c",
-    ]
+    ) == ["a", "a/b", "a/c"]
     extract(zip_of(tmp_path / "b.zip", {"a/": b"", "a/c": b"c"}), tmp_path / "other")
     assert contents(tmp_path / "other") == {"a/c": b"c"}
 

@@ -14,7 +14,7 @@ from data.cohorts import lits
 from data.cohorts.base import Options
 from data.cohorts.spreadsheet import read_by_key
 from data.command import InputError
-from data.phantom_clinical import draw_clinical
+from data.phantom.cohort import draw_clinical
 
 
 def rows(n: int = 12) -> list[dict[str, Any]]:

@@ -11,12 +11,7 @@ import pydicom
 import pytest
 
 from data.command import InputError
-from tests.data.cohort_folders import (
-    ct_and_masks,
-    labels_of,
-    make_hcc,
-    prepare,
-)
+from tests.data.cohort_folders import ct_and_masks, labels_of, make_hcc, prepare
 from tests.data.dicom_writers import write_seg, write_series
 
 

@@ -12,12 +12,7 @@ import pytest
 
 from data.command import InputError
 from data.parallel import Failures, each_case
-from tests.data.cohort_folders import (
-    ct_and_masks,
-    make_lits,
-    prepare,
-    save,
-)
+from tests.data.cohort_folders import ct_and_masks, make_lits, prepare, save
 
 
 def test_bad_cases_are_named_together_or_skipped(

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data import phantom
 from data.command import InputError, run_command
 from data.files import sha256_of_file
-from data.phantom_anatomy import liver_function
-from data.phantom_imaging import ORIENTATIONS, as_stored, noise_slices
-from data.phantom_paint import paint_patient
-from data.phantom_shapes import Ellipsoid, Field, Grid, Segment, coverage
+from data.phantom import cohort as phantom
+from data.phantom.__main__ import main
+from data.phantom.paint import paint_patient
+from data.phantom.patient import shape_liver
+from data.phantom.scan import ORIENTATIONS, draw_noise, turn_as_stored
+from data.phantom.shapes import Ellipsoid, Field, Grid, Segment, coverage
 
 SIZE, CASES, SEED = 64, 8, 3
 ROOT = Path(__file__).parents[2]
@@ -182,7 +183,7 @@ def test_tumor_share_and_sizes_over_many_cases() -> None:
         diameters += [tumor.diameter_mm for tumor in patient.tumors]
         for tumor in patient.tumors:
             point = Grid.of(*(np.array([c]) for c in tumor.shape.center))
-            assert liver_function(patient.frame, patient.organs, patient.columns, point).item() < 0
+            assert shape_liver(patient.frame, patient.organs, patient.columns, point).item() < 0
     assert counts.count(0) == 2
     assert max(counts) <= 8
     # The median of a log-uniform draw from 5 to 80 mm is sqrt(5 * 80) = 20 mm.
@@ -232,8 +233,8 @@ def test_patient_lies_as_the_affine_says(cohort: tuple[Path, dict[str, Any]]) ->
 def test_orientations_store_the_same_patient(code: str) -> None:
     _, scan, _ = phantom.draw_case(phantom.MAIN, SEED, 32, 0)
     array = np.random.default_rng(0).integers(-1000, 1000, (scan.n_slices, 32, 32)).astype(np.int16)
-    plain = as_stored(array, dataclasses.replace(scan, orientation="RAS"))
-    turned = as_stored(array, dataclasses.replace(scan, orientation=code))
+    plain = turn_as_stored(array, dataclasses.replace(scan, orientation="RAS"))
+    turned = turn_as_stored(array, dataclasses.replace(scan, orientation=code))
     assert "".join(nib.aff2axcodes(turned.affine)) == code
     back = nib.as_closest_canonical(turned)
     np.testing.assert_array_equal(np.asarray(back.dataobj), np.asarray(plain.dataobj))
@@ -242,7 +243,7 @@ def test_orientations_store_the_same_patient(code: str) -> None:
 
 def test_noise_has_the_stated_deviation_and_is_correlated() -> None:
     _, scan, rng = phantom.draw_case(phantom.MAIN, SEED, 128, 0)
-    planes = noise_slices(rng, scan)
+    planes = draw_noise(rng, scan)
     noise = np.stack([next(planes) for _ in range(30)])
     assert noise.std() == pytest.approx(scan.noise_sd_hu, rel=0.02)
     beside = np.corrcoef(noise[:, :, 1:].ravel(), noise[:, :, :-1].ravel())[0, 1]
@@ -274,13 +275,13 @@ def test_external_cohort_states_its_shift_and_has_it(
 def test_second_call_does_nothing_and_a_damaged_case_is_made_again(tmp_path: Path) -> None:
     out = tmp_path / "cohort"
     arguments = ["--out", str(out), "--cases", "2", "--size", "32"]
-    phantom.main(arguments)
+    main(arguments)
     times = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    phantom.main(arguments)
+    main(arguments)
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == times
     record = (out / "cohort.json").read_bytes()
     (out / "segmentation-1.nii.gz").write_bytes(b"cut off")
-    phantom.main(arguments)
+    main(arguments)
     assert (out / "cohort.json").read_bytes() == record
     assert (out / "volume-0.nii.gz").stat().st_mtime_ns == times["volume-0.nii.gz"]
     assert nib.load(out / "segmentation-1.nii.gz").shape
@@ -319,9 +320,12 @@ def test_interrupted_cohort_goes_on_and_can_grow(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--cases", "0"], "--cases: must be an integer of at least 1, got '0'"),
-        (["--cases", "two"], "--cases: must be an integer of at least 1, got 'two'"),
-        (["--cases", "1", "--size", "31"], "--size: must be an integer of at least 32, got '31'"),
+        (["--cases", "0"], "--cases: must be a whole number of at least 1, got '0'"),
+        (["--cases", "two"], "--cases: must be a whole number of at least 1, got 'two'"),
+        (
+            ["--cases", "1", "--size", "31"],
+            "--size: must be a whole number of at least 32, got '31'",
+        ),
         (["--cases", "1", "--seed", "-1"], "--seed"),
         (["--cases", "1", "--size", "32", "--out", "a-file"], "a-file: not a folder"),
         (["--cases", "1", "--size", "32", "--out", "a-file/below"], "a-file/below"),
@@ -342,7 +346,7 @@ def test_bad_input_is_one_line_and_exit_2(
     Path("strange/volume-0.nii.gz").write_text("")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as stopped:
-        run_command(lambda: phantom.main(["--out", "new", *flags]), "data.phantom")
+        run_command(lambda: main(["--out", "new", *flags]), "data.phantom")
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("data.phantom: ")

@@ -1,11 +1,11 @@
-"""Paint a synthetic patient on a grid: HU with partial volume, and labels by the centre of each voxel."""
+"""Paint a synthetic patient on a grid: HU with partial volume, labels by each voxel's centre."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from data.phantom_anatomy import Frame, Patient, Tumor, liver_function
-from data.phantom_shapes import Array, Box, Grid, Shape, coverage
+from data.phantom.patient import Frame, Patient, Tumor, shape_liver
+from data.phantom.shapes import Array, Box, Grid, Shape, coverage
 
 LIVER, TUMOR = 1, 2
 RIB_PITCH_MM = 27.0
@@ -13,13 +13,14 @@ VERTEBRA_PITCH_MM = 33.0
 
 
 class Canvas:
-    """The HU image (n_slices, height, width) float32 of one grid, on which shapes are laid one over another."""
+    """The HU of one grid, (n_slices, height, width) float32; shapes are laid one over another."""
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self.hu = np.full(grid.shape, -1000, dtype=np.float32)
 
     def blend(self, box: Box, alpha: Array, hu: float | Array) -> None:
+        """Mix `hu` into the voxels of a box, with the weight `alpha`."""
         view = self.hu[box]
         view += alpha * (np.asarray(hu, dtype=np.float32) - view)
 
@@ -32,7 +33,7 @@ class Canvas:
 
 
 def paint_patient(patient: Patient, grid: Grid) -> tuple[Array, Array]:
-    """Return the HU (n_slices, height, width) float32 without noise, and the labels of that shape, uint8."""
+    """Return HU without noise, float32, and labels, uint8, both (n_slices, height, width)."""
     canvas = Canvas(grid)
     paint_wall(canvas, patient)
     paint_chest(canvas, patient)
@@ -50,7 +51,7 @@ def paint_patient(patient: Patient, grid: Grid) -> tuple[Array, Array]:
 
 
 def paint_wall(canvas: Canvas, patient: Patient) -> None:
-    """Skin, the fat below it, muscle, and the fat of the cavity: the same in every slice."""
+    """Paint skin, the fat below it, muscle and the fat of the cavity, alike in all slices."""
     frame, grid, hu = patient.frame, canvas.grid, patient.hu
     skin, muscle, cavity = frame.skin(grid), frame.muscle(grid), frame.cavity(grid)
     section = np.full(skin.shape, -1000, dtype=np.float32)
@@ -68,7 +69,7 @@ def paint_wall(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_chest(canvas: Canvas, patient: Patient) -> None:
-    """Lungs above the diaphragm, on both sides of the mediastinum, with vessels; then the heart."""
+    """Paint the lungs above the diaphragm, with vessels, and the heart between them."""
     frame, grid = patient.frame, canvas.grid
     lowest = float(frame.left_dome_mm) - 150
     box = grid.box((lowest, -frame.b, -frame.a), (1e4, frame.b, frame.a))
@@ -87,8 +88,19 @@ def paint_chest(canvas: Canvas, patient: Patient) -> None:
     canvas.blend(box, above, patient.hu["heart"])
 
 
-def rib_distance(frame: Frame, z: Array, y: Array, x: Array, wall: Array) -> Array:
-    """Implicit function of the ribs: they run in the wall and sink from back to front; low ones are short."""
+def shape_ribs(frame: Frame, z: Array, y: Array, x: Array, wall: Array) -> Array:
+    """Return the implicit function of the ribs.
+
+    They run in the wall and sink from back to front; low ones are short.
+
+    Args:
+        frame: of the body.
+        z, y, x: coordinates in mm, ndarrays that broadcast.
+        wall: distance in mm from the middle of the wall.
+
+    Returns:
+        ndarray of the broadcast shape, negative inside.
+    """
     along = y + np.float32(frame.b)
     height = (z + np.float32(0.55) * along - np.float32(frame.rib_mm - 110)) / np.float32(
         RIB_PITCH_MM
@@ -107,7 +119,7 @@ def paint_ribs(canvas: Canvas, patient: Patient) -> None:
     wall = frame.ring(grid, 0, 0)[0] - np.float32(0.5 * frame.muscle_mm)
     rows, columns = np.nonzero(np.abs(wall) < 9)
     y, x = grid.y.ravel()[rows], grid.x.ravel()[columns]
-    f = rib_distance(frame, grid.z[:, :, 0], y, x, wall[rows, columns])
+    f = shape_ribs(frame, grid.z[:, :, 0], y, x, wall[rows, columns])
     # The pixels are a list here, without neighbours to take a slope from: a mean width must do.
     width = np.float32(0.6 * grid.voxel_mm[1] + 0.4 * grid.voxel_mm[0] * grid.overlap)
     view = canvas.hu[:, rows, columns]
@@ -117,7 +129,7 @@ def paint_ribs(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_spine(canvas: Canvas, patient: Patient) -> None:
-    """Vertebral bodies with discs between them, the arch around the canal, and the processes."""
+    """Paint the vertebrae with their discs, the arch around the canal, the processes."""
     grid, columns, bone = canvas.grid, patient.columns, patient.hu["bone"]
     phase = (grid.z + np.float32(patient.frame.rib_mm)) / np.float32(VERTEBRA_PITCH_MM)
     off = np.abs(phase - np.round(phase)) * np.float32(VERTEBRA_PITCH_MM)
@@ -140,7 +152,7 @@ def paint_spine(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_abdomen(canvas: Canvas, patient: Patient) -> None:
-    """Psoas, bowel, pancreas, the great vessels and the spleen."""
+    """Paint psoas, bowel, pancreas, the great vessels and the spleen."""
     hu, columns = patient.hu, patient.columns
     for name in ("psoas R", "psoas L"):
         canvas.paint(columns[name], hu["muscle"])
@@ -171,7 +183,7 @@ def paint_under_wall(canvas: Canvas, patient: Patient, organ: Shape, hu: float) 
 
 
 def paint_kidneys(canvas: Canvas, patient: Patient) -> None:
-    """Cortex, medulla, and the fat of the sinus, which opens to the midline; then cysts."""
+    """Paint the kidneys, whose sinus opens to the midline, and their cysts."""
     for name, sign in (("kidney R", 1), ("kidney L", -1)):
         kidney = patient.organs[name]
         canvas.paint(kidney, patient.hu["kidney"])
@@ -190,7 +202,7 @@ def paint_kidneys(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_stomach(canvas: Canvas, patient: Patient) -> None:
-    """Wall, content, and air where the patient, who lies on the back, has the front of the stomach."""
+    """Paint the stomach's wall, content and air, which is in front: the patient is supine."""
     parts = [patient.organs[f"stomach {k}"] for k in range(3)]
     frame = patient.frame
     for shrink, air in ((0.0, False), (4.0, False), (5.0, True)):
@@ -210,20 +222,18 @@ def paint_stomach(canvas: Canvas, patient: Patient) -> None:
             canvas.blend(box, coverage(f, part), hu)
 
 
-def liver_box(patient: Patient, grid: Grid) -> Box | None:
-    low, high = patient.liver_extent_mm
-    frame = patient.frame
-    return grid.box((low - 6, -frame.b, -frame.a), (high + 6, frame.b, frame.a))
-
-
 def paint_liver(canvas: Canvas, patient: Patient, labels: Array) -> None:
-    """Parenchyma, vessels, cysts and tumors; labels: cysts and vessels inside count as liver, as in LiTS."""
-    box = liver_box(patient, canvas.grid)
+    """Paint parenchyma, vessels, cysts and tumors, and label them.
+
+    Cysts and vessels inside count as liver, as in LiTS.
+    """
+    low, high = patient.liver_extent_mm
+    a, b = patient.frame.a, patient.frame.b
+    box = canvas.grid.box((low - 6, -b, -a), (high + 6, b, a))
     if box is None:
         return
     part = canvas.grid.part(box)
-    f = liver_function(patient.frame, patient.organs, patient.columns, part)
-    whole = coverage(f, part)
+    f = shape_liver(patient.frame, patient.organs, patient.columns, part)
     inside = Canvas(part)
     inside.hu[:] = (
         patient.hu["liver"] + 2.5 * patient.texture(part) + 1.5 * patient.fine_texture(part)
@@ -238,7 +248,7 @@ def paint_liver(canvas: Canvas, patient: Patient, labels: Array) -> None:
     view[f < 0] = LIVER
     for tumor in patient.tumors:
         paint_tumor(inside, patient, tumor, view)
-    canvas.blend(box, whole, inside.hu)
+    canvas.blend(box, coverage(f, part), inside.hu)
 
 
 def paint_tumor(canvas: Canvas, patient: Patient, tumor: Tumor, labels: Array) -> None:

@@ -1,8 +1,8 @@
 """Implicit shapes on a grid of voxels, for the synthetic phantom.
 
-A shape is a function of the point: negative inside, positive outside, in millimetres near its surface. Points are
-(z, y, x) in millimetres, x to the patient's right, y to the front, z to the head (RAS, read backwards), so that the
-arrays are C-ordered with one slice after another.
+A shape is a function of the point: negative inside, positive outside, in millimetres near its
+surface. Points are (z, y, x) in millimetres, x to the patient's right, y to the front, z to the
+head (RAS, read backwards), so that the arrays are C-ordered with one slice after another.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Point = tuple[float, float, float]
+Range = tuple[float, float]
 Box = tuple[slice, slice, slice]
 
 
@@ -37,6 +38,7 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along z, y and x."""
         return self.z.size, self.y.size, self.x.size
 
     @property
@@ -48,7 +50,7 @@ class Grid:
         return first, second, third
 
     def box(self, low: Point, high: Point) -> Box | None:
-        """Return the slices that hold `low`..`high` and one voxel around it; None if nothing is left."""
+        """Return the slices that hold `low`..`high` and a voxel around, None if there are none."""
         slices = []
         for axis, start, stop in zip((self.z, self.y, self.x), low, high, strict=True):
             values = axis.ravel()
@@ -82,29 +84,37 @@ def edge_width(f: Array, grid: Grid) -> Array:
 
 
 def coverage(f: Array, grid: Grid, soft_mm: float = 0.0) -> Array:
-    """Return the part of each voxel that lies inside the shape, 0 to 1: the partial volume.
+    """Return the part of each voxel that lies inside a shape: the partial volume.
 
-    For a plane that is parallel to a side of the voxel this is exact, in-plane as through the slice. `soft_mm`
-    widens the edge, for lesions without a sharp border.
+    For a plane parallel to a side of the voxel this is exact, in-plane as through the slice.
+
+    Args:
+        f: of the shape on the grid.
+        grid: its voxels.
+        soft_mm: widens the edge, for lesions without a sharp border.
+
+    Returns:
+        ndarray of the shape of `f`, 0 to 1.
     """
     return np.clip(0.5 - f / (edge_width(f, grid) + np.float32(soft_mm)), 0.0, 1.0)
 
 
 def smooth_min(a: Array, b: Array, radius_mm: float) -> Array:
-    """Union of two shapes whose seam is rounded by `radius_mm`."""
+    """Join two shapes (mm, on one grid); the seam is rounded by `radius_mm`."""
     h = np.maximum(np.float32(radius_mm) - np.abs(a - b), 0) / np.float32(radius_mm)
     return np.minimum(a, b) - h * h * np.float32(radius_mm / 4)
 
 
 def smooth_max(a: Array, b: Array, radius_mm: float) -> Array:
-    """Intersection of two shapes whose seam is rounded by `radius_mm`."""
+    """Intersect two shapes (mm, on one grid); the seam is rounded by `radius_mm`."""
     return -smooth_min(-a, -b, radius_mm)
 
 
 class Field:
-    """A smooth random function of the point: mean 0, standard deviation about 1, features of about `knot_mm`.
+    """A smooth random function: mean 0, deviation about 1, features of about `knot_mm`.
 
-    It is a sum of Gaussians on a lattice, hence separable: three small matrix products evaluate it on any grid.
+    It is a sum of Gaussians on a lattice, hence separable: three small matrix products evaluate it
+    on any grid.
     """
 
     def __init__(self, rng: np.random.Generator, low: Point, high: Point, knot_mm: float) -> None:
@@ -112,7 +122,7 @@ class Field:
         self.knots = [
             np.arange(a - knot_mm, b + 2 * knot_mm, knot_mm) for a, b in zip(low, high, strict=True)
         ]
-        # The sum over the lattice of squared Gaussians has the mean (sqrt(pi) width / knot) per axis.
+        # The sum over the lattice of squared Gaussians has the mean sqrt(pi) width / knot per axis.
         scale = (np.sqrt(np.pi) * 0.8) ** -1.5
         self.weights = (scale * rng.standard_normal([len(k) for k in self.knots])).astype(
             np.float32
@@ -130,7 +140,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid, sheared by `lean` (mm in y and x per mm in z), with an outline made irregular by `field`."""
+    """An ellipsoid, sheared by `lean` (mm in y and x per mm in z), made irregular by `field`."""
 
     center: Point
     radii: Point
@@ -164,7 +174,7 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Column:
-    """An upright tube of elliptic section whose centre follows a path: (z, y, x) points by increasing z."""
+    """An upright tube of elliptic section along a path of points by increasing z."""
 
     path: tuple[Point, ...]
     ry: float
@@ -190,7 +200,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Segment:
-    """A straight tube with round ends: from `start` to `stop`, radius from `start_mm` to `stop_mm`."""
+    """A straight tube with round ends, radius from `start_mm` to `stop_mm`."""
 
     start: Point
     stop: Point

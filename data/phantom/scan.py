@@ -1,4 +1,4 @@
-"""The synthetic scanner: grid, slice thickness, blur, correlated noise, and how the file stores the axes."""
+"""The synthetic scanner: grid, slice thickness, blur, noise, and how the file stores the axes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from data.phantom_anatomy import Patient
-from data.phantom_paint import paint_patient
-from data.phantom_shapes import Array, Grid
+from data.phantom.paint import paint_patient
+from data.phantom.patient import Patient
+from data.phantom.shapes import Array, Grid, Range
 
 ORIENTATIONS = ("RAS", "LPS", "LAS", "RPI", "SPL", "PIR")
 ORIENTATION_SHARES = (0.3, 0.3, 0.2, 0.1, 0.05, 0.05)
@@ -23,7 +23,7 @@ SLAB_VOXELS = 6_000_000
 
 @dataclass(frozen=True)
 class Scan:
-    """How one case is scanned and stored. Lengths in mm, in the patient's frame (see `phantom_anatomy`)."""
+    """How one case is scanned and stored; mm in the frame of `data.phantom.patient`."""
 
     size: int
     fov_mm: float
@@ -40,6 +40,7 @@ class Scan:
 
     @property
     def pixel_mm(self) -> float:
+        """Edge of a pixel."""
         return self.fov_mm / self.size
 
     def heights(self, start: int, stop: int) -> Array:
@@ -57,13 +58,24 @@ def draw_scan(
     rng: np.random.Generator,
     patient: Patient,
     size: int,
-    noise_sd_hu: tuple[float, float],
-    noise_cutoff: tuple[float, float],
+    noise_sd_hu: Range,
+    noise_cutoff: Range,
 ) -> Scan:
-    """Draw the scan of `patient`: 320 to 420 mm wide, from below the liver to above its dome.
+    """Draw a scan: 320 to 420 mm wide, from below the liver to above its dome.
 
-    The slice spacing is log-uniform between 0.7 and 5 mm, raised where that would make more than 250 slices. Every
-    fourth case is reconstructed with overlap, its slices a quarter thicker than they are apart.
+    The slice spacing is log-uniform between 0.7 and 5 mm, raised where that would make more than
+    250 slices. Every fourth case is reconstructed with overlap, its slices a quarter thicker than
+    they are apart.
+
+    Args:
+        rng: of this scan.
+        patient: who is scanned.
+        size: in-plane matrix, pixels.
+        noise_sd_hu: smallest and largest deviation of the noise.
+        noise_cutoff: the same of the kernel, in cycles per pixel.
+
+    Returns:
+        The scan.
     """
     fov = float(np.clip(2 * patient.frame.half_width_mm * rng.uniform(1.04, 1.16), 320, 420))
     low, high = patient.liver_extent_mm
@@ -89,11 +101,12 @@ def draw_scan(
     )
 
 
-def noise_filter(size: int, cutoff: float) -> Array:
-    """Return the in-plane filter of the noise on the half plane of `rfft2`, scaled to an output deviation of 1.
+def make_noise_filter(size: int, cutoff: float) -> Array:
+    """Return the in-plane filter of the noise on the half plane of `rfft2`.
 
-    The noise power of filtered backprojection rises with the frequency f (cycles per pixel) and is cut off by the
-    kernel: f exp(-(f / cutoff)^2). The small constant stands for the low frequencies that real scans also have.
+    The noise power of filtered backprojection rises with the frequency f (cycles per pixel) and is
+    cut off by the kernel: f exp(-(f / cutoff)^2). The small constant stands for the low frequencies
+    that real scans also have. Filtered white noise keeps its deviation.
     """
     fy, fx = np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None, :]
     f = np.hypot(fy, fx)
@@ -102,39 +115,39 @@ def noise_filter(size: int, cutoff: float) -> Array:
     return np.sqrt(power / power.mean())[:, : size // 2 + 1].astype(np.float32)
 
 
-def noise_slices(rng: np.random.Generator, scan: Scan) -> Iterator[Array]:
-    """Yield the noise of one slice after another, (size, size) float32 HU, of deviation `scan.noise_sd_hu`.
+def draw_noise(rng: np.random.Generator, scan: Scan) -> Iterator[Array]:
+    """Yield the noise of slice after slice, (size, size) float32 HU.
 
     Neighbouring slices share a part of the data, the more the thicker they are for their distance.
     """
-    shaped = noise_filter(scan.size, scan.noise_cutoff)
+    shaped = make_noise_filter(scan.size, scan.noise_cutoff)
     shared = 0.15 + (scan.thickness_mm / scan.spacing_mm - 1)
     level = scan.noise_sd_hu / np.sqrt(1 + shared**2)
 
-    def plane() -> Array:
+    def draw_plane() -> Array:
         white = rng.standard_normal((scan.size, scan.size), dtype=np.float32)
         return np.fft.irfft2(np.fft.rfft2(white) * shaped, s=white.shape).astype(np.float32)
 
-    last = plane()
+    last = draw_plane()
     while True:
-        new = plane()
+        new = draw_plane()
         yield np.float32(level) * (new + np.float32(shared) * last)
         last = new
 
 
 def acquire(patient: Patient, scan: Scan, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return the volume, int16 HU, and its labels, uint8, both (n_slices, height, width) in the patient's frame.
+    """Return HU, int16, and labels, uint8, (n_slices, height, width), patient's frame.
 
     The patient is painted some slices at a time, which bounds the memory.
     """
     shape = (scan.n_slices, scan.size, scan.size)
     volume, labels = np.empty(shape, dtype=np.int16), np.empty(shape, dtype=np.uint8)
-    noise = noise_slices(rng, scan)
+    noise = draw_noise(rng, scan)
     step = max(SLAB_VOXELS // scan.size**2, 4)
     sigma = scan.blur_mm / scan.pixel_mm
     for start in range(0, scan.n_slices, step):
         stop = min(start + step, scan.n_slices)
-        # One slice more on both sides: the slope through the slab's outer slices is taken between neighbours.
+        # One slice more on both sides: the slope at the outer slices is taken between neighbours.
         hu, label = paint_patient(patient, scan.grid(start - 1, stop + 1))
         hu, labels[start:stop] = hu[1:-1], label[1:-1]
         if sigma > 0.3:
@@ -144,8 +157,8 @@ def acquire(patient: Patient, scan: Scan, rng: np.random.Generator) -> tuple[Arr
     return volume, labels
 
 
-def as_stored(array: Array, scan: Scan) -> nib.Nifti1Image:
-    """Return the NIfTI image of `array` (n_slices, height, width) in the case's own axis order and direction."""
+def turn_as_stored(array: Array, scan: Scan) -> nib.Nifti1Image:
+    """Return `array` (n_slices, height, width) as NIfTI in the case's own axis order."""
     z, y, x = scan.origin_mm
     affine = np.diag([scan.pixel_mm, scan.pixel_mm, scan.spacing_mm, 1.0])
     corner = -(scan.size - 1) / 2 * scan.pixel_mm

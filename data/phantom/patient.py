@@ -1,23 +1,26 @@
-"""The synthetic patient: organs, vessels and tumors drawn at random, in millimetres, independent of any scan.
+"""The synthetic patient: organs, vessels and tumors drawn at random, in mm, before any scan.
 
-The frame is (z, y, x) in mm: x = 0 in the midline and positive to the patient's right, y positive to the front,
-z = 0 about at the hilum of the liver and positive to the head. `a` and `b` are the half width and half depth of
-the abdominal cavity; most organs are placed in fractions of them.
+The frame is (z, y, x) in mm: x = 0 in the midline and positive to the patient's right, y positive
+to the front, z = 0 about at the hilum of the liver and positive to the head. `a` and `b` are the
+half width and half depth of the abdominal cavity; most organs are placed in fractions of them.
+Vessels, cysts and tumors are placed by where the liver came to lie.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
-from data.phantom_shapes import (
+from data.phantom.shapes import (
     Array,
     Column,
     Ellipsoid,
     Field,
     Grid,
     Point,
+    Range,
     Segment,
     Shape,
     smooth_max,
@@ -26,6 +29,10 @@ from data.phantom_shapes import (
 
 LOW, HIGH = (-220.0, -150.0, -200.0), (180.0, 150.0, 200.0)
 UPRIGHT_Z = (-260.0, -130.0, -60.0, 0.0, 60.0, 220.0)
+COARSE_MM = 4.0
+KINDS = ("dark", "rim", "bright")
+KIND_SHARES = (0.74, 0.15, 0.11)
+COUNT_SHARES = (0.28, 0.2, 0.15, 0.11, 0.09, 0.07, 0.05, 0.05)
 
 
 @dataclass(frozen=True)
@@ -33,17 +40,20 @@ class Timing:
     """Contrast timing: HU ranges (low, high); `minus_liver` is relative to the case's liver."""
 
     name: str
-    liver: tuple[float, float]
-    spleen_minus_liver: tuple[float, float]
-    aorta: tuple[float, float]
-    kidney: tuple[float, float]
-    portal_minus_liver: tuple[float, float]
-    hepatic_minus_liver: tuple[float, float]
+    liver: Range
+    spleen_minus_liver: Range
+    aorta: Range
+    kidney: Range
+    portal_minus_liver: Range
+    hepatic_minus_liver: Range
 
 
 @dataclass(frozen=True)
 class Tumor:
-    """A lesion labelled 2: `diameter_mm` is that of the ball of the same volume, before it is cut to the liver."""
+    """A lesion labelled 2.
+
+    `diameter_mm` is that of the ball of the same volume, before the liver's surface cuts it.
+    """
 
     shape: Ellipsoid
     diameter_mm: float
@@ -71,10 +81,11 @@ class Frame:
 
     @property
     def half_width_mm(self) -> float:
+        """Half the width of the body."""
         return self.a + self.muscle_mm + self.fat_side_mm
 
     def ring(self, grid: Grid, side_mm: float, front_mm: float) -> Array:
-        """Rounded rectangle around the cavity, of shape (1, n_y, n_x): the body does not change along z."""
+        """Rounded rectangle around the cavity, (1, n_y, n_x): the body is the same along z."""
         ry, rx = np.float32(self.b + front_mm), np.float32(self.a + side_mm)
         y, x, p = np.abs(grid.y / ry), np.abs(grid.x / rx), np.float32(self.corner)
         f = ((y**p + x**p) ** (1 / p) - 1) * min(ry, rx)
@@ -84,11 +95,12 @@ class Frame:
         return f.astype(np.float32)
 
     def skin(self, grid: Grid) -> Array:
-        return self.ring(
-            grid, self.muscle_mm + self.fat_side_mm, self.muscle_mm + self.fat_front_mm
-        )
+        """The outline of the body."""
+        side_mm, front_mm = self.muscle_mm + self.fat_side_mm, self.muscle_mm + self.fat_front_mm
+        return self.ring(grid, side_mm, front_mm)
 
     def muscle(self, grid: Grid) -> Array:
+        """The outline of the muscle, below the fat."""
         return self.ring(grid, self.muscle_mm, self.muscle_mm)
 
     def cavity(self, grid: Grid) -> Array:
@@ -128,12 +140,19 @@ class Patient:
     liver_extent_mm: tuple[float, float]
 
 
-def liver_function(
+def shape_liver(
     frame: Frame, organs: dict[str, Ellipsoid], columns: dict[str, Column], grid: Grid
 ) -> Array:
-    """The liver: two lobes under the diaphragm and inside the wall, with the marks of its neighbours.
+    """Return the implicit function of the liver: two lobes under the diaphragm.
 
     Neighbours are taken out with a gap, so that no liver label lies on another organ.
+
+    Args:
+        frame, organs, columns: of the patient.
+        grid: where it is evaluated.
+
+    Returns:
+        ndarray of the grid's shape, mm, negative inside.
     """
     f = smooth_min(organs["right lobe"](grid), organs["left lobe"](grid), 22)
     f = smooth_max(f, frame.cavity(grid) + 3, 10)
@@ -227,7 +246,7 @@ def draw_columns(rng: np.random.Generator, frame: Frame) -> dict[str, Column]:
 
 
 def draw_organs(rng: np.random.Generator, frame: Frame) -> dict[str, Ellipsoid]:
-    """Draw the organs that are lumpy ellipsoids; the liver's two lobes and the marks on it among them."""
+    """Draw the organs that are lumpy ellipsoids, and the marks they leave on the liver."""
     a, b, dome = frame.a, frame.b, frame.dome_mm
 
     def organ(
@@ -244,7 +263,7 @@ def draw_organs(rng: np.random.Generator, frame: Frame) -> dict[str, Ellipsoid]:
         return Ellipsoid(at, (rz, ry, rx), lean, Field(rng, LOW, HIGH, 26.0), lumps)
 
     depth, reach = rng.uniform(80, 100), rng.uniform(0.42, 0.72)
-    # The right lobe is drawn higher than the dome, which then cuts it: it fills the dome in every case.
+    # The right lobe is drawn higher than the dome, which then cuts it: it always fills the dome.
     organs = {
         "right lobe": organ(dome - 0.86 * depth, 0.0, 0.52, (depth, 0.9 * b, 0.56 * a), 5.0),
         "left lobe": organ(dome - 62, 0.5, 0.08, (45, 0.36 * b, reach * a), 4.0, (0.1, 0.1)),
@@ -258,7 +277,7 @@ def draw_organs(rng: np.random.Generator, frame: Frame) -> dict[str, Ellipsoid]:
         "stomach 2": organ(-50, 0.5, -0.12, (17, 0.2 * b, 0.3 * a), 2.5),
         "heart": organ(dome + 22, 0.36, -0.16, (46, 0.5 * b, 0.42 * a), 2.0),
     }
-    # The kidney lies behind the peritoneum: the liver rests on the fat around it and does not enclose it.
+    # The kidney lies behind the peritoneum: the liver rests on the fat around it.
     (z, y, x), (rz, ry, rx) = organs["kidney R"].center, organs["kidney R"].radii
     organs["renal fossa"] = Ellipsoid((z, y - 12, x - 4), (rz + 3, ry + 16, rx + 10), (0.12, 0.12))
     if rng.uniform() < 0.85:
@@ -295,7 +314,17 @@ def draw_hu(rng: np.random.Generator, timing: Timing) -> dict[str, float]:
 def grow_tree(
     rng: np.random.Generator, root: Point, radius_mm: float, targets: Array
 ) -> tuple[Segment, ...]:
-    """Join `targets` (n, 3) to a tree of tubes that starts at `root`; each branch is thinner than its parent."""
+    """Join points to a tree of tubes; each branch is thinner than its parent.
+
+    Args:
+        rng: bends the branches.
+        root: where it starts.
+        radius_mm: at the root.
+        targets: ndarray of shape (n, 3), mm.
+
+    Returns:
+        The tubes, two to a branch.
+    """
     nodes, radii = [np.array(root)], [radius_mm]
     segments = []
     for target in targets[np.argsort(np.linalg.norm(targets - nodes[0], axis=1))]:
@@ -310,3 +339,207 @@ def grow_tree(
         nodes += [middle, target]
         radii += [(inner + outer) / 2, outer]
     return tuple(segments)
+
+
+def draw_patient(
+    rng: np.random.Generator, timing: Timing, diameter_mm: tuple[float, float], healthy: bool
+) -> Patient:
+    """Draw a patient.
+
+    Args:
+        rng: of this patient's body.
+        timing: of the contrast.
+        diameter_mm: smallest and largest tumor; 1 to 8 tumors have log-uniform diameters.
+        healthy: draw no tumor.
+
+    Returns:
+        The patient.
+    """
+    frame, hu = draw_frame(rng), draw_hu(rng, timing)
+    organs, columns = draw_organs(rng, frame), draw_columns(rng, frame)
+    axes = [np.arange(low, high, COARSE_MM) for low, high in zip(LOW, HIGH, strict=True)]
+    grid = Grid.of(axes[0], axes[1], axes[2])
+    depth = -shape_liver(frame, organs, columns, grid)
+    at = np.argwhere(depth > 0)
+    points = at * COARSE_MM + np.array(LOW)
+    depths = depth[tuple(at.T)]
+    count = 0 if healthy else int(rng.choice(np.arange(1, 9), p=COUNT_SHARES))
+    cysts = rng.poisson(0.7)
+    return Patient(
+        frame=frame,
+        hu=hu,
+        organs=organs,
+        columns=columns,
+        portal=draw_portal(rng, organs["hilum"].center, points[depths > 9]),
+        hepatic=draw_hepatic(rng, columns["vena cava"].path, frame, points[depths > 9]),
+        pancreas=draw_pancreas(rng, frame),
+        bowel=draw_bowel(rng, frame),
+        liver_cysts=tuple(
+            draw_cyst(rng, draw_point(rng, points, depths, 4.0)) for _ in range(cysts)
+        ),
+        kidney_cysts=draw_kidney_cysts(rng, organs),
+        tumors=tuple(
+            draw_tumor(rng, points, depths, diameter_mm, hu["liver"]) for _ in range(count)
+        ),
+        texture=Field(rng, LOW, HIGH, 22.0),
+        fine_texture=Field(rng, LOW, HIGH, 9.0),
+        liver_extent_mm=(float(points[:, 0].min()), float(points[:, 0].max())),
+    )
+
+
+def draw_point(rng: np.random.Generator, points: Array, depths: Array, depth_mm: float) -> Point:
+    """Draw a point of the liver.
+
+    Args:
+        rng: draws it.
+        points: of the liver, ndarray of shape (n, 3), mm.
+        depths: below its surface, ndarray of shape (n,), mm.
+        depth_mm: least depth of the point, or half the largest depth where that is less.
+
+    Returns:
+        (z, y, x) in mm.
+    """
+    inside = np.flatnonzero(depths >= min(depth_mm, float(depths.max()) / 2))
+    z, y, x = points[rng.choice(inside)] + rng.uniform(-0.4, 0.4, 3) * COARSE_MM
+    return float(z), float(y), float(x)
+
+
+def draw_tumor(
+    rng: np.random.Generator,
+    points: Array,
+    depths: Array,
+    diameter_mm: tuple[float, float],
+    liver_hu: float,
+) -> Tumor:
+    """Draw one tumor: an irregular ball, dark, bright, or dark with a bright rim.
+
+    Args:
+        rng: draws it.
+        points, depths: of the liver, as in `draw_point`.
+        diameter_mm: smallest and largest.
+        liver_hu: HU of the liver around it.
+
+    Returns:
+        The tumor.
+    """
+    diameter = float(np.exp(rng.uniform(*np.log(diameter_mm))))
+    radius = diameter / 2
+    center = draw_point(rng, points, depths, float(np.clip(0.5 * radius, 4.0, 14.0)))
+    stretch = np.exp(rng.normal(0, 0.12, 3))
+    stretch /= np.cbrt(stretch.prod())
+    rz, ry, rx = (float(radius * s) for s in stretch)
+    low = (center[0] - 1.5 * rz, center[1] - 1.5 * ry, center[2] - 1.5 * rx)
+    high = (center[0] + 1.5 * rz, center[1] + 1.5 * ry, center[2] + 1.5 * rx)
+    field = Field(rng, low, high, max(0.6 * radius, 3.0))
+    kind = str(rng.choice(KINDS, p=KIND_SHARES))
+    # Even a very dark tumor is no darker than water, which would make a cyst of it.
+    contrast = -min(float(rng.uniform(15, 60)), liver_hu - 14)
+    if kind == "bright":
+        contrast = float(rng.uniform(15, 40))
+    return Tumor(
+        shape=Ellipsoid(center, (rz, ry, rx), field=field, lumps_mm=0.09 * radius),
+        diameter_mm=diameter,
+        contrast_hu=contrast,
+        kind=kind,
+        soft_mm=float(rng.uniform(0, min(4.0, 0.3 * radius))),
+        rim_mm=float(np.clip(0.2 * radius, 1.5, 4.0)),
+        rim_hu=float(rng.uniform(15, 40)),
+    )
+
+
+def draw_cyst(rng: np.random.Generator, center: Point) -> Ellipsoid:
+    """Draw a cyst, nearly a ball of 3 to 14 mm radius."""
+    radius = float(np.exp(rng.uniform(np.log(3), np.log(14))))
+    return Ellipsoid(
+        center, (radius, radius * rng.uniform(0.9, 1.1), radius * rng.uniform(0.9, 1.1))
+    )
+
+
+def draw_kidney_cysts(
+    rng: np.random.Generator, organs: dict[str, Ellipsoid]
+) -> tuple[Ellipsoid, ...]:
+    """Draw up to three simple cysts on the outer side of the kidneys."""
+    cysts = []
+    for _ in range(int(rng.choice([0, 0, 0, 1, 2, 3]))):
+        side, sign = [("kidney R", 1.0), ("kidney L", -1.0)][int(rng.integers(2))]
+        (z, y, x), (rz, ry, rx) = organs[side].center, organs[side].radii
+        height = rng.uniform(-0.6, 0.6)
+        bend = np.sqrt(1 - height**2)
+        center = (
+            z + height * rz,
+            y + rng.uniform(-0.5, 0.5) * ry * bend,
+            x + sign * 0.85 * rx * bend,
+        )
+        cysts.append(draw_cyst(rng, center))
+    return tuple(cysts)
+
+
+def draw_portal(rng: np.random.Generator, hilum: Point, inside: Array) -> tuple[Segment, ...]:
+    """Draw the portal vein: its trunk below the hilum and a tree into both lobes."""
+    z, y, x = hilum
+    trunk = Segment((z - 35, y - 12, x - 14), (z + 6, y, x + 6), 7.0, 6.5)
+    targets = inside[rng.choice(len(inside), size=26, replace=False)]
+    return (trunk, *grow_tree(rng, trunk.stop, 6.5, targets))
+
+
+def draw_hepatic(
+    rng: np.random.Generator, cava: tuple[Point, ...], frame: Frame, inside: Array
+) -> tuple[Segment, ...]:
+    """Draw the hepatic veins: from the vena cava under the dome into the upper liver.
+
+    Args:
+        rng: draws them.
+        cava: path of the vena cava, mm.
+        frame: of the body.
+        inside: points of the liver, ndarray of shape (n, 3), mm.
+
+    Returns:
+        The tubes.
+    """
+    z = frame.dome_mm - 30
+    path = np.array(cava)
+    root = (
+        z,
+        float(np.interp(z, path[:, 0], path[:, 1])) + 6,
+        float(np.interp(z, path[:, 0], path[:, 2])),
+    )
+    upper = inside[inside[:, 0] > frame.dome_mm - 100]
+    targets = upper[rng.choice(len(upper), size=14, replace=False)]
+    return grow_tree(rng, root, 6.0, targets)
+
+
+def draw_pancreas(rng: np.random.Generator, frame: Frame) -> tuple[Segment, ...]:
+    """Draw the pancreas from the head, right of the midline and low, to the tail at the spleen."""
+    places = [
+        (-52, 0.06, 0.2, 14),
+        (-34, 0.1, 0.06, 11),
+        (-26, 0.12, -0.1, 10),
+        (-14, -0.1, -0.5, 9),
+    ]
+    knots = [
+        (
+            z + rng.normal(0, 3),
+            y * frame.b + rng.normal(0, 3),
+            x * frame.a + rng.normal(0, 3),
+            float(r),
+        )
+        for z, y, x, r in places
+    ]
+    return tuple(
+        Segment((p[0], p[1], p[2]), (q[0], q[1], q[2]), p[3], q[3]) for p, q in pairwise(knots)
+    )
+
+
+def draw_bowel(rng: np.random.Generator, frame: Frame) -> tuple[tuple[Ellipsoid, float], ...]:
+    """Draw loops of bowel below the stomach, each with the HU of its content."""
+    loops = []
+    for _ in range(60):
+        center = (
+            rng.uniform(-210, -52),
+            rng.uniform(-0.1, 0.78) * frame.b,
+            rng.uniform(-0.78, 0.62) * frame.a,
+        )
+        radii = (rng.uniform(10, 22), rng.uniform(10, 18), rng.uniform(12, 26))
+        content = float(rng.choice([rng.uniform(10, 60), -700.0], p=[0.8, 0.2]))
+        loops.append((Ellipsoid(center, radii), content))
+    return tuple(loops)
