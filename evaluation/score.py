@@ -1,27 +1,31 @@
-"""The 24 figures of the LiTS challenge for any folder of predictions.
+"""Score any label volumes: folders by the 24 figures of the LiTS challenge, or two arrays.
 
-    python -m evaluation.score --reference DIR --prediction DIR --out FILE.json [--mode official|corrected] [--jobs N]
+    python -m evaluation.score --reference DIR --prediction DIR --out FILE.json
 
-Each file holds 0 other, 1 liver, 2 lesion, `.nii` or `.nii.gz`; files pair by name. For `segmentation-4` of LiTS the
-prediction may also be called `volume-4`, as `evaluation.predict` names what it makes of LiTS' `volume-4`; in a folder
-of references that holds `segmentation-N` the `volume-N` beside them are CT and left out. A prediction without a
-reference is noted and left out; a reference without a prediction, or with two, is an error.
+Each file holds 0 other, 1 liver, 2 lesion, `.nii` or `.nii.gz`. Files pair by name. For
+`segmentation-4` of LiTS the prediction may also be called `volume-4`, as `evaluation.predict` names
+what it makes of LiTS' `volume-4`. In a folder of references that holds `segmentation-N` the
+`volume-N` beside them are CT and left out. A prediction without a reference is noted and left out;
+a reference without a prediction, or with two, is an error.
 
-FILE.json gets {"schema", "mode", "total": the 24 figures by the names of the official scores.txt, "beside": lesion F1,
-"cases": [{"case", "figures": the 24 of a set of this case alone, "beside", its counts, every match}]}. FILE.csv has a
-row of counts, figures and F1 for each case, and a last row `total`. A figure that does not exist is null, an empty
-cell: in mode `corrected`, lesion distances where no lesion was to be found and none was drawn (`evaluation.metrics.counts` has
-the rule for empty masks).
+FILE.json gets {"schema", "mode", "total": the 24 figures by the names of the official scores.txt,
+"beside": lesion F1, "cases": [{"case", "figures": the 24 of a set of this case alone, "beside",
+its counts, every match}]}. FILE.csv has a row of counts, figures and F1 for each case, and a last
+row `total`. A figure that does not exist is null, an empty cell: in mode `corrected`, lesion
+distances where no lesion was to be found and none was drawn (`evaluation.metrics.counts` has the
+rule for empty masks).
+
+The packages of evaluation/requirements.txt are enough, so other projects can score with it. It
+needs no TensorFlow.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
+import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,71 +34,95 @@ import numpy as np
 
 from data.command import InputError, Parser, parse_count, run_command
 from data.files import json_text, write_texts
-from data.parallel import Failures, each_case
+from data.parallel import MOST_NAMED, Failures, each_case
+from data.progress import track
 from data.spacing import check_same_spacing, check_spacing
 from data.volumes import Volume, check_label_values, check_pair, open_volume
-from evaluation.metrics.lits import MODES, CaseFigures, lesion_f1, score_case, total
-from evaluation.pairs import named, paired
+from evaluation.metrics.counts import Counts, dice, iou, precision, sensitivity, share
+from evaluation.metrics.lesions import find_lesions, match_once
+from evaluation.metrics.lits import ANY, HALF, MODES, CaseFigures, lesion_f1, score_case, total
+from evaluation.metrics.surfaces import surface_distances
 
+COMMAND = "evaluation.score"
 SCHEMA = 2
 COUNTS = ("n_reference", "n_prediction", "hits", "hits_any")
 TOTAL = "total"
+NIFTI = (".nii.gz", ".nii")
+MM3_PER_ML = 1000.0
 
-
-def score_files(
-    reference: Path, prediction: Path, mode: str, ignore_affine: bool = False
-) -> CaseFigures:
-    """Score one pair of files, in the axes of the files: the official matching depends on them.
-
-    Raises:
-        InputError: a file that is no label volume, another shape, spacing or affine, a reference whose spacing is not
-            that of its affine, no liver in the reference.
-    """
-    given = open_volume(reference)
-    predicted = open_volume(prediction, on=given if ignore_affine else None)
-    check_spacing(given)
-    check_pair(given, predicted, "--ignore-affine")
-    check_same_spacing(given, predicted)
-    for volume in (given, predicted):
-        check_label_values(volume)
-    slice_mm, row_mm, column_mm = given.spacing_mm
-    by_name = {"slices": slice_mm, "rows": row_mm, "columns": column_mm}
-    spacing_mm = tuple(by_name[name] for name in sorted(by_name, key=given.file_axis.__getitem__))
-    try:
-        return score_case(_labels(predicted), _labels(given), spacing_mm, mode)
-    except ValueError as error:
-        raise InputError(f"{reference}: {error}") from None
-
-
-def _labels(volume: Volume) -> np.ndarray:
-    return volume.to_native(volume.labels(0, volume.n_slices))
+_LITS_IMAGE, _LITS_LABELS = (re.compile(rf"{kind}-(\d+)") for kind in ("volume", "segmentation"))
+_REFERENCE_HELP = (
+    "label volumes of the reference; where it holds segmentation-N, volume-N is taken for CT, and "
+    "a prediction may be called volume-N as well"
+)
 
 
 def main() -> None:
     """Score two folders and print the figures."""
-    arguments = parse()
+    arguments = parse_flags()
+    # Everything that can be refused is refused before the work.
     table = arguments.out.with_suffix(".csv")
     for path in (table, arguments.out):
         check_target(path)
-    pairs, surplus = paired(arguments.reference, arguments.prediction)
-    work = {
-        name: partial(
-            score_files, *pair, mode=arguments.mode, ignore_affine=arguments.ignore_affine
-        )
-        for name, pair in pairs.items()
-    }
-    failures = Failures(skip=False, order=list(pairs), can_skip=False)
-    found = dict(each_case(work, min(arguments.jobs, len(work)), "loky", failures))
-    failures.stop()
-    cases = {name: found[name] for name in pairs}
+    pairs, surplus = pair_files(arguments.reference, arguments.prediction)
+    cases = score_pairs(pairs, arguments.mode, arguments.ignore_affine, arguments.jobs)
     content = scores_json(cases, arguments.mode)
     write_texts({table: scores_csv(cases), arguments.out: json_text(content)})
     for name, value in (content[TOTAL] | content["beside"]).items():
         print(f"{name:32} {'none' if value is None else f'{value:.3f}':>10}")
     print(f"{arguments.out}: {len(cases)} cases, {arguments.mode}")
     if surplus:
-        noted = f"{arguments.prediction}: left out, as no reference has its name: {named(surplus)}"
-        print(f"evaluation.score: {noted}", file=sys.stderr)
+        why = f"left out, as no reference has its name: {list_names(surplus)}"
+        print(f"{COMMAND}: {arguments.prediction}: {why}", file=sys.stderr)
+
+
+def parse_flags() -> argparse.Namespace:
+    """Parse the command line.
+
+    Raises:
+        InputError: `--out` does not end in .json.
+    """
+    parser = Parser(
+        prog=COMMAND,
+        description="Score a folder of label volumes by the figures of the LiTS challenge.",
+        example="python -m evaluation.score --reference labels --prediction predicted "
+        "--out scores.json --mode corrected",
+    )
+    paths = parser.add_argument_group("files")
+    paths.add_argument("--reference", type=Path, required=True, metavar="DIR", help=_REFERENCE_HELP)
+    paths.add_argument(
+        "--prediction",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="label volumes of these names; see --reference",
+    )
+    paths.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="JSON to write, named .json; a .csv comes beside it",
+    )
+    scoring = parser.add_argument_group("scoring")
+    scoring.add_argument(
+        "--mode",
+        choices=MODES,
+        default="official",
+        help="default official: as the published script, faults included",
+    )
+    scoring.add_argument(
+        "--ignore-affine",
+        action="store_true",
+        help="compare voxel for voxel where the affines differ",
+    )
+    scoring.add_argument(
+        "--jobs", type=parse_count, default=1, metavar="N", help="cases at once (default 1)"
+    )
+    arguments = parser.parse_args()
+    if arguments.out.suffix != ".json":
+        raise InputError(f"--out {arguments.out}: must end in .json; the .csv gets the same name")
+    return arguments
 
 
 def check_target(path: Path) -> None:
@@ -109,6 +137,155 @@ def check_target(path: Path) -> None:
         raise InputError(f"--out {path}: lies in what is a file, not a folder")
 
 
+def find_volumes(folder: Path) -> dict[str, Path]:
+    """Find the NIfTI files of a folder, by their names without .nii or .nii.gz, in order.
+
+    Raises:
+        InputError: no such folder, no NIfTI file in it, or a name twice.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    volumes: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        suffix = next((end for end in NIFTI if path.name.endswith(end)), None)
+        if suffix is None or path.name.startswith(".") or not path.is_file():
+            continue
+        name = path.name.removesuffix(suffix)
+        if name in volumes:
+            raise InputError(f"{path}: {volumes[name].name} is there too; keep one of them")
+        volumes[name] = path
+    if not volumes:
+        raise InputError(f"{folder}: no .nii or .nii.gz file in it")
+    return volumes
+
+
+def find_references(folder: Path) -> dict[str, Path]:
+    """Find the label volumes of a folder, as `find_volumes` does, but without the CT of LiTS.
+
+    In LiTS' layout `volume-N` is the CT: where a folder holds any `segmentation-N`, no `volume-N`
+    is taken.
+    """
+    volumes = find_volumes(folder)
+    if any(map(_LITS_LABELS.fullmatch, volumes)):
+        return {name: path for name, path in volumes.items() if not _LITS_IMAGE.fullmatch(name)}
+    return volumes
+
+
+def pair_files(
+    reference: Path, prediction: Path
+) -> tuple[dict[str, tuple[Path, Path]], list[Path]]:
+    """Pair the files of two folders by name, or `segmentation-N` with `volume-N`.
+
+    Returns:
+        (reference, prediction) by the name of the reference, in order; and the predictions that
+        belong to no reference.
+
+    Raises:
+        InputError: a reference without a prediction or with two, or what `find_volumes` refuses.
+    """
+    references, predictions = find_references(reference), find_volumes(prediction)
+    pairs, missing = {}, []
+    for name, path in references.items():
+        candidates = [
+            predictions[allowed] for allowed in allowed_names(name) if allowed in predictions
+        ]
+        if len(candidates) > 1:
+            first, second = candidates
+            raise InputError(
+                f"{second}: {first.name} is there too, both for {path.name}; keep one of them"
+            )
+        if candidates:
+            pairs[name] = path, candidates[0]
+        else:
+            missing.append(name)
+    surplus = sorted(set(predictions.values()) - {path for _, path in pairs.values()})
+    if missing:
+        expected = " or ".join(f"{name}.nii[.gz]" for name in allowed_names(missing[0]))
+        more = f" (nor for {len(missing) - 1} more)" if len(missing) > 1 else ""
+        unused = f"; {list_names(surplus)} without a reference" if surplus else ""
+        raise InputError(
+            f"{prediction}: no prediction {expected} for {references[missing[0]]}{more}{unused}"
+        )
+    return pairs, surplus
+
+
+def allowed_names(reference: str) -> tuple[str, ...]:
+    """Return the names that the prediction for a reference may have."""
+    match = _LITS_LABELS.fullmatch(reference)
+    return (reference, f"volume-{match[1]}") if match else (reference,)
+
+
+def list_names(paths: list[Path]) -> str:
+    """List the names of files, the first few, in one line."""
+    names = ", ".join(path.name for path in paths[:MOST_NAMED])
+    return names + (", ..." if len(paths) > MOST_NAMED else "")
+
+
+def score_pairs(
+    pairs: Mapping[str, tuple[Path, Path]], mode: str, ignore_affine: bool, jobs: int
+) -> dict[str, CaseFigures]:
+    """Score pairs of files.
+
+    Args:
+        pairs: (reference, prediction) by case.
+        mode: "official" or "corrected".
+        ignore_affine: take a prediction voxel for voxel, whatever its affine.
+        jobs: cases at once.
+
+    Returns:
+        What each case adds to the figures, in the order of the pairs.
+
+    Raises:
+        InputError: some cannot be scored; the first is named, and how many more.
+    """
+    work = {
+        case: partial(score_files, *pair, mode=mode, ignore_affine=ignore_affine)
+        for case, pair in pairs.items()
+    }
+    failures = Failures(skip=False, order=list(pairs), can_skip=False)
+    scored = each_case(work, min(jobs, len(work)), "loky", failures)
+    figures = dict(track(scored, "scoring", total=len(work)))
+    failures.stop()
+    return {case: figures[case] for case in pairs}
+
+
+def score_files(
+    reference: Path, prediction: Path, mode: str, ignore_affine: bool = False
+) -> CaseFigures:
+    """Score one pair of files, in the axes of the files: the official matching depends on them.
+
+    Args:
+        reference, prediction: NIfTI files.
+        mode: "official" or "corrected".
+        ignore_affine: take the prediction voxel for voxel, whatever its affine.
+
+    Returns:
+        What the case adds to the figures.
+
+    Raises:
+        InputError: a file that is no label volume; another shape, spacing or affine; a reference
+            whose spacing is not that of its affine; no liver in the reference.
+    """
+    truth = open_volume(reference)
+    predicted = open_volume(prediction, on=truth if ignore_affine else None)
+    check_spacing(truth)
+    check_pair(truth, predicted, "--ignore-affine")
+    check_same_spacing(truth, predicted)
+    for volume in (truth, predicted):
+        check_label_values(volume)
+    # The spacing is canonical (slices, rows, columns); the voxels are in the file's own order.
+    by_axis = dict(zip(("slices", "rows", "columns"), truth.spacing_mm, strict=True))
+    spacing_mm = tuple(by_axis[name] for name in sorted(by_axis, key=truth.file_axis.__getitem__))
+    try:
+        return score_case(_read_native(predicted), _read_native(truth), spacing_mm, mode)
+    except ValueError as error:
+        raise InputError(f"{reference}: {error}") from None
+
+
+def _read_native(volume: Volume) -> np.ndarray:
+    return volume.to_native(volume.labels(0, volume.n_slices))
+
+
 def scores_json(cases: Mapping[str, CaseFigures], mode: str) -> dict[str, Any]:
     """Return the content of the JSON file (see the module)."""
     rows = []
@@ -116,76 +293,121 @@ def scores_json(cases: Mapping[str, CaseFigures], mode: str) -> dict[str, Any]:
         row = asdict(case)
         del row["mode"]
         rows.append({"case": name, "figures": total([case]), "beside": lesion_f1([case]), **row})
-    whole = list(cases.values())
+    figures = list(cases.values())
     return {
         "schema": SCHEMA,
         "mode": mode,
-        TOTAL: total(whole),
-        "beside": lesion_f1(whole),
+        TOTAL: total(figures),
+        "beside": lesion_f1(figures),
         "cases": rows,
     }
 
 
 def scores_csv(cases: Mapping[str, CaseFigures]) -> str:
-    """Return the content of the CSV file: a row for each case, a last row for all (see the module)."""
-    rows = [_row(name, [case]) for name, case in cases.items()]
-    rows.append(_row(TOTAL, list(cases.values())))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    """Return the content of the CSV file: a row for each case, a last row for all of them."""
+    import pandas as pd  # only here: --help and mistakes do not wait for it
+
+    sets = {name: [case] for name, case in cases.items()} | {TOTAL: list(cases.values())}
+    rows = [
+        {"case": name, **{key: sum(getattr(case, key) for case in members) for key in COUNTS}}
+        | total(members)
+        | lesion_f1(members)
+        for name, members in sets.items()
+    ]
+    return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def _row(name: str, cases: Sequence[CaseFigures]) -> dict[str, Any]:
-    counts = {key: sum(getattr(case, key) for case in cases) for key in COUNTS}
-    return {"case": name, **counts, **total(cases), **lesion_f1(cases)}
+@dataclass(frozen=True)
+class TargetScores:
+    """Scores of the liver (tumors included) or of all tumors of a volume.
+
+    Attributes:
+        dice, iou: overlap of prediction and reference, 1 is best.
+        sensitivity: share of the reference that was predicted.
+        precision: share of the prediction that is right.
+        assd_mm, rmsd_mm, hausdorff_mm, hausdorff95_mm: distances between the two surfaces; None
+            where a mask is empty.
+        prediction_ml, reference_ml: volumes.
+    """
+
+    dice: float
+    iou: float
+    sensitivity: float
+    precision: float
+    assd_mm: float | None
+    rmsd_mm: float | None
+    hausdorff_mm: float | None
+    hausdorff95_mm: float | None
+    prediction_ml: float
+    reference_ml: float
 
 
-_REFERENCE_HELP = (
-    "label volumes of the reference; where it holds segmentation-N, volume-N is taken for CT, and a prediction may be "
-    "called volume-N as well"
-)
+@dataclass(frozen=True)
+class LabelScores:
+    """Scores of a label volume against its reference.
+
+    Attributes:
+        liver, tumor: scores of the voxels.
+        n_reference, n_prediction: number of lesions (6-connected tumors).
+        lesion_recall, lesion_precision: share of the lesions of the reference, and of those
+            predicted, that match one of the other side at an IoU above 0.5; each matches once.
+        lesion_recall_any, lesion_precision_any: the same with any voxel in common.
+    """
+
+    liver: TargetScores
+    tumor: TargetScores
+    n_reference: int
+    n_prediction: int
+    lesion_recall: float
+    lesion_precision: float
+    lesion_recall_any: float
+    lesion_precision_any: float
 
 
-def parse() -> argparse.Namespace:
-    """Parse the command line."""
-    parser = Parser(
-        prog="evaluation.score", description="The figures of the LiTS challenge for a folder."
+def score_labels(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, float, float]
+) -> LabelScores:
+    """Score one label array against another; see `evaluation.score_labels`."""
+    for name, labels in (("prediction", prediction), ("reference", reference)):
+        if not np.isin(labels, (0, 1, 2)).all():
+            wrong = labels[~np.isin(labels, (0, 1, 2))][0]
+            raise ValueError(f"`{name}` must hold 0, 1 and 2 alone. Received: {wrong}")
+    liver = _score_target(prediction > 0, reference > 0, spacing_mm)
+    tumor = _score_target(prediction == 2, reference == 2, spacing_mm)
+    lesions = find_lesions(prediction, reference)
+    hits, hits_any = (match_once(lesions, threshold).hits for threshold in (HALF, ANY))
+    return LabelScores(
+        liver=liver,
+        tumor=tumor,
+        n_reference=lesions.n_reference,
+        n_prediction=lesions.n_prediction,
+        lesion_recall=share(hits, lesions.n_reference),
+        lesion_precision=share(hits, lesions.n_prediction),
+        lesion_recall_any=share(hits_any, lesions.n_reference),
+        lesion_precision_any=share(hits_any, lesions.n_prediction),
     )
-    add = parser.add_argument
-    add("--reference", type=Path, required=True, metavar="DIR", help=_REFERENCE_HELP)
-    add(
-        "--prediction",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="label volumes of these names; see --reference",
+
+
+def _score_target(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, float, float]
+) -> TargetScores:
+    """Score one mask; the distances also check shapes and spacing."""
+    distances = surface_distances(prediction, reference, spacing_mm)
+    counts = Counts.of(prediction, reference)
+    voxel_ml = float(np.prod(spacing_mm)) / MM3_PER_ML
+    return TargetScores(
+        dice=dice(counts),
+        iou=iou(counts),
+        sensitivity=sensitivity(counts),
+        precision=precision(counts),
+        assd_mm=distances.assd_mm if distances else None,
+        rmsd_mm=distances.rmsd_mm if distances else None,
+        hausdorff_mm=distances.hausdorff_mm if distances else None,
+        hausdorff95_mm=distances.hausdorff95_mm if distances else None,
+        prediction_ml=(counts.tp + counts.fp) * voxel_ml,
+        reference_ml=(counts.tp + counts.fn) * voxel_ml,
     )
-    add(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="JSON to write, named .json; a .csv comes beside it",
-    )
-    add(
-        "--mode",
-        choices=MODES,
-        default="official",
-        help="default official: as the published script, faults included",
-    )
-    add("--jobs", type=parse_count, default=1, metavar="N", help="cases at once (default 1)")
-    add(
-        "--ignore-affine",
-        action="store_true",
-        help="compare voxel for voxel where the affines differ",
-    )
-    arguments = parser.parse_args()
-    if arguments.out.suffix != ".json":
-        raise InputError(f"--out {arguments.out}: must end in .json; the .csv gets the same name")
-    return arguments
 
 
 if __name__ == "__main__":
-    run_command(main, "evaluation.score")
+    run_command(main, COMMAND)
