@@ -1,7 +1,10 @@
 """Archives from elsewhere, unpacked without trust: tar (plain or gzip) and zip.
 
-Only regular files and folders come out, all below one folder, within a bound of bytes and of members. An archive
-that breaks a rule is refused as a whole and leaves nothing behind.
+Only regular files and folders come out, all below one folder, within a bound of bytes and of
+members. An archive that breaks a rule is refused as a whole and leaves nothing behind.
+
+By hand, because tarfile's filters and shutil bound neither bytes nor members, take links and
+overwrite a path that comes twice.
 """
 
 from __future__ import annotations
@@ -25,19 +28,10 @@ MAX_BYTES = 100 * 2**30
 MAX_MEMBERS = 200_000
 CHUNK = 2**20
 MAX_HEADER = 2**20  # of a tar's long name or extended header
-LONG_HEADERS = (
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-)
-_DAMAGED: tuple[type[Exception], ...] = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    zlib.error,
-)
-_DAMAGED += (struct.error, EOFError, RuntimeError, ValueError)
+LONG_HEADERS = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE}
+LONG_HEADERS |= {tarfile.XGLTYPE}
+_DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile)
+_DAMAGED += (zlib.error, struct.error, EOFError, RuntimeError, ValueError)
 _TAR_KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
     tarfile.LNKTYPE: "a hard link",
@@ -56,7 +50,7 @@ class _Output:
     folder: Path
     max_bytes: int
     max_members: int
-    report: Callable[[int], None] | None = None
+    report: Callable[[int], object] | None = None
     n_bytes: int = 0
     n_members: int = 0
     names: set[PurePosixPath] = field(default_factory=set)
@@ -90,14 +84,11 @@ class _Output:
             raise self.refuse(member, "two members with one path") from None
 
     def add_file(self, member: str, path: Path, source: IO[bytes]) -> None:
-        """Copy one member; what counts are the bytes that come, not those that its header states."""
+        """Copy one member; the bytes that come count, not those that its header states."""
         self.add_folder(member, path.parent)
         try:
             target = path.open("xb")
-        except (
-            FileExistsError,
-            IsADirectoryError,
-        ):  # also where the disk takes "A" and "a" for one name
+        except (FileExistsError, IsADirectoryError):  # also where a disk takes "A" for "a"
             raise self.refuse(member, "two members with one path") from None
         with target:
             while chunk := source.read(CHUNK):
@@ -109,7 +100,7 @@ class _Output:
         if self.n_bytes > self.max_bytes:
             raise self.refuse(member, f"more than {self.max_bytes} bytes in all")
         if self.report:
-            self.report(self.n_bytes)
+            self.report(n_bytes)
 
 
 def extract(
@@ -120,7 +111,7 @@ def extract(
     max_members: int = MAX_MEMBERS,
     unwrap: bool = False,
     check: Callable[[Path], None] | None = None,
-    report: Callable[[int], None] | None = None,
+    report: Callable[[int], object] | None = None,
 ) -> int:
     """Unpack `archive` into the new folder `folder`, whole or not at all.
 
@@ -129,15 +120,16 @@ def extract(
         folder: must not exist; meanwhile the files lie beside it in `.partial-NAME`.
         max_bytes, max_members: bounds on everything that is unpacked.
         unwrap: if all lies in one folder (hidden files aside), that one becomes `folder`.
-        check: called with the folder of the unpacked files before it takes its name; may refuse them.
-        report: called with the number of bytes unpacked so far.
+        check: called with the unpacked files before the folder takes its name; may refuse them.
+        report: called with the number of bytes of each piece that is unpacked.
 
     Returns:
         The number of bytes unpacked.
 
     Raises:
-        InputError: a damaged archive or another kind of file; a member that is no file or folder, whose path is
-            absolute, has `..` or is there twice; too many bytes or members; `folder` exists; what `check` raises.
+        InputError: a damaged archive or another kind of file; a member that is no file or folder,
+            whose path is absolute, has `..` or is there twice; too many bytes or members; `folder`
+            exists; what `check` raises.
     """
     if folder.exists():
         raise InputError(f"{folder}: exists; {archive.name} is unpacked into a new folder only")
@@ -149,7 +141,7 @@ def extract(
         _unpack(archive, output)
         if check:
             check(partial)
-        os.replace(_only_folder(partial) if unwrap else partial, folder)
+        os.replace(_unwrap(partial) if unwrap else partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output.n_bytes
@@ -159,9 +151,7 @@ def _unpack(archive: Path, output: _Output) -> None:
     try:
         with archive.open("rb") as file:
             start = file.read(4)
-        if (
-            start[:2] == b"PK"
-        ):  # not zipfile.is_zipfile: that says yes to a tar whose last member is a zip
+        if start[:2] == b"PK":  # zipfile.is_zipfile takes a tar that ends with a zip for one
             _unpack_zip(archive, output)
         else:
             _unpack_tar(archive, output, "r:gz" if start[:2] == b"\x1f\x8b" else "r:")
@@ -174,20 +164,16 @@ def _unpack(archive: Path, output: _Output) -> None:
 def _unpack_zip(archive: Path, output: _Output) -> None:
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
-            kind = _ZIP_KINDS.get(
-                stat.S_IFMT(member.external_attr >> 16), "a device or a special file"
-            )
+            mode = stat.S_IFMT(member.external_attr >> 16)
+            kind = _ZIP_KINDS.get(mode, "a device or a special file")
             path = output.place(member.filename, kind)
             if member.is_dir():
                 output.add_folder(member.filename, path)
                 continue
-            if member.flag_bits & 1 or member.compress_type not in (
-                zipfile.ZIP_STORED,
-                zipfile.ZIP_DEFLATED,
-            ):
-                raise output.refuse(
-                    member.filename, "encrypted, or packed in another way than deflate"
-                )
+            is_deflated = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            if member.flag_bits & 1 or not is_deflated:
+                rule = "encrypted, or packed in another way than deflate"
+                raise output.refuse(member.filename, rule)
             with content.open(member) as source:
                 output.add_file(member.filename, path, source)
 
@@ -204,11 +190,8 @@ class _BoundedInfo(tarfile.TarInfo):
 def _unpack_tar(archive: Path, output: _Output, mode: Literal["r:", "r:gz"]) -> None:
     with tarfile.open(archive, mode, tarinfo=_BoundedInfo) as content:
         for member in content:
-            kind = (
-                ""
-                if member.isreg() or member.isdir()
-                else _TAR_KINDS.get(member.type, "a special file")
-            )
+            is_plain = member.isreg() or member.isdir()
+            kind = "" if is_plain else _TAR_KINDS.get(member.type, "a special file")
             path = output.place(member.name, kind)
             source = content.extractfile(member)
             if source is None:
@@ -233,6 +216,7 @@ def _check_end(content: tarfile.TarFile, output: _Output) -> None:
             raise tarfile.ReadError("too much after the end mark")
 
 
-def _only_folder(folder: Path) -> Path:
-    seen = [entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
-    return seen[0] if len(seen) == 1 and seen[0].is_dir() else folder
+def _unwrap(folder: Path) -> Path:
+    """Return the only folder in a folder, or the folder itself."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder

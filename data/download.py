@@ -1,21 +1,15 @@
-"""Public CT cohorts with liver and tumor labels: fetched, verified, unpacked, their origin recorded.
+"""Public CT cohorts with liver and tumor labels: fetched, verified, unpacked, origin recorded.
 
-    python -m data.download --list
-    python -m data.download task03-liver --to data-task03
-    python -m data.download 3d-ircadb --to data-ircadb
-    python -m data.download hcc-tace-seg --to data-hcc
-    python -m data.download lits
-
-An interrupted call goes on where it stopped, a finished one does nothing. `SOURCE.json` in the folder records the
-address, the licence, the date and the checksums. An archive that came another way may be put into the folder under
-its own name: it is verified as if fetched. LiTS needs an account: its steps are printed, nothing is fetched.
+An interrupted call goes on where it stopped, a finished one does nothing. `SOURCE.json` in the
+folder records the address, the licence, the date and the checksums. An archive that came another
+way may be put into the folder under its own name: it is verified as if fetched. LiTS needs an
+account: its steps are printed, nothing is fetched.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -23,13 +17,23 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from data.archives import extract
 from data.command import InputError, Parser, run_command
-from data.fetch import Progress, fetch
+from data.fetch import fetch
 from data.files import read_json, sha256_of_json, write_json
+from data.progress import open_bar, print_line, track
+
+EXAMPLE = """
+    python -m data.download --list
+    python -m data.download task03-liver --to data-task03
+    python -m data.download 3d-ircadb --to data-ircadb
+    python -m data.download hcc-tace-seg --to data-hcc
+    python -m data.download lits
+"""
 
 SCHEMA = 1
 RECORD, UNFINISHED, SERIES_LIST = "SOURCE.json", ".source-unfinished.json", "series.json"
@@ -41,7 +45,9 @@ class Dataset:
     """A cohort and where it comes from.
 
     Attributes:
-        kind: "archive" (one file), "nbia" (DICOM series over the NBIA REST API) or "manual" (needs an account).
+        name, title: as on the command line, and for a reader.
+        kind: "archive" (one file), "nbia" (DICOM series over the NBIA REST API) or "manual" (needs
+            an account).
         url: of the archive; of the API, ending in "/"; of the page to register at.
         licence, licence_page: the terms, and the page that states them.
         n_bytes, unpacked_bytes: about how much comes (0: unknown), and what it takes unpacked.
@@ -83,11 +89,13 @@ TASK03_LIVER = Dataset(
     archive="Task03_Liver.tar",
     folder="Task03_Liver",
 )
-# The server zips the folder anew for each download: no size, no checksum that could be published (torch_em's loader
-# of this cohort says the same), no resuming. What is verified is the CRC of every member.
+# The server zips the folder anew for each download: no size, no checksum that could be published
+# (torch_em's loader of this cohort says the same), no resuming. What is verified is the CRC of
+# every member.
 IRCADB = Dataset(
     name="3d-ircadb",
-    title="3D-IRCADb-01: 20 patients, DICOM, zips within the zip; LiTS volumes 28 to 47 are the same patients",
+    title="3D-IRCADb-01: 20 patients, DICOM, zips within the zip; "
+    "LiTS volumes 28 to 47 are the same patients",
     kind="archive",
     url="https://cloud.ircad.fr/index.php/s/JN3z7EynBiwYyjy/download",
     licence="CC BY-NC-ND",
@@ -98,11 +106,12 @@ IRCADB = Dataset(
     archive="3Dircadb1.zip",
     folder="3Dircadb1",
 )
-# NBIA REST API, not called while this was written, but read: NBIA's own sources (V1_, V4_getImageWithMD5Hash.java,
-# V4_getSeries.java: parameters, columns, "Filename,MD5Hash", errors that end the zip early without md5hashes.csv),
-# tcia_utils 3 (TCIA's client: v4, no login), MONAI (v1; a LICENSE may lie in the zip). v1 is being deprecated and
-# answers alike: --url https://services.cancerimagingarchive.net/nbia-api/services/v1/ asks it instead. NBIA itself is
-# to be retired; the same series are in NCI's Imaging Data Commons then (client: idc-index).
+# NBIA REST API, not called while this was written, but read: NBIA's own sources (V1_,
+# V4_getImageWithMD5Hash.java, V4_getSeries.java: parameters, columns, "Filename,MD5Hash", errors
+# that end the zip early without md5hashes.csv), tcia_utils 3 (TCIA's client: v4, no login), MONAI
+# (v1; a LICENSE may lie in the zip). v1 is being deprecated and answers alike: --url
+# https://services.cancerimagingarchive.net/nbia-api/services/v1/ asks it instead. NBIA itself is to
+# be retired; the same series are in NCI's Imaging Data Commons then (client: idc-index).
 HCC_TACE_SEG = Dataset(
     name="hcc-tace-seg",
     title="HCC-TACE-Seg (TCIA): 105 patients before and after TACE, DICOM CT and SEG",
@@ -111,7 +120,8 @@ HCC_TACE_SEG = Dataset(
     licence="CC BY 4.0",
     licence_page="https://www.cancerimagingarchive.net/collection/hcc-tace-seg/",
     n_bytes=28_570_000_000,
-    clinical_url="https://www.cancerimagingarchive.net/wp-content/uploads/HCC-TACE-Seg_clinical_data-V2.xlsx",
+    clinical_url="https://www.cancerimagingarchive.net/wp-content/uploads/"
+    "HCC-TACE-Seg_clinical_data-V2.xlsx",
 )
 LITS = Dataset(
     name="lits",
@@ -126,7 +136,7 @@ LITS_STEPS = f"""\
 LiTS is given out to registered participants only; nothing was downloaded. By hand:
 1. Register at {LITS.url} and accept the terms.
 2. There, under Participate, download Training Batch 1 and Training Batch 2.
-3. Unpack both into one folder, say LITS: volume-0.nii ... volume-130.nii with segmentation-0.nii ...
+3. Unpack both into one folder, say LITS: volume-0.nii ... and segmentation-0.nii ... of 0 to 130
 4. python -m data.prepare --cohort lits --source LITS --store STORE
 The same volumes without an account: python -m data.download task03-liver --to DIR"""
 DATASETS = {dataset.name: dataset for dataset in (TASK03_LIVER, IRCADB, HCC_TACE_SEG, LITS)}
@@ -144,15 +154,25 @@ _PATIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 def download(
     dataset: Dataset, folder: Path, keep_archive: bool = False, sleep: Sleep = time.sleep
 ) -> dict[str, Any]:
-    """Bring a cohort into `folder` and return the content of its `SOURCE.json`.
+    """Bring a cohort into a folder.
+
+    Args:
+        dataset: the cohort.
+        folder: where to.
+        keep_archive: leave the archive beside its content.
+        sleep: called with the seconds to wait between attempts.
+
+    Returns:
+        The content of `SOURCE.json`.
 
     Raises:
-        InputError: `folder` holds another cohort or files of unknown origin, too little room on the disk, what
-            `data.fetch.fetch` and `data.archives.extract` refuse, DICOM series that did not arrive.
+        InputError: `folder` holds another cohort or files of unknown origin, too little room on the
+            disk, what `data.fetch.fetch` and `data.archives.extract` refuse, DICOM series that did
+            not arrive.
     """
     record = folder / RECORD
     if record.is_file():
-        return _finished(dataset, record)
+        return _read_finished(dataset, record)
     print(f"{dataset.name}: {dataset.title}\nfrom {dataset.url}")
     print(f"licence: {dataset.licence}, stated at {dataset.licence_page}", flush=True)
     if dataset.kind == "nbia":
@@ -170,7 +190,7 @@ def download(
     return content
 
 
-def _finished(dataset: Dataset, record: Path) -> dict[str, Any]:
+def _read_finished(dataset: Dataset, record: Path) -> dict[str, Any]:
     content: dict[str, Any] = read_json(record, needs=("name", "licence"))
     if content["name"] != dataset.name:
         raise InputError(
@@ -186,48 +206,38 @@ def _finished(dataset: Dataset, record: Path) -> dict[str, Any]:
 
 def _check_room(folder: Path, n_bytes: int, name: str) -> None:
     folder = folder.absolute()
-    free = shutil.disk_usage(
-        next(parent for parent in (folder, *folder.parents) if parent.exists())
-    ).free
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
     if free < n_bytes:
         raise InputError(f"{folder}: {free / 1e9:.1f} GB free, {name} needs {n_bytes / 1e9:.1f} GB")
 
 
 def _download_archive(dataset: Dataset, folder: Path, sleep: Sleep) -> dict[str, Any]:
     """Fetch and unpack one archive; return what SOURCE.json says of it."""
-    archive, target, unfinished = (
-        folder / dataset.archive,
-        folder / dataset.folder,
-        folder / UNFINISHED,
-    )
+    names = (dataset.archive, dataset.folder, UNFINISHED)
+    archive, target, unfinished = (folder / name for name in names)
     if target.exists():
-        known: dict[str, Any] = (
-            read_json(unfinished, needs=("name",)) if unfinished.is_file() else {}
-        )
-        if known.get("name") == dataset.name:  # it stopped between unpacking and the record
-            return known
+        details = read_json(unfinished, needs=("name",)) if unfinished.is_file() else {}
+        if details.get("name") == dataset.name:  # it stopped between unpacking and the record
+            return dict(details)
         raise InputError(f"{target}: exists, not from this command; use another --to")
     is_new = not archive.exists()
     part = archive.with_name(f"{archive.name}.part")
     at_hand = sum(path.stat().st_size for path in (archive, part) if path.is_file())
-    _check_room(
-        folder,
-        max(dataset.n_bytes - at_hand, 0) + dataset.unpacked_bytes,
-        f"{dataset.name}, unpacked,",
-    )
+    needed = max(dataset.n_bytes - at_hand, 0) + dataset.unpacked_bytes
+    _check_room(folder, needed, f"{dataset.name}, unpacked,")
     fetched = fetch(dataset.url, archive, size=dataset.size, md5=dataset.md5, sleep=sleep)
     checksums = {"md5": fetched.md5, "md5_published": dataset.md5, "sha256": fetched.sha256}
     details = {"name": dataset.name, "bytes": fetched.n_bytes, **checksums}
     write_json(unfinished, details)
-    progress = Progress(f"unpacking {archive.name}", dataset.unpacked_bytes)
+    most = dataset.at_most_bytes
     try:
-        extract(archive, target, max_bytes=dataset.at_most_bytes, unwrap=True, report=progress)
+        with open_bar(dataset.unpacked_bytes, f"unpacking {archive.name}", "B") as bar:
+            extract(archive, target, max_bytes=most, unwrap=True, report=bar.update)
     except InputError:
         if is_new and not dataset.md5:  # cut short where only the archive itself could tell
             archive.unlink()
         raise
-    finally:
-        progress.close()
     return details
 
 
@@ -242,18 +252,19 @@ class Series(NamedTuple):
     n_bytes: int
 
     def folder(self, root: Path) -> Path:
-        """Where its files lie."""
+        """Return where its files lie."""
         return root / self.patient / self.study / self.uid
 
 
 def read_series_list(path: Path) -> list[Series]:
-    """Return the CT and SEG series of an answer of getSeries, by patient, study and series.
+    """Read the CT and SEG series of an answer of getSeries, by patient, study and series.
 
     Raises:
-        InputError: not a list of series, a value that cannot be the name of a folder, a series twice, none at all.
+        InputError: not a list of series, a value that cannot be the name of a folder, a series
+            twice, none at all.
     """
     content = read_json(path)
-    found = []
+    every = []
     for entry in content if isinstance(content, list) else []:
         if not isinstance(entry, dict) or entry.get("Modality") not in MODALITIES:
             continue
@@ -264,14 +275,14 @@ def read_series_list(path: Path) -> list[Series]:
             raise InputError(
                 f"{path}: {patient!r}, {study!r}, {uid!r} are not a patient's name and two UIDs"
             )
-        n_images, n_bytes = (_number(entry.get(key)) for key in ("ImageCount", "FileSize"))
-        found.append(Series(patient, study, uid, entry["Modality"], n_images, n_bytes))
-    if not found or len({series.uid for series in found}) < len(found):
+        n_images, n_bytes = (_read_number(entry.get(key)) for key in ("ImageCount", "FileSize"))
+        every.append(Series(patient, study, uid, entry["Modality"], n_images, n_bytes))
+    if not every or len({series.uid for series in every}) < len(every):
         raise InputError(f"{path}: no series of {' or '.join(MODALITIES)} in it, or one twice")
-    return sorted(found)
+    return sorted(every)
 
 
-def _number(value: object) -> int:
+def _read_number(value: object) -> int:
     return int(str(value)) if str(value).isdecimal() else 0
 
 
@@ -283,45 +294,39 @@ def _download_series(dataset: Dataset, folder: Path, sleep: Sleep) -> dict[str, 
     every = read_series_list(listed)
     missing = [series for series in every if not series.folder(folder).is_dir()]
     print(f"{len(every)} series, {len(every) - len(missing)} of them here already", flush=True)
-    n_bytes = sum(series.n_bytes for series in missing) + max(
-        (series.n_bytes for series in missing), default=0
-    )
-    _check_room(folder, n_bytes, dataset.name)
+    sizes = [series.n_bytes for series in missing]  # the largest lies there twice, zipped too
+    _check_room(folder, sum(sizes) + max(sizes, default=0), dataset.name)
     failed, in_a_row = [], 0
-    for number, series in enumerate(missing, 1):
+    for number, series in enumerate(track(missing, dataset.name, unit="series"), 1):
         try:
             _fetch_series(series, dataset, folder, sleep)
             in_a_row, state = 0, f"{series.n_images} images"
         except InputError as error:
             failed.append(str(error))
             in_a_row, state = in_a_row + 1, f"failed, {error}"
-        print(
-            f"{number}/{len(missing)} {series.patient} {series.modality} {series.uid}: {state}",
-            flush=True,
-        )
+        place = f"{number}/{len(missing)} {series.patient} {series.modality} {series.uid}"
+        print_line(f"{place}: {state}")
         if in_a_row == GIVE_UP_AFTER:
             break
     if failed:
         raise InputError(
             f"{len(failed)} series did not arrive; the same command tries them again; {failed[-1]}"
         )
-    return _series_record(every, folder) | {"clinical": _clinical(dataset, folder, sleep)}
+    return _record_series(every, folder) | {"clinical": _fetch_clinical(dataset, folder, sleep)}
 
 
 def _fetch_series(series: Series, dataset: Dataset, folder: Path, sleep: Sleep) -> None:
-    archive = folder / f"{series.uid}.zip"
+    archive, target = folder / f"{series.uid}.zip", series.folder(folder)
     fetch(f"{dataset.url}getImageWithMD5Hash?SeriesInstanceUID={series.uid}", archive, sleep=sleep)
+    check = partial(check_series, series=series)
     try:
-        target, most = series.folder(folder), SERIES_AT_MOST_BYTES
-        extract(
-            archive, target, max_bytes=most, check=lambda partial: check_series(partial, series)
-        )
+        extract(archive, target, max_bytes=SERIES_AT_MOST_BYTES, check=check)
     finally:  # zipped anew for each request: a damaged one is of no use, a good one is unpacked
         archive.unlink()
 
 
 def read_md5_list(folder: Path) -> dict[str, str]:
-    """Return the MD5 by file name of a series' md5hashes.csv.
+    """Read the MD5 of each file from a series' md5hashes.csv.
 
     Raises:
         InputError: the file is missing or has other columns.
@@ -329,10 +334,8 @@ def read_md5_list(folder: Path) -> dict[str, str]:
     path = folder / MD5_LIST
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return {
-                row["Filename"].strip(): row["MD5Hash"].strip().lower()
-                for row in csv.DictReader(file)
-            }
+            rows = list(csv.DictReader(file))
+        return {row["Filename"].strip(): row["MD5Hash"].strip().lower() for row in rows}
     except FileNotFoundError:
         raise InputError(f"{path}: missing, the server stopped early") from None
     except (KeyError, AttributeError, csv.Error, UnicodeDecodeError):
@@ -340,7 +343,7 @@ def read_md5_list(folder: Path) -> dict[str, str]:
 
 
 def check_series(folder: Path, series: Series) -> None:
-    """Verify a series' files against its md5hashes.csv and the number that getSeries listed.
+    """Hold a series' files against its md5hashes.csv and the number that getSeries listed.
 
     Raises:
         InputError: a file is missing, not listed or has another MD5; another number of files.
@@ -354,18 +357,15 @@ def check_series(folder: Path, series: Series) -> None:
     if not expected or series.n_images not in (0, len(expected)):
         raise InputError(f"{name}: {len(expected)} files, listed are {series.n_images or 'some'}")
     for file, md5 in expected.items():
-        found = hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest()
-        if found != md5:
-            raise InputError(f"{name}: the MD5 of {file} is {found}, the server's list says {md5}")
+        digest = hashlib.md5((folder / file).read_bytes(), usedforsecurity=False).hexdigest()
+        if digest != md5:
+            raise InputError(f"{name}: the MD5 of {file} is {digest}, the server's list says {md5}")
 
 
-def _series_record(every: list[Series], folder: Path) -> dict[str, Any]:
-    md5s = {series.uid: read_md5_list(series.folder(folder)) for series in every}
-    sizes = [
-        os.stat(series.folder(folder) / name).st_size
-        for series in every
-        for name in md5s[series.uid]
-    ]
+def _record_series(every: list[Series], folder: Path) -> dict[str, Any]:
+    folders = {series.uid: series.folder(folder) for series in every}
+    md5s = {uid: read_md5_list(place) for uid, place in folders.items()}
+    sizes = [(folders[uid] / name).stat().st_size for uid in md5s for name in md5s[uid]]
     return {
         "bytes": sum(sizes),
         "patients": len({series.patient for series in every}),
@@ -376,8 +376,8 @@ def _series_record(every: list[Series], folder: Path) -> dict[str, Any]:
     }
 
 
-def _clinical(dataset: Dataset, folder: Path, sleep: Sleep) -> dict[str, Any] | None:
-    # Not verified by a checksum (TCIA publishes none); the address is the one that public repositories record.
+def _fetch_clinical(dataset: Dataset, folder: Path, sleep: Sleep) -> dict[str, Any] | None:
+    # Not verified by a checksum: TCIA publishes none. Public repositories record this address.
     path = folder / CLINICAL
     try:
         fetched = fetch(dataset.clinical_url, path, sleep=sleep)
@@ -385,47 +385,38 @@ def _clinical(dataset: Dataset, folder: Path, sleep: Sleep) -> dict[str, Any] | 
             path.unlink()
             raise InputError(f"{dataset.clinical_url}: not an .xlsx file")
     except InputError as error:
-        print(
-            f"{CLINICAL} did not come ({error})\nby hand: {dataset.licence_page}, Data Access, clinical data"
-        )
+        print(f"{CLINICAL} did not come ({error})")
+        print(f"by hand: {dataset.licence_page}, Data Access, clinical data")
         return None
-    return {
-        "file": CLINICAL,
-        "url": dataset.clinical_url,
-        "bytes": fetched.n_bytes,
-        "sha256": fetched.sha256,
-    }
+    details = {"file": CLINICAL, "url": dataset.clinical_url}
+    return details | {"bytes": fetched.n_bytes, "sha256": fetched.sha256}
 
 
-def listing() -> str:
+def list_datasets() -> str:
     """Return a table of the cohorts: name, size, licence, what it is."""
-    sizes = {
-        d.name: f"{d.n_bytes / 1e9:.1f} GB" if d.n_bytes else "unknown" for d in DATASETS.values()
-    }
-    return "\n".join(
-        f"{d.name:<12}  {sizes[d.name]:>7}  {d.licence:<15}  {d.title}" for d in DATASETS.values()
-    )
+    lines = []
+    for dataset in DATASETS.values():
+        size = f"{dataset.n_bytes / 1e9:.1f} GB" if dataset.n_bytes else "unknown"
+        lines.append(f"{dataset.name:<12}  {size:>7}  {dataset.licence:<15}  {dataset.title}")
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Read the flags and download a cohort."""
+    """Run the command `python -m data.download`."""
     parser = Parser(
-        prog="data.download", description="Download a public CT cohort with liver and tumor labels."
+        prog="data.download",
+        description="Download a public CT cohort with liver and tumor labels.",
+        example=EXAMPLE,
     )
-    parser.add_argument("name", nargs="?", choices=tuple(DATASETS), help="the cohort")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="folder of the cohort")
-    parser.add_argument(
-        "--list", action="store_true", help="show the cohorts with size and licence"
-    )
-    parser.add_argument(
-        "--keep-archive", action="store_true", help="keep the archive beside its content"
-    )
-    parser.add_argument(
-        "--url", help="another server with the same files; checksums stay those of the original"
-    )
+    add = parser.add_argument
+    add("name", nargs="?", choices=tuple(DATASETS), help="the cohort")
+    add("--to", type=Path, metavar="DIR", help="folder of the cohort")
+    add("--list", action="store_true", help="show the cohorts with size and licence")
+    add("--keep-archive", action="store_true", help="keep the archive beside its content")
+    add("--url", help="another server with the same files; checksums stay those of the original")
     flags = parser.parse_args(arguments)
     if flags.list:
-        print(listing())
+        print(list_datasets())
         return
     if flags.name is None:
         parser.error("which cohort? --list shows them")
@@ -439,9 +430,8 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.keep_archive and not dataset.archive:
         parser.error(f"--keep-archive: {dataset.name} does not come as one archive")
     if flags.url:
-        dataset = replace(
-            dataset, url=flags.url if dataset.archive else flags.url.rstrip("/") + "/"
-        )
+        url = flags.url if dataset.archive else flags.url.rstrip("/") + "/"
+        dataset = replace(dataset, url=url)
     download(dataset, flags.to, flags.keep_archive)
 
 

@@ -1,8 +1,10 @@
-"""One file over HTTP, whole or not at all: resumed where it stopped, its size and checksum verified.
+"""One file over HTTP, whole or not at all: resumed where it stopped, size and checksum verified.
 
-The bytes gather in `PATH.part`, what the server said of them in `PATH.part.json`; complete and verified, the file
-takes its name. A server that offers neither an ETag nor a date cannot tell whether its file is still the same, so
-there each connection starts anew.
+The bytes gather in `PATH.part`, what the server said of them in `PATH.part.json`; complete and
+verified, the file takes its name. A server that offers neither an ETag nor a date cannot tell
+whether its file is still the same, so there each connection starts anew.
+
+By hand, because pooch fetches a file from its first byte after each interruption.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import hashlib
 import http.client
 import os
 import re
-import shutil
 import sys
 import time
 import urllib.error
@@ -25,6 +26,7 @@ from typing import IO, Any, NoReturn
 
 from data.command import InputError
 from data.files import read_json, write_json
+from data.progress import open_bar
 
 CHUNK = 2**20
 ATTEMPTS = 6
@@ -32,47 +34,6 @@ TIMEOUT_S = 60.0
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 AGENT = "joint-liver-tumor-segmentation (data.download)"
 _RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
-
-
-class Progress:
-    """How far a long step is, on standard error: a bar on a terminal, else a line every ten seconds."""
-
-    def __init__(self, label: str, total: int | None = None, stream: IO[str] | None = None) -> None:
-        self.label, self.total, self.stream = label, total, stream or sys.stderr
-        self.is_bar = self.stream.isatty()
-        self.every_s = 0.1 if self.is_bar else 10.0
-        self.latest = time.monotonic()
-        self.is_open = False
-
-    def __call__(self, n_bytes: int) -> None:
-        """Show that `n_bytes` of the whole are done."""
-        now = time.monotonic()
-        if now - self.latest < self.every_s:
-            return
-        self.latest = now
-        if not self.is_bar:
-            print(self.text(n_bytes), file=self.stream, flush=True)
-            return
-        width = max(shutil.get_terminal_size().columns - 1, 20)
-        print(
-            f"\r{self.text(n_bytes, bar=24):<{width}.{width}}", end="", file=self.stream, flush=True
-        )
-        self.is_open = True
-
-    def text(self, n_bytes: int, bar: int = 0) -> str:
-        """Return "LABEL: 1.20 of 4.80 GB (25 %)", with a bar of that many characters."""
-        if not self.total:
-            return f"{self.label}: {n_bytes / 1e9:.2f} GB"
-        part = min(n_bytes / self.total, 1.0)
-        full = "#" * round(part * bar)
-        drawn = f" [{full:.<{bar}}]" if bar else ""
-        return f"{self.label}:{drawn} {n_bytes / 1e9:.2f} of {self.total / 1e9:.2f} GB ({100 * part:.0f} %)"
-
-    def close(self) -> None:
-        """End the line of the bar."""
-        if self.is_open:
-            print(file=self.stream, flush=True)
-        self.is_open = False
 
 
 @dataclass(frozen=True)
@@ -124,9 +85,10 @@ def fetch(
 ) -> Fetched:
     """Download `url` to `path`; an interrupted call goes on where it stopped.
 
-    A dropped connection and a busy server are tried again, up to `ATTEMPTS` times in a row without a new byte, after
-    1, 2, 4, ... seconds. A file that is already at `path` is verified and not fetched again. Where the server tells
-    no length, and does not send in chunks, a file cut short looks complete: then only a checksum tells.
+    A dropped connection and a busy server are tried again, up to `ATTEMPTS` times in a row without
+    a new byte, after 1, 2, 4, ... seconds. A file that is already at `path` is verified and not
+    fetched again. Where the server tells no length, and does not send in chunks, a file cut short
+    looks complete: then only a checksum tells.
 
     Args:
         url: http or https; redirects to another scheme are refused.
@@ -136,19 +98,23 @@ def fetch(
         timeout_s: how long the server may be silent.
         sleep: called with the seconds to wait between attempts.
 
+    Returns:
+        Size and checksums of the file.
+
     Raises:
-        InputError: another scheme, an answer such as 404, no network, another size or checksum than published. A
-            download with a wrong checksum is removed, so that the next call starts anew.
+        InputError: another scheme, an answer such as 404, no network, another size or checksum
+            than published. A download with a wrong checksum is removed, so that the next call
+            starts anew.
         OSError: the file cannot be written.
     """
-    url = _quoted(url)
+    url = _quote(url)
     if path.is_file():
-        return _verified(path, str(path), size, md5, sha256)
+        return _verify(path, str(path), size, md5, sha256)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _Part(path, url, size)
     _fetch_part(part, timeout_s, sleep)
     try:
-        fetched = _verified(part.path, url, size, md5, sha256)
+        fetched = _verify(part.path, url, size, md5, sha256)
     except InputError as error:
         part.remove()
         raise InputError(f"{error}; removed, the next call starts anew") from None
@@ -157,7 +123,7 @@ def fetch(
     return fetched
 
 
-def _quoted(url: str) -> str:
+def _quote(url: str) -> str:
     url = urllib.parse.quote(url, safe="%/:?#[]@!$&'()*+,;=~")
     try:
         parts = urllib.parse.urlsplit(url)
@@ -170,7 +136,7 @@ def _quoted(url: str) -> str:
 
 
 class _Part:
-    """An unfinished download: PATH.part, and PATH.part.json with what the server said of the whole file."""
+    """An unfinished download: PATH.part, and PATH.part.json with what the server told of it."""
 
     def __init__(self, path: Path, url: str, size: int | None) -> None:
         self.path = path.with_name(f"{path.name}.part")
@@ -199,11 +165,11 @@ class _Part:
     def resumes_at(self) -> int:
         return self.n_bytes if self.validator else 0
 
-    def is_same(self, headers: Any, total: str) -> bool:
-        """Return whether a partial answer, of a file of `total` bytes ("*": not said), goes on with this one."""
-        said = {"etag": headers.get("ETag"), "last_modified": headers.get("Last-Modified")}
-        said["total"] = None if self.total is None or total == "*" else int(total)
-        return all(value in (None, self.known[key]) for key, value in said.items())
+    def is_continued_by(self, headers: Any, total: str) -> bool:
+        """Return whether a partial answer, of a file of `total` bytes or "*", goes on with it."""
+        answer = {"etag": headers.get("ETag"), "last_modified": headers.get("Last-Modified")}
+        answer["total"] = None if self.total is None or total == "*" else int(total)
+        return all(value in (None, self.known[key]) for key, value in answer.items())
 
     def begin(self, headers: Any, total: int | None) -> None:
         """Start anew with the file that the server offers."""
@@ -227,31 +193,25 @@ class _Part:
 
 
 def _fetch_part(part: _Part, timeout_s: float, sleep: Callable[[float], object]) -> None:
-    progress, failures, most = Progress(part.path.stem), 0, part.n_bytes
-    try:
-        while True:
-            try:
-                return _connect(part, timeout_s, progress)
-            except _DroppedError as error:
-                failures = 1 if part.n_bytes > most else failures + 1
-                most = max(most, part.n_bytes)
-                if failures >= ATTEMPTS:
-                    raise InputError(
-                        f"{part.url}: {error}, after {failures} attempts; the same command goes on from here"
-                    ) from None
-                wait_s = min(2.0 ** (failures - 1), 60.0)
-                progress.close()
-                print(
-                    f"{part.path.stem}: {error}; again in {wait_s:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                sleep(wait_s)
-    finally:
-        progress.close()
+    """Connect until the file is complete, or no attempt brings a new byte."""
+    failures, most = 0, part.n_bytes
+    while True:
+        try:
+            return _connect(part, timeout_s)
+        except _DroppedError as error:
+            failures = 1 if part.n_bytes > most else failures + 1
+            most = max(most, part.n_bytes)
+            if failures >= ATTEMPTS:
+                raise InputError(
+                    f"{part.url}: {error}, after {failures} attempts; the same command goes on "
+                    "from here"
+                ) from None
+            wait_s = min(2.0 ** (failures - 1), 60.0)
+            print(f"{part.path.stem}: {error}; again in {wait_s:.0f} s", file=sys.stderr)
+            sleep(wait_s)
 
 
-def _connect(part: _Part, timeout_s: float, progress: Progress) -> None:
+def _connect(part: _Part, timeout_s: float) -> None:
     """Receive what is missing over one connection."""
     start = part.resumes_at
     if start and start == part.total:
@@ -261,33 +221,29 @@ def _connect(part: _Part, timeout_s: float, progress: Progress) -> None:
         headers |= {"Range": f"bytes={start}-", "If-Range": part.validator}
     with _open(part.url, headers, timeout_s) as response:
         match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if response.status == 416 and match and match[2] == str(start):
+        first, total = (match[1], match[2]) if match else (None, "")
+        if response.status == 416 and total == str(start):
             return  # nothing is missing: the server had told no length
-        if (
-            response.status == 206
-            and match
-            and match[1] == str(start)
-            and part.is_same(response.headers, match[2])
-        ):
-            if part.total is None and match[2] != "*":
-                part.known["total"] = int(match[2])
+        goes_on = response.status == 206 and first == str(start)
+        if goes_on and part.is_continued_by(response.headers, total):
+            if part.total is None and total != "*":
+                part.known["total"] = int(total)
         elif response.status == 200:
             length = response.headers.get("Content-Length", "")
             part.begin(response.headers, int(length) if length.isdecimal() else None)
         else:
             part.remove()
             raise _DroppedError("the server's answer does not fit the bytes at hand")
-        progress.total = part.total
-        _receive(response, part, progress)
+        _receive(response, part)
 
 
 def _open(
     url: str, headers: dict[str, str], timeout_s: float
 ) -> http.client.HTTPResponse | urllib.error.HTTPError:
+    """Open a connection; an answer of 416 is one, too."""
     try:
-        response: http.client.HTTPResponse = _OPENER.open(
-            urllib.request.Request(url, headers=headers), None, timeout_s
-        )
+        request = urllib.request.Request(url, headers=headers)
+        response: http.client.HTTPResponse = _OPENER.open(request, None, timeout_s)
         return response
     except urllib.error.HTTPError as error:
         if error.code == 416:
@@ -305,51 +261,53 @@ def _refuse(url: str, error: urllib.error.HTTPError) -> NoReturn:
     raise InputError(f"{url}: {answer}")
 
 
-def _receive(response: Any, part: _Part, progress: Progress) -> None:
-    n_bytes = part.n_bytes
-    with part.path.open("ab") as file:
-        while part.total is None or n_bytes < part.total:
+def _receive(response: Any, part: _Part) -> None:
+    """Append what a connection brings to the part."""
+    n_bytes, total = part.n_bytes, part.total
+    bar = open_bar(total, part.path.stem, "B", n_done=n_bytes)
+    with part.path.open("ab") as file, bar:
+        while total is None or n_bytes < total:
             try:
-                chunk = response.read1(
-                    CHUNK if part.total is None else min(CHUNK, part.total - n_bytes)
-                )
+                chunk = response.read1(CHUNK if total is None else min(CHUNK, total - n_bytes))
             except (http.client.HTTPException, OSError) as error:
-                raise _DroppedError(
-                    f"the connection broke ({error or type(error).__name__})"
-                ) from None
+                reason = error or type(error).__name__
+                raise _DroppedError(f"the connection broke ({reason})") from None
             if not chunk:
                 break
             file.write(chunk)
             n_bytes += len(chunk)
-            progress(n_bytes)
-    if part.total is not None and n_bytes < part.total:
-        raise _DroppedError(f"the connection broke at {n_bytes} of {part.total} bytes")
+            bar.update(len(chunk))
+    if total is not None and n_bytes < total:
+        raise _DroppedError(f"the connection broke at {n_bytes} of {total} bytes")
 
 
-def _verified(
+def _verify(
     path: Path, name: str, size: int | None, md5: str | None, sha256: str | None
 ) -> Fetched:
-    """Return size and checksums of a file; `name` is what an error calls it."""
+    """Return size and checksums of a file, held against the published ones.
+
+    Args:
+        path: the file.
+        name: what an error calls it.
+        size, md5, sha256: as published, or None.
+
+    Raises:
+        InputError: one differs.
+    """
     n_bytes = path.stat().st_size
     if size is not None and n_bytes != size:
         raise InputError(f"{name}: has {n_bytes} bytes, published are {size}")
-    fetched = Fetched(n_bytes, *_checksums(path, n_bytes))
-    for kind, expected in (("md5", md5), ("sha256", sha256)):
-        if expected and getattr(fetched, kind) != expected.lower():
-            raise InputError(
-                f"{name}: its {kind} is {getattr(fetched, kind)}, published is {expected}"
-            )
-    return fetched
-
-
-def _checksums(path: Path, n_bytes: int) -> tuple[str, str]:
     digests = (hashlib.md5(usedforsecurity=False), hashlib.sha256())
-    progress, done = Progress(f"checksum of {path.name.removesuffix('.part')}", n_bytes), 0
-    with path.open("rb") as file:
+    title = f"checksum of {path.name.removesuffix('.part')}"
+    with path.open("rb") as file, open_bar(n_bytes, title, "B") as bar:
         while chunk := file.read(CHUNK):
             for digest in digests:
                 digest.update(chunk)
-            done += len(chunk)
-            progress(done)
-    progress.close()
-    return digests[0].hexdigest(), digests[1].hexdigest()
+            bar.update(len(chunk))
+    fetched = Fetched(n_bytes, *(digest.hexdigest() for digest in digests))
+    for kind, published in (("md5", md5), ("sha256", sha256)):
+        if published and getattr(fetched, kind) != published.lower():
+            raise InputError(
+                f"{name}: its {kind} is {getattr(fetched, kind)}, published is {published}"
+            )
+    return fetched

@@ -32,7 +32,11 @@ class _Lines:
 
 
 def open_bar(
-    total: float | None, title: str, unit: str = "case", stream: TextIO | None = None
+    total: float | None,
+    title: str,
+    unit: str = "case",
+    stream: TextIO | None = None,
+    n_done: float = 0,
 ) -> tqdm[Any]:
     """Open a progress bar, to be advanced by `update(n)` and closed.
 
@@ -43,21 +47,19 @@ def open_bar(
         title: what is being done.
         unit: what is counted; "B" (bytes) is shown in kB, MB, GB.
         stream: where to, standard error by default.
+        n_done: units that an earlier call did.
 
     Returns:
         The bar; a context manager that closes itself.
     """
     stream = stream or sys.stderr
-    scale = unit == "B"
+    settings: dict[str, Any] = {"total": total, "desc": title, "initial": n_done}
+    settings["unit_scale"] = is_bytes = unit == "B"
     if stream.isatty():
-        return tqdm(
-            total=total, desc=title, unit=unit, unit_scale=scale, file=stream, dynamic_ncols=True
-        )
+        return tqdm(**settings, unit=unit, file=stream, dynamic_ncols=True)
     return tqdm(
-        total=total,
-        desc=title,
-        unit="B" if scale else f" {unit}" if unit.endswith("s") else f" {unit}s",
-        unit_scale=scale,
+        **settings,
+        unit="B" if is_bytes else f" {unit.removesuffix('s')}s",
         file=_Lines(stream),
         bar_format=LINE,
         mininterval=MINUTE_S,

@@ -87,7 +87,7 @@ def test_files_and_folders_come_out(tmp_path: Path, form: str) -> None:
     reported: list[int] = []
     assert extract(archive, folder / "out", report=reported.append) == 3002
     assert contents(folder / "out") == FILES
-    assert reported[-1] == 3002
+    assert sum(reported) == 3002
     assert sorted(path.name for path in folder.iterdir()) == [archive.name, "out"]
 
 

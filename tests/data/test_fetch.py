@@ -5,13 +5,12 @@ import json
 import socket
 import urllib.request
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from data.command import InputError
-from data.fetch import Fetched, Progress, _Redirects, fetch
+from data.fetch import Fetched, _Redirects, fetch
 from tests.data.serving import File, Server, Waits, names
 
 # the test vector "abc" of RFC 1321 and FIPS 180
@@ -279,31 +278,3 @@ def test_a_disk_error_is_not_taken_for_the_network(server: Server, tmp_path: Pat
     with pytest.raises(OSError, match=r"a\.part"):
         fetch(server.url("/a"), tmp_path / "a", sleep=Waits())
     assert len(server.requests) == 1
-
-
-def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 9.0, 11.0, 20.0, 21.5])
-    monkeypatch.setattr("data.fetch.time", SimpleNamespace(monotonic=lambda: next(now)))
-    lines = io.StringIO()
-    progress = Progress("a.tar", 4_000_000_000, lines)
-    for n_bytes in (1, 1_000_000_000, 2_000_000_000, 4_000_000_000):
-        progress(n_bytes)
-    progress.close()
-    assert lines.getvalue() == "a.tar: 1.00 of 4.00 GB (25 %)\na.tar: 4.00 of 4.00 GB (100 %)\n"
-    progress.total = None
-    assert progress.text(1_230_000_000) == "a.tar: 1.23 GB"
-
-
-def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setenv("COLUMNS", "60")
-    terminal = Terminal()
-    progress = Progress("a.tar", 4_000_000_000, terminal)
-    progress.latest -= 1
-    progress(1_000_000_000)
-    progress.close()
-    shown = "a.tar: [######..................] 1.00 of 4.00 GB (25 %)"
-    assert terminal.getvalue() == f"\r{shown:<59}\n"
