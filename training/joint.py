@@ -30,7 +30,7 @@ from data.files import replacing
 from data.masks import LiverMasks
 from data.scaling import HuMedian
 from data.store import Store
-from evaluation.metrics.roc import choose_thresholds
+from evaluation.metrics.thresholds import choose_thresholds
 from models.cascade import MASKS, cascade, split_cascade
 from models.inference import BATCH_SIZE
 from training.fit import fit_phase

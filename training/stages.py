@@ -12,7 +12,8 @@ from data.batches import Load, Slice, SliceBatches, class_pixels, target_of
 from data.command import InputError
 from data.files import write_json
 from evaluation.metrics.counts import iou
-from evaluation.metrics.roc import BIN_WIDTH, ProbabilityHistogram, best_iou, choose_thresholds
+from evaluation.metrics.roc import BIN_WIDTH, ProbabilityHistogram
+from evaluation.metrics.thresholds import choose_thresholds, find_best_iou
 from models.inference import BATCH_SIZE, predict_slices
 from models.sequential import one_step_probabilities
 from models.unet import unet
@@ -310,7 +311,7 @@ def _validation_summary(
     histogram: ProbabilityHistogram, thresholds: dict[str, float]
 ) -> dict[str, float | None]:
     return {
-        "best_iou": best_iou(histogram),
+        "best_iou": find_best_iou(histogram),
         "iou_at_half": iou(histogram.counts(thresholds["0.5"])),
         "iou_at_roc": iou(histogram.counts(thresholds["roc"])),
         "auc": histogram.auc(),

@@ -10,7 +10,7 @@ is None: null in JSON, an empty cell in CSV; a mean leaves it out, and the mean 
 reference                      empty  empty      not empty
 prediction                     empty  not empty  empty
 =============================  =====  =========  =========
-IoU (Jaccard), Dice, F1        1      0          0
+IoU (Jaccard), Dice (= F1)     1      0          0
 sensitivity (recall)           1      1          0
 precision                      1      0          1
 VOE = 1 - IoU                  0      1          1
@@ -34,7 +34,9 @@ lesions that were missed weigh on a mean instead of vanishing from it.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import label
@@ -161,11 +163,6 @@ def precision(counts: Counts) -> float:
     return share(counts.tp, counts.tp + counts.fp)
 
 
-def f1(counts: Counts) -> float:
-    """Harmonic mean of precision and sensitivity, of binary masks the same as `dice`."""
-    return dice(counts)
-
-
 def voe(counts: Counts) -> float:
     """Volumetric overlap error, ``1 - IoU``. In [0, 1], 0 is best. Both masks empty: 0.0; exactly one empty: 1.0."""
     return 1 - iou(counts)
@@ -201,14 +198,59 @@ def rand_index(counts: Counts) -> float:
     return share(n_pairs - n_disagreeing, n_pairs)
 
 
-def scores(counts: Counts) -> dict[str, float]:
-    """The four pooled scores by name: ``pixel_accuracy``, ``iou``, ``dice``, ``rand_index``."""
-    return {
-        "pixel_accuracy": pixel_accuracy(counts),
-        "iou": iou(counts),
-        "dice": dice(counts),
-        "rand_index": rand_index(counts),
-    }
+@dataclass(frozen=True)
+class Metric:
+    """A score of a segmentation that its counts alone decide.
+
+    Args:
+        name: key in `METRICS` and name of the column.
+        title: as tables and figures spell it.
+        compute: the score from the pooled counts; None where it does not exist.
+        best: "high", "low", or "zero" for a signed score.
+        table1: whether Table 1 has a column for it.
+    """
+
+    name: str
+    title: str
+    compute: Callable[[Counts], float | None]
+    best: Literal["high", "low", "zero"] = "high"
+    table1: bool = False
+
+
+METRICS: dict[str, Metric] = {}
+"""Every metric by name; those of Table 1 in the order of its columns. AUC and rAUC come from curves."""
+
+
+def register_metric(metric: Metric) -> Metric:
+    """Add a metric to `METRICS`; with `table1` it becomes a column of Table 1.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if metric.name in METRICS:
+        raise ValueError(f"`metric.name` must be new. Received: {metric.name!r}")
+    METRICS[metric.name] = metric
+    return metric
+
+
+register_metric(Metric("pixel_accuracy", "pixel accuracy", pixel_accuracy, table1=True))
+register_metric(Metric("iou", "IoU", iou, table1=True))
+register_metric(Metric("rand_index", "Rand index", rand_index, table1=True))
+register_metric(Metric("dice", "Dice", dice, table1=True))
+register_metric(Metric("voe", "VOE", voe, best="low"))
+register_metric(Metric("rvd", "RVD", rvd, best="zero"))
+register_metric(Metric("sensitivity", "sensitivity", sensitivity))
+register_metric(Metric("specificity", "specificity", specificity))
+register_metric(Metric("precision", "precision", precision))
+
+
+def scores(counts: Counts) -> dict[str, float | None]:
+    """Compute the metrics of Table 1, by name.
+
+    >>> scores(Counts(tp=2, fp=2, fn=1, tn=5))["iou"]
+    0.4
+    """
+    return {name: metric.compute(counts) for name, metric in METRICS.items() if metric.table1}
 
 
 def partition_rand_index(prediction: np.ndarray, reference: np.ndarray, outside: int = 0) -> float:

@@ -1,4 +1,4 @@
-"""ROC curves, their areas, and thresholds, from histograms of probabilities filled in one streamed pass.
+"""ROC curves and their areas from histograms of probabilities filled in one streamed pass.
 
 A test set has 10^7 to 10^10 pixels, too many to sort. `ProbabilityHistogram` keeps, for 65,536 bins of
 probability, the number of pixels inside and outside the reference. Everything below is computed from these
@@ -193,7 +193,7 @@ class ProbabilityHistogram:
         Raises:
             ValueError: not 0 <= low < high <= 1.
         """
-        first, last = _edge_range(low, high)
+        first, last = edge_range(low, high)
         chosen = ProbabilityHistogram()
         chosen.positive[first:last] = self.positive[first:last]
         chosen.negative[first:last] = self.negative[first:last]
@@ -209,8 +209,11 @@ class ProbabilityHistogram:
             ValueError: not 0 <= low < high <= 1, or no pixel inside, or none outside, the reference in this
                 range.
         """
-        first, last = _edge_range(low, high)
-        tp, fp = _above(self.positive, first, last)[::-1], _above(self.negative, first, last)[::-1]
+        first, last = edge_range(low, high)
+        tp, fp = (
+            count_above(self.positive, first, last)[::-1],
+            count_above(self.negative, first, last)[::-1],
+        )
         if tp[-1] == 0 or fp[-1] == 0:
             raise ValueError(
                 "A ROC curve needs pixels inside and outside the reference. "
@@ -234,7 +237,7 @@ class ProbabilityHistogram:
         Raises:
             ValueError: not 0 <= low < high <= 1.
         """
-        first, last = _edge_range(low, high)
+        first, last = edge_range(low, high)
         if not (self.positive[first:last].any() and self.negative[first:last].any()):
             return None
         return self.roc(low, high).area()
@@ -265,7 +268,7 @@ def check_pixels(probability: np.ndarray, reference: np.ndarray) -> None:
             )
 
 
-def _edge_range(low: float, high: float) -> tuple[int, int]:
+def edge_range(low: float, high: float) -> tuple[int, int]:
     """Edges of the bins with ``low < p <= high``: those from the first up to, without, the last."""
     if not 0.0 <= low < high <= 1.0:
         raise ValueError(
@@ -274,76 +277,11 @@ def _edge_range(low: float, high: float) -> tuple[int, int]:
     return (edge_index(low) if low > 0.0 else 0), edge_index(high)
 
 
-def _above(counts: np.ndarray, first: int, last: int) -> np.ndarray:
+def count_above(counts: np.ndarray, first: int, last: int) -> np.ndarray:
     """Pixels of bins first to last - 1 above each edge from first to last: shape (last - first + 1,)."""
     above = np.zeros(last - first + 1, np.int64)
     above[:-1] = np.cumsum(counts[first:last][::-1])[::-1]
     return above
-
-
-def _nearest_half(edges: np.ndarray) -> float:
-    """The edge, of some indices, nearest to 0.5; of two equally near, the lower."""
-    return float(EDGES[edges[np.argmin(np.abs(edges - CENTRE))]])
-
-
-def youden_threshold(
-    histogram: ProbabilityHistogram, low: float = 0.01, high: float = 0.99
-) -> float | None:
-    """Threshold that maximises Youden's ``J = TPR - FPR`` on the restricted ROC curve.
-
-    The paper (3.2.1) finds its threshold by ROC analysis on that curve; that it is Youden's J is assumed.
-
-    To be called with validation data only. All edges in [low, high] compete, compared in exact integers; of
-    those with the maximal J the one nearest to 0.5 wins, of two equally near the lower.
-
-    Returns:
-        The threshold, for ``p > threshold``; None when no positive or no negative pixel lies in the range.
-
-    Raises:
-        ValueError: not 0 <= low < high <= 1.
-    """
-    first, last = _edge_range(low, high)
-    tp, fp = _above(histogram.positive, first, last), _above(histogram.negative, first, last)
-    if tp[0] == 0 or fp[0] == 0:
-        return None
-    # J times both totals. Products of pixel counts may pass 2^63, hence Python's integers.
-    j = tp.astype(object) * int(fp[0]) - fp.astype(object) * int(tp[0])
-    best = first + np.flatnonzero(j == max(j))
-    return _nearest_half(best[best > 0])  # at edge 0 the prediction p > 0.0 would not take in p = 0
-
-
-def _iou_by_edge(histogram: ProbabilityHistogram) -> tuple[np.ndarray, np.ndarray]:
-    """Edges in [0.001, 0.999] (indices) and the pooled IoU at each; 1.0 where both masks are empty."""
-    edges = np.flatnonzero((EDGES >= 0.001) & (EDGES <= 0.999))
-    tp = _above(histogram.positive, 0, N_BINS)[edges]
-    union = _above(histogram.negative, 0, N_BINS)[edges] + histogram.positive.sum()
-    return edges, np.divide(tp, union, out=np.ones(edges.size), where=union > 0)
-
-
-def iou_threshold(histogram: ProbabilityHistogram) -> float:
-    """Threshold of the maximal pooled IoU, over all edges in [0.001, 0.999]; ties go to the one nearest 0.5.
-
-    Beyond this range a threshold would rest on a network's saturation. To be called with validation data
-    only. Of two equally near 0.5 the lower wins. Without any pixel: 0.5.
-    """
-    edges, iou = _iou_by_edge(histogram)
-    return _nearest_half(edges[iou == iou.max()])
-
-
-def best_iou(histogram: ProbabilityHistogram) -> float:
-    """The maximal pooled IoU over all edges in [0.001, 0.999]: that at `iou_threshold`. No pixel: 1.0."""
-    return float(_iou_by_edge(histogram)[1].max())
-
-
-def choose_thresholds(histogram: ProbabilityHistogram) -> dict[str, float]:
-    """The three thresholds that are compared, by name, from the histogram of the validation data.
-
-    Returns:
-        ``"0.5"``: 0.5. ``"roc"``: `youden_threshold` in (0.01, 0.99), or 0.5 where that is None. ``"iou"``:
-        `iou_threshold`.
-    """
-    roc = youden_threshold(histogram)
-    return {"0.5": 0.5, "roc": 0.5 if roc is None else roc, "iou": iou_threshold(histogram)}
 
 
 def _farthest(x: np.ndarray, y: np.ndarray, first: int, last: int) -> tuple[float, int, int, int]:

@@ -19,7 +19,6 @@ from evaluation.metrics.counts import (
     Counts,
     components,
     dice,
-    f1,
     iou,
     partition_rand_index,
     pixel_accuracy,
@@ -178,13 +177,12 @@ def test_shares_agree_with_scikit_learn(prediction: np.ndarray, reference: np.nd
     assert specificity(counts) == pytest.approx(
         recall_score(~reference, ~prediction, zero_division=1.0)
     )
-    assert f1(counts) == pytest.approx(f1_score(reference, prediction, zero_division=1.0))
 
 
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        # the table of the module: sensitivity, precision, F1, IoU, VOE, RVD
+        # the table of the module: sensitivity, precision, Dice, IoU, VOE, RVD
         (Counts(tn=9), (1, 1, 1, 1, 0, 0)),
         (Counts(tn=5, fp=4), (1, 0, 0, 0, 1, None)),
         (Counts(tn=5, fn=4), (0, 1, 0, 0, 1, -1)),
@@ -194,21 +192,21 @@ def test_shares_agree_with_scikit_learn(prediction: np.ndarray, reference: np.nd
 def test_the_four_combinations_of_empty_masks_by_the_table(
     counts: Counts, expected: tuple[float | None, ...]
 ) -> None:
-    values = [score(counts) for score in (sensitivity, precision, f1, iou, voe, rvd)]
+    values = [score(counts) for score in (sensitivity, precision, dice, iou, voe, rvd)]
     assert values[:-1] == pytest.approx(expected[:-1])
     assert values[-1] == expected[-1]
 
 
 def test_shares_of_empty_masks() -> None:
     nothing = Counts(tn=4)
-    assert (sensitivity(nothing), specificity(nothing), precision(nothing), f1(nothing)) == (
+    assert (sensitivity(nothing), specificity(nothing), precision(nothing), dice(nothing)) == (
         1.0,
         1.0,
         1.0,
         1.0,
     )
     missed = Counts(fn=4)
-    assert (sensitivity(missed), specificity(missed), precision(missed), f1(missed)) == (
+    assert (sensitivity(missed), specificity(missed), precision(missed), dice(missed)) == (
         0.0,
         1.0,
         1.0,

@@ -16,12 +16,14 @@ from evaluation.metrics.roc import (
     N_BINS,
     ProbabilityHistogram,
     Roc,
-    best_iou,
-    choose_thresholds,
     edge_index,
-    iou_threshold,
     reduce_curve,
-    youden_threshold,
+)
+from evaluation.metrics.thresholds import (
+    choose_thresholds,
+    find_best_iou,
+    find_iou_threshold,
+    find_youden_threshold,
 )
 
 SEEDS = range(8)
@@ -148,9 +150,9 @@ def test_no_pixels():
     assert histogram.n_pixels == 0
     assert histogram.auc() is None
     assert histogram.rauc() is None
-    assert youden_threshold(histogram) is None
+    assert find_youden_threshold(histogram) is None
     assert choose_thresholds(histogram) == {"0.5": 0.5, "roc": 0.5, "iou": 0.5}
-    assert best_iou(histogram) == 1.0
+    assert find_best_iou(histogram) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_restricted_range_is_above_low_and_up_to_high():
 def test_without_both_classes_in_the_range_there_is_no_area_and_no_threshold(reference):
     histogram = histogram_of([0.2, 0.5, 0.7, 0.999], reference)
     assert histogram.rauc() is None
-    assert youden_threshold(histogram) is None
+    assert find_youden_threshold(histogram) is None
     assert choose_thresholds(histogram)["roc"] == 0.5
     with pytest.raises(
         ValueError, match=r"inside and outside the reference\. Received: .* low=0.01, high=0.99"
@@ -282,13 +284,15 @@ def test_without_both_classes_in_the_range_there_is_no_area_and_no_threshold(ref
 
 def test_youden_threshold_by_hand():
     # J is 1 for every threshold in [0.1, 0.3), and the last edge below 0.3 is the nearest to 0.5.
-    threshold = youden_threshold(histogram_of([0.05, 0.1, 0.3, 0.6], [False, False, True, True]))
+    threshold = find_youden_threshold(
+        histogram_of([0.05, 0.1, 0.3, 0.6], [False, False, True, True])
+    )
     assert 0.3 * (1 - LOGIT_WIDTH) < threshold < 0.3
     # J is 1 on [0.2, 0.8): 0.5 itself.
-    assert youden_threshold(histogram_of([0.2, 0.8], [False, True])) == 0.5
+    assert find_youden_threshold(histogram_of([0.2, 0.8], [False, True])) == 0.5
     # In the wrong order J is at most 0: below 0.2, and from 0.8 on. The edges just below 0.2 and just above 0.8 are
     # equally far from 0.5, and the lower is taken.
-    threshold = youden_threshold(histogram_of([0.2, 0.8], [True, False]))
+    threshold = find_youden_threshold(histogram_of([0.2, 0.8], [True, False]))
     assert 0.2 * (1 - LOGIT_WIDTH) < threshold < 0.2
 
 
@@ -303,7 +307,7 @@ def exact_youden(probability: np.ndarray, reference: np.ndarray, threshold: floa
 @pytest.mark.parametrize("seed", SEEDS)
 def test_youden_threshold_has_scikit_learns_greatest_youden_index(seed):
     probability, reference = pixels_in_distinct_bins(seed)
-    threshold = youden_threshold(histogram_of(probability, reference))
+    threshold = find_youden_threshold(histogram_of(probability, reference))
     kept = inside(probability)
     probability, reference = probability[kept], reference[kept]
     x, y, _ = roc_curve(reference, probability, drop_intermediate=False)
@@ -325,7 +329,7 @@ def test_youden_threshold_is_the_edge_nearest_to_half_among_all_the_best(seed):
     greatest = max(youden)
     best = edges[[value == greatest for value in youden]]
     expected = best[np.argmin(np.abs(best - 0.5))]
-    assert youden_threshold(histogram_of(probability, reference)) == expected
+    assert find_youden_threshold(histogram_of(probability, reference)) == expected
 
 
 def test_youden_threshold_of_huge_counts_is_exact():
@@ -336,7 +340,7 @@ def test_youden_threshold_of_huge_counts_is_exact():
     # J is 1/2 on [0.2, 0.4) and on [0.6, 0.8), where the edges nearest to 0.5 are just below 0.4 and just above
     # 0.6; one positive pixel more at 0.8 makes the second the only best.
     histogram.positive[histogram.positive.nonzero()[0][-1]] += 1
-    assert youden_threshold(histogram) == pytest.approx(0.6, abs=LOGIT_WIDTH)
+    assert find_youden_threshold(histogram) == pytest.approx(0.6, abs=LOGIT_WIDTH)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -352,26 +356,26 @@ def test_iou_threshold_against_brute_force(seed):
     )
     overlap = tp / (predicted + n_positive - tp)
     best = edges[overlap == overlap.max()]
-    threshold = iou_threshold(histogram)
+    threshold = find_iou_threshold(histogram)
     assert threshold == best[np.argmin(np.abs(best - 0.5))]
     achieved = jaccard_score(reference, probability > threshold)
-    assert best_iou(histogram) == pytest.approx(achieved, abs=1e-15)
-    assert best_iou(histogram) == iou(histogram.counts(threshold))
+    assert find_best_iou(histogram) == pytest.approx(achieved, abs=1e-15)
+    assert find_best_iou(histogram) == iou(histogram.counts(threshold))
 
 
 def test_iou_threshold_without_positives_keeps_the_prediction_empty():
     # Empty reference: IoU is 1 where nothing is predicted, so from 0.7 on; the nearest such edge to 0.5.
     histogram = histogram_of([0.1, 0.7], [False, False])
-    assert best_iou(histogram) == 1.0
-    assert iou_threshold(histogram) == pytest.approx(0.7, abs=LOGIT_WIDTH)
-    assert histogram.counts(iou_threshold(histogram)) == Counts(tn=2)
+    assert find_best_iou(histogram) == 1.0
+    assert find_iou_threshold(histogram) == pytest.approx(0.7, abs=LOGIT_WIDTH)
+    assert histogram.counts(find_iou_threshold(histogram)) == Counts(tn=2)
     # With a negative at p = 1 no threshold in the range helps.
-    assert best_iou(histogram_of([0.1, 1.0], [False, False])) == 0.0
+    assert find_best_iou(histogram_of([0.1, 1.0], [False, False])) == 0.0
 
 
 def test_thresholds_by_name():
     histogram = histogram_of(*pixels(5))
-    roc, overlap = youden_threshold(histogram), iou_threshold(histogram)
+    roc, overlap = find_youden_threshold(histogram), find_iou_threshold(histogram)
     assert choose_thresholds(histogram) == {"0.5": 0.5, "roc": roc, "iou": overlap}
 
 
