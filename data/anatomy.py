@@ -25,7 +25,7 @@ FLIPS = {
 }
 
 
-def doubts(hu: np.ndarray, labels: np.ndarray) -> tuple[list[str], bool]:
+def find_flips(hu: np.ndarray, labels: np.ndarray) -> tuple[list[str], bool]:
     """Return the axes along which a volume seems mirrored, keys of `FLIPS`, and whether that can be acted on.
 
     Mirroring one of two mirrored axes would make a mirror image of the patient. So it can be acted on only where spine
@@ -109,7 +109,7 @@ def _nine_tenths(counts: np.ndarray) -> slice:
     return slice(int(np.searchsorted(share, 0.05)), int(np.searchsorted(share, 0.95)) + 1)
 
 
-def mirrored(affine: np.ndarray, shape: tuple[int, ...], file_axes: list[int]) -> np.ndarray:
+def mirror_affine(affine: np.ndarray, shape: tuple[int, ...], file_axes: list[int]) -> np.ndarray:
     """Return the affine that presents a volume mirrored along some axes of its file, (4, 4).
 
     Args:

@@ -103,6 +103,16 @@ def parse_integers(text: str) -> list[int]:
         ) from None
 
 
+def parse_numbers(text: str) -> list[float]:
+    """Parse a comma-separated list of numbers, as `--fractions 0.7,0.15,0.15`."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers separated by commas, got {text!r}"
+        ) from None
+
+
 def parse_count(text: str, minimum: int = 1) -> int:
     """Parse the value of a flag that counts, such as --jobs: a whole number of at least 1."""
     if not text.isdecimal() or int(text) < minimum:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data.anatomy import FLIPS, doubts, mirrored, seems_turned
+from data.anatomy import FLIPS, find_flips, mirror_affine, seems_turned
 from data.cohorts import COHORTS, Case, Options
 from data.command import InputError
 from data.files import sha256_of_file
@@ -74,9 +74,9 @@ def fill_case(
     _check_whole_numbers(image)
     hu, labels = _write(folder, image, label, how.size)
     notes = list(image.notes)
-    found, sure = doubts(hu, labels)
+    found, sure = find_flips(hu, labels)
     if found and sure and (image.orientation_is_false or how.orient == "anatomy"):
-        affine = mirrored(
+        affine = mirror_affine(
             image.affine, image.native_shape, [image.file_axis[axis] for axis in found]
         )
         hu, labels = _write(folder, image.under(affine), label.under(affine), how.size)
@@ -137,7 +137,7 @@ def _rows_with(labels: np.ndarray, at_least: int) -> list[int]:
     return [row for row in range(len(labels)) if labels[row].max() >= at_least]
 
 
-def described(entry: dict[str, Any]) -> str:
+def describe_case(entry: dict[str, Any]) -> str:
     """Return what is said of a finished case."""
     text = f"{entry['n_slices']} slices, {len(entry['liver_rows'])} with liver, {len(entry['tumor_rows'])} with tumor"
     return "; ".join([text, *entry["notes"]])

@@ -1,7 +1,11 @@
-"""DICOM CT series: a folder of single-slice files becomes a volume, its geometry checked slice by slice.
+"""DICOM CT series: a folder of single-slice files becomes a volume, checked slice by slice.
 
-Positions and directions are DICOM's (PS3.3 C.7.6.2: mm, x to the patient's left, y to the back, z to the head); the
-affine of the volume is nibabel's (RAS+). The voxels are HU: rescale slope and intercept are applied.
+Positions and directions are DICOM's (PS3.3 C.7.6.2: mm, x to the patient's left, y to the back, z
+to the head); the affine of the volume is nibabel's (RAS+). The voxels are HU: rescale slope and
+intercept are applied.
+
+By hand, because highdicom.get_volume_from_series holds every pixel while it looks at the geometry,
+and does not name the slice that is wrong. The tests hold the affine and the voxels against it.
 """
 
 from __future__ import annotations
@@ -10,35 +14,24 @@ import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
-import pydicom
 from nibabel.spatialimages import HeaderDataError
-from pydicom.errors import InvalidDicomError
-from pydicom.pixels import get_decoder
-from pydicom.uid import UID
 
 from data.command import InputError
-from data.folders import Folder, children, open_folder
+from data.folders import Folder, list_children, open_folder
 from data.volumes import SAME_PLACE, LazyVoxels, Volume
 
-NOT_DICOM = (
-    ".txt",
-    ".xml",
-    ".csv",
-    ".json",
-    ".html",
-    ".pdf",
-    ".md",
-    ".xlsx",
-    ".zip",
-    ".nii",
-    ".nii.gz",
-    ".db",
-    ".ini",
+if TYPE_CHECKING:  # pydicom is imported where a file is read: most commands never see DICOM
+    import pydicom
+    from pydicom.uid import UID
+
+NOT_DICOM = tuple(
+    ".txt .xml .csv .json .html .pdf .md .xlsx .zip .nii .nii.gz .db .ini".split()  # noqa: SIM905
 )
-"""Endings of files that may lie beside the slices; `DICOMDIR`, `LICENSE` and hidden files are passed over, too."""
+"""Endings of files beside the slices; DICOMDIR, LICENSE and hidden files are passed over, too."""
 
 SAME_DIRECTION = 1e-3  # of a unit vector, and of a pixel spacing in mm
 SAME_GAP = 0.1  # of the distance between slices
@@ -59,7 +52,7 @@ class SliceHeader:
         acquisition: number of the acquisition in its series, "" where it says none.
         shape: (rows, columns).
         position: of the first pixel's centre, mm, ndarray of shape (3,).
-        directions: unit vectors along a row (columns grow) and along a column (rows grow), shape (2, 3).
+        directions: unit vectors along a row (columns grow) and a column (rows grow), shape (2, 3).
         pixel_spacing_mm: between rows, between columns.
         rescale: (slope, intercept) to HU; (1, 0) where the file has neither.
     """
@@ -82,18 +75,17 @@ class SliceHeader:
 
 
 class Series(Volume):
-    """A DICOM series as a volume, axes (columns, rows, slices); `headers` are its slices in that order."""
+    """A DICOM series as a volume, axes (columns, rows, slices); `headers` are its slices."""
 
     def __init__(self, folder: Folder, slices: Sequence[SliceHeader]) -> None:
         self.headers = tuple(slices)
         rows, columns = slices[0].shape
-        whole = all(float(number).is_integer() for one in slices for number in one.rescale)
-        dtype = np.dtype(np.int16 if whole else np.float32)
+        factors = [float(number) for header in slices for number in header.rescale]
+        dtype = np.dtype(np.int16 if all(map(float.is_integer, factors)) else np.float32)
         shape = (columns, rows, len(slices))
+        voxels = LazyVoxels(shape, dtype, partial(read_stack, slices, dtype))
         try:
-            image = nib.Nifti1Image(
-                LazyVoxels(shape, dtype, partial(read_stack, slices, dtype)), affine_of(slices)
-            )
+            image = nib.Nifti1Image(voxels, compute_affine(slices))
         except HeaderDataError as error:
             raise InputError(
                 f"{folder}: a volume of {shape} voxels cannot be made ({error})"
@@ -121,33 +113,37 @@ def open_series(
         folder: of single-slice files, or of one folder that holds them; may lie in a zip.
         modality: the only one taken; None takes any, for masks.
         paths: the files of the series, where the folder holds others too.
-        instances: SOP Instance UIDs; of a series of several acquisitions only theirs is taken (contrast phases).
+        instances: SOP Instance UIDs; of a series of several acquisitions (contrast phases) only
+            theirs is taken.
+
+    Returns:
+        The series.
 
     Raises:
-        InputError: no DICOM file, a file that is none, another modality, two series, slices of different size, spacing
-            or direction, two at one place, one missing, a stack that is not straight (gantry tilt).
+        InputError: no DICOM file, a file that is none, another modality, two series, slices of
+            different size, spacing or direction, two at one place, one missing, a stack that is not
+            straight (gantry tilt).
     """
     if paths is None:
-        folder = series_folder(open_folder(folder))
-        paths = dicom_files(folder)
+        folder = find_series_folder(open_folder(folder))
+        paths = list_dicom_files(folder)
     if not paths:
         raise InputError(f"{folder}: no DICOM file in it")
     slices = [read_header(path) for path in paths]
-    if acquisitions := {one.acquisition for one in slices if one.sop_uid in instances}:
-        slices = [one for one in slices if one.acquisition in acquisitions]
-    for one in slices:
-        if modality is not None and one.modality != modality:
-            raise InputError(f"{one.path}: its modality is {one.modality}, not {modality}")
+    if acquisitions := {header.acquisition for header in slices if header.sop_uid in instances}:
+        slices = [header for header in slices if header.acquisition in acquisitions]
+    for header in slices:
+        if modality is not None and header.modality != modality:
+            raise InputError(f"{header.path}: its modality is {header.modality}, not {modality}")
     _check_one_series(folder, slices)
-    return Series(folder, in_order(folder, slices))
+    return Series(folder, sort_slices(folder, slices))
 
 
-def series_folder(folder: Folder) -> Folder:
-    """Return the folder itself, or the only folder in it, and so on, down to where DICOM files lie."""
-    while not any(
-        map(is_dicom_file, dicom_files(folder))
-    ):  # a CD's root holds a viewer and a folder
-        inner = [entry for entry in children(folder) if entry.is_dir()]
+def find_series_folder(folder: Folder) -> Folder:
+    """Return the folder where DICOM files lie: this one, the only one in it, and so on."""
+    # A CD's root holds a viewer and a folder.
+    while not any(map(is_dicom_file, list_dicom_files(folder))):
+        inner = [entry for entry in list_children(folder) if entry.is_dir()]
         if len(inner) != 1:
             break
         folder = inner[0]
@@ -155,7 +151,7 @@ def series_folder(folder: Folder) -> Folder:
 
 
 def is_dicom_file(path: Folder) -> bool:
-    """Whether a file begins as DICOM files do."""
+    """Return whether a file begins as DICOM files do."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -163,11 +159,11 @@ def is_dicom_file(path: Folder) -> bool:
         return False
 
 
-def dicom_files(folder: Folder) -> list[Folder]:
+def list_dicom_files(folder: Folder) -> list[Folder]:
     """List the files of a folder that should be DICOM, by name."""
     return [
         entry
-        for entry in children(folder)
+        for entry in list_children(folder)
         if entry.is_file()
         and entry.name not in ("DICOMDIR", "LICENSE")
         and not entry.name.lower().endswith(NOT_DICOM)
@@ -175,19 +171,29 @@ def dicom_files(folder: Folder) -> list[Folder]:
 
 
 def read_dataset(path: Folder, pixels: bool = False, only: Sequence[str] = ()) -> pydicom.Dataset:
-    """Read a DICOM file, by default without its pixels; of the header `only` these attributes, or all.
+    """Read a DICOM file.
+
+    Args:
+        path: the file.
+        pixels: read the pixels, too.
+        only: attributes of the header to read; all where it is empty.
+
+    Returns:
+        The dataset.
 
     Raises:
         InputError: not DICOM, or damaged.
     """
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    tags = list(only) or None
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
-            )  # of values that break a rule of DICOM; ours are checked
-            return pydicom.dcmread(
-                file, stop_before_pixels=not pixels, specific_tags=list(only) or None
-            )
+            )  # of values that break a rule of DICOM: ours are checked
+            return pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=tags)
     except InvalidDicomError:
         raise InputError(f"{path}: not a DICOM file") from None
     except Exception as error:  # pydicom has no list of what a damaged file can bring up
@@ -207,7 +213,7 @@ def read_header(path: Folder) -> SliceHeader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # values are decoded here
             _check_kind(path, dataset)
-            header = _header(path, dataset)
+            header = _make_header(path, dataset)
     except InputError:
         raise
     except Exception as error:  # an attribute is decoded when it is asked for
@@ -233,8 +239,9 @@ def _check_kind(path: Folder, dataset: pydicom.Dataset) -> None:
         raise InputError(f"{path}: has only one of RescaleSlope and RescaleIntercept")
 
 
-def _header(path: Folder, dataset: pydicom.Dataset) -> SliceHeader:
+def _make_header(path: Folder, dataset: pydicom.Dataset) -> SliceHeader:
     rows_mm, columns_mm = (float(mm) for mm in dataset.PixelSpacing)
+    directions = np.array([float(part) for part in dataset.ImageOrientationPatient])
     return SliceHeader(
         path=path,
         series_uid=str(dataset.SeriesInstanceUID),
@@ -243,53 +250,49 @@ def _header(path: Folder, dataset: pydicom.Dataset) -> SliceHeader:
         acquisition=str(dataset.get("AcquisitionNumber") or ""),
         shape=(int(dataset.Rows), int(dataset.Columns)),
         position=np.array([float(mm) for mm in dataset.ImagePositionPatient]),
-        directions=np.array([float(part) for part in dataset.ImageOrientationPatient]).reshape(
-            2, 3
-        ),
+        directions=directions.reshape(2, 3),
         pixel_spacing_mm=(rows_mm, columns_mm),
         rescale=(float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))),
     )
 
 
-def _check_header(one: SliceHeader) -> None:
-    numbers = [*one.position, *one.directions.ravel(), *one.pixel_spacing_mm, *one.rescale]
-    if len(one.position) != 3 or not np.isfinite(numbers).all():
+def _check_header(header: SliceHeader) -> None:
+    path, directions, spacing_mm = header.path, header.directions, header.pixel_spacing_mm
+    numbers = [*header.position, *directions.ravel(), *spacing_mm, *header.rescale]
+    if len(header.position) != 3 or not np.isfinite(numbers).all():
         raise InputError(
-            f"{one.path}: position, orientation, spacing and rescale must be finite numbers"
+            f"{path}: position, orientation, spacing and rescale must be finite numbers"
         )
-    if min(one.pixel_spacing_mm) <= 0:
+    if min(spacing_mm) <= 0:
+        raise InputError(f"{path}: pixel spacing must be positive, it is {spacing_mm} mm")
+    if not np.allclose(directions @ directions.T, np.eye(2), atol=SAME_DIRECTION):
         raise InputError(
-            f"{one.path}: pixel spacing must be positive, it is {one.pixel_spacing_mm} mm"
-        )
-    if not np.allclose(one.directions @ one.directions.T, np.eye(2), atol=SAME_DIRECTION):
-        raise InputError(
-            f"{one.path}: its directions must be unit vectors at a right angle: {one.directions.tolist()}"
+            f"{path}: its directions must be unit vectors at a right angle: {directions.tolist()}"
         )
 
 
 def _check_one_series(folder: Folder, slices: Sequence[SliceHeader]) -> None:
     first = slices[0]
-    for one in slices[1:]:
-        if one.series_uid != first.series_uid:
-            n = len({other.series_uid for other in slices})
+    spacing_mm, directions = first.pixel_spacing_mm, first.directions
+    is_close = partial(np.allclose, atol=SAME_DIRECTION)
+    for header in slices[1:]:
+        if header.series_uid != first.series_uid:
+            n = len({header.series_uid for header in slices})
             raise InputError(
-                f"{folder}: {n} series in it, {first.path.name} is of one and {one.path.name} of another; "
-                "give each its own folder"
+                f"{folder}: {n} series in it, {first.path.name} is of one and {header.path.name} "
+                "of another; give each its own folder"
             )
-        same = {
-            "size": one.shape == first.shape,
-            "pixel spacing": np.allclose(
-                one.pixel_spacing_mm, first.pixel_spacing_mm, atol=SAME_DIRECTION, rtol=0
-            ),
-            "orientation": np.allclose(one.directions, first.directions, atol=SAME_DIRECTION),
-        }
-        for what, holds in same.items():
-            if not holds:
-                raise InputError(f"{one.path}: its {what} is not that of {first.path.name}")
+        for what, is_same in {
+            "size": header.shape == first.shape,
+            "pixel spacing": is_close(header.pixel_spacing_mm, spacing_mm, rtol=0),
+            "orientation": is_close(header.directions, directions),
+        }.items():
+            if not is_same:
+                raise InputError(f"{header.path}: its {what} is not that of {first.path.name}")
 
 
-def in_order(folder: Folder, slices: Sequence[SliceHeader]) -> list[SliceHeader]:
-    """Return the slices by their place along the stack, checked to be one straight, even stack.
+def sort_slices(folder: Folder, slices: Sequence[SliceHeader]) -> list[SliceHeader]:
+    """Sort slices by their place along the stack, which must be straight and even.
 
     Raises:
         InputError: fewer than two, two at one place, one missing, or a stack that is not straight.
@@ -297,31 +300,33 @@ def in_order(folder: Folder, slices: Sequence[SliceHeader]) -> list[SliceHeader]
     if len(slices) < 2:
         raise InputError(f"{folder}: a volume needs at least 2 slices, it holds {len(slices)}")
     normal = slices[0].normal
-    ordered = sorted(slices, key=lambda one: float(one.position @ normal))
-    places = np.array([one.position @ normal for one in ordered])
+    ordered = sorted(slices, key=lambda header: float(header.position @ normal))
+    places = np.array([header.position @ normal for header in ordered])
     gaps = np.diff(places)
-    gap = float(np.median(gaps))
-    for before, after, found in zip(ordered, ordered[1:], gaps, strict=False):
-        if found <= SAME_GAP * gap or found == 0:
+    usual = float(np.median(gaps))
+    for before, after, gap in zip(ordered, ordered[1:], gaps, strict=False):
+        if gap <= SAME_GAP * usual or gap == 0:
             raise InputError(
                 f"{after.path}: lies at the same place as {before.path.name}; a duplicate slice?"
             )
-        if abs(found - gap) > SAME_GAP * gap:
-            what = "a slice is missing" if found > gap else "the slices are not evenly spaced"
+        if abs(gap - usual) > SAME_GAP * usual:
+            what = "a slice is missing" if gap > usual else "the slices are not evenly spaced"
             raise InputError(
-                f"{folder}: {found:.4g} mm from {before.path.name} to {after.path.name}, elsewhere {gap:.4g} mm: {what}"
+                f"{folder}: {gap:.4g} mm from {before.path.name} to {after.path.name}, "
+                f"elsewhere {usual:.4g} mm: {what}"
             )
+    # Each gap may be within its tolerance and the stack drift all the same.
     drift = float(np.abs(places - np.linspace(places[0], places[-1], len(places))).max())
-    if drift > SAME_PLACE * gap:
+    if drift > SAME_PLACE * usual:
         raise InputError(
-            f"{folder}: its slices drift by {drift:.4g} mm from an even stack of {gap:.4g} mm"
+            f"{folder}: its slices drift by {drift:.4g} mm from an even stack of {usual:.4g} mm"
         )
     _check_straight(folder, ordered, normal)
     return ordered
 
 
 def _check_straight(folder: Folder, ordered: Sequence[SliceHeader], normal: np.ndarray) -> None:
-    moved = np.array([one.position for one in ordered]) - ordered[0].position
+    moved = np.array([header.position for header in ordered]) - ordered[0].position
     aside = moved - np.outer(moved @ normal, normal)
     worst = float(np.linalg.norm(aside, axis=1).max())
     if worst > STRAIGHT * min(ordered[0].pixel_spacing_mm):
@@ -332,8 +337,8 @@ def _check_straight(folder: Folder, ordered: Sequence[SliceHeader], normal: np.n
         )
 
 
-def affine_of(slices: Sequence[SliceHeader]) -> np.ndarray:
-    """Return the affine from (column, row, slice) to RAS+ mm of an ordered stack, shape (4, 4)."""
+def compute_affine(slices: Sequence[SliceHeader]) -> np.ndarray:
+    """Compute the affine from (column, row, slice) of a sorted stack to RAS+ mm, (4, 4)."""
     first, last = slices[0], slices[-1]
     rows_mm, columns_mm = first.pixel_spacing_mm
     affine = np.eye(4)
@@ -345,41 +350,44 @@ def affine_of(slices: Sequence[SliceHeader]) -> np.ndarray:
 
 
 def read_stack(slices: Sequence[SliceHeader], dtype: np.dtype) -> np.ndarray:
-    """Read the slices, rescaled: HU of shape (columns, rows, slices), clipped where `dtype` is int16."""
+    """Read the slices as HU, (columns, rows, slices), clipped where `dtype` is int16."""
     rows, columns = slices[0].shape
     voxels = np.empty((columns, rows, len(slices)), dtype, order="F")
-    for index, one in enumerate(slices):
-        slope, intercept = one.rescale
-        hu = read_pixels(one) * slope + intercept
+    for index, header in enumerate(slices):
+        slope, intercept = header.rescale
+        hu = read_pixels(header) * slope + intercept
         voxels[:, :, index] = (np.clip(hu, -32768, 32767) if dtype == np.int16 else hu).T
     return voxels
 
 
-def read_pixels(one: SliceHeader) -> np.ndarray:
-    """Read the stored pixels of a slice: ndarray of shape (rows, columns), int32, without rescale.
+def read_pixels(header: SliceHeader) -> np.ndarray:
+    """Read the stored pixels of a slice, without rescale: (rows, columns), int32.
 
     Raises:
         InputError: compressed without a decoder at hand, damaged, or of another shape.
     """
-    dataset = read_dataset(one.path, pixels=True)
+    path = header.path
+    dataset = read_dataset(path, pixels=True)
     try:
         syntax = dataset.file_meta.TransferSyntaxUID
         if syntax.is_compressed and not _has_decoder(syntax):
             raise InputError(
-                f"{one.path}: compressed as {syntax.name}, and no decoder for that is installed "
+                f"{path}: compressed as {syntax.name}, and no decoder for that is installed "
                 "(pip install pylibjpeg[all], or decompress the series first)"
             )
         pixels = dataset.pixel_array
     except InputError:
         raise
     except Exception as error:  # each decoder has its own errors
-        raise InputError(f"{one.path}: its pixels cannot be read; truncated? ({error})") from None
-    if pixels.shape != one.shape:
-        raise InputError(f"{one.path}: pixels of shape {pixels.shape}, its header says {one.shape}")
+        raise InputError(f"{path}: its pixels cannot be read; truncated? ({error})") from None
+    if pixels.shape != header.shape:
+        raise InputError(f"{path}: pixels of shape {pixels.shape}, its header says {header.shape}")
     return pixels.astype(np.int32)
 
 
 def _has_decoder(syntax: UID) -> bool:
+    from pydicom.pixels import get_decoder
+
     try:
         return bool(get_decoder(syntax).is_available)
     except NotImplementedError:

@@ -66,7 +66,7 @@ def _root(content: BytesIO, name: str) -> zipfile.Path:
     return zipfile.Path(archive)
 
 
-def children(folder: Folder) -> list[Folder]:
+def list_children(folder: Folder) -> list[Folder]:
     """List what a folder holds, by name; hidden entries and the Mac's `__MACOSX` are left out."""
     return sorted(
         (entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))),
@@ -74,7 +74,7 @@ def children(folder: Folder) -> list[Folder]:
     )
 
 
-def files_below(folder: Path) -> list[Path]:
+def list_files(folder: Path) -> list[Path]:
     """List all files below a folder, by path; linked folders are entered, each once."""
     found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -87,7 +87,7 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def signature(place: Path) -> list[str | int]:
+def sign_files(place: Path) -> list[str | int]:
     """Return [name, bytes, hash of what is there] of a file, of all files of a folder, or of the zip that holds it.
 
     The hash is over the names, sizes and times of change of the files; nothing is read. Nothing there: 0 bytes.
@@ -97,7 +97,7 @@ def signature(place: Path) -> list[str | int]:
         on_disk = on_disk.parent
     if on_disk != place and on_disk.is_dir():
         return [place.name, 0, ""]
-    files = files_below(on_disk) if on_disk.is_dir() else [on_disk]
+    files = list_files(on_disk) if on_disk.is_dir() else [on_disk]
     found = [(str(file.relative_to(on_disk)), file.stat()) for file in files]
     listing = [[name, status.st_size, status.st_mtime_ns] for name, status in found]
     return [place.name, sum(status.st_size for _, status in found), sha256_of_json(listing)]

@@ -1,21 +1,22 @@
-"""Work on many cases at once, where no bad case stops the others: joblib, in processes or on a cluster."""
+"""Work on many cases at once, where no bad case stops the others.
+
+joblib runs them, in processes or on a cluster. By hand is what becomes of a case that fails.
+"""
 
 from __future__ import annotations
 
 import errno
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from joblib import Parallel, delayed, parallel_config
-
 from data.command import InputError
+from data.progress import print_line, track
 
 THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM)
 """Errors that are not a case's fault: they end the command."""
 
 MOST_NAMED = 5  # cases in one line
-
 STREAMING = ("loky", "threading")  # backends that give results as they come
 
 
@@ -23,10 +24,11 @@ class Failures:
     """The cases that cannot be used.
 
     Attributes:
+        skip: go on without them.
         by_case: what is wrong with each.
         order: of the cases; `by_case` follows it, whatever finishes first.
-        can_skip: whether the command has --skip-bad: only then each bad case is printed as it is found. Otherwise
-            one line at the end says it all.
+        can_skip: whether the command has --skip-bad: only then each bad case is printed as it is
+            found. Otherwise one line at the end says it all.
     """
 
     def __init__(self, skip: bool, order: Sequence[str] = (), can_skip: bool = True) -> None:
@@ -34,12 +36,12 @@ class Failures:
         self.by_case: dict[str, str] = {}
 
     def add(self, case: str, why: str) -> None:
-        """Note a case, and say so where it can be skipped."""
+        """Note a case, and print it where it can be skipped."""
         why = " ".join(why.split())  # one line, whoever wrote it
-        found = {**self.by_case, case: why}
-        self.by_case = {name: found[name] for name in (*self.order, *found) if name in found}
+        reasons = {**self.by_case, case: why}
+        self.by_case = {name: reasons[name] for name in (*self.order, *reasons) if name in reasons}
         if self.can_skip:
-            print(f"{case}: cannot be used: {why}", flush=True)
+            print_line(f"{case}: cannot be used: {why}")
 
     def stop(self) -> None:
         """End the command, unless the bad cases are to be skipped.
@@ -48,49 +50,65 @@ class Failures:
             InputError: a case cannot be used.
         """
         if self.by_case and not self.skip:
-            raise InputError(next(iter(self.by_case.values())) + self._others())
+            raise InputError(next(iter(self.by_case.values())) + self._name_others())
 
-    def _others(self) -> str:
+    def _name_others(self) -> str:
         _, *others = self.by_case
         if not others:
             return ""
         if self.can_skip:
-            return f" (and {len(others)} more of its cases, named above; --skip-bad goes on without them)"
+            return (
+                f" (and {len(others)} more of its cases, named above; "
+                "--skip-bad goes on without them)"
+            )
         more = ", ..." if len(others) > MOST_NAMED else ""
-        return f" (and {len(others)} more cannot be used: {', '.join(others[:MOST_NAMED])}{more})"
+        named = ", ".join(others[:MOST_NAMED])
+        return f" (and {len(others)} more cannot be used: {named}{more})"
 
 
-def each_case(
-    work: Mapping[str, Callable[[], Any]], jobs: int, backend: str, failures: Failures
+def run_cases(
+    work: Mapping[str, Callable[[], Any]],
+    jobs: int,
+    backend: str,
+    failures: Failures,
+    title: str = "cases",
 ) -> Iterator[tuple[str, Any]]:
-    """Yield (case, result) of each work that succeeds, as they finish; the others go to `failures`.
+    """Yield (case, result) of each work that succeeds, as they finish, and show the progress.
 
     Args:
         work: by case, what to call; for processes it must be picklable.
         jobs: how many at once; 1 runs them here, -1 takes every core.
         backend: joblib's name of it; "dask:tcp://HOST:PORT" is the scheduler of a Dask cluster.
         failures: takes what fails by InputError or OSError.
+        title: of the progress.
+
+    Yields:
+        The case and what its call returned.
 
     Raises:
         InputError: joblib does not know the backend.
     """
-    one_by_one = jobs == 1 and backend == "loky"
-    attempts = (_attempt(case, call) for case, call in work.items())
-    for case, result, why in attempts if one_by_one else _parallel(work, jobs, backend):
+    attempts: Iterator[tuple[str, Any, str]] = itertools.starmap(_attempt, work.items())
+    if jobs != 1 or backend != "loky":
+        attempts = _run_parallel(work, jobs, backend)
+    for case, result, why in track(attempts, title, len(work)):
         if why:
             failures.add(case, why)
         else:
             yield case, result
 
 
-def _parallel(
+def _run_parallel(
     work: Mapping[str, Callable[[], Any]], jobs: int, backend: str
 ) -> Iterator[tuple[str, Any, str]]:
+    from concurrent.futures.process import BrokenProcessPool
+
+    from joblib import Parallel, delayed, parallel_config
+
     name, _, scheduler = backend.partition(":")
+    address = {"scheduler_host": scheduler} if scheduler else {}
     try:
-        config = parallel_config(
-            backend=name, n_jobs=jobs, **({"scheduler_host": scheduler} if scheduler else {})
-        )
+        config = parallel_config(backend=name, n_jobs=jobs, **address)
         parallel = Parallel(return_as="generator_unordered" if name in STREAMING else "list")
     except Exception as error:  # joblib and what it starts have errors of their own
         raise InputError(f"--backend {backend}: {error}") from None
@@ -99,11 +117,13 @@ def _parallel(
             yield from parallel(delayed(_attempt)(case, call) for case, call in work.items())
     except BrokenProcessPool:
         raise InputError(
-            "a process was killed, mostly for memory: take fewer --jobs; the same command goes on from here"
+            "a process was killed, mostly for memory: take fewer --jobs; "
+            "the same command goes on from here"
         ) from None
 
 
 def _attempt(case: str, call: Callable[[], Any]) -> tuple[str, Any, str]:
+    """Return (case, result, "") or (case, None, why it failed)."""
     try:
         return case, call(), ""
     except InputError as error:

@@ -116,7 +116,7 @@ def make_split(
     }
 
 
-def split_by_slice(
+def make_split_by_slice(
     slices_by_case: Mapping[str, Mapping[str, Any]],
     patient_of: Mapping[str, str],
     *,
@@ -166,7 +166,7 @@ def split_by_slice(
     }
 
 
-def external_split(
+def make_external_split(
     slices_by_case: Mapping[str, Mapping[str, Any]],
     patient_of: Mapping[str, str],
     *,

@@ -170,7 +170,7 @@ class StoreWriter:
         ):
             shutil.rmtree(self.partial)
 
-    def kept(self, case: str, made_from: dict[str, Any]) -> dict[str, Any] | None:
+    def find_case(self, case: str, made_from: dict[str, Any]) -> dict[str, Any] | None:
         """Return the entry of a case that an earlier run finished from the same files, or None."""
         file = self._cases / case / "case.json"
         if not file.is_file():
@@ -209,7 +209,7 @@ class StoreWriter:
                 shutil.rmtree(folder)
 
 
-def finished_store(
+def find_finished_store(
     path: Path, parameters: dict[str, Any], made_from: dict[str, Any] | None
 ) -> Store | None:
     """Return the finished store at `path` if it was made with `parameters`; None when there is none yet.

@@ -25,12 +25,14 @@ from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from data.command import InputError
+from data.files import replacing
 from data.folders import Folder
 
 CHUNK_SLICES = 16
 NO_TISSUE_HU = -200.0
 LEAST_RANGE_HU = 50.0  # water and liver differ by as much; a standardised picture spans less
 SAME_PLACE = 0.25  # of the smallest voxel edge; headers written with few digits stay below it
+SAME_SPACING = 0.01  # as share; headers hold few digits
 LABEL_ATOL = 1e-3  # float label files carry rounding of their scale factor
 
 _ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
@@ -241,6 +243,27 @@ def open_volume(path: Path, on: Volume | None = None) -> Volume:
     return Volume(path, image, None if on is None else on.affine)
 
 
+def open_image(path: Path) -> Volume:
+    """Open a CT and check its header; see `open_volume` and `open_series` for what is refused."""
+    from data.dicom import is_dicom_file, open_series  # which builds on this module
+
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return open_series(path)
+    if is_dicom_file(path):
+        raise InputError(f"{path}: one DICOM file; give the folder that holds its whole series")
+    return open_volume(path)
+
+
+def read_image(path: Path, allow_non_hu: bool = False) -> Volume:
+    """Open a CT and check its values; see `open_image` and `check_hu` for what is refused."""
+    volume = open_image(path)
+    check_hu(volume, allow_non_hu)
+    return volume
+
+
 def _raw_header(path: Path) -> Any:
     """Read the header as it stands: `nib.load` would repair a zero or negative spacing without a word."""
     kinds = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
@@ -390,7 +413,83 @@ def check_pair(image: Volume, label: Volume, flag: str = "--ignore-label-affine"
         )
 
 
-def labels_on(image: Volume, path: Folder, make: Callable[[], np.ndarray]) -> Volume:
+def make_labels(image: Volume, path: Folder, make: Callable[[], np.ndarray]) -> Volume:
     """Return labels that `make` gives on the grid of `image`: uint8 of its native shape. `path` names them."""
     voxels = LazyVoxels(image.native_shape, np.dtype(np.uint8), make)
     return Volume(path, nib.Nifti1Image(voxels, image.affine), image.affine)
+
+
+def check_spacing(volume: Volume) -> None:
+    """Check that the spacing in a header (pixdim) is that of its affine: of two that differ neither can be trusted.
+
+    Raises:
+        InputError: they differ by more than 1 % along an axis.
+    """
+    edges = voxel_sizes(volume.affine)
+    by_affine = tuple(
+        float(edges[volume.file_axis[name]]) for name in ("slices", "rows", "columns")
+    )
+    if not np.allclose(volume.spacing_mm, by_affine, rtol=SAME_SPACING, atol=0):
+        raise InputError(
+            f"{volume.path}: its spacing must be that of its affine, pixdim says {_mm(volume.spacing_mm)} mm and the "
+            f"affine {_mm(by_affine)} mm (slices x rows x columns)"
+        )
+
+
+def check_same_spacing(image: Volume, label: Volume) -> None:
+    """Check that two volumes on one grid have one spacing in their headers (pixdim).
+
+    Raises:
+        InputError: they differ by more than 1 % along an axis.
+    """
+    if not np.allclose(label.spacing_mm, image.spacing_mm, rtol=SAME_SPACING, atol=0):
+        raise InputError(
+            f"{label.path}: its spacing of {_mm(label.spacing_mm)} mm is not that of {image.path.name}, "
+            f"{_mm(image.spacing_mm)} mm (slices x rows x columns)"
+        )
+
+
+def _mm(lengths: tuple[float, ...]) -> str:
+    return " x ".join(f"{mm:.4g}" for mm in lengths)
+
+
+def write_labels(path: Path, labels: np.ndarray, like: Volume) -> None:
+    """Write labels as a uint8 NIfTI on the grid of `like`, whole or not at all.
+
+    Shape, affine, qform and sform with their codes, orientation, spacing and units are those of `like`.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        labels: ndarray of shape (n_slices, rows, columns), canonical order, integers 0..255.
+        like: the volume that was segmented.
+
+    Raises:
+        ValueError: `labels` has another shape or values outside 0..255.
+    """
+    native = like.to_native(labels)
+    if native.min() < 0 or native.max() > 255:
+        raise ValueError(f"labels must lie in 0..255, got {native.min()}..{native.max()}")
+    _write(path, native.astype(np.uint8), like)
+
+
+def write_map(path: Path, values: np.ndarray, like: Volume) -> None:
+    """Write probabilities as a float32 NIfTI on the grid of `like`, as `write_labels` does.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        values: ndarray of shape (n_slices, rows, columns), canonical order, float32.
+        like: the volume that was segmented.
+
+    Raises:
+        ValueError: `values` has another shape.
+    """
+    _write(path, like.to_native(values).astype(np.float32, copy=False), like)
+
+
+def _write(path: Path, native: np.ndarray, like: Volume) -> None:
+    header = like.header_copy()
+    header.set_data_dtype(native.dtype)
+    header["cal_min"] = header["cal_max"] = 0  # the CT's display window means nothing here
+    image = like.image_class(native, like.affine, header)
+    with replacing(Path(path)) as temporary:
+        nib.save(image, temporary)

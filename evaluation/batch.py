@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from data.command import InputError
-from data.dicom import dicom_files, is_dicom_file, series_folder
+from data.dicom import find_series_folder, is_dicom_file, list_dicom_files
 from data.files import read_json
-from data.folders import Folder, children, files_below, signature
+from data.folders import Folder, list_children, list_files, sign_files
 from evaluation.volumetry import beside, in_words, write_table
 
 COMMAND = "evaluation.predict"
@@ -74,17 +74,17 @@ def is_one_volume(source: Path, output: Path) -> bool:
     """
     if not source.exists():
         raise InputError(f"{source}: no such file or folder")
-    own = sum(map(is_dicom_file, dicom_files(source))) if source.is_dir() else 0
+    own = sum(map(is_dicom_file, list_dicom_files(source))) if source.is_dir() else 0
     if not source.is_dir() or own > 1 or (own and not _holds_volumes(source)):
         return True
-    others = any(_ends_as_volume(entry) for entry in children(source))
+    others = any(_ends_as_volume(entry) for entry in list_children(source))
     return not others and output.name.endswith(NIFTI) and any(map(is_dicom_file, slices_in(source)))
 
 
 def _holds_volumes(source: Path) -> bool:
     """Whether folders with series, or NIfTI files, lie in a folder: one stray DICOM file beside them is no series."""
-    inner = [entry for entry in children(source) if entry.is_dir()]
-    return any(map(_ends_as_volume, children(source))) or any(
+    inner = [entry for entry in list_children(source) if entry.is_dir()]
+    return any(map(_ends_as_volume, list_children(source))) or any(
         any(map(is_dicom_file, slices_in(one))) for one in inner
     )
 
@@ -118,9 +118,9 @@ def many_cases(source: Path, output: Path) -> list[Case]:
     if output.resolve() == source.resolve():
         raise InputError(f"--output {output}: is the input")
     cases, passed_over = [], []
-    for entry in children(source):
+    for entry in list_children(source):
         assert isinstance(entry, Path)  # of a folder on disk
-        if output.resolve().is_relative_to(entry.resolve()) and not dicom_files(entry):
+        if output.resolve().is_relative_to(entry.resolve()) and not list_dicom_files(entry):
             continue
         if _is_volume(entry):
             _check_apart(entry, output)
@@ -154,7 +154,7 @@ def check_names(cases: Sequence[Case], targets: tuple[str, ...]) -> None:
 
 def slices_in(folder: Folder) -> list[Folder]:
     """List the files in a folder, or in the only folder in it, that should be a DICOM series."""
-    return dicom_files(series_folder(folder))
+    return list_dicom_files(find_series_folder(folder))
 
 
 def _ends_as_volume(entry: Folder) -> bool:
@@ -166,7 +166,7 @@ def _is_volume(entry: Path) -> bool:
     if not entry.is_dir():
         return _ends_as_volume(entry)
     try:
-        files = files_below(entry)
+        files = list_files(entry)
         return bool(slices_in(entry)) or any(
             is_dicom_file(path) or path.name.endswith(NIFTI) for path in files
         )
@@ -176,7 +176,7 @@ def _is_volume(entry: Path) -> bool:
 
 def _check_one_place(case: Case) -> None:
     if case.path.is_dir() and not slices_in(case.path):
-        if any(path.name.endswith(NIFTI) for path in files_below(case.path)):
+        if any(path.name.endswith(NIFTI) for path in list_files(case.path)):
             raise InputError(
                 f"{case.path}: NIfTI files in a folder of --input; give that folder itself as --input"
             )
@@ -274,8 +274,8 @@ def _rows_to_keep(
 
 
 def _still_true(case: Case, row: dict[str, Any]) -> bool:
-    there = all(output == signature(case.labels.with_name(output[0])) for output in row["outputs"])
-    return there and case.path.exists() and row["read_from"] == signature(case.path)
+    there = all(output == sign_files(case.labels.with_name(output[0])) for output in row["outputs"])
+    return there and case.path.exists() and row["read_from"] == sign_files(case.path)
 
 
 def _one_line(case: Case, error: Exception) -> str:

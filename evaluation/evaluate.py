@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from data.backend import keras
-from data.cohorts.patients import shared_patients
+from data.cohorts.patients import find_shared_patients
 from data.command import InputError, Parser, run_command
 from data.environment import describe_environment, peak_memory_mib, reset_peak_memory
 from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
@@ -141,7 +141,7 @@ def check_unseen(store: Store, external: Store) -> list[str]:
     identities = {case: store.cases[case]["identity"] for case in trained}
     others = [entry["identity"] for entry in external.cases.values()]
     voxels = {entry["sha256_image"] for entry in external.cases.values()}
-    shared = set(shared_patients(identities, others, external.layout))
+    shared = set(find_shared_patients(identities, others, external.layout))
     patients = {store.patient(case) for case in shared}
     found = [
         case

@@ -26,11 +26,9 @@ from data.command import InputError, Parser, run_command
 from data.dicom import Series
 from data.environment import git_commit, package_versions
 from data.files import sha256_of_file
-from data.folders import signature
-from data.images import read_image
+from data.folders import sign_files
 from data.seg import check_holds_seg, write_seg
-from data.volumes import Volume
-from data.writing import write_labels, write_map
+from data.volumes import Volume, read_image, write_labels, write_map
 from evaluation import batch
 from evaluation.batch import COMMAND, TABLE, Case
 from evaluation.names import ARGMAX, LOSSES, MODELS, TARGETS
@@ -280,7 +278,7 @@ class Predictor:
             raise InputError(f"{case.path}: a damaged zip file ({error})") from None
 
     def _predict(self, case: Case) -> dict[str, Any]:
-        read_from = signature(case.path)  # before it is read, so that a later change is noticed
+        read_from = sign_files(case.path)  # before it is read, so that a later change is noticed
         volume = read_image(case.path, self.options.allow_non_hu)
         if self.options.dicom_seg:
             check_holds_seg(cast(Series, volume))
@@ -305,7 +303,7 @@ class Predictor:
             "run": str(self.run),
             "input": str(case.path),
             "read_from": read_from,
-            "outputs": [signature(path) for path in outputs],
+            "outputs": [sign_files(path) for path in outputs],
             "notes": [
                 *volume.notes,
                 *geometry_notes(volume),

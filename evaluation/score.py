@@ -34,10 +34,16 @@ import numpy as np
 
 from data.command import InputError, Parser, parse_count, run_command
 from data.files import json_text, write_texts
-from data.parallel import MOST_NAMED, Failures, each_case
+from data.parallel import MOST_NAMED, Failures, run_cases
 from data.progress import track
-from data.spacing import check_same_spacing, check_spacing
-from data.volumes import Volume, check_label_values, check_pair, open_volume
+from data.volumes import (
+    Volume,
+    check_label_values,
+    check_pair,
+    check_same_spacing,
+    check_spacing,
+    open_volume,
+)
 from evaluation.metrics.counts import Counts, dice, iou, precision, sensitivity, share
 from evaluation.metrics.lesions import find_lesions, match_once
 from evaluation.metrics.lits import ANY, HALF, MODES, CaseFigures, lesion_f1, score_case, total
@@ -243,7 +249,7 @@ def score_pairs(
         for case, pair in pairs.items()
     }
     failures = Failures(skip=False, order=list(pairs), can_skip=False)
-    scored = each_case(work, min(jobs, len(work)), "loky", failures)
+    scored = run_cases(work, min(jobs, len(work)), "loky", failures)
     figures = dict(track(scored, "scoring", total=len(work)))
     failures.stop()
     return {case: figures[case] for case in pairs}

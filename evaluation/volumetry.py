@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from data.anatomy import FLIPS, doubts
+from data.anatomy import FLIPS, find_flips
 from data.files import write_json, write_text
 from data.volumes import Volume
 
@@ -166,7 +166,7 @@ def anatomy_notes(volume: Volume, labels: np.ndarray) -> list[str]:
     small = labels[:, ::EVERY, ::EVERY]
     if not small.any():
         return []
-    found, _ = doubts(hu, small)
+    found, _ = find_flips(hu, small)
     return [f"{FLIPS[axis]}: is the affine right?" for axis in found]
 
 

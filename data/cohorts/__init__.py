@@ -13,10 +13,10 @@ COHORTS = {module.NAME: module.COHORT for module in (lits, msd, ircad, hcc_tace_
     lits.LAYOUT: lits.PLAIN
 }
 
-__all__ = ["COHORTS", "Case", "Cohort", "Options", "choose"]
+__all__ = ["COHORTS", "Case", "Cohort", "Options", "choose_cohort"]
 
 
-def choose(name: str, source: Path) -> Cohort:
+def choose_cohort(name: str, source: Path) -> Cohort:
     """Return the cohort called `name`; "auto": the first that recognises the folder.
 
     Raises:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.command import InputError
-from data.images import open_image
-from data.volumes import Volume, open_volume
+from data.volumes import Volume, open_image, open_volume
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Cohort:
     open_label: Callable[[Case, Volume, bool, Options], Volume] = open_nifti_label
 
 
-def paired(
+def pair_files(
     name: str, image: Path | None, label: Path | None, image_name: str, label_name: str
 ) -> Case:
     """Return the case of an image and its labels; where one is not there, a case that says so when it is opened.
@@ -109,6 +108,6 @@ def check_folder(source: Path) -> None:
         raise InputError(f"{source}: no such folder")
 
 
-def in_numeric_order(name: str) -> list[int | str]:
+def split_digits(name: str) -> list[int | str]:
     """Sort key: "liver_2" before "liver_10"."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -19,9 +19,9 @@ from data.cohorts.base import Case, Cohort, Options, check_folder
 from data.cohorts.spreadsheet import read_by_key
 from data.command import InputError
 from data.dicom import Series, is_dicom_file, open_series, read_dataset
-from data.folders import files_below
+from data.folders import list_files
 from data.seg import Segments
-from data.volumes import Volume, labels_on
+from data.volumes import Volume, make_labels
 
 NAME = "hcc-tace-seg"
 LIVER, TUMOR = "liver", ("mass", "tumor", "tumour", "lesion")
@@ -80,11 +80,11 @@ class Found:
     study_uid: str
 
 
-def series_in(folder: Path) -> dict[str, Found]:
+def sort_series(folder: Path) -> dict[str, Found]:
     """Sort all DICOM files below a folder by their Series Instance UID; files that are no DICOM are passed over."""
     paths: dict[str, list[Path]] = {}
     headers: dict[str, Any] = {}
-    for path in files_below(folder):
+    for path in list_files(folder):
         if is_dicom_file(path):
             header = read_dataset(
                 path, only=("Modality", "SeriesInstanceUID", "StudyDate", "StudyInstanceUID")
@@ -105,14 +105,14 @@ def series_in(folder: Path) -> dict[str, Found]:
 
 
 @lru_cache(maxsize=2)  # image and labels of a case ask for the same
-def segmented(folder: Path) -> tuple[Found, Segments]:
-    """Return the series of a patient that was segmented before the procedure, and its segments.
+def find_segmented(folder: Path) -> tuple[Found, Segments]:
+    """Return the series of a patient that was find_segmented before the procedure, and its segments.
 
     Raises:
         InputError: no SEG, or not the series that it names; the series is not of the earliest study, or that cannot be
             told; two SEGs of it.
     """
-    series = series_in(folder)
+    series = sort_series(folder)
     segmentations = [
         Segments(path)
         for found in series.values()
@@ -147,12 +147,12 @@ def segmented(folder: Path) -> tuple[Found, Segments]:
 
 
 def open_ct(case: Case) -> Volume:
-    """Open the CT series that was segmented.
+    """Open the CT series that was find_segmented.
 
     Raises:
-        InputError: what `segmented` and `open_series` refuse.
+        InputError: what `find_segmented` and `open_series` refuse.
     """
-    scan, segments = segmented(case.image)
+    scan, segments = find_segmented(case.image)
     return open_series(scan.paths[0].parent, paths=scan.paths, instances=segments.instances)
 
 
@@ -163,7 +163,7 @@ def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options)
         InputError: the SEG has no liver, or a segment that is neither used nor known.
     """
     assert isinstance(image, Series)
-    _, segments = segmented(case.image)
+    _, segments = find_segmented(case.image)
     names = sorted(set(segments.names.values()))
     unknown = [name for name in names if name != LIVER and not name.startswith((*TUMOR, *UNUSED))]
     if LIVER not in names or unknown:
@@ -171,7 +171,7 @@ def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options)
             f"a segment {unknown[0]!r} that is not known" if LIVER in names else "no segment liver"
         )
         raise InputError(f"{segments.path}: has {what}, its segments are {', '.join(names)}")
-    return labels_on(image, segments.path, partial(_join, segments, image))
+    return make_labels(image, segments.path, partial(_join, segments, image))
 
 
 def _join(segments: Segments, image: Series) -> np.ndarray:

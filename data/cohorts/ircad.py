@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.cohorts.base import Case, Cohort, Options, in_numeric_order
+from data.cohorts.base import Case, Cohort, Options, split_digits
 from data.command import InputError
 from data.dicom import Series, open_series, read_pixels
-from data.folders import Folder, children, open_folder
-from data.volumes import Volume, check_pair, labels_on
+from data.folders import Folder, list_children, open_folder
+from data.volumes import Volume, check_pair, make_labels
 
 NAME = "ircad"
 LESIONS = {
@@ -64,7 +64,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
 def _patients(source: Path, place: Path, depth: int) -> list[Path]:
     """Paths of patients in a folder, in `3Dircadb1` below it and in the archives of them, through zip files."""
     found = []
-    for entry in children(open_folder(place)):
+    for entry in list_children(open_folder(place)):
         path = place / entry.name
         if _PATIENT.fullmatch(entry.name):
             found.append(path)
@@ -93,13 +93,15 @@ def _inside(case: Case, name: str) -> Path:
 
 
 def _named(folder: Folder, name: str) -> Folder | None:
-    return next((entry for entry in children(folder) if entry.name.lower() == name.lower()), None)
+    return next(
+        (entry for entry in list_children(folder) if entry.name.lower() == name.lower()), None
+    )
 
 
-def lesion_names(names: list[str], lesions: tuple[str, ...]) -> list[str]:
+def choose_lesions(names: list[str], lesions: tuple[str, ...]) -> list[str]:
     """Return the mask folders of the lesions asked for, in numeric order."""
     starts = tuple(start for lesion in lesions for start in LESIONS[lesion])
-    return sorted((name for name in names if name.lower().startswith(starts)), key=in_numeric_order)
+    return sorted((name for name in names if name.lower().startswith(starts)), key=split_digits)
 
 
 def open_ct(case: Case) -> Volume:
@@ -119,16 +121,16 @@ def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options)
     """
     path = _inside(case, "MASKS_DICOM")
     structures = open_folder(path)
-    names = [entry.name for entry in children(structures) if entry.is_dir()]
+    names = [entry.name for entry in list_children(structures) if entry.is_dir()]
     liver = [name for name in names if name.lower() == "liver"]
     if not liver:
         raise InputError(f"{path}: no mask of the liver in it")
-    lesions = lesion_names(names, options.lesions)
+    lesions = choose_lesions(names, options.lesions)
     masks = [open_series(structures / name, modality=None) for name in [*liver, *lesions]]
     for mask in masks:
         if not (ignore_affine and mask.native_shape == image.native_shape):
             check_pair(image, mask)
-    return labels_on(image, structures, partial(_join, masks))
+    return make_labels(image, structures, partial(_join, masks))
 
 
 def _join(masks: list[Series]) -> np.ndarray:

@@ -21,11 +21,11 @@ from data.cohorts.base import (
     check_folder,
     open_case_image,
     open_nifti_label,
-    paired,
+    pair_files,
 )
 from data.cohorts.spreadsheet import read_by_key
 from data.command import InputError
-from data.folders import files_below
+from data.folders import list_files
 from data.volumes import Volume
 
 NAME = "lits"
@@ -68,7 +68,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
     table = source / CLINICAL
     clinical = read_by_key(table, "case") if table.is_file() else {}
     cases = [
-        paired(
+        pair_files(
             f"volume-{number}",
             found["volume"].get(number),
             found["segmentation"].get(number),
@@ -81,7 +81,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
 
 
 def _files(source: Path) -> list[Path]:
-    return [path for path in files_below(source) if _FILE.fullmatch(path.name)]
+    return [path for path in list_files(source) if _FILE.fullmatch(path.name)]
 
 
 def recognise(source: Path) -> bool:
@@ -94,7 +94,7 @@ def open_lits_image(case: Case) -> Volume:
     image = open_case_image(case)
     if not has_false_spacing(image):
         return image
-    spacing = true_spacing(case.number, image.native_shape[2])
+    spacing = look_up_spacing(case.number, image.native_shape[2])
     if spacing is None:
         image.notes.append(
             "its header says 1 x 1 x 1 mm, hardly true: volumes in ml and distances in mm are wrong"
@@ -118,7 +118,7 @@ def has_false_spacing(image: Volume) -> bool:
     return image.spacing_mm == (1.0, 1.0, 1.0) and bool((image.affine[:3, :3] == np.eye(3)).all())
 
 
-def true_spacing(number: int | None, n_slices: int) -> tuple[float, float, float] | None:
+def look_up_spacing(number: int | None, n_slices: int) -> tuple[float, float, float] | None:
     """Return the spacing in mm (column, row, slice) of a volume that came from 3D-IRCADb-01.
 
     None for other volumes, and where the number of slices is not that of the patient it should be.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data.cohorts.base import Case, Cohort, Options, check_folder, in_numeric_order
+from data.cohorts.base import Case, Cohort, Options, check_folder, split_digits
 from data.cohorts.lits import open_lits_image, open_lits_label
 from data.command import InputError
 from data.files import read_json
@@ -43,7 +43,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
     if not isinstance(content["training"], list) or not content["training"]:
         raise InputError(f"{file}: lists no training pair")
     cases = [_case(source, file, pair) for pair in content["training"]]
-    return sorted(cases, key=lambda case: in_numeric_order(case.name))
+    return sorted(cases, key=lambda case: split_digits(case.name))
 
 
 def _case(source: Path, file: Path, pair: Any) -> Case:

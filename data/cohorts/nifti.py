@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from data.cohorts.base import Case, Cohort, Options, check_folder, in_numeric_order, paired
+from data.cohorts.base import Case, Cohort, Options, check_folder, pair_files, split_digits
 from data.command import InputError
 
 NAME = "nifti"
@@ -13,10 +13,10 @@ NAME = "nifti"
 
 def recognise(source: Path) -> bool:
     """Whether the default patterns find images."""
-    return bool(matches(source, Options().images))
+    return bool(find_matches(source, Options().images))
 
 
-def matches(source: Path, pattern: str) -> dict[str, Path]:
+def find_matches(source: Path, pattern: str) -> dict[str, Path]:
     """Return the files that a pattern finds, by the name that stands for {case}.
 
     Raises:
@@ -53,10 +53,10 @@ def find_cases(source: Path, options: Options) -> list[Case]:
         InputError: no such folder, no image.
     """
     check_folder(source)
-    labels = matches(source, options.label_files)
+    labels = find_matches(source, options.label_files)
     images = {
         name: path
-        for name, path in matches(source, options.images).items()
+        for name, path in find_matches(source, options.images).items()
         if path not in labels.values()
     }
     if not images:
@@ -65,13 +65,13 @@ def find_cases(source: Path, options: Options) -> list[Case]:
         )
     wanted = options.images, options.label_files
     return [
-        paired(
+        pair_files(
             name,
             images.get(name),
             labels.get(name),
             *(pattern.replace("{case}", name) for pattern in wanted),
         )
-        for name in sorted(images.keys() | labels.keys(), key=in_numeric_order)
+        for name in sorted(images.keys() | labels.keys(), key=split_digits)
     ]
 
 

@@ -23,7 +23,7 @@ def _first_of_group() -> dict[str, str]:
     return {case: group["cases"][0] for group in read_json(LIST) for case in group["cases"]}
 
 
-def patient_of(cohort: str, case: str) -> str:
+def identify_patient(cohort: str, case: str) -> str:
     """Return the patient of a case in all cohorts: the first case of its group in the list, or the case itself.
 
     Task03_Liver's liver_N is LiTS' volume-N.
@@ -36,7 +36,7 @@ def patient_of(cohort: str, case: str) -> str:
     return _first_of_group().get(name, name)
 
 
-def shared_patients(
+def find_shared_patients(
     patients: Mapping[str, str], others: Iterable[str], other_format: str
 ) -> dict[str, str]:
     """Return the cases whose patient is, or may be, among those of another cohort.

@@ -23,7 +23,7 @@ import numpy as np
 from data.command import InputError, Parser, run_command
 from data.environment import processor_name
 from data.files import replacing
-from data.parallel import Failures, each_case
+from data.parallel import Failures, run_cases
 
 SIDE = 512
 PER_VOXEL = np.dtype(np.int16).itemsize
@@ -115,9 +115,9 @@ def time_unzipping(files: list[Path], jobs: int) -> float:
     """Return the seconds it takes to unzip all files and do nothing else."""
     failures = Failures(skip=False, can_skip=False)
     warm = {str(job): partial(unzip, files[1]) for job in range(jobs)}
-    list(each_case(warm, jobs, "loky", failures))  # starts the processes
+    list(run_cases(warm, jobs, "loky", failures))  # starts the processes
     started = time.perf_counter()
-    list(each_case({path.name: partial(unzip, path) for path in files}, jobs, "loky", failures))
+    list(run_cases({path.name: partial(unzip, path) for path in files}, jobs, "loky", failures))
     failures.stop()
     return time.perf_counter() - started
 

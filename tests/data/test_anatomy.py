@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data.anatomy import FLIPS, doubts, seems_turned
+from data.anatomy import FLIPS, find_flips, seems_turned
 from data.phantom.__main__ import main as make_phantom
 from data.prepare import main as prepare
 from data.store import Store
@@ -31,7 +31,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_what_is_mirrored_is_named(phantom: Store, flipped: tuple[int, ...]) -> None:
     for case in phantom.cases:
         hu, labels = (np.flip(array(case), flipped) for array in (phantom.image, phantom.label))
-        found, sure = doubts(hu, labels)
+        found, sure = find_flips(hu, labels)
         assert set(found) == {AXES[axis] for axis in flipped}
         assert sure
 
@@ -47,7 +47,7 @@ def test_a_quarter_turn_is_named(phantom: Store) -> None:
 def test_a_volume_that_tells_nothing_raises_no_doubt() -> None:
     labels = np.zeros((4, 32, 32), np.uint8)
     labels[1:3, 10:20, 4:10] = 1
-    assert doubts(np.full(labels.shape, -1000, np.int16), labels) == ([], False)
+    assert find_flips(np.full(labels.shape, -1000, np.int16), labels) == ([], False)
     assert set(FLIPS) == set(AXES)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from data.cohorts import COHORTS, Options, choose, lits
-from data.cohorts.ircad import lesion_names
+from data.cohorts import COHORTS, Options, choose_cohort, lits
+from data.cohorts.ircad import choose_lesions
 from data.command import InputError
 from data.prepare import main
 from tests.data.cohort_folders import (
@@ -77,8 +77,8 @@ def test_ircad_lesions_are_chosen_by_name(tmp_path: Path) -> None:
         "tumor",
         "livertumors",
     ]
-    assert lesion_names(names, ("tumors",)) == ["livertumor1", "livertumor02", "livertumors"]
-    assert lesion_names(names, ("metastases",)) == []  # patient 14's is the cavity of a resection
+    assert choose_lesions(names, ("tumors",)) == ["livertumor1", "livertumor02", "livertumors"]
+    assert choose_lesions(names, ("metastases",)) == []  # patient 14's is the cavity of a resection
 
 
 def test_a_run_that_is_resumed_with_other_lesions_takes_nothing_over(tmp_path: Path) -> None:
@@ -240,9 +240,9 @@ def test_the_list_of_spacings_is_whole() -> None:
         0.5 < spacing[0] == spacing[1] < 0.9 and 1 <= spacing[2] <= 4
         for spacing, _ in lits.IRCAD_SPACING
     )
-    assert lits.true_spacing(28, 129) == (0.57, 0.57, 1.6)
-    assert lits.true_spacing(47, 225) == (0.81, 0.81, 2.0)
-    assert lits.true_spacing(48, 225) is None
+    assert lits.look_up_spacing(28, 129) == (0.57, 0.57, 1.6)
+    assert lits.look_up_spacing(47, 225) == (0.81, 0.81, 2.0)
+    assert lits.look_up_spacing(48, 225) is None
 
 
 def test_lits_as_its_archives_unpack(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_auto_names_the_choices_where_nothing_fits(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"no pair volume-N.*--cohort lits, msd, ircad, hcc-tace-seg, nifti"
     ):
-        choose("auto", tmp_path)
+        choose_cohort("auto", tmp_path)
     for name, cohort in COHORTS.items():
         assert cohort.name == name
         with pytest.raises(InputError):

@@ -7,15 +7,17 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from nibabel.affines import apply_affine
 from pydicom.uid import RLELossless
 
 from data.command import InputError
 from data.dicom import open_series
-from data.images import open_image, read_image
+from data.volumes import open_image, read_image
 from tests.data.dicom_writers import SPACING, write_series
 
 SHAPE = (5, 6, 7)
@@ -48,6 +50,31 @@ def test_a_series_is_the_same_volume_as_its_nifti(tmp_path: Path) -> None:
     np.testing.assert_array_equal(series.slices(0, 5), HU)
     np.testing.assert_array_equal(nifti.slices(0, 5), HU)
     np.testing.assert_array_equal(series.to_native(HU), HU.T)
+
+
+def test_affine_and_voxels_are_those_of_highdicom(tmp_path: Path) -> None:
+    """Its axes are (slice, row, column), its millimetres DICOM's."""
+
+    def turn(index: int, dataset: pydicom.Dataset) -> None:
+        dataset.ImageOrientationPatient = [0, 0.6, 0.8, 0, -0.8, 0.6]
+        dataset.ImagePositionPatient = [1.0 + 2.5 * index, -7.0, 5.0]
+
+    write_series(tmp_path / "ct", HU, change=turn)
+    series = open_series(tmp_path / "ct")
+    datasets = [pydicom.dcmread(path) for path in (tmp_path / "ct").iterdir()]
+    volume = hd.get_volume_from_series(datasets, apply_modality_transform=True)
+    shape = np.array(series.native_shape)
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (shape - 1)
+    ours = apply_affine(series.affine, corners) * [-1, -1, 1]
+    stacked = volume.map_indices_to_reference(corners[:, ::-1])
+    flipped = np.abs(ours - stacked).max() > 1e-6  # highdicom stacks from the other end
+    if flipped:
+        volume = volume.flip_spatial(0)
+        stacked = volume.map_indices_to_reference(corners[:, ::-1])
+    np.testing.assert_allclose(ours, stacked, atol=1e-6)
+    np.testing.assert_array_equal(
+        series.to_native(series.slices(0, series.n_slices)).T, volume.array
+    )
 
 
 def test_slope_and_fractions_of_hu(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from data.command import InputError
-from data.parallel import Failures, each_case
+from data.parallel import Failures, run_cases
 from tests.data.cohort_folders import ct_and_masks, make_lits, prepare, save
 
 
@@ -61,12 +61,12 @@ def test_a_case_that_fails_in_any_way_stops_no_other_but_the_machine_does() -> N
         "b": lambda: 2,
         "a": partial(_raise, InputError("file: rule")),
     }
-    assert dict(each_case(work, 1, "loky", failures)) == {"b": 2}
+    assert dict(run_cases(work, 1, "loky", failures)) == {"b": 2}
     assert failures.by_case == {"a": "file: rule", "c": "unexpected KeyError: 'x'"}
     assert list(failures.by_case) == ["a", "c"]  # in the order of the cases
     with pytest.raises(OSError, match="No space"):
         dict(
-            each_case(
+            run_cases(
                 {"a": partial(_raise, OSError(errno.ENOSPC, "No space left"))}, 1, "loky", failures
             )
         )
@@ -93,7 +93,7 @@ def test_without_skip_bad_all_is_said_in_one_line_at_the_end(
 def test_a_killed_process_is_one_line() -> None:
     with pytest.raises(InputError, match="a process was killed, mostly for memory"):
         dict(
-            each_case(
+            run_cases(
                 {str(n): partial(os._exit, 1) for n in range(2)}, 2, "loky", Failures(skip=True)
             )
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from data.cohorts.patients import NOT_BESIDE_IRCAD, patient_of, shared_patients
+from data.cohorts.patients import NOT_BESIDE_IRCAD, find_shared_patients, identify_patient
 from data.command import InputError
 from data.files import sha256_of_json
 from evaluation.evaluate import check_unseen
@@ -43,19 +43,25 @@ def test_a_split_is_used_again_on_another_machine(tmp_path: Path) -> None:
 
 
 def test_patients_of_several_cohorts() -> None:
-    assert patient_of("lits", "volume-8") == patient_of("msd", "liver_10") == "lits:volume-7"
     assert (
-        patient_of("ircad", "3Dircadb1.20") == patient_of("lits", "volume-47") == "lits:volume-47"
+        identify_patient("lits", "volume-8")
+        == identify_patient("msd", "liver_10")
+        == "lits:volume-7"
     )
-    assert patient_of("hospital", "volume-8") == "hospital:volume-8"
+    assert (
+        identify_patient("ircad", "3Dircadb1.20")
+        == identify_patient("lits", "volume-47")
+        == "lits:volume-47"
+    )
+    assert identify_patient("hospital", "volume-8") == "hospital:volume-8"
     assert len(NOT_BESIDE_IRCAD) == 22
     patients = {
         "volume-3": "lits:volume-3",
         "volume-27": "lits:volume-27",
         "volume-28": "lits:volume-28",
     }
-    assert list(shared_patients(patients, [], "ircad")) == ["volume-27", "volume-28"]
-    assert list(shared_patients(patients, ["lits:volume-3"], "nifti")) == ["volume-3"]
+    assert list(find_shared_patients(patients, [], "ircad")) == ["volume-27", "volume-28"]
+    assert list(find_shared_patients(patients, ["lits:volume-3"], "nifti")) == ["volume-3"]
 
 
 def test_patients_of_the_external_cohort_do_not_train(

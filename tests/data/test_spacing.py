@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from data.command import InputError
-from data.spacing import check_same_spacing, check_spacing
-from data.volumes import Volume, open_volume
+from data.volumes import Volume, check_same_spacing, check_spacing, open_volume
 from tests.data.test_volumes import ct, save, with_field
 
 

@@ -11,7 +11,13 @@ import pytest
 
 from data.command import InputError
 from data.files import sha256_of_json
-from data.splits import check_split, external_split, group_patients, make_split, split_by_slice
+from data.splits import (
+    check_split,
+    group_patients,
+    make_external_split,
+    make_split,
+    make_split_by_slice,
+)
 
 N_CASES = 20
 GROUPS = (("volume-7", "volume-8", "volume-9", "volume-10"), ("volume-14", "volume-15"))
@@ -166,7 +172,7 @@ def test_subset_draws_that_many_of_the_sets_own_slices() -> None:
 
 def test_external_puts_everything_in_one_set() -> None:
     cases, patient_of = cohort(5)
-    split = external_split(cases, patient_of)
+    split = make_external_split(cases, patient_of)
     assert list(split["slices"]) == ["external"] == list(split["patients"])
     assert {case: len(rows) for case, rows in split["slices"]["external"].items()} == dict.fromkeys(
         cases, 6
@@ -216,7 +222,7 @@ def test_stratified_sets_hold_tumor_where_a_few_patients_have_it_all() -> None:
 
 def test_a_split_by_slice_says_so_and_shares_no_slice() -> None:
     cases, patient_of = cohort()
-    split = split_by_slice(cases, patient_of, seed=0, subset=(60, 20, 20))
+    split = make_split_by_slice(cases, patient_of, seed=0, subset=(60, 20, 20))
     assert split["by"] == "slice"
     assert split["rule"].startswith("BY SLICE, patients on several sides")
     sets = {
@@ -242,9 +248,9 @@ def test_a_split_by_slice_says_so_and_shares_no_slice() -> None:
     assert (
         sum(
             len(rows)
-            for rows in split_by_slice(cases, patient_of, seed=0)["slices"]["train"].values()
+            for rows in make_split_by_slice(cases, patient_of, seed=0)["slices"]["train"].values()
         )
         == 84
     )
     with pytest.raises(InputError, match="121 slices are asked for, it holds 120"):
-        split_by_slice(cases, patient_of, seed=0, subset=(119, 1, 1))
+        make_split_by_slice(cases, patient_of, seed=0, subset=(119, 1, 1))

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from data.command import InputError
-from data.images import read_image, read_label
-from data.volumes import check_pair, open_volume
-from data.writing import write_labels
+from data.volumes import Volume, check_label, check_pair, open_volume, read_image, write_labels
 
 CODES = [
     codes for pick in itertools.product("LR", "PA", "SI") for codes in itertools.permutations(pick)
@@ -50,6 +48,11 @@ def ct(shape: tuple[int, int, int] = (4, 5, 3)) -> np.ndarray:
     array = np.full(shape, -1000, dtype=np.int16)
     array[1:3, 1:4] = 60
     return array
+
+
+def read_label(path: Path) -> Volume:
+    check_label(volume := open_volume(path))
+    return volume
 
 
 def test_there_are_48_orientations() -> None:

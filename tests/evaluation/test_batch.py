@@ -15,8 +15,8 @@ import pytest
 
 from data.command import InputError
 from data.files import read_json, write_json
-from data.images import read_image
 from data.seg import Segments
+from data.volumes import read_image
 from evaluation import predict as module
 from tests.conftest import Command
 from tests.data.dicom_writers import write_series

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from data.command import InputError
-from data.images import read_image
-from data.volumes import Volume
+from data.volumes import Volume, read_image
 from evaluation import other_systems
 from evaluation.other_systems import OtherSystem, tumor_contour
 from evaluation.segmenters import OtherSegmenter

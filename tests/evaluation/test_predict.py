@@ -18,8 +18,8 @@ from scipy.ndimage import binary_erosion
 from data.command import InputError
 from data.dicom import open_series
 from data.files import read_json, write_json
-from data.images import read_image
 from data.seg import Segments
+from data.volumes import read_image
 from evaluation.predict import main
 from evaluation.segmenters import choose_system, segment
 from evaluation.systems import System, load_system

@@ -14,7 +14,7 @@ import pytest
 
 from data.command import InputError
 from data.files import write_json
-from data.images import read_image
+from data.volumes import read_image
 from evaluation import systems
 from evaluation.predict import Options, Predictor
 from evaluation.segmenters import PaperSegmenter, choose_system, segment

@@ -17,8 +17,8 @@ import pytest
 
 from data.backend import keras, load_network
 from data.command import InputError, run_command
-from data.images import read_label
 from data.store import Store
+from data.volumes import open_volume
 from evaluation.compare import score_one, too_small
 from evaluation.comparison import tables
 from evaluation.cross_validate import run_of_project
@@ -587,7 +587,7 @@ def test_a_system_segments_a_volume(
     system = load_other(run, name)
     assert ("on its validation data: " in done.stdout) == bool(system.weakness)
     wanted = system.labels(np.asarray(deep.image(case)))
-    np.testing.assert_array_equal(read_label(tmp_path / "labels.nii.gz").slices(0, SLICES), wanted)
+    np.testing.assert_array_equal(open_volume(tmp_path / "labels.nii.gz").slices(0, SLICES), wanted)
     table = json.loads((tmp_path / "table.json").read_text())
     rule = "argmax" if name == "cdnn_resnet18" else "0.5"
     assert [table["cases"][0][key] for key in ("model", "loss", "threshold_rule")] == [
@@ -627,7 +627,7 @@ def test_livers_alone_need_no_tumor_network(
     done = run_module("evaluation.predict", *flags, "--table", tmp_path / "table")
     assert done.returncode == 0, done.stderr
     wanted = load_other(run, name, liver_only=True).found(np.asarray(deep.image(case)))[1]
-    np.testing.assert_array_equal(read_label(tmp_path / "l.nii.gz").slices(0, SLICES), wanted)
+    np.testing.assert_array_equal(open_volume(tmp_path / "l.nii.gz").slices(0, SLICES), wanted)
     assert set(json.loads((tmp_path / "table.json").read_text())["networks"]) == {"system", "liver"}
 
 
