@@ -1,4 +1,4 @@
-"""The words of the results: which cohorts, targets, losses, models and threshold rules there are, in order."""
+"""The words of the results: cohorts, targets, phases and systems, in the order of the tables."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 COHORTS = ("validation", "test", "external")
 UNSEEN = COHORTS[1:]
-"""Cohorts by which nothing is chosen: those that results are shown of."""
+"""Cohorts by which nothing is chosen: those whose results are shown."""
 TARGETS = ("liver", "tumor")
-LOSSES = ("ce", "balanced")
-MODELS = ("one_step", "sequential", "joint")
-PAPER_MODELS = ("one_step", "sequential")
-"""Those that the paper's claims are about."""
-STAGES = {"one_step": ("one_step",), "sequential": ("liver", "tumor"), "joint": ("joint",)}
+PHASES = ("ce", "balanced")
+"""Phases of the paper's systems (2.4); a system of another document has one phase, "train"."""
+SYSTEMS = ("one_step", "sequential", "joint")
+"""The paper's systems; every other one stands after them, by name."""
+PAPER_SYSTEMS = ("one_step", "sequential")
+"""Those that the paper's claims are about; it leaves the joint loss as future work."""
 ARGMAX = "argmax"
-RULES = (ARGMAX, "0.5", "roc", "iou")
-METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
-KEYS = ("cohort", "target", "loss", "model", "threshold_rule")
-"""What names a row of Table 1."""
+"""The rule of a system of three classes: the most probable one."""
+SLICES, SLICE, WHOLE = "slices", "slice", "whole"
+"""Units of a score: the split's slices of a case, one of them, every slice of the case."""
 
 NAMES = {
     "one_step": "one-step",
@@ -25,18 +25,54 @@ NAMES = {
     "joint": "joint",
     "ce": "cross-entropy",
     "balanced": "balanced",
-    "iou": "IoU",
-    "pixel_accuracy": "pixel accuracy",
-    "rand_index": "Rand index",
-    "dice": "Dice",
     "auc": "AUC",
     "rauc": "rAUC",
 }
-"""How tables and figures spell them."""
+"""How tables and figures spell them; `evaluation.metrics.counts.METRICS` spells its own."""
 
 SYNTHETIC = "SYNTHETIC PHANTOM"
 NO_CONTOUR = "_no_contour"
 """Ending of the name under which a system that ends with an active contour is scored without it."""
+
+
+def spell_system(system: str, phase: str = "") -> str:
+    """Name a system for readers: `one-step, balanced`; a label without a spelling stays.
+
+    A system of another document has one phase, which is not named.
+    """
+    name = NAMES.get(system, system)
+    return name if phase in ("", "train") else f"{name}, {NAMES.get(phase, phase)}"
+
+
+def describe_origin(source: dict[str, Any]) -> str:
+    """Name the data of a cohort: `phantom, SYNTHETIC PHANTOM` or `lits`.
+
+    Args:
+        source: entry of a cohort in `summary.json`. A split by slice, and an external cohort whose
+            patients trained the run, are named.
+    """
+    name = source["cohort"] + (f", {SYNTHETIC}" if source["synthetic"] else "")
+    if source.get("split_by") == "slice":
+        name += ", SPLIT BY SLICE: test slices of the patients that trained"
+    shared = source.get("trained_on")
+    return f"{name}, {len(shared)} VOLUMES OF ITS PATIENTS TRAINED THE MODEL" if shared else name
+
+
+# --- Words of before, until every caller has moved to those above. ---
+LOSSES = PHASES
+MODELS = SYSTEMS
+PAPER_MODELS = PAPER_SYSTEMS
+STAGES = {"one_step": ("one_step",), "sequential": ("liver", "tumor"), "joint": ("joint",)}
+RULES = (ARGMAX, "0.5", "roc", "iou")
+METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
+KEYS = ("cohort", "target", "loss", "model", "threshold_rule")
+NAMES |= {
+    "iou": "IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "rand_index": "Rand index",
+    "dice": "Dice",
+}
+origin = describe_origin
 
 
 def spelled(name: str) -> str:
@@ -57,15 +93,3 @@ def trainings_behind(model: str, loss: str, from_pair: bool) -> list[tuple[str, 
     losses = LOSSES[: LOSSES.index(loss) + 1]
     own = [(stage, phase) for stage in STAGES[model] for phase in losses]
     return own + ([(stage, LOSSES[0]) for stage in STAGES["sequential"]] if from_pair else [])
-
-
-def origin(source: dict[str, Any]) -> str:
-    """Name the data of a cohort from its entry in `summary.json`: `phantom, SYNTHETIC PHANTOM` or `lits`.
-
-    A split by slice, and an external cohort whose patients trained the run, say so.
-    """
-    name = source["cohort"] + (f", {SYNTHETIC}" if source["synthetic"] else "")
-    if source.get("split_by") == "slice":
-        name += ", SPLIT BY SLICE: test slices of the patients that trained"
-    shared = source.get("trained_on")
-    return f"{name}, {len(shared)} VOLUMES OF ITS PATIENTS TRAINED THE MODEL" if shared else name

@@ -1,152 +1,194 @@
-"""What `evaluation.evaluate` recorded in a folder, read again for tables, figures and the README."""
+"""What `evaluation.evaluate` recorded in a folder, read again for tables, figures, pages and records.
+
+A published record (`evaluation.publish`) is read into the same class, so one table serves both.
+"""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from data.command import InputError
 from data.files import read_json
-from evaluation.names import COHORTS, KEYS, LOSSES, METRICS, MODELS, RULES, STAGES, TARGETS, origin
-from evaluation.tables.evidence import Evidence, Row, system
+from evaluation.metrics.statistics import Comparison, Interval
+from evaluation.names import COHORTS, PHASES, SYSTEMS, describe_origin, spell_system
+from evaluation.score_table import (
+    PairComparison,
+    compare_pairs,
+    make_table1,
+    read_table,
+    score_blind_tumor,
+    select,
+    sort_rows,
+)
 
-SCHEMA = 1
+SCHEMA = 2
+"""Form of summary.json, training.json, curves.json and of published records."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What `evaluation.evaluate` recorded in one folder; scores of failed systems are left out.
+    """The results of one run; scores of failed systems are left out.
 
     Attributes:
-        path: the folder OUT.
-        summary, training: content of the files of that name.
-        rows: scores, sorted by cohort, target, loss, model and rule.
-        curves, cases, lesions: entries of `curves.json`, `cases.csv` and `lesions.csv`.
-        volumes, options: rows of `whole_cases.csv` and `postprocess.csv`; none where the split is by slice.
+        path: the folder OUT, or the file of a published record.
+        summary: content of summary.json: preset, seed, data, systems, lits, environment, timing_s.
+        training: content of training.json: phases, sweep, scaling, architectures.
+        scores: the score table (`evaluation.score_table`).
+        curves: entries of curves.json.
+        lesions: a row for each lesion of a case, and for each drawn where none is.
+        recorded: of a published record from before the score table: "table1" (rows), "comparisons"
+            and "postprocessing" as they were recorded.
     """
 
     path: Path
     summary: dict[str, Any]
     training: dict[str, Any]
-    rows: list[Row]
-    curves: list[Row]
-    cases: list[Row]
-    lesions: list[Row]
-    volumes: list[Row] = field(default_factory=list)
-    options: list[Row] = field(default_factory=list)
+    scores: pd.DataFrame
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    lesions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What was trained and scored on."""
+        return dict(self.summary["data"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the training."""
+        return int(self.summary["seed"])
+
+    @cached_property
+    def systems(self) -> list[tuple[str, str]]:
+        """Return (system, phase) of Table 1, scored or failed, in the order of the tables."""
+        pairs = [(e["system"], e["phase"]) for e in self.summary["systems"] if e["table1"]]
+        table = pd.DataFrame(pairs, columns=["system", "phase"])
+        return list(sort_rows(table, ["phase", "system"]).itertuples(index=False, name=None))
+
+    @property
+    def system_names(self) -> list[str]:
+        """Return the systems of Table 1, each once, in the order of the tables."""
+        names = {system for system, _ in self.systems}
+        return [name for name in SYSTEMS if name in names] + sorted(names - set(SYSTEMS))
 
     @property
     def failures(self) -> dict[tuple[str, str], str]:
-        """Why a system's scores are no result, by (model, loss): `collapsed: why`."""
+        """Return why systems have no scores, by (system, phase): `failed: why`."""
         failed = (entry for entry in self.summary["systems"] if entry["status"] != "ok")
-        return {(e["model"], e["loss"]): f"{e['status']}: {e['why']}".rstrip(": ") for e in failed}
+        return {
+            (e["system"], e["phase"]): f"{e['status']}: {e['why']}".rstrip(": ") for e in failed
+        }
 
     @property
     def cohorts(self) -> list[str]:
-        """The cohorts of the run, in the order of the tables."""
-        external = self.summary["data"]["external"]
+        """Return the cohorts of the run, in the order of the tables."""
+        external = self.data["external"]
         return [cohort for cohort in COHORTS if cohort != "external" or external is not None]
 
-    def origin(self, cohort: str) -> str:
-        """Name the data of a cohort: `phantom, SYNTHETIC PHANTOM` or `LiTS`."""
-        data = self.summary["data"]
-        return origin(data["external"] if cohort == "external" else data)
+    def describe_origin(self, cohort: str) -> str:
+        """Name the data of a cohort: `phantom, SYNTHETIC PHANTOM` or `lits`."""
+        return describe_origin(self.data["external"] if cohort == "external" else self.data)
 
-    def sample(self, cohort: str) -> tuple[int, int]:
+    def count_sample(self, cohort: str) -> tuple[int, int]:
         """Return (slices, cases) of a cohort."""
-        data = self.summary["data"]
         if cohort == "external":
-            return data["external"]["slices"], data["external"]["cases"]
-        return data[f"{cohort}_slices"], data[f"{cohort}_cases"]
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The models that were scored or gave no result; one that was not trained is in no table or figure."""
-        known = {entry["model"] for entry in self.summary["systems"]}
-        return tuple(model for model in MODELS if model in known)
+            return self.data["external"]["slices"], self.data["external"]["cases"]
+        return self.data[f"{cohort}_slices"], self.data[f"{cohort}_cases"]
 
     @property
     def label(self) -> str:
         """Name the run in one line: data of every cohort, preset, seed."""
         origins: dict[str, list[str]] = {}
         for cohort in self.cohorts:
-            origins.setdefault(self.origin(cohort), []).append(cohort)
-        data = "; ".join(
-            f"{origin} ({' and '.join(cohorts)})" for origin, cohorts in origins.items()
-        )
-        return f"{data}; preset {self.summary['preset']}, seed {self.summary['seed']}"
+            origins.setdefault(self.describe_origin(cohort), []).append(cohort)
+        data = "; ".join(f"{name} ({' and '.join(cohorts)})" for name, cohorts in origins.items())
+        return f"{data}; preset {self.summary['preset']}, seed {self.seed}"
 
-    @property
-    def evidence(self) -> Evidence:
-        """What the claims are judged on."""
-        blind = self.summary["data"].get("blind_tumor_iou", {})
-        compared = self.summary.get("comparisons", ())
-        return Evidence(
-            self.rows,
-            self.cases,
-            self.curves,
-            self.training,
-            self.cohorts,
-            self.failures,
-            blind,
-            compared,
-        )
+    @cached_property
+    def table1(self) -> pd.DataFrame:
+        """Return Table 1 (`evaluation.score_table.make_table1`), a row per system and rule."""
+        if "table1" in self.recorded:
+            return sort_rows(pd.DataFrame(self.recorded["table1"]))
+        table1_phases = {(e["system"], e["phase"]) for e in self.summary["systems"] if e["table1"]}
+        pairs = zip(self.scores["system"], self.scores["phase"], strict=True)
+        return make_table1(self.scores[[pair in table1_phases for pair in pairs]], self.curves)
+
+    @cached_property
+    def comparisons(self) -> list[PairComparison]:
+        """Return the systems of Table 1 compared by patient (`compare_pairs`)."""
+        if "comparisons" in self.recorded:
+            return [read_comparison(entry) for entry in self.recorded["comparisons"]]
+        scored = set(self.systems) - set(self.failures)
+        pairs = zip(self.scores["system"], self.scores["phase"], strict=True)
+        return compare_pairs(self.scores[[pair in scored for pair in pairs]])
+
+    @cached_property
+    def blind_tumor_iou(self) -> dict[str, float]:
+        """Return by cohort the tumor IoU of marking the whole reference liver as tumor."""
+        recorded = self.recorded.get("blind_tumor_iou")
+        return dict(recorded) if recorded is not None else score_blind_tumor(self.scores)
+
+    def find(self, **values: Any) -> Any | None:
+        """Return the row of Table 1 with these values as a named tuple; None where there is none.
+
+        Example: `results.find(cohort="test", target="tumor", system="joint", phase="ce", rule="roc")`.
+        """
+        rows = select(self.table1, **values)
+        return next(rows.itertuples(index=False), None)
 
 
-def system_notes(training: dict[str, Any]) -> dict[str, str]:
-    """Return what validation data said of systems that have scores and yet see little: {"one-step, balanced": ...}.
+def read_comparison(entry: Mapping[str, Any]) -> PairComparison:
+    """Return a comparison that a record from before the score table holds."""
+    difference = Interval(
+        entry["difference"],
+        entry["low"],
+        entry["high"],
+        entry["n_patients"],
+        entry.get("n_counted", entry["n_patients"]),
+        entry.get("draws_skipped", 0),
+    )
+    comparison = Comparison(difference, entry["p_value"], entry["better"], entry["worse"])
+    first, second = (
+        (*entry[side], entry.get(rule) or "roc")
+        for side, rule in (("first", "threshold_rule"), ("second", "second_rule"))
+    )
+    return PairComparison(entry["cohort"], entry["target"], first, second, comparison)
+
+
+def list_notes(training: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each scored system that sees little on validation data.
 
     Args:
-        training: content of `training.json`.
+        training: content of training.json.
     """
-    notes: dict[str, str] = {}
+    notes: dict[str, list[str]] = {}
     for phase in training["phases"]:
-        for model, stages in STAGES.items():
-            if (
-                phase["stage"] in stages
-                and phase["phase"] in LOSSES
-                and phase["status"] == "ok"
-                and phase["note"]
-            ):
-                name = system(model, phase["phase"])
-                notes[name] = "; ".join(filter(None, [notes.get(name), phase["note"]]))
-    return notes
+        if phase["phase"] in PHASES and phase["status"] == "ok" and phase["note"]:
+            name = spell_system(phase["system"], phase["phase"])
+            notes.setdefault(name, []).append(phase["note"])
+    return [f"On validation data, {name}: {'; '.join(texts)}." for name, texts in notes.items()]
 
 
-def notes_lines(training: dict[str, Any]) -> list[str]:
-    """Return `system_notes` as sentences."""
-    return [f"On validation data, {name}: {note}." for name, note in system_notes(training).items()]
+def read_record(path: Path, needed: Iterable[str]) -> dict[str, Any]:
+    """Read a JSON file of `SCHEMA` that must hold these keys.
 
-
-def order(row: Row) -> tuple[int, ...]:
-    """Sort key of a row: cohort, target, loss, model, rule, each in the order of the tables."""
-    orders = (COHORTS, TARGETS, LOSSES, MODELS, RULES)
-    return tuple(
-        choices.index(row[key]) if row[key] in choices else len(choices)
-        for key, choices in zip(KEYS, orders, strict=True)
-    )
-
-
-def _read(path: Path, needed: Iterable[str]) -> Any:
+    Raises:
+        InputError: it is missing, damaged, of another form, or lacks a key.
+    """
     content = read_json(path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"{path}: expected schema {SCHEMA}, got {found!r}")
+        form = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{path}: expected schema {SCHEMA}, got {form!r}; score the run again")
     for key in needed:
         if key not in content:
             raise InputError(f"{path}: has no {key!r}; run python -m evaluation.evaluate again")
     return content
-
-
-def _read_csv(path: Path) -> list[Row]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run python -m evaluation.evaluate again") from None
 
 
 def read_results(path: Path) -> Results:
@@ -157,24 +199,23 @@ def read_results(path: Path) -> Results:
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; it is written by python -m evaluation.evaluate")
-    summary = _read(path / "summary.json", ("preset", "seed", "data", "systems", "rows"))
-    training = _read(path / "training.json", ("phases", "sweep", "scaling", "architectures"))
-    curves = _read(path / "curves.json", ("curves",))["curves"]
-    cases, lesions = (_read_csv(path / name) for name in ("cases.csv", "lesions.csv"))
-    new = [
-        path / name for name in ("whole_cases.csv", "postprocess.csv")
-    ]  # evaluations before version 4 lack them
-    volumes, options = (_read_csv(file) if file.is_file() else [] for file in new)
-    wanted = {*KEYS, *METRICS, "threshold", "n_cases", "n_slices"}
-    for row in summary["rows"]:
-        if not wanted <= row.keys():
-            raise InputError(f"{path / 'summary.json'}: a row has no {min(wanted - row.keys())!r}")
-    failed = {
-        (entry["model"], entry["loss"]) for entry in summary["systems"] if entry["status"] != "ok"
-    }
-    # The writer leaves them out already; a score of a collapsed network must not slip through.
-    rows, *others = (
-        [row for row in entries if (row["model"], row["loss"]) not in failed]
-        for entries in (summary["rows"], curves, cases, lesions, volumes, options)
+    summary = read_record(path / "summary.json", ("preset", "seed", "data", "systems", "lits"))
+    training = read_record(path / "training.json", ("phases", "sweep", "scaling", "architectures"))
+    curves = read_record(path / "curves.json", ("curves",))["curves"]
+    scores = read_table(path / "scores.csv")
+    try:
+        lesions = pd.read_csv(path / "lesions.csv", dtype={"case": "str", "patient": "str"})
+    except pd.errors.EmptyDataError:
+        lesions = pd.DataFrame()
+    except FileNotFoundError:
+        raise InputError(f"{path / 'lesions.csv'}: no such file; score the run again") from None
+    # The writer leaves failed systems out; a score of a collapsed network must not slip through.
+    failed = {(e["system"], e["phase"]) for e in summary["systems"] if e["status"] == "failed"}
+    scores, lesions = (
+        table[[pair not in failed for pair in zip(table["system"], table["phase"], strict=True)]]
+        if len(table)
+        else table
+        for table in (scores, lesions)
     )
-    return Results(path, summary, training, sorted(rows, key=order), *others)
+    curves = [curve for curve in curves if (curve["system"], curve["phase"]) not in failed]
+    return Results(path, summary, training, scores, curves, lesions)

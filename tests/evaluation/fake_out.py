@@ -5,72 +5,110 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.evaluation.fake_whole_cases import write_whole_cases
+from evaluation.names import PHASES, SYSTEMS
+from evaluation.postprocess import OPTIONS
+from evaluation.score_table import ScoreRow, make_table, write_table
 
 COHORTS = {"validation": (60, 4), "test": (60, 7), "external": (80, 8)}
-MODELS = ("one_step", "sequential", "joint")
-SYSTEMS = [(model, loss) for loss in ("ce", "balanced") for model in MODELS]
+"""Slices and cases of each cohort."""
+PAIRS = [(system, phase) for phase in PHASES for system in SYSTEMS]
 SHIFT = {("one_step", "ce"): 0.0, ("one_step", "balanced"): 0.05, ("sequential", "ce"): 0.1}
 SHIFT |= {("sequential", "balanced"): 0.15, ("joint", "ce"): 0.12, ("joint", "balanced"): 0.13}
+"""How much better than the worst system each finds tumors, in IoU."""
+OF_RULE = {"argmax": 0.0, "0.5": 0.0, "roc": 0.02, "iou": 0.03}
+"""How much better each rule is, in IoU."""
 PATIENTS = {"validation": (4, 3), "test": (7, 6), "external": (8, 8)}
-"""Of each cohort: all, and those with tumor."""
+"""Of each cohort: all, and those with tumor; each has one case."""
 THRESHOLDS = {"argmax": None, "0.5": 0.5, "roc": 0.137, "iou": 0.42}
+REFERENCE, FALSE = 1000, 20
+"""Reference pixels and false ones of each case that holds the target."""
 Failures = dict[tuple[str, str], str]
-
 
 FAILURE = {("sequential", "balanced"): "no tumor pixel | 100 % background"}
 """A system that collapsed, for `write_out(failures=...)`; the bar is one that a table must escape."""
 
 
-def rows(seed: int = 0) -> list[dict[str, Any]]:
-    """Return one row per cohort, system, target and rule."""
-    rng = np.random.default_rng(seed)
-    made = []
+def make_scores(seed: int = 0, size: int = 64) -> Iterator[ScoreRow]:
+    """Yield the score rows: one case a patient, the last ones without tumor.
+
+    The pooled IoU of a row is base + `SHIFT` (tumors) + `OF_RULE` + 0.002 * seed, to a pixel.
+    """
     for cohort, (slices, cases) in COHORTS.items():
-        for model, loss in SYSTEMS:
-            for target in ("liver", "tumor"):
-                for rule, threshold in THRESHOLDS.items():
-                    if rule == "argmax" and model != "one_step":
-                        continue
-                    iou = (0.92 if target == "liver" else 0.55) + SHIFT[model, loss] * (
-                        target == "tumor"
-                    )
-                    iou += {"argmax": 0, "0.5": 0, "roc": 0.02, "iou": 0.03}[rule] + rng.normal(
-                        0, 0.008
-                    )
-                    scores = {
-                        "pixel_accuracy": 0.98 + iou / 60,
-                        "iou": iou,
-                        "dice": 2 * iou / (1 + iou),
-                    }
-                    scores |= {"rand_index": 0.96 + iou / 30, "auc": 0.9997, "rauc": 0.5 + iou / 2}
-                    key = {
-                        "cohort": cohort,
-                        "model": model,
-                        "loss": loss,
-                        "target": target,
-                        "threshold_rule": rule,
-                    }
-                    spread: dict[str, Any] = {"iou_low": None, "iou_high": None, "draws_skipped": 0}
-                    if cohort != "validation":
-                        spread |= {"iou_low": iou - 0.05, "iou_high": min(1.0, iou + 0.04)}
-                    spread["n_patients"] = PATIENTS[cohort][0]
-                    spread["n_counted"] = PATIENTS[cohort][target == "tumor"]
-                    scores |= {"threshold": threshold, "n_cases": cases, "n_slices": slices}
-                    made.append({**key, **scores, **spread})
-    return made
+        for (system, phase), target in itertools.product(PAIRS, ("liver", "tumor")):
+            for rule, threshold in THRESHOLDS.items():
+                if rule == "argmax" and system != "one_step":
+                    continue
+                iou = (0.92 if target == "liver" else 0.55) + OF_RULE[rule] + 0.002 * seed
+                iou += SHIFT[system, phase] * (target == "tumor")
+                holding = PATIENTS[cohort][target == "tumor"]
+                for case in range(1, cases + 1):
+                    n_slices = slices // cases + (case <= slices % cases)
+                    held = case <= holding
+                    tp = round(iou * (REFERENCE + FALSE) + 4 * (case - (holding + 1) / 2)) * held
+                    fp, fn = FALSE * held, (REFERENCE - tp) * held
+                    head = {"seed": seed, "system": system, "phase": phase, "rule": rule}
+                    head |= {"cohort": cohort, "target": target, "threshold": threshold}
+                    head |= {"case": str(case), "patient": str(case), "n_slices": n_slices}
+                    counts = {"tp": tp, "fp": fp, "fn": fn, "tn": n_slices * size**2 - tp - fp - fn}
+                    yield ScoreRow(**head, **counts, unit="slices")
+                if rule == "roc":
+                    yield from make_slice_scores(seed, cohort, system, phase, target, size)
+                    yield from make_whole_scores(seed, cohort, system, phase, target)
+
+
+def make_slice_scores(
+    seed: int, cohort: str, system: str, phase: str, target: str, size: int
+) -> Iterator[ScoreRow]:
+    """Yield two slices of case 1, of IoU 0.5 and 0.25; validation data has none."""
+    if cohort == "validation":
+        return
+    for row, tp in ((40, 50), (41, 25)):
+        counts = {"tp": tp, "fp": 0, "fn": 100 - tp, "tn": size**2 - 100}
+        head = {"seed": seed, "system": system, "phase": phase, "rule": "roc", "cohort": cohort}
+        head |= {"target": target, "unit": "slice", "case": "1", "patient": "1", "slice": row}
+        yield ScoreRow(**head, **counts, n_slices=1, threshold=0.137)
+
+
+def make_whole_scores(
+    seed: int, cohort: str, system: str, phase: str, target: str
+) -> Iterator[ScoreRow]:
+    """Yield two whole test cases, Dice 0.5 and 0.7, and the options of post-processing.
+
+    The second case has no tumor. Filling holes finds 10 pixels more in each case. A voxel has
+    0.2 ml, so a reference has 20 ml; every distance has the value of the Dice.
+    """
+    if cohort != "test":
+        return
+    for case, dice in (("1", 0.5), ("2", 0.7)):
+        head: dict[str, Any] = {"seed": seed, "system": system, "phase": phase, "rule": "roc"}
+        head |= {"cohort": cohort, "target": target, "case": case, "patient": case}
+        empty = (target, case) == ("tumor", "2")
+        overlap, error = round(100 * dice), round(100 * (1 - dice))
+        counts = {"tp": overlap, "fp": error, "fn": error, "tn": 1000}
+        counts = dict.fromkeys(counts, 0) | {"tn": 1200} if empty else counts
+        names = ("assd_mm", "rmsd_mm", "hausdorff_mm", "hausdorff95_mm")
+        distances = dict.fromkeys(names, None if empty else dice)
+        whole = {"unit": "whole", "n_slices": 20, "voxel_ml": 0.2, "components_rand_index": dice}
+        yield ScoreRow(**head, **counts, **distances, **whole, threshold=0.137)
+        for option in ("none", *OPTIONS, "chosen"):
+            tp = 60 if option in ("fill_holes", "chosen") else 50
+            named = {"postprocess": "fill_holes" if option == "chosen" else option}
+            named |= {"chosen": option == "chosen"}
+            counts = {"tp": tp, "fp": 0, "fn": 100 - tp, "tn": 1000}
+            yield ScoreRow(**head, **named, **counts, unit="slices", n_slices=8)
 
 
 def curves(seed: int = 0) -> list[dict[str, Any]]:
     """Return a curve per cohort, system and target."""
     made = []
     for number, cohort in enumerate(COHORTS):
-        for index, (model, loss) in enumerate(SYSTEMS):
+        for index, (system, phase) in enumerate(PAIRS):
             for target in ("liver", "tumor"):
                 fpr = np.linspace(0, 1, 101)
                 power = 0.25 - 0.04 * index + 0.03 * number
@@ -87,7 +125,7 @@ def curves(seed: int = 0) -> list[dict[str, Any]]:
                     points[rule]["restricted_tpr"] = at**power
                 counts = {"n_positive": 21000, "n_negative": 962040}
                 counts |= {"n_restricted_positive": 4000, "n_restricted_negative": 9000 + index}
-                head = {"cohort": cohort, "model": model, "loss": loss, "target": target}
+                head = {"cohort": cohort, "system": system, "phase": phase, "target": target}
                 thresholds = {"0.5": 0.5, "roc": 0.137, "iou": 0.42}
                 areas = {"auc": 1 / (1 + power / 8), "rauc": 1 / (1 + power)}
                 both = {
@@ -159,11 +197,15 @@ def layers(
     return {"parameters": sum(layer["parameters"] for layer in made), "layers": made}
 
 
-def phase(stage: str, name: str, seed: int = 0) -> dict[str, Any]:
-    """Return the record of one phase of one stage."""
+NETWORKS = {"one_step": ("classes",), "sequential": ("liver", "tumor"), "joint": ("nested",)}
+
+
+def make_phase(system: str, network: str, name: str, seed: int = 0) -> dict[str, Any]:
+    """Return the record of one phase of a network, as training.json holds it."""
     rng = np.random.default_rng(seed)
     epochs = 14 if name == "ce" else 4
-    targets = ("liver", "tumor") if stage in ("one_step", "joint") else (stage,)
+    joint = system == "joint"
+    targets = ("liver", "tumor") if network in ("classes", "nested") else (network,)
     history = []
     for epoch in range(1, epochs + 1):
         progress = 1 - 0.8 * np.exp(-epoch / 4) if name == "ce" else 0.99
@@ -185,19 +227,20 @@ def phase(stage: str, name: str, seed: int = 0) -> dict[str, Any]:
                 )
         row["val_iou"] = row[f"val_{targets[-1]}_iou"]
         history.append(row)
-    classes = 3 if stage == "one_step" else 2
+    classes = 3 if network == "classes" else 2
     weights = [1.0] * classes if name == "ce" else [0.4, 3.1, 17.0][:classes]
-    by_target: Any = {"liver": weights, "tumor": weights[::-1]} if stage == "joint" else weights
+    by_target: Any = {"liver": weights, "tumor": weights[::-1]} if joint else weights
     rules = {"0.5": 0.5, "roc": 0.137, "iou": 0.42}
-    record = {"stage": stage, "phase": name, "status": "ok", "why": "", "note": ""}
+    record = {"system": system, "network": network, "phase": name}
+    record |= {"status": "ok", "why": "", "note": ""}
     record |= {
         "epochs": epochs,
         "best_epoch": epochs - 1,
         "train_s": 11.5 * epochs,
-        "parameters": layers()["parameters"] * (2 if stage == "joint" else 1),
+        "parameters": layers()["parameters"] * (1 + joint),
         "peak_memory_mib": 1234.5 if name == "ce" else 1001.0,
     }
-    if stage == "joint":
+    if joint:
         record |= {"alpha": 1.0, "beta": 2.0, "mask": "probability", "start": "pair"}
     return record | {
         "class_weights": by_target,
@@ -269,7 +312,7 @@ def write_examples(out: Path, size: int, synthetic: bool, joint: bool = True) ->
     """Write examples.json and examples.npz."""
     listed: list[dict[str, Any]] = []
     arrays: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("hu", "label", *MODELS[: 2 + joint])
+        name: [] for name in ("hu", "label", *SYSTEMS[: 2 + joint])
     }
     for index, kind in enumerate(("best", "median", "worst")):
         hu, label = fake_slice(size, index + 3)
@@ -294,7 +337,7 @@ def write_examples(out: Path, size: int, synthetic: bool, joint: bool = True) ->
         "synthetic": synthetic,
         "cohort": "phantom",
         "rule": "roc",
-        "loss": "balanced",
+        "phase": "balanced",
     }
     head |= {"liver_window_hu": [-100, 400], "tumor_scaling": "window", "tumor_window_hu": [0, 200]}
     write(out / "examples.json", {**head, "examples": listed, "input": {"case": "8", "row": 41}})
@@ -305,44 +348,7 @@ def write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def write_cases(out: Path, failures: Failures, seed: int) -> None:
-    """Write cases.csv: a case per patient, the last one of validation and test without tumor; sequential errs less."""
-    with (out / "cases.csv").open("w", newline="", encoding="utf-8") as file:
-        scores = ["tp", "fp", "fn", "tn", "pixel_accuracy", "iou", "dice", "rand_index"]
-        names = [
-            "cohort",
-            "case",
-            "patient",
-            "model",
-            "loss",
-            "target",
-            "threshold_rule",
-            "threshold",
-            "n_slices",
-        ]
-        writer = csv.DictWriter(file, names + scores, restval="")
-        writer.writeheader()
-        for row in rows(seed):
-            if (row["model"], row["loss"]) in failures or row["threshold_rule"] == "argmax":
-                continue
-            for case in range(1, PATIENTS[row["cohort"]][0] + 1):
-                held = case <= PATIENTS[row["cohort"]][row["target"] == "tumor"]
-                missed = {"one_step": 50, "sequential": 30, "joint": 40}[row["model"]] + 5 * case
-                missed -= 7 * (row["loss"] == "balanced")
-                wrong = (400 if row["model"] == "one_step" else 250) + 10 * case * case
-                wrong -= 30 * (row["threshold_rule"] == "roc") + 20 * (row["loss"] == "balanced")
-                counts: dict[str, Any] = {
-                    "tp": 2000 - missed if held else 0,
-                    "fp": wrong,
-                    "fn": missed if held else 0,
-                }
-                counts |= {"tn": 90000 - wrong + (0 if held else 2000)}
-                counts["dice"] = 2 * counts["tp"] / (2 * counts["tp"] + wrong + counts["fn"])
-                key = {name: row[name] for name in names if name in row}
-                writer.writerow({**key, "case": case, "patient": case, "n_slices": 15, **counts})
-
-
-def write_lesions(out: Path, failures: Failures, seed: int) -> None:
+def write_lesions(out: Path, failures: Failures, seed: int = 0) -> None:
     """Write lesions.csv: eight lesions a case of test and external, the larger the better found, and one false."""
     rng = np.random.default_rng(seed)
     with (out / "lesions.csv").open("w", newline="", encoding="utf-8") as file:
@@ -350,8 +356,8 @@ def write_lesions(out: Path, failures: Failures, seed: int) -> None:
             "cohort",
             "case",
             "patient",
-            "model",
-            "loss",
+            "system",
+            "phase",
             "kind",
             "diameter_mm",
             "voxels",
@@ -361,10 +367,10 @@ def write_lesions(out: Path, failures: Failures, seed: int) -> None:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         for cohort in ("test", "external"):
-            for model, loss in SYSTEMS:
-                if (model, loss) in failures:
+            for system, phase in PAIRS:
+                if (system, phase) in failures:
                     continue
-                row = {"cohort": cohort, "case": 1, "patient": 1, "model": model, "loss": loss}
+                row = {"cohort": cohort, "case": 1, "patient": 1, "system": system, "phase": phase}
                 nothing = {
                     "kind": "false positive",
                     "diameter_mm": 5,
@@ -394,74 +400,67 @@ LITS = {
 """Some of the 24 figures."""
 
 
-def lits() -> list[dict[str, Any]]:
+def make_lits() -> list[dict[str, Any]]:
     """Return LiTS figures of test and external, in both modes; one test case has no liver."""
-    made = []
+    entries = []
     for cohort, left_out in (("test", ["7"]), ("external", [])):
-        for index, (model, loss) in enumerate(SYSTEMS):
+        for index, (system, phase) in enumerate(PAIRS):
             for mode in ("official", "corrected"):
-                head = {
-                    "cohort": cohort,
-                    "model": model,
-                    "loss": loss,
-                    "threshold_rule": "roc",
-                    "mode": mode,
-                }
+                head = {"cohort": cohort, "system": system, "phase": phase, "rule": "roc"}
                 figures = {name: value + 0.01 * index for name, value in LITS.items()}
                 count = {"n_cases": COHORTS[cohort][1] - len(left_out), "left_out": left_out}
-                made.append({**head, **count, "figures": figures})
-    return made
+                entries.append({**head, "mode": mode, **count, "figures": figures})
+    return entries
 
 
-def comparisons() -> list[dict[str, Any]]:
-    """Return comparisons of two models and of two rules, one of them with too few patients."""
-    compared: dict[str, Any] = {
-        "cohort": "test",
-        "target": "tumor",
-        "threshold_rule": "roc",
-        "second_rule": "roc",
+def describe_system(system: str, phase: str, index: int, why: str) -> dict[str, Any]:
+    """Return the entry of a system in summary.json."""
+    fits = [make_phase(system, network, phase) for network in NETWORKS[system]]
+    parameters = sum(fit["parameters"] for fit in fits)
+    return {
+        "system": system,
+        "phase": phase,
+        "title": system.replace("_", "-"),
+        "kind": system,
+        "document": "Gruber et al.",
+        "table1": True,
+        "settings": {},
+        "status": "failed" if why else "ok",
+        "why": why,
+        "note": "",
+        "targets": [] if why else ["liver", "tumor"],
+        "begins": "random",
+        "trained_with": "360 slices",
+        "parameters": parameters,
+        "predicting_parameters": parameters,
+        "epochs": {
+            network: [fit["best_epoch"], fit["epochs"]]
+            for network, fit in zip(NETWORKS[system], fits, strict=True)
+        },
+        "train_s": sum(fit["train_s"] for fit in fits),
+        "peak_memory_mib": max(fit["peak_memory_mib"] for fit in fits),
+        "trained_on": TRAINED_ON,
+        "postprocess": ["fill_holes"],
+        "ms_per_slice": 10.0 + index,
+        "predict_peak_memory_mib": 300.0 + index,
     }
-    compared |= {
-        "first": ["sequential", "balanced"],
-        "second": ["one_step", "balanced"],
-        "difference": 0.12,
-    }
-    compared |= {
-        "low": 0.04,
-        "high": 0.2,
-        "p_value": 0.031,
-        "least_p": 0.03125,
-        "better": 5,
-        "worse": 1,
-    }
-    compared |= {"n_patients": 7, "n_counted": 6, "draws_skipped": 0}
-    few = {
-        "cohort": "validation",
-        "low": None,
-        "high": None,
-        "p_value": None,
-        "n_patients": 4,
-        "n_counted": 3,
-    }
-    rules = {
-        "second": ["sequential", "balanced"],
-        "second_rule": "0.5",
-        "difference": -0.02,
-        "low": -0.05,
-        "high": 0.01,
-    }
-    joint = {
-        "first": ["joint", "balanced"],
-        "second": ["sequential", "balanced"],
-        "p_value": None,
-        "difference": 0.0,
-    }
-    return [
-        compared,
-        {**compared, **few, "least_p": 0.25},
-        {**compared, **rules},
-        {**compared, **joint},
-    ]
+
+
+TRAINED_ON = {
+    "git_commit": "1" * 40,
+    "processor": "made up",
+    "cores": 2,
+    "keras_backend": "tensorflow",
+}
+ENVIRONMENT = {
+    "python": "3.11",
+    "packages": {"numpy": "2.4"},
+    "keras_backend": "tensorflow",
+    "git_commit": "0" * 40,
+    "system": "Linux",
+    "processor": "made up",
+    "cores": 2,
+}
 
 
 def write_out(
@@ -478,7 +477,7 @@ def write_out(
     Args:
         out: the folder.
         seed: of the invented numbers.
-        failures: {(model, loss): why it collapsed}.
+        failures: {(system, phase): why it collapsed}.
         external: whether there is an external cohort.
         synthetic: whether the main cohort is a phantom; the external one is.
         size: of the slices, in pixels.
@@ -486,103 +485,58 @@ def write_out(
     """
     failures = failures or {}
     out.mkdir(parents=True)
-    external_data = (
-        {"cohort": "phantom-external", "synthetic": True, "slices": 80, "cases": 8}
-        if external
-        else None
-    )
-    data: dict[str, Any] = {
-        "cohort": "phantom" if synthetic else "LiTS",
-        "synthetic": synthetic,
-        "size": size,
-    }
+    trained = [pair for pair in PAIRS if joint or pair[0] != "joint"]
+    scored = {pair for pair in trained if pair not in failures}
+
+    def is_kept(entry: dict[str, Any]) -> bool:
+        is_external = entry["cohort"] == "external"
+        return (entry["system"], entry["phase"]) in scored and (external or not is_external)
+
+    data: dict[str, Any] = {"cohort": "phantom" if synthetic else "LiTS", "synthetic": synthetic}
+    data |= {"size": size, "split_sha256": "ab" * 32, "split_rule": "by patient"}
     for name, (slices, cases) in [("train", (360, 20)), *list(COHORTS.items())[:2]]:
         data |= {f"{name}_slices": slices, f"{name}_cases": cases}
-    data["blind_tumor_iou"] = {"validation": 0.05, "test": 0.06} | (
-        {"external": 0.07} if external else {}
-    )
-    data |= {"external": external_data, "split_sha256": "ab" * 32, "split_rule": "by patient"}
-    systems = [
-        {"model": model, "loss": loss, "status": "failed" if (model, loss) in failures else "ok"}
-        | {
-            "why": failures.get((model, loss), ""),
-            "ms_per_slice": 10.0 + index,
-            "predict_peak_memory_mib": 300.0 + index,
-        }
-        for index, (model, loss) in enumerate(SYSTEMS)
-        if joint or model != "joint"
+    external_data = {"cohort": "phantom-external", "synthetic": True, "slices": 80, "cases": 8}
+    data["external"] = external_data if external else None
+    summary = {"schema": 2, "preset": "demo", "seed": seed, "data": data}
+    summary["systems"] = [
+        describe_system(*pair, index, failures.get(pair, ""))
+        for index, pair in enumerate(PAIRS)
+        if pair in trained
     ]
-
-    def kept(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        known = [entry for entry in entries if (entry["model"], entry["loss"]) not in failures]
-        known = [entry for entry in known if joint or entry["model"] != "joint"]
-        return [entry for entry in known if external or entry["cohort"] != "external"]
-
-    environment = {
-        "python": "3.11",
-        "packages": {"numpy": "2.4"},
-        "keras_backend": "tensorflow",
-        "git_commit": "0" * 40,
-    }
-    environment |= {"system": "Linux", "processor": "made up", "cores": 2}
-    summary = {
-        "schema": 1,
-        "preset": "demo",
-        "seed": seed,
-        "data": data,
-        "systems": systems,
-        "rows": kept(rows(seed)),
-    }
-    trained_on = {
-        "git_commit": "1" * 40,
-        "processor": "made up",
-        "cores": 2,
-        "keras_backend": "tensorflow",
-    }
-    known = [entry for entry in comparisons() if joint or entry["first"][0] != "joint"]
-    summary |= {"comparisons": known, "lits": kept(lits())}
-    summary |= {
-        "environment": environment,
-        "trained_on": [trained_on],
-        "timing_s": {"evaluate": 12.0},
-    }
+    summary |= {"lits": [entry for entry in make_lits() if is_kept(entry)]}
+    summary |= {"environment": ENVIRONMENT, "trained_on": [TRAINED_ON]}
+    summary |= {"timing_s": {"evaluate": 12.0}}
     write(out / "summary.json", summary)
     (out / "store").mkdir()
-    write(out / "store" / "split.json", {"schema": 1, "slices": {}, "sha256": data["split_sha256"]})
-    write(out / "curves.json", {"schema": 1, "curves": kept(curves(seed))})
-    trained = ("one_step", "liver", "tumor", *(("joint",) if joint else ()))
-    stages = [(stage, name) for stage in trained for name in ("ce", "balanced")]
-    training = {
-        "schema": 1,
-        "preset": "demo",
-        "seed": seed,
-        "synthetic": synthetic,
-        "settings": {"dropout": 0.5},
-    }
-    training["settings"]["liver_window_hu"] = [-100, 400]
-    training |= {"phases": [phase(*stage, seed) for stage in stages], "sweep": sweep()}
-    training["scaling"] = {
-        "epochs": 3,
-        "validation_iou": {"window": 0.51, "liver_median": 0.49},
-        "chosen": "window",
-    }
+    split = {"schema": 1, "slices": {}, "sha256": data["split_sha256"]}
+    write(out / "store" / "split.json", split)
+    entries = [entry for entry in curves(seed) if is_kept(entry)]
+    write(out / "curves.json", {"schema": 2, "curves": entries})
+    systems = dict.fromkeys(system for system, _ in trained)
+    phases = [
+        make_phase(system, network, phase, seed)
+        for system in systems
+        for network in NETWORKS[system]
+        for phase in PHASES
+    ]
+    training: dict[str, Any] = {"schema": 2, "preset": "demo", "seed": seed, "synthetic": synthetic}
+    training["settings"] = {"dropout": 0.5, "liver_window_hu": [-100, 400]}
+    training |= {"phases": phases, "sweep": sweep()}
+    trial = {"window": 0.51, "liver_median": 0.49}
+    training["scaling"] = {"epochs": 3, "validation_iou": trial, "chosen": "window"}
+    parts = {"liver": layers(), "tumor": layers()}
     training["architectures"] = {
-        "one_step": layers(classes=3),
-        "liver": layers(),
-        "tumor": layers(),
+        "one_step": {"classes": layers(classes=3)},
+        "sequential": parts,
     }
     if joint:
-        parts = {"liver": layers(), "tumor": layers()}
-        training["architectures"]["joint"] = {
-            "parameters": 2 * layers()["parameters"],
-            "parts": parts,
-        }
+        nested = {"parameters": 2 * layers()["parameters"], "parts": parts}
+        training["architectures"]["joint"] = {"nested": nested}
     write(out / "training.json", training)
-    absent = (
-        {} if joint else dict.fromkeys([one for one in SYSTEMS if one[0] == "joint"], "not trained")
-    )
-    write_cases(out, {**failures, **absent}, seed)
-    write_lesions(out, {**failures, **absent}, seed)
-    write_whole_cases(out, [one for one in SYSTEMS if one not in {**failures, **absent}])
+    rows = [row for row in make_scores(seed, size) if is_kept(vars(row))]
+    write_table(out / "scores.csv", make_table(rows))
+    absent = {pair: "not trained" for pair in PAIRS if pair not in scored}
+    write_lesions(out, absent)
     write_examples(out, size, synthetic, joint)
     return out
