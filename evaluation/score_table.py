@@ -109,11 +109,11 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         InputError: the file is missing, damaged, or lacks a column.
     """
-    text = {name: "str" for name, kind in COLUMNS.items() if kind == "str"}
+    texts = {name: "str" for name, kind in COLUMNS.items() if kind == "str"}
+    numbers = {name: [""] for name in COLUMNS if name not in texts}
     try:
-        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={
-            name: [""] for name in COLUMNS if name not in text
-        }, float_precision="round_trip")  # fmt: skip
+        # "NA" may be the name of a case, so only an empty number is missing.
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=numbers)
         missing = [name for name in COLUMNS if name not in table]
         if missing:
             raise InputError(f"{path}: has no column {missing[0]}; score again")
@@ -297,13 +297,15 @@ def compare_pairs(scores: pd.DataFrame, rule: str = MAIN_RULE) -> list[PairCompa
         for key, group in rows.groupby(["cohort", "target", "system", "phase", "rule"], sort=False)
     }
     systems = dict.fromkeys(zip(rows["system"], rows["phase"], strict=True))
-    return [
-        PairComparison(cohort, target, first, second, compare(*sides, iou))
-        for cohort in COHORTS
-        for target in TARGETS
-        for first, second in list_pairs(systems, rule)
-        if all(sides := [patients.get((cohort, target, *side), {}) for side in (first, second)])
-    ]
+    comparisons = []
+    for cohort in COHORTS:
+        for target in TARGETS:
+            for first, second in list_pairs(systems, rule):
+                sides = [patients.get((cohort, target, *side)) for side in (first, second)]
+                if sides[0] and sides[1]:
+                    comparison = compare(sides[0], sides[1], iou)
+                    comparisons.append(PairComparison(cohort, target, first, second, comparison))
+    return comparisons
 
 
 def score_blind_tumor(scores: pd.DataFrame) -> dict[str, float]:
