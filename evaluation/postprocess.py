@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.segmentation import morphological_chan_vese
 
 from data.scaling import window
-from evaluation.volumetry import components, keep_largest
+from evaluation.metrics.regions import find_components, keep_largest
 
 # Assumed.
 LEAST_DIAMETER_MM = 5.0
@@ -40,7 +40,7 @@ def fill_holes(labels: np.ndarray) -> np.ndarray:
 def min_lesion(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
     """Call liver the lesions (6-connected) that are smaller than a sphere of `LEAST_DIAMETER_MM`."""
     least = np.pi / 6 * LEAST_DIAMETER_MM**3 / float(np.prod(spacing_mm))
-    box, numbers, sizes = components(labels == 2)
+    box, numbers, sizes = find_components(labels == 2)
     small = np.concatenate([[False], sizes < least])
     kept = labels.copy()
     kept[box][small[numbers]] = 1

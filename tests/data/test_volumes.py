@@ -331,3 +331,11 @@ def test_a_label_shifted_by_a_slice_is_refused_wherever_the_origin_is(
 def test_opening_reads_no_voxel(tmp_path: Path) -> None:
     _truncate(tmp_path / "volume-0.nii", 1000)
     assert open_volume(tmp_path / "volume-0.nii").n_slices == 9
+
+
+def test_lengths_in_metres_are_refused(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([0.001, 0.001, 0.002, 1.0]))
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "ct.nii")
+    with pytest.raises(InputError, match=r"ct\.nii: lengths must be in mm, its header says meter"):
+        open_volume(tmp_path / "ct.nii")
