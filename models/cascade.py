@@ -1,10 +1,10 @@
-"""The two U-Nets of the sequential model nested in one Keras functional model (paper 2.1, 2.4: the joint loss).
+"""The two U-Nets of the sequential model nested in one graph (paper 2.1, 2.4: the joint loss).
 
-The nested model maps a slice X to L(X) and T(M * w(X)). Trained as one, the loss is
-alpha * loss(A, L(X)) + beta * loss(B, T(M * w(X))) (paper eq. 2.1). The hard mask M = [L(X) > s1] has no gradient, so
-the tumor term would never reach L; in training the mask is therefore L's probability (assumed; `MASKS` lists the
-alternatives). At prediction it is the hard mask, as in the sequential model, whose networks these are: a pair goes in
-and comes out unchanged.
+The nested model maps a slice X to L(X) and T(M * w(X)). Trained as one, the loss is alpha * loss(A,
+L(X)) + beta * loss(B, T(M * w(X))) (paper eq. 2.1). The hard mask M = [L(X) > s1] has no gradient,
+so the tumor term would never reach L; in training the mask is therefore L's probability (assumed;
+`MASKS` lists the alternatives). At prediction it is the hard mask, as in the sequential model,
+whose networks these are: a pair goes in and comes out unchanged.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 import keras
 from keras import layers
 
-from models.unet import logits_model
+from models.checks import require
+from models.head import trim_to_logits
 
 MASKS = ("probability", "hard", "straight_through")
-"""What multiplies the second input in training: L(X); [L(X) > s1], without gradient; its value with L(X)'s gradient."""
+"""What multiplies the second input in training: L(X); [L(X) > s1], without gradient; its value with
+L(X)'s gradient."""
 
 
 @keras.saving.register_keras_serializable("joint_liver_tumor")
@@ -34,12 +36,9 @@ class LiverMask(layers.Layer):
 
     def __init__(self, s1: float = 0.5, training_mask: str = "probability", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not 0 <= s1 <= 1:
-            raise ValueError(f"s1 must lie in [0, 1], got {s1}")
-        if training_mask not in MASKS:
-            raise ValueError(
-                f"training_mask must be one of {', '.join(MASKS)}, got {training_mask!r}"
-            )
+        require(0 <= s1 <= 1, "s1 must lie in [0, 1]", s1)
+        known = f"training_mask must be one of {', '.join(MASKS)}"
+        require(training_mask in MASKS, known, repr(training_mask))
         self.s1, self.training_mask = s1, training_mask
 
     def call(self, probability: keras.KerasTensor, training: bool = False) -> keras.KerasTensor:
@@ -51,15 +50,12 @@ class LiverMask(layers.Layer):
             return probability + keras.ops.stop_gradient(hard - probability)
         return keras.ops.stop_gradient(hard)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return the input's shape."""
-        return input_shape
-
     def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make the layer again."""
         return {**super().get_config(), "s1": self.s1, "training_mask": self.training_mask}
 
 
-def cascade(
+def build_cascade(
     liver: keras.Model,
     tumor: keras.Model,
     s1: float = 0.5,
@@ -69,57 +65,51 @@ def cascade(
     """Nest the two networks of the sequential model; the result shares every weight with them.
 
     Args:
-        liver: L, (batch, rows, columns, 1) -> (batch, rows, columns, 1), a `models.unet.unet` named "liver".
+        liver: L, (batch, rows, columns, 1) -> (batch, rows, columns, 1), named "liver".
         tumor: T, of the same shapes, named "tumor".
         s1: threshold of L.
         training_mask: what stands for the mask M in training, one of `MASKS`.
         name: the model's name.
 
     Returns:
-        A `keras.Model` from {"slice": X, "scaled": w(X)}, each (batch, rows, columns, 1) float32, to
-        {"liver": L(X), "tumor": T(M * w(X))}, probabilities of the same shape. T is not masked: a tumor pixel lies
-        inside M (`models.sequential.masked_tumor_probability`).
+        A model from {"slice": X, "scaled": w(X)}, each (batch, rows, columns, 1) float32, to
+        {"liver": L(X), "tumor": T(M * w(X))}, probabilities of the same shape. T is not masked: a
+        tumor pixel lies inside M (`models.sequential.mask_tumor`).
 
     Raises:
-        ValueError: the networks differ in their input's shape, or are not named "liver" and "tumor".
+        ValueError: the networks differ in their input's shape, or are not named "liver" and
+            "tumor"; s1 or the mask out of its range.
     """
-    _check(liver, tumor)
-    return _nested(liver, tumor, LiverMask(s1, training_mask, name="mask", dtype="float32"), name)
+    shape = liver.input_shape
+    require(
+        tumor.input_shape == shape,
+        f"tumor must take the input of liver, {shape}",
+        tumor.input_shape,
+    )
+    for network, expected in ((liver, "liver"), (tumor, "tumor")):
+        is_named = network.name == expected
+        require(is_named, f"{expected} must be named {expected!r}", repr(network.name))
+    return _nest(liver, tumor, LiverMask(s1, training_mask, name="mask", dtype="float32"), name)
 
 
 def split_cascade(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Return the networks (L, T) of a `cascade`, with their weights: the sequential pair again."""
+    """Return the networks (L, T) of a cascade, with their weights: the sequential pair again."""
     return model.get_layer("liver"), model.get_layer("tumor")
 
 
-def cascade_logits(model: keras.Model) -> keras.Model:
-    """Return `model` with logits for probabilities, which the losses read; it shares every weight with `model`."""
-    liver, tumor = split_cascade(model)
-    mask: LiverMask = model.get_layer("mask")
-    return _nested(
-        logits_model(liver), logits_model(tumor), mask, f"{model.name}_logits", logits=True
-    )
+def trim_cascade_to_logits(model: keras.Model) -> keras.Model:
+    """Return a cascade that gives logits, which losses read; it shares every weight."""
+    liver, tumor = map(trim_to_logits, split_cascade(model))
+    return _nest(liver, tumor, model.get_layer("mask"), f"{model.name}_logits", logits=True)
 
 
-def _nested(
+def _nest(
     liver: keras.Model, tumor: keras.Model, mask: LiverMask, name: str, logits: bool = False
 ) -> keras.Model:
-    shape = liver.input_shape[1:]
-    inputs = {key: layers.Input(shape, name=key) for key in ("slice", "scaled")}
+    inputs = {key: layers.Input(liver.input_shape[1:], name=key) for key in ("slice", "scaled")}
     liver_output = probability = liver(inputs["slice"])
     if logits:
-        probability = layers.Activation("sigmoid", dtype="float32", name="probability")(
-            liver_output
-        )
+        sigmoid = layers.Activation("sigmoid", dtype="float32", name="probability")
+        probability = sigmoid(liver_output)
     masked = layers.Multiply(dtype="float32", name="masked")([inputs["scaled"], mask(probability)])
     return keras.Model(inputs, {"liver": liver_output, "tumor": tumor(masked)}, name=name)
-
-
-def _check(liver: keras.Model, tumor: keras.Model) -> None:
-    if liver.input_shape != tumor.input_shape:
-        raise ValueError(
-            f"tumor must take the input of liver, {liver.input_shape}, got {tumor.input_shape}"
-        )
-    for network, wanted in ((liver, "liver"), (tumor, "tumor")):
-        if network.name != wanted:
-            raise ValueError(f"{wanted} must be named {wanted!r}, got {network.name!r}")

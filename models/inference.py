@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from itertools import islice
 
 import keras
 import numpy as np
@@ -16,27 +16,19 @@ def predict_slices(
 ) -> Iterator[np.ndarray]:
     """Yield the probabilities of one slice after another.
 
-    The last batch is filled up with zeros, so that the backend compiles one shape only.
+    The last batch is filled up with zeros, so that the backend compiles one shape only. By hand,
+    because Keras's `predict` returns only when all slices are in memory.
 
     Args:
         model: (batch, rows, columns, 1) -> (batch, rows, columns, classes).
         inputs: slices of shape (rows, columns), float32; read as they are needed.
-        batch_size: slices the model gets at once.
+        batch_size: how many slices the model gets at once.
 
     Yields:
         ndarray of shape (rows, columns, classes), float32, in the order of `inputs`.
     """
-    batch: list[Any] = []
-    for slice_ in inputs:
-        batch.append(slice_)
-        if len(batch) == batch_size:
-            yield from _predict(model, batch, batch_size)
-            batch = []
-    if batch:
-        yield from _predict(model, batch, batch_size)
-
-
-def _predict(model: keras.Model, batch: list[np.ndarray], batch_size: int) -> np.ndarray:
-    filled = np.zeros((batch_size, *batch[0].shape, 1), np.float32)
-    filled[: len(batch), ..., 0] = batch
-    return np.asarray(model.predict_on_batch(filled))[: len(batch)]
+    slices = iter(inputs)
+    while batch := list(islice(slices, batch_size)):
+        filled = np.zeros((batch_size, *batch[0].shape, 1), np.float32)
+        filled[: len(batch), ..., 0] = batch
+        yield from np.asarray(model.predict_on_batch(filled))[: len(batch)]

@@ -1,16 +1,19 @@
 """CDNN-ResNet18 of Elmenabawy et al. (II.B): ResNet18 and a decoder that mirrors it.
 
-The encoder is ResNet18 as torchvision publishes it (He et al., "Deep residual learning", version 1) without average
-pooling and FC: the same layers, paddings and epsilon, so the same activations from the same weights. The text cites
-"Identity mappings" (version 2, normalisation before each convolution), but ResNet18's published weights are version
-1's, so version 1 is what "the pretrained Resnet18" can be (assumed).
+The encoder is ResNet18 as torchvision publishes it (He et al., "Deep residual learning", version 1)
+without average pooling and FC: the same layers, paddings and epsilon, so the same activations from
+the same weights. The text cites "Identity mappings" (version 2, normalisation before each
+convolution), but ResNet18's published weights are version 1's, so version 1 is what "the pretrained
+Resnet18" can be (assumed).
 
-The decoder "has the same number of layers of the encoder, performing deconvolution"; the rest is assumed: ResNet18's 18
-weighted layers are mirrored by 18 transposed convolutions, each with batch normalisation. Eight residual blocks mirror
-the eight of the encoder, and where a stage of the encoder begins with stride 2, its mirror image ends with a transposed
-convolution of stride 2; then one mirrors the max pooling (which has no weights; FC, which has, has no mirror image)
-and one the first convolution. Paddings are the mirror image too: position i of a map lies over position 2 i of the
-next, as in the encoder, so the decoder's output lies where its input was. No skip connections (the text names none).
+The decoder "has the same number of layers of the encoder, performing deconvolution"; the rest is
+assumed: ResNet18's 18 weighted layers are mirrored by 18 transposed convolutions, each with batch
+normalisation. Eight residual blocks mirror the eight of the encoder. Where a stage of the encoder
+begins with stride 2, its mirror image ends with a transposed convolution of stride 2. Then one
+mirrors the max pooling (which has no weights; FC, which has, has no mirror image) and one the first
+convolution. Paddings are the mirror image too: position i of a map lies over position 2 i of the
+next, as in the encoder, so the decoder's output lies where its input was. No skip connections (the
+text names none).
 """
 
 from __future__ import annotations
@@ -18,21 +21,23 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from models.imagenet import check_arguments, imagenet_input, softmax_model
+from models.checks import require_positive
+from models.head import end_network
+from models.imagenet import make_input
 
 STAGES = (1, 2, 3, 4)
 """Of two residual blocks each; stage n has 2 ** (n - 1) times the filters of the first."""
 WEIGHTS = {"use_bias": False, "kernel_initializer": "he_normal"}
 
 
-def cdnn_resnet18(
+def build_resnet18(
     input_size: int | None = 512,
     input_channels: int = 1,
     classes: int = 3,
     filters: int = 64,
     name: str = "cdnn_resnet18",
 ) -> keras.Model:
-    """Build a CDNN-ResNet18 that maps slices to per-pixel probabilities.
+    """Build a CDNN-ResNet18 that maps slices to probabilities of their pixels.
 
     Initialisation: He (the encoder's pretrained weights: `training.pretrained`).
 
@@ -44,80 +49,75 @@ def cdnn_resnet18(
         name: the model's name.
 
     Returns:
-        A `keras.Model`: (batch, rows, columns, input_channels) float32 -> (batch, rows, columns, classes)
-        float32 in (0, 1). Layers `logits` and `probability` are its last two; the encoder's names begin with
-        `encoder_`.
+        A model from (batch, rows, columns, input_channels) float32 to (batch, rows, columns,
+        classes) float32 in (0, 1). Layers `logits` and `probability` are its last two; the
+        encoder's names begin with `encoder_`.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument out of its range.
     """
-    check_arguments(input_size, input_channels, classes)
-    if filters < 1:
-        raise ValueError(f"filters must be at least 1, got {filters}")
-    inputs, x = imagenet_input(input_size, input_channels)
-    x = _decoder(_encoder(x, filters), filters)
-    # Half precision would round logits near 0 and saturate the probabilities.
-    return softmax_model(inputs, layers.Conv2D(classes, 1, dtype="float32", name="logits")(x), name)
+    require_positive(filters=filters)
+    inputs, x = make_input(input_size, input_channels, classes)
+    x = _decode(_encode(x, filters), filters)
+    return end_network(inputs, layers.Conv2D(classes, 1, dtype="float32", name="logits")(x), name)
 
 
-def _encoder(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
-    x = _relu(_convolution(x, filters, 7, 2, "encoder_conv_1"), "encoder_conv_1")
+def _encode(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
+    x = _rectify(_convolve(x, filters, 7, 2, "encoder_conv_1"), "encoder_conv_1")
     x = layers.ZeroPadding2D(1, name="encoder_pool_pad")(x)  # zero is the least value after a ReLU
     x = layers.MaxPooling2D(3, 2, name="encoder_pool")(x)
     for stage in STAGES:
         for block in (1, 2):
             strides = 2 if stage > 1 and block == 1 else 1
             name, width = f"encoder_stage_{stage}_block_{block}", filters * 2 ** (stage - 1)
-            shortcut = x if strides == 1 else _convolution(x, width, 1, strides, f"{name}_shortcut")
-            x = _relu(_convolution(x, width, 3, strides, f"{name}_conv_1"), f"{name}_conv_1")
-            x = _convolution(x, width, 3, 1, f"{name}_conv_2")
-            x = _relu(layers.Add(name=f"{name}_add")([x, shortcut]), name)
+            shortcut = x if strides == 1 else _convolve(x, width, 1, strides, f"{name}_shortcut")
+            x = _rectify(_convolve(x, width, 3, strides, f"{name}_conv_1"), f"{name}_conv_1")
+            x = _convolve(x, width, 3, 1, f"{name}_conv_2")
+            x = _rectify(layers.Add(name=f"{name}_add")([x, shortcut]), name)
     return x
 
 
-def _decoder(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
+def _decode(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
     for stage in reversed(STAGES):
         for block in (2, 1):
             strides = 2 if stage > 1 and block == 1 else 1
             name, width = f"decoder_stage_{stage}_block_{block}", filters * 2 ** (stage - 1)
-            # 2 x 2: the mirror image of the encoder's 1 x 1 would leave three of four pixels without a shortcut.
-            shortcut = (
-                x if strides == 1 else _deconvolution(x, width // 2, 2, 2, f"{name}_shortcut")
-            )
-            x = _relu(_deconvolution(x, width, 3, 1, f"{name}_conv_2"), f"{name}_conv_2")
-            x = _deconvolution(x, width // strides, 3, strides, f"{name}_conv_1")
-            x = _relu(layers.Add(name=f"{name}_add")([x, shortcut]), name)
-    x = _relu(_deconvolution(x, filters, 3, 2, "decoder_pool"), "decoder_pool")
-    return _relu(_deconvolution(x, filters, 7, 2, "decoder_conv_1"), "decoder_conv_1")
+            # 2 x 2: the mirror image of the encoder's 1 x 1 would leave three of four pixels out.
+            shortcut = x
+            if strides == 2:
+                shortcut = _deconvolve(x, width // 2, 2, 2, f"{name}_shortcut")
+            x = _rectify(_deconvolve(x, width, 3, 1, f"{name}_conv_2"), f"{name}_conv_2")
+            x = _deconvolve(x, width // strides, 3, strides, f"{name}_conv_1")
+            x = _rectify(layers.Add(name=f"{name}_add")([x, shortcut]), name)
+    x = _rectify(_deconvolve(x, filters, 3, 2, "decoder_pool"), "decoder_pool")
+    return _rectify(_deconvolve(x, filters, 7, 2, "decoder_conv_1"), "decoder_conv_1")
 
 
-def _convolution(
+def _convolve(
     x: keras.KerasTensor, filters: int, side: int, strides: int, name: str
 ) -> keras.KerasTensor:
-    """Convolution with PyTorch's padding, side // 2 on every border, and batch normalisation."""
+    """Convolve with PyTorch's padding, side // 2 on every border; then batch normalisation."""
     if side > strides > 1:  # Keras's own "same" would pad less before than after
         x = layers.ZeroPadding2D(side // 2, name=f"{name}_pad")(x)
     padding = "same" if strides == 1 else "valid"
-    return _normalised(
-        layers.Conv2D(filters, side, strides, padding, name=name, **WEIGHTS)(x), name
-    )
+    return _normalise(layers.Conv2D(filters, side, strides, padding, name=name, **WEIGHTS)(x), name)
 
 
-def _deconvolution(
+def _deconvolve(
     x: keras.KerasTensor, filters: int, side: int, strides: int, name: str
 ) -> keras.KerasTensor:
-    """Transposed convolution, the mirror image of `_convolution` and its padding, and batch normalisation."""
+    """Apply the mirror image of `_convolve`, its padding too: a transposed convolution."""
     padding = "same" if strides == 1 else "valid"
     x = layers.Conv2DTranspose(filters, side, strides, padding, name=name, **WEIGHTS)(x)
     if side > strides > 1:
         x = layers.Cropping2D(((side // 2, side // 2 - 1),) * 2, name=f"{name}_crop")(x)
-    return _normalised(x, name)
+    return _normalise(x, name)
 
 
-def _normalised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+def _normalise(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     # PyTorch's values; its momentum of 0.1 is Keras's 0.9.
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
 
 
-def _relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+def _rectify(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return layers.Activation("relu", name=f"{name}_relu")(x)

@@ -1,13 +1,15 @@
-"""SegNet as a Keras functional graph (Dhanush et al. 2024, 3.4; Badrinarayanan, Kendall and Cipolla 2017).
+"""SegNet as a Keras functional graph (Dhanush et al. 2024, 3.4; Badrinarayanan et al. 2017).
 
-Stated in 3.4: an encoder with the topology of VGG16's 13 convolutions; a decoder that upsamples "using pooling indices
-that are calculated during the max-pooling stage of the matching encoder"; a softmax at the end.
+Stated in 3.4: an encoder with the topology of VGG16's 13 convolutions; a decoder that upsamples
+"using pooling indices that are calculated during the max-pooling stage of the matching encoder"; a
+softmax at the end.
 
-Assumed: the "skip connections" of the same section are these indices and nothing else, as in SegNet's own paper: no
-feature map goes from the encoder to the decoder. Assumed, from the network of SegNet's authors (their paper and their
-Caffe model `segnet_train`): the widths, the mirrored decoder with its 3 x 3 classifier, batch normalisation and ReLU
-after every other convolution, He initialisation. Their convolutions have biases, so these have them too, although batch
-normalisation undoes all but the last; leaving them out saved no measurable time. The abstract says sigmoid, 3.4
+Assumed: the "skip connections" of the same section are these indices and nothing else, as in
+SegNet's own paper: no feature map goes from the encoder to the decoder. Assumed, from the network
+of SegNet's authors (their paper and their Caffe model `segnet_train`): the widths, the mirrored
+decoder with its 3 x 3 classifier, batch normalisation and ReLU after every other convolution, He
+initialisation. Their convolutions have biases, so these have them too, although batch normalisation
+undoes all but the last; leaving them out saved no measurable time. The abstract says sigmoid, 3.4
 softmax: one class has a sigmoid here, several a softmax.
 """
 
@@ -16,6 +18,8 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from models.checks import require_multiple, require_positive
+from models.head import end_network
 from models.unpooling import MaxPoolingWithIndices2D, MaxUnpooling2D
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
@@ -24,69 +28,59 @@ WIDTHS = (1, 2, 4, 8, 8)
 """Filters in each block, as multiples of those of the first."""
 
 
-def segnet(
+def build_segnet(
     input_size: int | None = 512,
     input_channels: int = 1,
     classes: int = 1,
     filters: int = 64,
     name: str = "segnet",
 ) -> keras.Model:
-    """Build a SegNet that maps slices to per-pixel probabilities.
+    """Build a SegNet that maps slices to probabilities of their pixels.
 
-    Five encoder blocks of (2, 2, 3, 3, 3) convolutions, each followed by 2 x 2 max pooling that keeps the indices of
-    the maxima; five decoder blocks of (3, 3, 3, 2, 2), each after an unpooling by the indices of its encoder block.
-    The last convolution of a decoder block has the width of the next finer block; the very last one gives the logits.
+    Five encoder blocks of (2, 2, 3, 3, 3) convolutions, each followed by 2 x 2 max pooling that
+    keeps the indices of the maxima; five decoder blocks of (3, 3, 3, 2, 2), each after an unpooling
+    by the indices of its encoder block. The last convolution of a decoder block has the width of
+    the next finer block; the very last one gives the logits.
 
     Args:
         input_size: rows and columns of the slice, a multiple of 32; None accepts any such size.
         input_channels: channels of the slice.
         classes: 1 gives a sigmoid, more a softmax over that many classes.
-        filters: filters of the first block; the blocks have 1, 2, 4, 8 and 8 times as many.
+        filters: of the first block; the blocks have 1, 2, 4, 8 and 8 times as many.
         name: the model's name.
 
     Returns:
-        A `keras.Model`: (batch, rows, columns, input_channels) float32 -> (batch, rows, columns, classes)
-        float32 in (0, 1). Layers `logits` and `probability` are its last two.
+        A model from (batch, rows, columns, input_channels) float32 to (batch, rows, columns,
+        classes) float32 in (0, 1). Layers `logits` and `probability` are its last two.
 
     Raises:
         ValueError: a size that 32 does not divide, or `classes` or `filters` below 1.
     """
-    _check(input_size, classes, filters)
+    require_multiple(input_size, 2 ** len(WIDTHS))
+    require_positive(classes=classes, filters=filters)
     widths = [filters * factor for factor in WIDTHS]
     inputs = layers.Input((input_size, input_size, input_channels), name="slice")
+    # Down: each pooling keeps where its maxima stood.
     x, indices = inputs, []
     for level, (width, count) in enumerate(zip(widths, CONVOLUTIONS, strict=True), start=1):
         for index in range(1, count + 1):
-            x = _convolution(x, width, f"encoder_{level}_conv_{index}")
+            x = _convolve(x, width, f"encoder_{level}_conv_{index}")
         x, maxima = MaxPoolingWithIndices2D(name=f"encoder_{level}_pool")(x)
         indices.append(maxima)
+    # Up: values go back to where the maxima stood.
     for level in range(len(widths), 0, -1):
         x = MaxUnpooling2D(name=f"decoder_{level}_unpool")(x, indices[level - 1])
-        count = CONVOLUTIONS[level - 1]
-        for index in range(1, count):
-            x = _convolution(x, widths[level - 1], f"decoder_{level}_conv_{index}")
-        if level > 1:
-            x = _convolution(x, widths[level - 2], f"decoder_{level}_conv_{count}")
-    # Half precision would round logits near 0 and saturate the probabilities.
-    classifier = layers.Conv2D(
-        classes, 3, padding="same", kernel_initializer="he_normal", dtype="float32", name="logits"
-    )
-    logits = classifier(x)
-    activation = "sigmoid" if classes == 1 else "softmax"
-    outputs = layers.Activation(activation, dtype="float32", name="probability")(logits)
-    return keras.Model(inputs, outputs, name=name)
+        block = [widths[level - 1]] * (CONVOLUTIONS[level - 1] - 1)
+        block += [widths[level - 2]] if level > 1 else []
+        for index, width in enumerate(block, start=1):
+            x = _convolve(x, width, f"decoder_{level}_conv_{index}")
+    logits = layers.Conv2D(
+        classes, 3, 1, "same", kernel_initializer="he_normal", dtype="float32", name="logits"
+    )(x)
+    return end_network(inputs, logits, name)
 
 
-def _convolution(x: keras.KerasTensor, filters: int, name: str) -> keras.KerasTensor:
-    x = layers.Conv2D(filters, 3, padding="same", kernel_initializer="he_normal", name=name)(x)
+def _convolve(x: keras.KerasTensor, filters: int, name: str) -> keras.KerasTensor:
+    x = layers.Conv2D(filters, 3, 1, "same", kernel_initializer="he_normal", name=name)(x)
     x = layers.BatchNormalization(name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
-
-
-def _check(input_size: int | None, classes: int, filters: int) -> None:
-    factor = 2 ** len(WIDTHS)
-    if input_size is not None and (input_size < factor or input_size % factor):
-        raise ValueError(f"input_size must be a multiple of {factor}, got {input_size}")
-    for name, value in (("classes", classes), ("filters", filters)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")

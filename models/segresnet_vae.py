@@ -1,44 +1,46 @@
-"""The 3D backbone of the global and local pipeline as a Keras functional graph (Myronenko 2018; MONAI's SegResNetVAE).
+"""The 3D backbone of the global and local pipeline (Myronenko 2018; MONAI's SegResNetVAE).
 
-A residual encoder with group normalisation, a light decoder and, at the encoder's endpoint, a variational autoencoder
-(VAE) that reconstructs the input through the same decoder without its skip connections. Its loss regularises the
-encoder in training. With the same weights, outputs and loss are MONAI's, which the tests compare. Like `models.unet`
-the graph ends in the layers `logits` and `probability`.
+A residual encoder with group normalisation, a light decoder and, at the encoder's endpoint, a
+variational autoencoder (VAE) that reconstructs the input through the same decoder without its skip
+connections. Its loss regularises the encoder in training. With the same weights, outputs and loss
+are MONAI's, which the tests compare.
 
-The branch hangs on the layer `vae_loss`, which hands the decoder's features on as they are. At prediction nothing
-depends on the branch, so a compiled graph (`fit`, `predict`) leaves it out; `segmentation_part` is the model without.
+The branch hangs on the layer `vae_loss`, which hands the decoder's features on as they are. At
+prediction nothing depends on the branch, so a compiled graph (`fit`, `predict`) leaves it out;
+`take_segmentation` is the model without.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import keras
 from keras import layers, ops
 
+from models.checks import require, require_positive, require_rate
+from models.head import end_network
+
 PACKAGE = "joint_liver_tumor"
 GROUPS = 8  # of every normalisation; MONAI's default
-VAE_CHANNELS = (
-    16  # MONAI's `smallest_filters`, between the encoder's endpoint and the latent variables
-)
-# PyTorch's start of a kernel, uniform within 1 / sqrt(inputs). A description, since one initializer draws one set.
+VAE_CHANNELS = 16  # MONAI's `smallest_filters`, between endpoint and latent variables
+# PyTorch's start of a kernel, uniform within 1 / sqrt(inputs). A description, since one initializer
+# draws one set.
 UNIFORM = {
     "class_name": "VarianceScaling",
     "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"},
 }
 
-Named = dict[str, Any]
-"""Layers by name. `_apply` makes one where the name is new, so a second pass over the same names shares the weights."""
-
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class GroupNorm(layers.GroupNormalization):
-    """Keras's group normalisation, with the moments of every channel taken first and then joined by group.
+    """Keras's group normalisation; moments are taken by channel first, then joined by group.
 
-    On a CPU it takes half the time of Keras's own reduction over the grouped array and is more exact: with TensorFlow
-    and windows of 32 x 128 x 128 that one is off by 1e-3, this one by less than 1e-4.
+    On a CPU it takes half the time of Keras's own reduction over the grouped array and is more
+    exact: with TensorFlow and windows of 32 x 128 x 128 that one is off by 1e-3, this one by less
+    than 1e-4.
     """
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
@@ -52,27 +54,29 @@ class GroupNorm(layers.GroupNormalization):
         scale = ops.reshape(self.gamma, grouped[1:]) * ops.rsqrt(variance + self.epsilon)
         shift = ops.reshape(self.beta, grouped[1:]) - mean * scale
         spread = (-1, *(1 for _ in axes), channels)
-        return ops.cast(
-            x * ops.reshape(scale, spread) + ops.reshape(shift, spread), self.compute_dtype
-        )
+        x = x * ops.reshape(scale, spread) + ops.reshape(shift, spread)
+        return ops.cast(x, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class TrilinearUpsampling(layers.Layer):
-    """Double depth, rows and columns by linear interpolation between voxel centres (PyTorch: align_corners=False).
+    """Double depth, rows and columns by linear interpolation between voxel centres.
 
-    Outside the array its border goes on. Along each axis that is a product with a matrix of a row per output voxel,
-    which on a CPU takes a seventh of the time of sums of shifted arrays.
+    As PyTorch's with align_corners=False; Keras has none in 3D. Outside the array its border goes
+    on. Along each axis that is a product with a matrix of a row per output voxel, which on a CPU
+    takes a seventh of the time of sums of shifted arrays.
     """
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """Map (batch, depth, rows, columns, channels) to (batch, 2 depth, 2 rows, 2 columns, channels)."""
+        """Map (batch, depth, rows, columns, channels) to twice the depth, rows and columns."""
         shape = list(ops.shape(x))
         for axis in (2, 3, 1):  # the order that measured fastest
             size, inner = shape[axis], 1
             for length in shape[axis + 1 :]:
                 inner = inner * length
-            x = ops.matmul(ops.cast(_doubling(size), x.dtype), ops.reshape(x, (-1, size, inner)))
+            x = ops.matmul(
+                ops.cast(_make_doubling(size), x.dtype), ops.reshape(x, (-1, size, inner))
+            )
             shape[axis] = 2 * size
         return ops.reshape(x, shape)
 
@@ -82,8 +86,8 @@ class TrilinearUpsampling(layers.Layer):
         return (batch, *(None if length is None else 2 * length for length in lengths), channels)
 
 
-def _doubling(size: int) -> keras.KerasTensor:
-    """Return the matrix (2 size, size) that interpolates linearly; its entries are 0, 1/4, 3/4 and 1."""
+def _make_doubling(size: int) -> keras.KerasTensor:
+    """Return the matrix (2 size, size) that interpolates; its entries are 0, 1/4, 3/4 and 1."""
     centre = ops.clip((ops.arange(2 * size, dtype="float32") - 0.5) / 2, 0, size - 1)
     distance = ops.abs(ops.expand_dims(centre, 1) - ops.arange(size, dtype="float32"))
     return ops.maximum(1 - distance, 0)
@@ -113,42 +117,36 @@ class LatentDraw(layers.Layer):
     def call(
         self, inputs: Sequence[keras.KerasTensor], training: bool = False
     ) -> keras.KerasTensor:
-        """Map mean and deviation, each (batch, latent) float32, to the variables of the same shape."""
+        """Map mean and deviation, (batch, latent) float32, to variables of the same shape."""
         mean, deviation = inputs
         if not training:
             return mean
         noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
         return mean + (deviation if self.estimate_std else self.default_std) * noise
 
-    def compute_output_shape(
-        self, input_shape: Sequence[tuple[int | None, ...]]
-    ) -> tuple[int | None, ...]:
-        """Return the shape of the mean."""
-        return input_shape[0]
-
     def get_config(self) -> dict[str, Any]:
-        own = {
-            "estimate_std": self.estimate_std,
-            "default_std": self.default_std,
-            "seed": self.seed,
-        }
-        return {**super().get_config(), **own}
+        """Return the arguments that make the layer again."""
+        names = ("estimate_std", "default_std", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def vae_loss(
+def compute_vae_loss(
     image: keras.KerasTensor,
     reconstruction: keras.KerasTensor,
     mean: keras.KerasTensor,
     deviation: keras.KerasTensor | None = None,
 ) -> keras.KerasTensor:
-    """Return MONAI's loss of the branch: mean squared error of the reconstruction plus a prior on the latents.
+    """Compute MONAI's loss of the branch: the reconstruction's and a prior on the latents.
 
-    With m the mean and s the deviation of a latent variable the prior is the mean over batch and variables of
-    (m^2 + s^2 - log(1e-8 + s^2) - 1) / 2, the divergence from a standard normal, or of m^2 without `deviation`.
+    The first is the mean squared error. With m the mean and s the deviation of a latent variable
+    the second is the mean over batch and variables of (m^2 + s^2 - log(1e-8 + s^2) - 1) / 2, the
+    divergence from a standard normal, or of m^2 without `deviation`.
 
     Args:
-        image, reconstruction: of the same shape.
-        mean, deviation: (batch, latent).
+        image: the window.
+        reconstruction: of the same shape.
+        mean: of the latent variables, (batch, latent).
+        deviation: of the same shape, or None.
 
     Returns:
         A float32 scalar.
@@ -163,7 +161,7 @@ def vae_loss(
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class VAELoss(layers.Layer):
-    """Adds `weight` * `vae_loss` to the model's loss in training; the features pass through unchanged.
+    """Adds `weight` times the branch's loss in training; the features pass through unchanged.
 
     Args:
         weight: 0 adds nothing: the branch's output is discarded.
@@ -181,21 +179,16 @@ class VAELoss(layers.Layer):
         """Map [features, image, reconstruction, mean, deviation] to the features."""
         features, image, reconstruction, mean, deviation = inputs
         if training and self.weight:
-            loss = vae_loss(image, reconstruction, mean, deviation if self.estimate_std else None)
-            self.add_loss(self.weight * loss)
+            known = deviation if self.estimate_std else None
+            self.add_loss(self.weight * compute_vae_loss(image, reconstruction, mean, known))
         return features
 
-    def compute_output_shape(
-        self, input_shape: Sequence[tuple[int | None, ...]]
-    ) -> tuple[int | None, ...]:
-        """Return the shape of the features."""
-        return input_shape[0]
-
     def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make the layer again."""
         return {**super().get_config(), "weight": self.weight, "estimate_std": self.estimate_std}
 
 
-def segresnet_vae(
+def build_segresnet_vae(
     input_shape: Sequence[int],
     input_channels: int = 1,
     classes: int = 1,
@@ -211,14 +204,17 @@ def segresnet_vae(
 ) -> keras.Model:
     """Build MONAI's SegResNetVAE in 3D.
 
-    Level 1 has the input's resolution and `filters` channels; each level below halves the one and doubles the other.
-    Kernels start as PyTorch's do; biases start at 0 (assumed: five of the six stand in the VAE branch). Parts of the
-    branch that no loss reaches are not trainable: all of it where `vae_weight` is 0, `vae_deviation` where
-    `estimate_std` is false. They are there, as in MONAI, so the parameters are as many.
+    Level 1 has the input's resolution and `filters` channels; each level below halves the one and
+    doubles the other. Kernels start as PyTorch's do; biases start at 0 (assumed: five of the six
+    stand in the VAE branch). Parts of the branch that no loss reaches are not trainable: all of it
+    where `vae_weight` is 0, `vae_deviation` where `estimate_std` is false. They are there, as in
+    MONAI, so the parameters are as many.
 
     Args:
-        input_shape: (depth, rows, columns) of the window, multiples of 2 ** len(blocks_down), that is 16 for four
-            levels: the encoder halves them three times, the branch once more (MONAI's branch fails for others).
+        input_shape: (depth, rows, columns) of the window, multiples of 2 ** len(blocks_down), that
+            is 16 for four levels: the encoder halves them three times, the branch once more
+                (MONAI's
+            branch fails for others).
         input_channels: channels of the window.
         classes: 1 gives a sigmoid, more a softmax over that many classes.
         filters: of level 1, a multiple of 8, the groups of the normalisation.
@@ -226,242 +222,194 @@ def segresnet_vae(
         blocks_up: residual blocks a level of the decoder, from the coarsest to the finest.
         dropout: rate of the dropout of whole channels after the first convolution. 0 leaves it out.
         latent: variables of the VAE.
-        vae_weight: of the branch's loss (0.1: Myronenko 2018). 0 discards the branch's output, as the pipeline's
-            published code does.
-        estimate_std: estimate the deviation of the latent variables instead of taking `default_std`.
+        vae_weight: of the branch's loss (0.1: Myronenko 2018). 0 discards the branch's output, as
+            the pipeline's published code does.
+        estimate_std: estimate the deviation of the latent variables; else it is `default_std`.
         default_std: their deviation.
         name: the model's name.
 
     Returns:
-        A `keras.Model`: (batch, depth, rows, columns, input_channels) float32 -> (batch, depth, rows, columns,
-        classes) float32 in (0, 1). Layers `logits` and `probability` are its last two; a model that ends at `logits`
-        (`models.unet.logits_model`) adds the loss of the branch in training too.
+        A model from (batch, depth, rows, columns, input_channels) float32 to (batch, depth, rows,
+        columns, classes) float32 in (0, 1). Layers `logits` and `probability` are its last two; a
+        model that ends at `logits` (`models.head`) adds the loss of the branch in training too.
 
     Raises:
         ValueError: an argument out of its range.
     """
-    _check_counts(input_channels=input_channels, classes=classes, latent=latent)
-    _check_blocks(filters, blocks_down, blocks_up)
-    _check_rates(dropout, vae_weight, default_std)
-    _check_shape(
-        input_shape,
-        2 ** len(blocks_down),
-        f"{len(blocks_down)} levels and the VAE branch",
-        fixed=True,
-    )
-    named: Named = {}
+    require_positive(input_channels=input_channels, classes=classes, latent=latent)
+    is_grouped = filters >= 1 and filters % GROUPS == 0
+    require(is_grouped, f"filters must be a positive multiple of {GROUPS}", filters)
+    for key, blocks, least in (("blocks_down", blocks_down, 2), ("blocks_up", blocks_up, 1)):
+        has_blocks = len(blocks) >= least and min(blocks) >= 1
+        require(has_blocks, f"{key} must hold at least {least} positive numbers", tuple(blocks))
+    fits = len(blocks_up) == len(blocks_down) - 1
+    rule = f"blocks_up must be one level shorter than {tuple(blocks_down)}"
+    require(fits, rule, tuple(blocks_up))
+    require_rate(dropout)
+    for key, value in (("vae_weight", vae_weight), ("default_std", default_std)):
+        require(value >= 0, f"{key} must not be negative", value)
+    levels = len(blocks_down)
+    _check_shape(input_shape, 2**levels, f"{levels} levels and the VAE branch", is_fixed=True)
+    # The segmentation, then the branch, which uses the same decoder.
+    graph = _Graph()
     inputs = layers.Input((*input_shape, input_channels), name="window")
-    skips = _encode(named, inputs, filters, blocks_down, dropout)
-    features = _decode(named, skips[-1], blocks_up, skips)
-    segmentation = set(named)
-    vae = _vae(named, inputs, skips[-1], blocks_up, latent, estimate_std, default_std)
-    features = _apply(
-        named, [features, *vae], VAELoss, "vae_loss", weight=vae_weight, estimate_std=estimate_std
+    skips = graph.encode(inputs, filters, blocks_down, dropout)
+    features = graph.decode(skips[-1], blocks_up, skips)
+    segmentation = set(graph)
+    mean, deviation = graph.estimate_latents(skips[-1], latent)
+    draw = {"estimate_std": estimate_std, "default_std": default_std, "dtype": "float32"}
+    latents = graph.apply(LatentDraw, "vae_draw", [mean, deviation], **draw)
+    image = graph.reconstruct(latents, skips[-1], blocks_up, input_channels)
+    branch = {"weight": vae_weight, "estimate_std": estimate_std}
+    features = graph.apply(
+        VAELoss, "vae_loss", [features, inputs, image, mean, deviation], **branch
     )
-    if vae_weight == 0:  # an optimizer would warn of weights without gradient
-        for key in named.keys() - segmentation:
-            named[key].trainable = False
-    named["vae_deviation"].trainable = bool(vae_weight and estimate_std)
-    return keras.Model(inputs, _classify(named, features, classes), name=name)
+    # An optimizer would warn of weights without gradient.
+    if vae_weight == 0:
+        for key in graph.keys() - segmentation:
+            graph[key].trainable = False
+    graph["vae_deviation"].trainable = bool(vae_weight and estimate_std)
+    return end_network(inputs, graph.score(features, classes), name)
 
 
-def segmentation_part(
+def take_segmentation(
     model: keras.Model, input_shape: Sequence[int | None] | None = None
 ) -> keras.Model:
     """Return the network without its VAE branch; it shares every weight with `model`.
 
     Args:
-        model: a `segresnet_vae`.
-        input_shape: (depth, rows, columns), each a multiple of 2 ** (levels - 1) or None for any such length; by
-            default the model's own. Only the branch is bound to the size it was built for.
+        model: of `build_segresnet_vae`.
+        input_shape: (depth, rows, columns), each a multiple of 2 ** (levels - 1) or None for any
+            such length; by default the model's own. Only the branch is bound to the size it was
+            built for.
 
     Returns:
-        A `keras.Model` of the same input and output, named `<model>_segmentation`.
+        A model of the same input and output, named `<model>_segmentation`.
 
     Raises:
         ValueError: `input_shape` is not three such lengths.
     """
-    named: Named = {layer.name: layer for layer in model.layers}
+    graph = _Graph({layer.name: layer for layer in model.layers})
     *own_shape, channels = model.input_shape[1:]
-    down, up = _blocks(named, "encoder"), _blocks(named, "decoder")[::-1]
+    down, up = graph.count_blocks("encoder"), graph.count_blocks("decoder")[::-1]
     shape = own_shape if input_shape is None else input_shape
     _check_shape(shape, 2 ** (len(down) - 1), f"{len(down)} levels")
     inputs = layers.Input((*shape, channels), name="window")
-    skips = _encode(
-        named, inputs, 0, down, "dropout" in named
-    )  # widths and rates are those of the layers there
-    outputs = _classify(named, _decode(named, skips[-1], up, skips), 0)
+    # Widths and rates are those of the layers there.
+    skips = graph.encode(inputs, 0, down, "dropout" in graph)
+    logits = graph.score(graph.decode(skips[-1], up, skips), 0)
+    outputs = graph["probability"](logits)
     return keras.Model(inputs, outputs, name=f"{model.name}_segmentation")
 
 
-def _blocks(named: Mapping[str, Any], path: str) -> list[int]:
-    """Return the residual blocks of each level, finest first, read from the layers' names."""
-    found = Counter(
-        key.split("_")[1] for key in named if key.startswith(f"{path}_") and key.endswith("_sum")
-    )
-    return [found[str(level)] for level in range(1, len(found) + 1)]
+class _Graph(dict[str, Any]):
+    """Layers by name: one is made where the name is new, so a second pass shares the weights."""
+
+    def apply(self, kind: type, name: str, x: Any, **arguments: Any) -> keras.KerasTensor:
+        if name not in self:
+            self[name] = kind(name=name, **arguments)
+        return self[name](x)
+
+    def count_blocks(self, path: str) -> list[int]:
+        """Return the residual blocks of each level, finest first, by the layers' names."""
+        sums = [key for key in self if key.startswith(f"{path}_") and key.endswith("_sum")]
+        count = Counter(key.split("_")[1] for key in sums)
+        return [count[str(level)] for level in range(1, len(count) + 1)]
+
+    def normalise(self, name: str, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Apply group normalisation and ReLU."""
+        x = self.apply(GroupNorm, f"{name}_norm", x, groups=GROUPS, epsilon=1e-5)
+        return self.apply(layers.ReLU, f"{name}_relu", x)
+
+    def convolve(
+        self, name: str, x: keras.KerasTensor, filters: int, size: int = 3, **arguments: Any
+    ) -> keras.KerasTensor:
+        """Apply a convolution without bias; one with strides of 2 pads as PyTorch does."""
+        is_strided = arguments.get("strides") == 2
+        if is_strided:  # PyTorch pads in front; Keras's "same" would pad behind even lengths
+            x = self.apply(layers.ZeroPadding3D, f"{name}_pad", x, padding=((1, 0),) * 3)
+        arguments = {"use_bias": False, "kernel_initializer": UNIFORM, **arguments}
+        arguments |= {"filters": filters, "kernel_size": size}
+        padding = "valid" if is_strided else "same"
+        return self.apply(layers.Conv3D, name, x, padding=padding, **arguments)
+
+    def add_block(self, name: str, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Apply normalisation and a 3 x 3 x 3 convolution twice; add the input to the result."""
+        y = x
+        for index in (1, 2):
+            y = self.normalise(f"{name}_{index}", y)
+            y = self.convolve(f"{name}_{index}_conv", y, x.shape[-1])
+        return self.apply(layers.Add, f"{name}_sum", [y, x])
+
+    def encode(
+        self, x: keras.KerasTensor, filters: int, blocks: Sequence[int], dropout: float
+    ) -> list[keras.KerasTensor]:
+        """Return the features of every level, finest first; the last is the endpoint."""
+        skips: list[keras.KerasTensor] = []
+        for level, count in enumerate(blocks, start=1):
+            strides, width = 1 if level == 1 else 2, filters * 2 ** (level - 1)
+            x = self.convolve(f"encoder_{level}_conv", x, width, strides=strides)
+            if level == 1 and dropout:
+                x = self.apply(layers.SpatialDropout3D, "dropout", x, rate=dropout)
+            for index in range(1, count + 1):
+                x = self.add_block(f"encoder_{level}_block_{index}", x)
+            skips.append(x)
+        return skips
+
+    def decode(
+        self,
+        x: keras.KerasTensor,
+        blocks: Sequence[int],
+        skips: Sequence[keras.KerasTensor] = (),
+    ) -> keras.KerasTensor:
+        """Return features of the input's resolution; the VAE branch has no `skips`."""
+        for level, count in zip(range(len(blocks), 0, -1), blocks, strict=True):
+            x = self.convolve(f"decoder_{level}_conv", x, x.shape[-1] // 2, size=1)
+            x = self.apply(TrilinearUpsampling, f"decoder_{level}_up", x)
+            if skips:
+                x = self.apply(layers.Add, f"decoder_{level}_skip", [x, skips[level - 1]])
+            for index in range(1, count + 1):
+                x = self.add_block(f"decoder_{level}_block_{index}", x)
+        return x
+
+    def score(self, x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
+        """Return the logits."""
+        x = self.normalise("final", x)
+        return self.convolve("logits", x, classes, size=1, use_bias=True, dtype="float32")
+
+    def estimate_latents(
+        self, endpoint: keras.KerasTensor, latent: int
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        """Return mean and deviation of the latent variables, each (batch, latent)."""
+        x = self.normalise("vae_down_1", endpoint)
+        x = self.convolve("vae_down_conv", x, VAE_CHANNELS, strides=2, use_bias=True)
+        x = self.apply(layers.Flatten, "vae_flat", self.normalise("vae_down_2", x))
+        dense = {"units": latent, "kernel_initializer": UNIFORM, "dtype": "float32"}
+        mean = self.apply(layers.Dense, "vae_mean", x, **dense)
+        return mean, self.apply(layers.Dense, "vae_deviation", x, activation="softplus", **dense)
+
+    def reconstruct(
+        self,
+        latents: keras.KerasTensor,
+        endpoint: keras.KerasTensor,
+        blocks: Sequence[int],
+        channels: int,
+    ) -> keras.KerasTensor:
+        """Return the input as the latent variables and the decoder without skips give it."""
+        shape = self["vae_down_conv"].output.shape[1:]
+        dense = {"units": prod(shape), "activation": "relu", "kernel_initializer": UNIFORM}
+        x = self.apply(layers.Dense, "vae_up_dense", latents, **dense)
+        x = self.apply(layers.Reshape, "vae_volume", x, target_shape=shape)
+        x = self.convolve("vae_up_conv", x, endpoint.shape[-1], size=1)
+        x = self.apply(TrilinearUpsampling, "vae_up", x)
+        x = self.normalise("vae_final", self.decode(self.normalise("vae_up", x), blocks))
+        end = {"size": 1, "use_bias": True, "dtype": "float32"}
+        return self.convolve("vae_reconstruction", x, channels, **end)
 
 
-def _encode(
-    named: Named, x: keras.KerasTensor, filters: int, blocks: Sequence[int], dropout: float
-) -> list[keras.KerasTensor]:
-    """Return the features of every level, finest first; the last is the endpoint."""
-    skips: list[keras.KerasTensor] = []
-    for level, count in enumerate(blocks, start=1):
-        x = _convolve(
-            named,
-            x,
-            filters * 2 ** (level - 1),
-            f"encoder_{level}_conv",
-            strides=1 if level == 1 else 2,
-        )
-        if level == 1 and dropout:
-            x = _apply(named, x, layers.SpatialDropout3D, "dropout", rate=dropout)
-        for index in range(1, count + 1):
-            x = _residual_block(named, x, f"encoder_{level}_block_{index}")
-        skips.append(x)
-    return skips
-
-
-def _decode(
-    named: Named,
-    x: keras.KerasTensor,
-    blocks: Sequence[int],
-    skips: Sequence[keras.KerasTensor] | None,
-) -> keras.KerasTensor:
-    """Return features of the input's resolution; the VAE branch has no `skips`."""
-    for level, count in zip(range(len(blocks), 0, -1), blocks, strict=True):
-        x = _convolve(named, x, x.shape[-1] // 2, f"decoder_{level}_conv", size=1)
-        x = _apply(named, x, TrilinearUpsampling, f"decoder_{level}_up")
-        if skips is not None:
-            x = _apply(named, [x, skips[level - 1]], layers.Add, f"decoder_{level}_skip")
-        for index in range(1, count + 1):
-            x = _residual_block(named, x, f"decoder_{level}_block_{index}")
-    return x
-
-
-def _classify(named: Named, x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
-    x = _norm_relu(named, x, "final")
-    # Half precision would round logits near 0 and saturate the probabilities.
-    logits = _convolve(named, x, classes, "logits", size=1, use_bias=True, dtype="float32")
-    activation = "sigmoid" if classes == 1 else "softmax"
-    return _apply(
-        named, logits, layers.Activation, "probability", activation=activation, dtype="float32"
-    )
-
-
-def _vae(
-    named: Named,
-    inputs: keras.KerasTensor,
-    endpoint: keras.KerasTensor,
-    blocks: Sequence[int],
-    latent: int,
-    estimate_std: bool,
-    default_std: float,
-) -> list[keras.KerasTensor]:
-    """Return [image, reconstruction, mean, deviation]."""
-    x = _norm_relu(named, endpoint, "vae_down_1")
-    x = _convolve(named, x, VAE_CHANNELS, "vae_down_conv", strides=2, use_bias=True)
-    x = _norm_relu(named, x, "vae_down_2")
-    shape = x.shape[1:]
-    x = _apply(named, x, layers.Flatten, "vae_flat")
-    dense = {"kernel_initializer": UNIFORM, "dtype": "float32"}
-    mean = _apply(named, x, layers.Dense, "vae_mean", units=latent, **dense)
-    deviation = _apply(
-        named, x, layers.Dense, "vae_deviation", units=latent, activation="softplus", **dense
-    )
-    draw = {"estimate_std": estimate_std, "default_std": default_std, "dtype": "float32"}
-    z = _apply(named, [mean, deviation], LatentDraw, "vae_draw", **draw)
-    units = shape[0] * shape[1] * shape[2] * shape[3]
-    x = _apply(
-        named,
-        z,
-        layers.Dense,
-        "vae_up_dense",
-        units=units,
-        activation="relu",
-        kernel_initializer=UNIFORM,
-    )
-    x = _apply(named, x, layers.Reshape, "vae_volume", target_shape=shape)
-    x = _convolve(named, x, endpoint.shape[-1], "vae_up_conv", size=1)
-    x = _apply(named, x, TrilinearUpsampling, "vae_up")
-    x = _decode(named, _norm_relu(named, x, "vae_up"), blocks, None)
-    x = _norm_relu(named, x, "vae_final")
-    image = _convolve(
-        named, x, inputs.shape[-1], "vae_reconstruction", size=1, use_bias=True, dtype="float32"
-    )
-    return [inputs, image, mean, deviation]
-
-
-def _residual_block(named: Named, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """Twice group normalisation, ReLU and a 3 x 3 x 3 convolution; the input is added to the result."""
-    y = x
-    for index in (1, 2):
-        y = _norm_relu(named, y, f"{name}_{index}")
-        y = _convolve(named, y, x.shape[-1], f"{name}_{index}_conv")
-    return _apply(named, [y, x], layers.Add, f"{name}_sum")
-
-
-def _norm_relu(named: Named, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    x = _apply(named, x, GroupNorm, f"{name}_norm", groups=GROUPS, epsilon=1e-5)
-    return _apply(named, x, layers.ReLU, f"{name}_relu")
-
-
-def _convolve(
-    named: Named,
-    x: keras.KerasTensor,
-    filters: int,
-    name: str,
-    size: int = 3,
-    strides: int = 1,
-    **arguments: Any,
-) -> keras.KerasTensor:
-    if strides == 2:  # PyTorch pads in front; Keras's "same" would pad behind even lengths
-        x = _apply(named, x, layers.ZeroPadding3D, f"{name}_pad", padding=((1, 0),) * 3)
-    arguments = {"use_bias": False, "kernel_initializer": UNIFORM, **arguments}
-    arguments |= {"filters": filters, "kernel_size": size, "strides": strides}
-    return _apply(
-        named, x, layers.Conv3D, name, padding="valid" if strides == 2 else "same", **arguments
-    )
-
-
-def _apply(named: Named, x: Any, kind: type, name: str, **arguments: Any) -> keras.KerasTensor:
-    if name not in named:
-        named[name] = kind(name=name, **arguments)
-    return named[name](x)
-
-
-def _check_counts(**counts: int) -> None:
-    for key, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{key} must be at least 1, got {count}")
-
-
-def _check_blocks(filters: int, blocks_down: Sequence[int], blocks_up: Sequence[int]) -> None:
-    if filters < 1 or filters % GROUPS:
-        raise ValueError(f"filters must be a positive multiple of {GROUPS}, got {filters}")
-    for key, blocks, least in (("blocks_down", blocks_down, 2), ("blocks_up", blocks_up, 1)):
-        if len(blocks) < least or min(blocks) < 1:
-            raise ValueError(
-                f"{key} must hold at least {least} positive numbers, got {tuple(blocks)}"
-            )
-    if len(blocks_up) != len(blocks_down) - 1:
-        raise ValueError(
-            f"blocks_up must be one level shorter than {tuple(blocks_down)}, got {tuple(blocks_up)}"
-        )
-
-
-def _check_rates(dropout: float, vae_weight: float, default_std: float) -> None:
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
-    for key, value in (("vae_weight", vae_weight), ("default_std", default_std)):
-        if value < 0:
-            raise ValueError(f"{key} must not be negative, got {value}")
-
-
-def _check_shape(shape: Sequence[int | None], factor: int, why: str, fixed: bool = False) -> None:
-    sizes = [factor if size is None and not fixed else size or 0 for size in shape]
-    if len(sizes) != 3 or any(size < factor or size % factor for size in sizes):
-        raise ValueError(
-            f"input_shape must be three multiples of {factor} ({why}), got {tuple(shape)}"
-        )
+def _check_shape(
+    shape: Sequence[int | None], factor: int, why: str, is_fixed: bool = False
+) -> None:
+    sizes = [factor if size is None and not is_fixed else size or 0 for size in shape]
+    fits = len(sizes) == 3 and all(size >= factor and size % factor == 0 for size in sizes)
+    require(fits, f"input_shape must be three multiples of {factor} ({why})", tuple(shape))

@@ -1,7 +1,8 @@
-"""How probabilities become labels: the sequential model's rule and the one-step model's (paper 2.1, 2.3).
+"""How probabilities become labels: the sequential and the one-step model's rule (paper 2.1, 2.3).
 
-Notation: X slice, L first network, T second network, s1 and s2 thresholds, M = [L(X) > s1] the liver
-mask, M * w(X) the second network's input. Every function works on arrays of any backend and any shape.
+Notation: X slice, L first network, T second network, s1 and s2 thresholds, M = [L(X) > s1] the
+    liver
+mask, M * w(X) the second network's input. Every function works on arrays of any backend and shape.
 """
 
 from __future__ import annotations
@@ -13,34 +14,38 @@ Array = Any  # ndarray or backend tensor
 BACKGROUND, LIVER, TUMOR = 0, 1, 2
 
 
-def liver_mask(liver_probability: Array, s1: float) -> Array:
+def mask_liver(liver_probability: Array, s1: float) -> Array:
     """Return M = [L(X) > s1], boolean."""
     return liver_probability > s1
 
 
-def masked_tumor_probability(tumor_probability: Array, mask: Array) -> Array:
+def mask_tumor(tumor_probability: Array, mask: Array) -> Array:
     """Return T inside M and zero outside: a tumor lies in the liver (paper 2.3)."""
     return tumor_probability * mask
 
 
 def label_map(liver_probability: Array, tumor_probability: Array, s1: float, s2: float) -> Array:
-    """Return 2 where T > s2, else 1 where L > s1, else 0 (paper 2.3), unsigned 8-bit, for ndarrays.
+    """Return 2 where T > s2, else 1 where L > s1, else 0 (paper 2.3).
 
-    The map and Table 1 agree but for pixels with T > s2 and L <= s1: tumor here, so liver too, while the table's
-    liver is L > s1 alone. The sequential model has none of them where s1 is the threshold M was made with (rule
-    `roc`, by default).
+    The map and Table 1 agree but for pixels with T > s2 and L <= s1: tumor here, so liver too,
+    while the table's liver is L > s1 alone. The sequential model has none of them where s1 is the
+    threshold M was made with (rule `roc`, by default).
 
     Args:
         liver_probability: L; for the one-step model the probability of liver or tumor.
-        tumor_probability: T inside M and zero outside (`masked_tumor_probability`); for the one-step model
-            the probability of tumor.
-        s1, s2: thresholds.
+        tumor_probability: T inside M and zero outside (`mask_tumor`); for the one-step model the
+            probability of tumor.
+        s1: threshold of the liver.
+        s2: threshold of the tumor.
+
+    Returns:
+        ndarray of the same shape, uint8.
     """
     tumor = tumor_probability > s2
-    return (tumor | liver_mask(liver_probability, s1)).astype("uint8") + tumor.astype("uint8")
+    return (tumor | mask_liver(liver_probability, s1)).astype("uint8") + tumor.astype("uint8")
 
 
-def one_step_probabilities(classes: Array) -> tuple[Array, Array]:
-    """Return (liver or tumor, tumor) probabilities of one-step output (..., 3): other, liver, tumor."""
+def split_classes(classes: Array) -> tuple[Array, Array]:
+    """Return (liver or tumor, tumor) probabilities of (..., 3): other, liver, tumor."""
     # 1 - p(other) rather than p(liver) + p(tumor): the sum can exceed 1 by rounding.
     return 1 - classes[..., BACKGROUND], classes[..., TUMOR]

@@ -1,6 +1,7 @@
 """Probabilities of a volume from overlapping windows, blended by Gaussian weights.
 
-Windows, weights and result are those of MONAI's `sliding_window_inference` with mode="gaussian".
+Windows, weights and result are those of MONAI's `sliding_window_inference` with mode="gaussian". By
+hand, because MONAI is built on PyTorch; the tests compare the two.
 """
 
 from __future__ import annotations
@@ -9,21 +10,30 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from models.checks import require, require_positive
+
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
-def window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """Return where the windows along one axis of length `size` >= `window` start; the last one ends with the axis."""
+def place_windows(size: int, window: int, overlap: float) -> list[int]:
+    """Return where the windows along one axis start; the last one ends with the axis.
+
+    Args:
+        size: length of the axis, at least `window`.
+        window: length of a window.
+        overlap: share of it that the next one covers, at least.
+    """
     step = max(int(window * (1 - overlap)), 1)
     last = size - window
     return [min(index * step, last) for index in range(-(-last // step) + 1)]
 
 
-def gaussian_weights(window: Sequence[int], sigma_scale: float = 0.125) -> np.ndarray:
-    """Return what a window's voxels count where windows overlap: exp(-x^2 / (2 sigma^2)) along each axis, multiplied.
+def weigh_voxels(window: Sequence[int], sigma_scale: float = 0.125) -> np.ndarray:
+    """Return what a window's voxels count where windows overlap.
 
-    x is the distance to the window's centre in voxels, sigma = `sigma_scale` * length of the axis. No weight is
-    below 1e-3, so that a sum of weights is never near 0.
+    The product of exp(-x^2 / (2 sigma^2)) along each axis: x is the distance to the window's centre
+    in voxels, sigma = `sigma_scale` * length of the axis. No weight is below 1e-3, so that a sum of
+    weights is never near 0.
 
     Returns:
         ndarray of shape `window`, float32.
@@ -45,11 +55,12 @@ def predict_volume(
     sigma_scale: float = 0.125,
     batch_size: int = 1,
 ) -> np.ndarray:
-    """Return the mean of the windows' probabilities at each voxel, weighted by `gaussian_weights`.
+    """Return the weighted mean of the windows' probabilities at each voxel.
 
     Args:
-        predict: maps (batch, *window, 1) float32 to (batch, *window, classes), as a network's `predict_on_batch`. The
-            last batch is filled up with zeros, so that the backend compiles one shape only.
+        predict: maps (batch, *window, 1) float32 to (batch, *window, classes), as a network's
+            `predict_on_batch`. The last batch is filled up with zeros, so that the backend compiles
+            one shape only.
         volume: (depth, rows, columns) float32, nowhere shorter than the window; it is not padded.
         window: (depth, rows, columns).
         overlap: share of a window that the next one covers, at least; in [0, 1).
@@ -60,18 +71,27 @@ def predict_volume(
         ndarray of shape (depth, rows, columns, classes), float32.
 
     Raises:
-        ValueError: the volume is shorter than the window along an axis, or an argument is out of its range.
+        ValueError: the volume is shorter than the window, or an argument is out of its range.
     """
-    _check(volume, window, overlap, sigma_scale, batch_size)
+    shape = volume.shape
+    require(len(shape) == 3, "volume must have three axes (depth, rows, columns)", f"shape {shape}")
+    is_window = len(window) == 3 and min(window) >= 1
+    require(is_window, "window must hold three positive lengths", tuple(window))
+    fits = all(size >= length for size, length in zip(shape, window, strict=True))
+    require(fits, f"volume must be at least as long as the window {tuple(window)}", shape)
+    require(0 <= overlap < 1, "overlap must lie in [0, 1)", overlap)
+    require(sigma_scale > 0, "sigma_scale must be positive", sigma_scale)
+    require_positive(batch_size=batch_size)
+    # Where the windows lie and what their voxels count.
     starts = [
-        window_starts(size, length, overlap)
-        for size, length in zip(volume.shape, window, strict=True)
+        place_windows(size, length, overlap) for size, length in zip(shape, window, strict=True)
     ]
     corners = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 3)
-    weights = gaussian_weights(window, sigma_scale)[..., None]
+    weights = weigh_voxels(window, sigma_scale)[..., None]
     inputs = np.zeros((min(batch_size, len(corners)), *window, 1), np.float32)
-    total, weight = np.zeros((), np.float32), np.zeros((*volume.shape, 1), np.float32)
+    total, weight = np.zeros((), np.float32), np.zeros((*shape, 1), np.float32)
     for first in range(0, len(corners), len(inputs)):
+        # Fill a batch with windows.
         batch = corners[first : first + len(inputs)]
         places = [
             tuple(slice(at, at + size) for at, size in zip(corner, window, strict=True))
@@ -81,35 +101,14 @@ def predict_volume(
         for index, place in enumerate(places):
             inputs[index, ..., 0] = volume[place]
         outputs = np.asarray(predict(inputs))
-        if outputs.ndim != 5 or outputs.shape[:4] != inputs.shape[:4]:
-            raise ValueError(
-                f"predict must map {inputs.shape} to {inputs.shape[:4]} and classes, got {outputs.shape}"
-            )
+        keeps_shape = outputs.ndim == 5 and outputs.shape[:4] == inputs.shape[:4]
+        rule = f"predict must map {inputs.shape} to {inputs.shape[:4]} and classes"
+        require(keeps_shape, rule, outputs.shape)
+        # The number of classes is known from the first batch on.
         if not total.ndim:
-            total = np.zeros((*volume.shape, outputs.shape[-1]), np.float32)
+            total = np.zeros((*shape, outputs.shape[-1]), np.float32)
         for place, output in zip(places, outputs, strict=False):
             total[place] += weights * output
             weight[place] += weights
     total /= weight
     return total
-
-
-def _check(
-    volume: np.ndarray, window: Sequence[int], overlap: float, sigma_scale: float, batch_size: int
-) -> None:
-    if volume.ndim != 3:
-        raise ValueError(
-            f"volume must have three axes (depth, rows, columns), got shape {volume.shape}"
-        )
-    if len(window) != 3 or min(window) < 1:
-        raise ValueError(f"window must hold three positive lengths, got {tuple(window)}")
-    if any(size < length for size, length in zip(volume.shape, window, strict=True)):
-        raise ValueError(
-            f"volume must be at least as long as the window {tuple(window)}, got {volume.shape}"
-        )
-    if not 0 <= overlap < 1:
-        raise ValueError(f"overlap must lie in [0, 1), got {overlap}")
-    if sigma_scale <= 0:
-        raise ValueError(f"sigma_scale must be positive, got {sigma_scale}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")

@@ -1,8 +1,9 @@
-"""2 x 2 max pooling that keeps where each maximum stood, and the unpooling that puts values back there (SegNet).
+"""2 x 2 max pooling that keeps where each maximum stood, and unpooling back to there (SegNet).
 
-Channels last. Slices, comparisons and reshapes only: no scatter, which the backends do not share, and no transpose, as
-argmax and one_hot over windows brought together need it, which took twice as long on a CPU. The index is a number in
-the compute dtype: 0 to 3 are exact in half precision too, and integers were a tenth slower.
+By hand, because Keras has neither. Channels last. Slices, comparisons and reshapes only: no
+scatter, which the backends do not share, and no transpose, as argmax and one_hot over windows
+brought together need it, which took twice as long on a CPU. The index is a number in the compute
+dtype: 0 to 3 are exact in half precision too, and integers were a tenth slower.
 """
 
 from __future__ import annotations
@@ -10,25 +11,28 @@ from __future__ import annotations
 import keras
 from keras import layers, ops
 
+from models.checks import require
+
 Shape = tuple[int | None, ...]
 
 
 @keras.saving.register_keras_serializable("joint_liver_tumor")
 class MaxPoolingWithIndices2D(layers.Layer):
-    """Maximum of each 2 x 2 window, and its index: 0 upper left, 1 upper right, 2 lower left, 3 lower right.
+    """Maximum of each 2 x 2 window, and its index.
 
-    Of equal values the first in this order counts, as in PyTorch; after a ReLU whole windows are 0. The gradient goes
-    to that one pixel. (`ops.maximum` would share it among equal values on some backends.)
+    0 is upper left, 1 upper right, 2 lower left, 3 lower right. Of equal values the first in this
+    order counts, as in PyTorch; after a ReLU whole windows are 0. The gradient goes to that one
+    pixel. (`ops.maximum` would share it among equal values on some backends.)
 
     Raises:
-        ValueError: the input has no four axes, or odd rows or columns. (In a TensorFlow graph of free sizes the odd
-            ones appear only when it runs, as an error of its own.)
+        ValueError: the input has no four axes, or odd rows or columns. (In a TensorFlow graph of
+            free sizes the odd ones appear only when it runs, as an error of its own.)
     """
 
     def call(self, x: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        """Map (batch, rows, columns, channels) to two tensors (batch, rows / 2, columns / 2, channels)."""
-        _pooled_shape(x.shape)
-        upper_left, upper_right, lower_left, lower_right = _corners(x)
+        """Map (batch, rows, columns, channels) to two (batch, rows / 2, columns / 2, channels)."""
+        _halve(x.shape)
+        upper_left, upper_right, lower_left, lower_right = _split_corners(x)
         right_above, right_below = upper_right > upper_left, lower_right > lower_left
         above = ops.where(right_above, upper_right, upper_left)
         below = ops.where(right_below, lower_right, lower_left)
@@ -40,32 +44,32 @@ class MaxPoolingWithIndices2D(layers.Layer):
         self, x: keras.KerasTensor
     ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         """Return the specification of the two tensors."""
-        spec = keras.KerasTensor(_pooled_shape(x.shape), self.compute_dtype)
+        spec = keras.KerasTensor(_halve(x.shape), self.compute_dtype)
         return spec, keras.KerasTensor(spec.shape, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("joint_liver_tumor")
 class MaxUnpooling2D(layers.Layer):
-    """Each value at its index in a 2 x 2 window and 0 at the other three: the inverse of `MaxPoolingWithIndices2D`.
+    """Each value at its index in a 2 x 2 window, 0 at the other three: the pooling's inverse.
 
     Raises:
         ValueError: values and indices differ in shape, or have no four axes.
     """
 
     def call(self, values: keras.KerasTensor, indices: keras.KerasTensor) -> keras.KerasTensor:
-        """Map two tensors (batch, rows, columns, channels) to one, (batch, 2 rows, 2 columns, channels)."""
-        _unpooled_shape(values.shape, indices.shape)
-        return _joined([ops.where(indices == corner, values, 0) for corner in range(4)])
+        """Map two (batch, rows, columns, channels) to (batch, 2 rows, 2 columns, channels)."""
+        _double(values.shape, indices.shape)
+        return _join_corners([ops.where(indices == corner, values, 0) for corner in range(4)])
 
     def compute_output_spec(
         self, values: keras.KerasTensor, indices: keras.KerasTensor
     ) -> keras.KerasTensor:
         """Return the specification of the tensor."""
-        return keras.KerasTensor(_unpooled_shape(values.shape, indices.shape), self.compute_dtype)
+        return keras.KerasTensor(_double(values.shape, indices.shape), self.compute_dtype)
 
 
-def _corners(x: keras.KerasTensor) -> list[keras.KerasTensor]:
-    """The four pixels of every window, row by row, each (batch, rows / 2, columns / 2, channels)."""
+def _split_corners(x: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """Return each window's four pixels, row by row: (batch, rows / 2, columns / 2, channels)."""
     batch, rows, columns, channels = ops.shape(x)
     pairs = ops.reshape(x, (batch, rows // 2, 2, columns // 2, 2 * channels))
     return [
@@ -73,33 +77,28 @@ def _corners(x: keras.KerasTensor) -> list[keras.KerasTensor]:
     ]
 
 
-def _joined(corners: list[keras.KerasTensor]) -> keras.KerasTensor:
-    """The inverse of `_corners`."""
+def _join_corners(corners: list[keras.KerasTensor]) -> keras.KerasTensor:
+    """Undo `_split_corners`."""
     batch, rows, columns, channels = ops.shape(corners[0])
     pairs = [ops.concatenate(corners[start : start + 2], axis=-1) for start in (0, 2)]
     return ops.reshape(ops.stack(pairs, axis=2), (batch, 2 * rows, 2 * columns, channels))
 
 
-def _pooled_shape(shape: Shape) -> Shape:
-    _check_axes(shape)
-    batch, rows, columns, channels = shape
-    if any(size is not None and size % 2 for size in (rows, columns)):
-        raise ValueError(f"rows and columns must be even, got {rows} x {columns}")
+def _halve(shape: Shape) -> Shape:
+    batch, rows, columns, channels = _check_axes(shape)
+    is_even = not any(size is not None and size % 2 for size in (rows, columns))
+    require(is_even, "rows and columns must be even", f"{rows} x {columns}")
     return batch, rows and rows // 2, columns and columns // 2, channels
 
 
-def _unpooled_shape(values: Shape, indices: Shape) -> Shape:
-    _check_axes(values)
-    if tuple(values) != tuple(indices):
-        raise ValueError(
-            f"indices must have the shape of values, {tuple(values)}, got {tuple(indices)}"
-        )
-    batch, rows, columns, channels = values
+def _double(values: Shape, indices: Shape) -> Shape:
+    batch, rows, columns, channels = _check_axes(values)
+    rule = f"indices must have the shape of values, {tuple(values)}"
+    require(tuple(values) == tuple(indices), rule, tuple(indices))
     return batch, rows and 2 * rows, columns and 2 * columns, channels
 
 
-def _check_axes(shape: Shape) -> None:
-    if len(shape) != 4:
-        raise ValueError(
-            f"the input must have the axes (batch, rows, columns, channels), got shape {tuple(shape)}"
-        )
+def _check_axes(shape: Shape) -> Shape:
+    rule = "the input must have the axes (batch, rows, columns, channels)"
+    require(len(shape) == 4, rule, f"shape {tuple(shape)}")
+    return shape
