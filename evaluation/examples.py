@@ -15,7 +15,7 @@ from evaluation.names import LOSSES, MODELS
 from evaluation.scoring import SLICE_RULE
 from evaluation.systems import System, finished_systems, load_system, slices_of
 from models.inference import predict_slices
-from models.sequential import label_map, liver_mask
+from models.sequential import label_map, mask_liver
 
 Row = dict[str, Any]
 
@@ -122,7 +122,7 @@ def network_inputs(system: System, store: Store, place: tuple[str, int]) -> dict
     hu = np.asarray(image[row], np.float32)
     seen = window(hu, *liver["window_hu"])
     probability = next(predict_slices(system.networks["liver"], [seen]))[..., 0]
-    mask = liver_mask(probability, tumor["mask_s1"])
+    mask = mask_liver(probability, tumor["mask_s1"])
     median_hu = system.liver_median(slices_of(image))
     return {
         "input_hu": hu,

@@ -25,7 +25,7 @@ from evaluation.postprocess import CONTOUR_STEPS, postprocess
 from evaluation.systems import check_numbers, noted
 from models import segresnet_vae, unpooling  # their layers must be known before a network is loaded
 from models.inference import predict_slices
-from models.sequential import label_map, liver_mask, masked_tumor_probability
+from models.sequential import label_map, mask_liver, mask_tumor
 from models.sliding_window import predict_volume
 
 HALF = 0.5  # assumed: the documents name no threshold
@@ -138,13 +138,13 @@ class OtherSystem:
             return labels, labels > 0
         if "tumor" not in self.targets:
             labels = np.stack(
-                [liver_mask(liver[..., 0], HALF) for liver in self._predicted("liver", hu)]
+                [mask_liver(liver[..., 0], HALF) for liver in self._predicted("liver", hu)]
             )
             return labels.astype(np.uint8), labels
         labels = np.zeros(hu.shape, np.uint8)
         pair = zip(self._predicted("liver", hu), self._predicted("tumor", hu), strict=True)
         for index, (liver, tumor) in enumerate(pair):
-            inside = masked_tumor_probability(tumor[..., 0], liver_mask(liver[..., 0], HALF))
+            inside = mask_tumor(tumor[..., 0], mask_liver(liver[..., 0], HALF))
             labels[index] = label_map(liver[..., 0], inside, HALF, HALF)
         return labels, labels > 0
 
@@ -252,6 +252,6 @@ def load_other(run: Path, name: str, liver_only: bool = False) -> OtherSystem:
     }
     if settings["architecture"] == "segresnet_vae":
         networks = {
-            target: segresnet_vae.segmentation_part(network) for target, network in networks.items()
+            target: segresnet_vae.take_segmentation(network) for target, network in networks.items()
         }
     return OtherSystem(name, settings, records, networks)

@@ -23,7 +23,7 @@ from evaluation.names import ARGMAX, TARGETS
 from evaluation.postprocess_scores import CaseMaps, OptionCounts, option_counts, option_rows
 from evaluation.systems import System, check_numbers, slices_of
 from evaluation.whole_cases import spacing_of, whole_case_rows
-from models.sequential import label_map, liver_mask
+from models.sequential import label_map, mask_liver
 
 SLICE_RULE = "roc"
 
@@ -102,7 +102,7 @@ def score_case(
         kept.predict_s += time.perf_counter() - started
         check_numbers(system.name, f"{case}, slice {row}", liver, tumor)
         found[row] = label_map(liver, tumor, thresholds["liver"], thresholds["tumor"])
-        livers[row] = liver_mask(liver, thresholds["liver"])
+        livers[row] = mask_liver(liver, thresholds["liver"])
         if row in scored:
             _add_slice(
                 kept, system, np.asarray(label[row]), {"liver": liver, "tumor": tumor}, thresholds

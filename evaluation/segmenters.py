@@ -23,7 +23,7 @@ from evaluation.names import ARGMAX, MODELS, TARGETS
 from evaluation.other_systems import HALF, OtherSystem, finished_names, folder_of, load_other
 from evaluation.scoring import most_probable
 from evaluation.systems import System, check_numbers, finished_systems, load_system, stages_of
-from models.sequential import label_map, liver_mask
+from models.sequential import label_map, mask_liver
 
 Item = TypeVar("Item")
 
@@ -260,7 +260,7 @@ def segment(
             found = (
                 labels[index]
                 if rule == ARGMAX
-                else liver_mask(native[0], system.thresholds("liver")[rule])
+                else mask_liver(native[0], system.thresholds("liver")[rule])
             )
             livers[index] = found
     return labels
@@ -270,7 +270,7 @@ def _labels(
     system: System, rule: str, liver_only: bool, probabilities: Sequence[np.ndarray]
 ) -> np.ndarray:
     if liver_only and rule != ARGMAX:
-        return np.asarray(liver_mask(probabilities[0], system.thresholds("liver")[rule]))
+        return np.asarray(mask_liver(probabilities[0], system.thresholds("liver")[rule]))
     liver, tumor = probabilities
     if rule == ARGMAX:
         labels = most_probable(liver, tumor)

@@ -24,7 +24,7 @@ from data.scaling import tumor_input, window
 from evaluation.names import LOSSES, MODELS, STAGES, TARGETS
 from models.cascade import split_cascade
 from models.inference import predict_slices
-from models.sequential import liver_mask, masked_tumor_probability, one_step_probabilities
+from models.sequential import mask_liver, mask_tumor, split_classes
 
 Slices = Callable[[], Iterable[np.ndarray]]
 Probabilities = Iterator[tuple[np.ndarray, ...]]
@@ -91,7 +91,7 @@ class System:
         window_hu = self.records["one_step"]["window_hu"]
         inputs = (window(hu, *window_hu) for hu in wanted)
         for classes in predict_slices(self.networks["one_step"], inputs):
-            yield one_step_probabilities(classes)
+            yield split_classes(classes)
 
     def _livers(self, wanted: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         window_hu = self.records["liver"]["window_hu"]
@@ -124,7 +124,7 @@ class System:
         livers = list(self._livers(slices()))
         s1 = self.records["tumor"]["mask_s1"]
         found = (
-            (hu, liver_mask(probability, s1))
+            (hu, mask_liver(probability, s1))
             for hu, probability in zip(slices(), livers, strict=True)
         )
         return self._tumors(slices(), livers, median_of_liver(found))
@@ -141,14 +141,14 @@ class System:
         for_input, for_output = tee(livers)
         inputs = (
             tumor_input(
-                hu, liver_mask(probability, s1), tumor["scaling"], tumor["window_hu"], median_hu
+                hu, mask_liver(probability, s1), tumor["scaling"], tumor["window_hu"], median_hu
             )
             for hu, probability in zip(wanted, for_input, strict=True)
         )
         tumors = predict_slices(self.networks["tumor"], inputs)
         for liver_probability, probability in zip(for_output, tumors, strict=True):
-            mask = liver_mask(liver_probability, s1)
-            yield liver_probability, masked_tumor_probability(probability[..., 0], mask)
+            mask = mask_liver(liver_probability, s1)
+            yield liver_probability, mask_tumor(probability[..., 0], mask)
 
 
 def noted(records: Mapping[str, dict[str, Any]]) -> str:

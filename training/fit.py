@@ -16,8 +16,8 @@ from typing import Any
 from data.backend import has_accelerator, keras
 from data.batches import SliceBatches
 from data.environment import describe_environment, peak_memory_mib, reset_peak_memory
-from models.cascade import cascade_logits
-from models.unet import logits_model
+from models.cascade import trim_cascade_to_logits
+from models.head import trim_to_logits
 from training.callbacks import Checkpoint, CollapseWatch
 from training.curves import draw_curves
 from training.metrics import BEST, iou_metrics
@@ -67,7 +67,7 @@ class Timer(keras.callbacks.Callback):
 
 def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
     """Return the logits part of `model`, compiled with the optimizer, the loss and the IoU metrics."""
-    trained = cascade_logits(model) if recipe.target == "joint" else logits_model(model)
+    trained = trim_cascade_to_logits(model) if recipe.target == "joint" else trim_to_logits(model)
     # XLA is about 10 times slower than oneDNN for these networks on a CPU; elsewhere Keras decides.
     on_cpu = keras.backend.backend() == "tensorflow" and not has_accelerator()
     if recipe.optimizer == "adam":

@@ -31,7 +31,7 @@ from data.masks import LiverMasks
 from data.scaling import HuMedian
 from data.store import Store
 from evaluation.metrics.thresholds import choose_thresholds
-from models.cascade import MASKS, cascade, split_cascade
+from models.cascade import MASKS, build_cascade, split_cascade
 from models.inference import BATCH_SIZE
 from training.fit import fit_phase
 from training.joint_start import (
@@ -161,7 +161,7 @@ def train_joint(
         with replacing(
             folder / "best.keras"
         ) as temporary:  # with the threshold that it is used with
-            cascade(*split_cascade(model), extra["mask_s1"], settings.mask).save(temporary)
+            build_cascade(*split_cascade(model), extra["mask_s1"], settings.mask).save(temporary)
     return conclude(run, "joint", name, phase, found, fitted, extra)
 
 
@@ -169,7 +169,7 @@ def starting_model(run: Run, phase: str, settings: Joint, begun: dict[str, Any])
     """Return the nested network with the weights that a phase starts from."""
     start_anew(run)
     liver, tumor = build_network(run, "liver"), build_network(run, "tumor")
-    model = cascade(liver, tumor, begun["begun_s1"], settings.mask)
+    model = build_cascade(liver, tumor, begun["begun_s1"], settings.mask)
     if phase == "balanced":
         model.load_weights(run.folder("joint", "ce") / "best.keras")
     elif settings.start is not None:

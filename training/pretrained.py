@@ -101,7 +101,7 @@ def load_encoder(model: keras.Model, path: Path) -> None:
     """Put the weights of an .npz that `convert` wrote into the encoder of `model`, all or none.
 
     Args:
-        model: of `models.alexnet.cdnn_alexnet` or `models.resnet18.cdnn_resnet18`; all other layers keep their weights.
+        model: of `models.alexnet` or `models.resnet18`; all other layers keep their weights.
         path: the file.
 
     Raises:

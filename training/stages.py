@@ -15,8 +15,8 @@ from evaluation.metrics.counts import iou
 from evaluation.metrics.roc import BIN_WIDTH, ProbabilityHistogram
 from evaluation.metrics.thresholds import choose_thresholds, find_best_iou
 from models.inference import BATCH_SIZE, predict_slices
-from models.sequential import one_step_probabilities
-from models.unet import unet
+from models.sequential import split_classes
+from models.unet import build_unet
 from training.callbacks import discard_resume_files
 from training.fit import Recipe, fit_phase
 from training.losses import (
@@ -47,7 +47,7 @@ def start_anew(run: Run, precision: str | None = None) -> None:
 def build_network(run: Run, stage: str) -> keras.Model:
     """Build the stage's U-Net, with weights drawn from the seed (`start_anew` first)."""
     classes = 3 if STAGE_TARGET[stage] == "classes" else 1
-    return unet(run.store.size, 1, classes, run.preset.widths, run.preset.dropout, name=stage)
+    return build_unet(run.store.size, 1, classes, run.preset.widths, run.preset.dropout, name=stage)
 
 
 def foreground_pixels(pixels: Sequence[int], target: str) -> dict[str, int]:
@@ -246,7 +246,7 @@ def validation_histograms(
     for (case, row), output in zip(slices, predictions, strict=True):
         label = np.asarray(run.store.label(case)[row])
         if target == "classes":
-            found = dict(zip(("liver", "tumor"), one_step_probabilities(output), strict=True))
+            found = dict(zip(("liver", "tumor"), split_classes(output), strict=True))
         else:
             found = {target: output[..., 0] * (1 if mask is None else mask((case, row)))}
         for key, probability in found.items():

@@ -17,12 +17,12 @@ from data.volume_batches import (
     local_crops,
     local_loader,
 )
-from models.alexnet import cdnn_alexnet
+from models.alexnet import build_alexnet
 from models.inference import BATCH_SIZE
-from models.resnet18 import cdnn_resnet18
-from models.segnet import segnet
-from models.segresnet_vae import segresnet_vae
-from models.unet import unet
+from models.resnet18 import build_resnet18
+from models.segnet import build_segnet
+from models.segresnet_vae import build_segresnet_vae
+from models.unet import build_unet
 from training.losses import BalancedBinaryCrossentropy, BalancedCategoricalCrossentropy
 from training.overlap_losses import DiceFocalRatio, DiceLoss
 from training.presets import Preset
@@ -52,22 +52,22 @@ def build(system: Any, target: str, size: int, preset: Preset) -> keras.Model:
             "variant": system.variant,
             "dropout": system.dropout,
         }
-        return cdnn_alexnet(size, 1, classes, width, name=system.name, **options)
+        return build_alexnet(size, 1, classes, width, name=system.name, **options)
     if system.architecture == "resnet18":
-        return cdnn_resnet18(size, 1, classes, system.filters, name=system.name)
+        return build_resnet18(size, 1, classes, system.filters, name=system.name)
     if system.architecture == "segnet":
-        return segnet(size, 1, classes, system.filters, name=target)
+        return build_segnet(size, 1, classes, system.filters, name=target)
     if system.architecture == "segresnet_vae":
         options = {
             "dropout": system.dropout,
             "latent": system.latent,
             "vae_weight": system.vae_weight,
         }
-        return segresnet_vae(
+        return build_segresnet_vae(
             crop_shape(system, target, size), filters=system.filters, name=target, **options
         )
     widths = [system.filters * 2**level for level in range(preset.poolings + 1)]
-    return unet(size, 1, classes, widths, dropout=system.dropout, name=target)
+    return build_unet(size, 1, classes, widths, dropout=system.dropout, name=target)
 
 
 def crop_shape(system: GlobalLocal, target: str, size: int) -> Shape:

@@ -19,8 +19,8 @@ import numpy as np
 from data.backend import keras, usable_precision
 from data.command import InputError, Parser, run_command
 from data.environment import peak_memory_mib, processor_name, reset_peak_memory, usable_cores
-from models.cascade import cascade
-from models.unet import unet
+from models.cascade import build_cascade
+from models.unet import build_unet
 from tests.benchmarks.training import time_epochs
 from training.fit import Recipe, compile_for_training
 from training.losses import BalancedBinaryCrossentropy
@@ -103,9 +103,9 @@ def compiled(what: str, size: int, filters: int) -> keras.Model:
     """Return the U-Net, or the nested pair, compiled as `training.liver` and `training.joint` do."""
     preset = dataclasses.replace(preset_named("paper"), filters=filters)
     target, loss, weights = what, BalancedBinaryCrossentropy(), None
-    model = unet(size, widths=preset.widths, name="liver")
+    model = build_unet(size, widths=preset.widths, name="liver")
     if what == "joint":
-        model = cascade(model, unet(size, widths=preset.widths, name="tumor"))
+        model = build_cascade(model, build_unet(size, widths=preset.widths, name="tumor"))
         loss = {"liver": loss, "tumor": loss}  # type: ignore[assignment]
         weights = {"liver": 1.0, "tumor": 1.0}
     recipe = Recipe(

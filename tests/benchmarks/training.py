@@ -14,7 +14,7 @@ import numpy as np
 from data.backend import keras
 from data.command import Parser, run_command
 from data.environment import processor_name
-from models.unet import unet
+from models.unet import build_unet
 from training.fit import Recipe, compile_for_training
 from training.losses import BalancedBinaryCrossentropy
 from training.presets import preset_named
@@ -56,7 +56,7 @@ def time_steps(
     keras.config.set_dtype_policy(precision)
     preset = dataclasses.replace(preset_named("paper"), filters=filters)
     recipe = Recipe("liver", BalancedBinaryCrossentropy(), 0.001, preset.momentum, 1, {})
-    trained = compile_for_training(unet(size, widths=preset.widths), recipe)
+    trained = compile_for_training(build_unet(size, widths=preset.widths), recipe)
     trained.jit_compile = trained.jit_compile or xla
     inputs = np.random.default_rng(0).random((slices, size, size, 1), np.float32)
     return time_epochs(trained, inputs, (inputs > 0.5).astype(np.float32), batch_size, slices)

@@ -10,14 +10,14 @@ import pytest
 import data.backend
 from data.backend import keras, load_network, usable_precision
 from data.command import InputError
-from models.unet import unet
+from models.unet import build_unet
 
 
 @pytest.fixture
 def half_network(tmp_path: Path) -> tuple[Path, keras.Model]:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = unet(16, widths=(4, 8))
+        model = build_unet(16, widths=(4, 8))
     finally:
         keras.config.set_dtype_policy("float32")
     model.save(tmp_path / "half.keras")

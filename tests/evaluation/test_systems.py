@@ -19,8 +19,8 @@ from evaluation import systems
 from evaluation.predict import Options, Predictor
 from evaluation.segmenters import PaperSegmenter, choose_system, segment
 from evaluation.systems import System, finished_systems, load_system
-from models.cascade import cascade
-from models.unet import unet
+from models.cascade import build_cascade
+from models.unet import build_unet
 from tests.conftest import draw_case
 
 SIZE, S1 = 16, 0.45
@@ -30,7 +30,8 @@ def make_run(path: Path) -> Path:
     """Make a run whose joint model holds the networks of its sequential pair."""
     keras.utils.set_random_seed(3)
     nets = {
-        stage: unet(SIZE, widths=(4, 8), dropout=0.2, name=stage) for stage in ("liver", "tumor")
+        stage: build_unet(SIZE, widths=(4, 8), dropout=0.2, name=stage)
+        for stage in ("liver", "tumor")
     }
     write_json(path / "run.json", {"size": SIZE, "synthetic": True})
     thresholds = {stage: {"0.5": 0.5, "roc": 0.4, "iou": 0.6} for stage in nets}
@@ -46,7 +47,7 @@ def make_run(path: Path) -> Path:
         "tumor_window_hu": windows["tumor"],
     }
     record["validation"] = {stage: {"iou_at_roc": 0.5} for stage in nets}
-    write(path / "joint" / "ce", cascade(nets["liver"], nets["tumor"], S1), record)
+    write(path / "joint" / "ce", build_cascade(nets["liver"], nets["tumor"], S1), record)
     return path
 
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.alexnet import FILTERS, UPSAMPLING, bilinear, cdnn_alexnet
-from models.unet import logits_model
+from models.alexnet import FILTERS, UPSAMPLING, build_alexnet, make_bilinear
+from models.head import trim_to_logits
 
 SMALL = 1 / 16
 FC8 = 4096 * 1000 + 1000
@@ -25,7 +25,7 @@ def encoder_by_hand(filters: tuple[int, ...]) -> int:
 
 
 def small(upsampling: str, input_size: int | None = 64, **options: object) -> keras.Model:
-    return cdnn_alexnet(input_size, width=SMALL, upsampling=upsampling, **options)
+    return build_alexnet(input_size, width=SMALL, upsampling=upsampling, **options)
 
 
 def part(model: keras.Model, name: str) -> keras.Model:
@@ -37,7 +37,7 @@ def images(*shape: int) -> np.ndarray:
 
 
 def test_encoder_and_fc8_have_the_published_number_of_parameters() -> None:
-    model = cdnn_alexnet(None)
+    model = build_alexnet(None)
     encoder = sum(
         layer.count_params() for layer in model.layers if layer.name.startswith("encoder_")
     )
@@ -88,7 +88,7 @@ def test_last_layers_are_logits_and_probability(upsampling: str) -> None:
         np.asarray(model(x)), 1 / 3, atol=1e-6
     )  # scores begin at zero, as in Long et al.
     model.get_layer("score").bias.assign([0.0, 1.0, 3.0])
-    logits = np.asarray(logits_model(model)(x))
+    logits = np.asarray(trim_to_logits(model)(x))
     np.testing.assert_allclose(
         np.asarray(model(x)), np.asarray(keras.ops.softmax(logits)), atol=1e-6
     )
@@ -135,7 +135,7 @@ def test_receptive_fields_lie_over_the_pixels_they_are_upsampled_to(
     upsampling: str, layer: str, stride: int, off: float
 ) -> None:
     size = 544  # a whole receptive field of FC7 (355 pixels) in every phase of its stride
-    model = cdnn_alexnet(None, width=1e-9, upsampling=upsampling)
+    model = build_alexnet(None, width=1e-9, upsampling=upsampling)
     for convolution in model.layers:
         if isinstance(convolution, keras.layers.Conv2D):
             convolution.set_weights([np.ones(weight.shape) for weight in convolution.weights])
@@ -158,7 +158,7 @@ def test_receptive_fields_lie_over_the_pixels_they_are_upsampled_to(
 def test_bilinear_kernel_interpolates_each_class() -> None:
     layer = keras.layers.Conv2DTranspose(2, 8, strides=4, padding="same", use_bias=False)
     layer.build((1, 6, 6, 2))
-    layer.set_weights([bilinear(8, 2)])
+    layer.set_weights([make_bilinear(8, 2)])
     ramp = np.broadcast_to(np.arange(6, dtype=np.float32)[:, None], (6, 6))
     fine = np.asarray(layer(np.stack([ramp, 7 + 0 * ramp], -1)[None]))[0]
     expected = np.arange(24) / 4 - 3 / 8  # the centres of fine pixels between those of coarse ones
@@ -238,4 +238,4 @@ def test_save_and_load_give_the_same_outputs_with_keras_own_layers_only(
 )
 def test_wrong_arguments_are_named(arguments: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        cdnn_alexnet(**arguments)
+        build_alexnet(**arguments)

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from data.backend import in_single_precision, load_network
-from models.cascade import MASKS, LiverMask, cascade, cascade_logits, split_cascade
-from models.sequential import liver_mask
-from models.unet import unet
+from models.cascade import MASKS, LiverMask, build_cascade, split_cascade, trim_cascade_to_logits
+from models.sequential import mask_liver
+from models.unet import build_unet
 
 SIZE = 16
 
 
 def network(name: str, seed: int, size: int = SIZE) -> keras.Model:
     keras.utils.set_random_seed(seed)
-    return unet(size, widths=(4, 8), dropout=0, name=name)
+    return build_unet(size, widths=(4, 8), dropout=0, name=name)
 
 
 def slices(seed: int) -> np.ndarray:
@@ -39,10 +39,10 @@ def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(
     liver, tumor, s1 = pair()
     x, scaled = slices(0), slices(3)
     probability = liver.predict_on_batch(x)
-    mask = liver_mask(probability, s1)
+    mask = mask_liver(probability, s1)
     assert 0.4 < mask.mean() < 0.6
     wanted = {"liver": probability, "tumor": tumor.predict_on_batch(mask * scaled)}
-    nested = cascade(liver, tumor, s1, training_mask)
+    nested = build_cascade(liver, tumor, s1, training_mask)
     nested.save(tmp_path / "nested.keras")
     for model in (nested, load_network(tmp_path / "nested.keras"), in_single_precision(nested)):
         found = model.predict_on_batch({"slice": x, "scaled": scaled})
@@ -59,7 +59,7 @@ def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_pr
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         liver, tumor, s1 = pair()
-        nested = cascade(liver, tumor, s1)
+        nested = build_cascade(liver, tumor, s1)
     finally:
         keras.config.set_dtype_policy("float32")
     assert split_cascade(nested)[0].get_layer("bottom_conv_1").compute_dtype == "bfloat16"
@@ -69,7 +69,7 @@ def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_pr
     found = nested.predict_on_batch({"slice": x, "scaled": scaled})
     np.testing.assert_array_equal(found["liver"], probability)
     np.testing.assert_array_equal(
-        found["tumor"], tumor.predict_on_batch(liver_mask(probability, s1) * scaled)
+        found["tumor"], tumor.predict_on_batch(mask_liver(probability, s1) * scaled)
     )
     single = in_single_precision(nested).predict_on_batch({"slice": x, "scaled": scaled})
     np.testing.assert_allclose(single["liver"], probability, atol=0.02)
@@ -78,15 +78,18 @@ def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_pr
 def test_the_logits_are_those_of_the_probabilities() -> None:
     liver, tumor, s1 = pair()
     given = {"slice": slices(0), "scaled": slices(3)}
-    nested = cascade(liver, tumor, s1)
-    logits, found = cascade_logits(nested).predict_on_batch(given), nested.predict_on_batch(given)
+    nested = build_cascade(liver, tumor, s1)
+    logits, found = (
+        trim_cascade_to_logits(nested).predict_on_batch(given),
+        nested.predict_on_batch(given),
+    )
     for name in found:
         np.testing.assert_allclose(1 / (1 + np.exp(-logits[name])), found[name], atol=1e-6)
 
 
 def test_it_has_the_parameters_of_both() -> None:
     liver, tumor, s1 = pair()
-    assert cascade(liver, tumor, s1).count_params() == 2 * liver.count_params()
+    assert build_cascade(liver, tumor, s1).count_params() == 2 * liver.count_params()
 
 
 def mask_of(probability: Any, training_mask: str, training: bool) -> np.ndarray:
@@ -112,7 +115,7 @@ def weights_after_a_step(
     """By how much a step of plain gradient descent, rate 1, moves the weights of L and of T."""
     liver, tumor, s1 = pair()
     before = [[np.copy(w) for w in model.get_weights()] for model in (liver, tumor)]
-    trained = cascade_logits(cascade(liver, tumor, s1, training_mask))
+    trained = trim_cascade_to_logits(build_cascade(liver, tumor, s1, training_mask))
     loss = {name: keras.losses.BinaryCrossentropy(from_logits=True) for name in ("liver", "tumor")}
     weights = {"liver": alpha, "tumor": beta}
     trained.compile(keras.optimizers.SGD(1.0), loss=loss, loss_weights=weights, jit_compile=False)
@@ -173,7 +176,7 @@ def test_behind_the_hard_mask_without_alpha_only_the_tumor_network_learns_as_if_
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    masked = liver_mask(first.predict_on_batch(slices(0)), s1) * slices(3)
+    masked = mask_liver(first.predict_on_batch(slices(0)), s1) * slices(3)
     logits.train_on_batch(masked, (slices(5) > 1).astype(np.float32))
     for moved, now, old in zip(tumor, alone.get_weights(), before, strict=True):
         np.testing.assert_allclose(moved, now - old, atol=1e-7)
@@ -196,13 +199,13 @@ def test_networks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"tumor must take the input of liver, \(None, 16, 16, 1\), got \(None, 32"
     ):
-        cascade(liver, network("tumor", 0, size=32))
+        build_cascade(liver, network("tumor", 0, size=32))
     with pytest.raises(ValueError, match="tumor must be named 'tumor', got 'liver'"):
-        cascade(liver, liver)
+        build_cascade(liver, liver)
     with pytest.raises(ValueError, match=r"s1 must lie in \[0, 1\], got 1.5"):
-        cascade(liver, tumor, 1.5)
+        build_cascade(liver, tumor, 1.5)
     with pytest.raises(
         ValueError,
         match="training_mask must be one of probability, hard, straight_through, got 'x'",
     ):
-        cascade(liver, tumor, s1, "x")
+        build_cascade(liver, tumor, s1, "x")

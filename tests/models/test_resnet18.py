@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.resnet18 import _convolution, _deconvolution, cdnn_resnet18
-from models.unet import logits_model
+from models.head import trim_to_logits
+from models.resnet18 import _convolve, _deconvolve, build_resnet18
 
 
 def encoder_by_hand(f: int) -> int:
@@ -37,7 +37,7 @@ def images(*shape: int) -> np.ndarray:
 
 
 def test_encoder_and_fc_have_the_published_number_of_parameters() -> None:
-    model = cdnn_resnet18(None)
+    model = build_resnet18(None)
     encoder = [layer for layer in model.layers if layer.name.startswith("encoder_")]
     statistics = sum(
         2 * layer.gamma.shape[0]
@@ -56,11 +56,11 @@ def test_encoder_and_fc_have_the_published_number_of_parameters() -> None:
 def test_parameters_by_hand() -> None:
     filters = 4
     by_hand = encoder_by_hand(filters) + decoder_by_hand(filters) + filters * 2 + 2
-    assert cdnn_resnet18(64, 3, 2, filters).count_params() == by_hand
+    assert build_resnet18(64, 3, 2, filters).count_params() == by_hand
 
 
 def test_decoder_has_as_many_layers_as_resnet18_and_mirrors_its_blocks() -> None:
-    model = cdnn_resnet18(64, filters=2)
+    model = build_resnet18(64, filters=2)
     names = [layer.name for layer in model.layers]
     assert names[-2:] == ["logits", "probability"]
     transposed = [
@@ -83,14 +83,14 @@ def test_decoder_has_as_many_layers_as_resnet18_and_mirrors_its_blocks() -> None
 
 
 @pytest.mark.parametrize(("side", "strides"), [(3, 1), (3, 2), (7, 2)])
-def test_transposed_convolution_is_the_mirror_image_of_the_convolution(
+def test_transposed_convolution_is_the_mirror_image_of_the_convolve(
     side: int, strides: int
 ) -> None:
     # <C x, y> = <x, C' y> for the same kernel and the paddings of both
     fine = keras.layers.Input((12, 12, 3))
-    down = keras.Model(fine, _convolution(fine, 5, side, strides, "down"))
+    down = keras.Model(fine, _convolve(fine, 5, side, strides, "down"))
     coarse = keras.layers.Input(down.output_shape[1:])
-    up = keras.Model(coarse, _deconvolution(coarse, 3, side, strides, "up"))
+    up = keras.Model(coarse, _deconvolve(coarse, 3, side, strides, "up"))
     up.get_layer("up").set_weights(down.get_layer("down").get_weights())
     x, y = images(1, 12, 12, 3), images(1, *down.output_shape[1:])
     scale = np.sqrt(1 + 1e-5)  # fresh batch normalisation
@@ -98,19 +98,19 @@ def test_transposed_convolution_is_the_mirror_image_of_the_convolution(
 
 
 def test_outputs_are_probabilities_of_the_slice_size() -> None:
-    model = cdnn_resnet18(None, classes=4, filters=2)
+    model = build_resnet18(None, classes=4, filters=2)
     for rows, columns in ((32, 32), (64, 96)):
         x = images(2, rows, columns, 1)
         probability = np.asarray(model(x))
         assert probability.shape == (2, rows, columns, 4)
         np.testing.assert_allclose(probability.sum(-1), 1, atol=1e-5)
         np.testing.assert_allclose(
-            np.asarray(keras.ops.softmax(logits_model(model)(x))), probability, atol=1e-6
+            np.asarray(keras.ops.softmax(trim_to_logits(model)(x))), probability, atol=1e-6
         )
 
 
 def test_training_reaches_every_weight() -> None:
-    model = cdnn_resnet18(64, filters=2)
+    model = build_resnet18(64, filters=2)
     before = model.get_weights()
     model.compile(
         keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(), run_eagerly=True
@@ -124,7 +124,7 @@ def test_training_reaches_every_weight() -> None:
 def test_half_precision_keeps_the_logits_in_single() -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = cdnn_resnet18(32, filters=2)
+        model = build_resnet18(32, filters=2)
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("decoder_conv_1").compute_dtype == "bfloat16"
@@ -132,7 +132,7 @@ def test_half_precision_keeps_the_logits_in_single() -> None:
 
 
 def test_save_and_load_give_the_same_outputs(tmp_path: Path) -> None:
-    model = cdnn_resnet18(32, filters=2)
+    model = build_resnet18(32, filters=2)
     model.save(tmp_path / "model.keras")
     x = images(1, 32, 32, 1)
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -150,4 +150,4 @@ def test_save_and_load_give_the_same_outputs(tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        cdnn_resnet18(**arguments)
+        build_resnet18(**arguments)

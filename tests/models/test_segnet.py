@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from data.backend import in_single_precision, usable_precision
-from models.segnet import segnet
-from models.unet import logits_model
+from models.head import trim_to_logits
+from models.segnet import build_segnet
 from tests.conftest import TorchReference
 
 SIZE, FILTERS = 32, 2
@@ -24,7 +24,7 @@ VGG16 = [
 
 def small(classes: int = 1, input_channels: int = 1, seed: int = 0) -> keras.Model:
     keras.utils.set_random_seed(seed)
-    return segnet(SIZE, input_channels, classes, FILTERS)
+    return build_segnet(SIZE, input_channels, classes, FILTERS)
 
 
 def slices(channels: int = 1) -> np.ndarray:
@@ -44,7 +44,7 @@ def by_hand(channels: int, classes: int) -> int:
 def test_network_of_the_paper_has_29458305_parameters() -> None:
     # Kernels: encoder 9 * 1,634,368 = 14,709,312 (VGG16's 14,710,464 less 9 * 2 * 64 for one channel instead of
     # three), decoder as many; biases 4,224 + 3,713; 4 * (4,224 + 3,712) = 31,744 in the batch normalisations.
-    model = segnet(None)
+    model = build_segnet(None)
     assert (
         model.count_params()
         == by_hand(1, 1)
@@ -143,7 +143,7 @@ def test_logits_are_those_of_pytorch(torch_reference: TorchReference) -> None:
         count=len(weights),
         **{f"w{number}": w for number, w in enumerate(weights)},
     )["logits"]
-    found = np.asarray(logits_model(model)(slices(2)))
+    found = np.asarray(trim_to_logits(model)(slices(2)))
     assert wanted.std() > 0.1
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
@@ -179,7 +179,7 @@ def test_half_precision_keeps_the_logits_in_single() -> None:
 
 
 def test_steps_of_gradient_descent_lower_the_loss_and_move_every_convolution() -> None:
-    trained, truth = logits_model(small()), (slices() > 0).astype(np.float32)
+    trained, truth = trim_to_logits(small()), (slices() > 0).astype(np.float32)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     trained.compile(
         keras.optimizers.SGD(0.1), loss, run_eagerly=True
@@ -203,4 +203,4 @@ def test_steps_of_gradient_descent_lower_the_loss_and_move_every_convolution() -
 )
 def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        segnet(**arguments)
+        build_segnet(**arguments)

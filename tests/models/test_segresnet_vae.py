@@ -9,14 +9,14 @@ import keras
 import numpy as np
 import pytest
 
+from models.head import trim_to_logits
 from models.segresnet_vae import (
     GroupNorm,
     TrilinearUpsampling,
-    segmentation_part,
-    segresnet_vae,
-    vae_loss,
+    build_segresnet_vae,
+    compute_vae_loss,
+    take_segmentation,
 )
-from models.unet import logits_model
 from tests.conftest import TorchReference
 
 TINY = {
@@ -164,12 +164,14 @@ def train(model: keras.Model, steps: int = 1, eagerly: bool = True) -> None:
 def test_published_network_has_6334274_parameters() -> None:
     # Encoder 432 + 13,888; 13,824 + 110,848; 55,296 + 442,880; 221,184 + 3,540,992. Decoder 229,632 + 57,472 +
     # 14,400. Classifier 49. VAE: down 55,600, mean and deviation 524,544 each, back 526,336, up 2,304, end 49.
-    assert segresnet_vae((32, 128, 128)).count_params() == by_hand((32, 128, 128)) == 6_334_274
+    assert (
+        build_segresnet_vae((32, 128, 128)).count_params() == by_hand((32, 128, 128)) == 6_334_274
+    )
 
 
 @pytest.mark.parametrize("arguments", SETS[1:])
 def test_parameters_by_hand(arguments: dict) -> None:
-    assert segresnet_vae(**arguments).count_params() == by_hand(**arguments)
+    assert build_segresnet_vae(**arguments).count_params() == by_hand(**arguments)
 
 
 def test_parameters_outputs_and_loss_are_monais(
@@ -203,9 +205,11 @@ def test_parameters_outputs_and_loss_are_monais(
     weights = [values for name, values in sorted(wanted.items()) if name.startswith("weight_")]
     names = in_monais_order((1, 2, 2, 4), (1, 1, 1))
     for estimate_std in (False, True):
-        model = segresnet_vae(**FOUR_LEVELS, vae_weight=0.5, estimate_std=estimate_std)
+        model = build_segresnet_vae(**FOUR_LEVELS, vae_weight=0.5, estimate_std=estimate_std)
         transfer(model, weights, names)
-        np.testing.assert_allclose(np.asarray(logits_model(model)(x)), wanted["logits"], atol=2e-5)
+        np.testing.assert_allclose(
+            np.asarray(trim_to_logits(model)(x)), wanted["logits"], atol=2e-5
+        )
         for name, values in (("without", 0 * noise), ("with", noise)):
             monkeypatch.setattr(
                 keras.random, "normal", lambda shape, dtype, seed, values=values: values
@@ -218,8 +222,10 @@ def test_parameters_outputs_and_loss_are_monais(
 def test_loss_by_hand() -> None:
     image, reconstruction = np.zeros((2, 1, 1, 1, 1)), np.full((2, 1, 1, 1, 1), 3.0)
     mean, deviation = np.array([[1.0, 2.0], [0.0, 1.0]]), np.ones((2, 2))
-    assert float(vae_loss(image, reconstruction, mean)) == pytest.approx(9 + 6 / 4)
-    assert float(vae_loss(image, reconstruction, mean, deviation)) == pytest.approx(9 + 6 / 8)
+    assert float(compute_vae_loss(image, reconstruction, mean)) == pytest.approx(9 + 6 / 4)
+    assert float(compute_vae_loss(image, reconstruction, mean, deviation)) == pytest.approx(
+        9 + 6 / 8
+    )
 
 
 def test_upsampling_is_pytorchs(torch_reference: TorchReference) -> None:
@@ -259,7 +265,7 @@ def test_group_norm_is_the_definition() -> None:
 
 
 def test_layers_are_named_and_kernels_start_apart() -> None:
-    model = segresnet_vae((16, 16, 16), filters=8, latent=4)
+    model = build_segresnet_vae((16, 16, 16), filters=8, latent=4)
     names = [layer.name for layer in model.layers]
     wanted = {
         "dropout",
@@ -283,7 +289,7 @@ def test_layers_are_named_and_kernels_start_apart() -> None:
 
 
 def test_loss_is_added_once_a_step_and_only_in_training() -> None:
-    model = logits_model(segresnet_vae(**TINY))
+    model = trim_to_logits(build_segresnet_vae(**TINY))
     x = windows(TINY["input_shape"])
     for _ in range(2):
         model(x, training=True)
@@ -295,27 +301,27 @@ def test_loss_is_added_once_a_step_and_only_in_training() -> None:
 
 
 def test_weight_zero_is_the_network_without_branch() -> None:
-    model = segresnet_vae(**TINY, vae_weight=0)
+    model = build_segresnet_vae(**TINY, vae_weight=0)
     before = {
         layer.name: layer.get_weights() for layer in model.layers if layer.name.startswith("vae_")
     }
-    alone = keras.models.clone_model(segmentation_part(model))
-    alone.set_weights(segmentation_part(model).get_weights())
+    alone = keras.models.clone_model(take_segmentation(model))
+    alone.set_weights(take_segmentation(model).get_weights())
     train(model, 2)
     train(alone, 2)
     for name, weights in before.items():
         np.testing.assert_equal(model.get_layer(name).get_weights(), weights)
     assert not any(weight.path.startswith("vae_") for weight in model.trainable_weights)
     for ours, wanted in zip(
-        segmentation_part(model).get_weights(), alone.get_weights(), strict=True
+        take_segmentation(model).get_weights(), alone.get_weights(), strict=True
     ):
         np.testing.assert_allclose(ours, wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("estimate_std", [False, True])
 def test_the_loss_moves_encoder_and_branch(estimate_std: bool) -> None:
-    model = segresnet_vae(**TINY, vae_weight=0.5, estimate_std=estimate_std)
-    discarded = segresnet_vae(**TINY, vae_weight=0)
+    model = build_segresnet_vae(**TINY, vae_weight=0.5, estimate_std=estimate_std)
+    discarded = build_segresnet_vae(**TINY, vae_weight=0)
     discarded.set_weights(model.get_weights())
     before = {layer.name: layer.get_weights() for layer in model.layers}
     train(model, eagerly=estimate_std)  # once as a graph
@@ -336,26 +342,26 @@ def test_the_loss_moves_encoder_and_branch(estimate_std: bool) -> None:
 
 
 def test_segmentation_part_shares_weights_and_takes_other_sizes() -> None:
-    model = segresnet_vae(**TINY | {"dropout": 0.2})
-    part, free = segmentation_part(model), segmentation_part(model, (None, None, None))
+    model = build_segresnet_vae(**TINY | {"dropout": 0.2})
+    part, free = take_segmentation(model), take_segmentation(model, (None, None, None))
     assert not any(layer.name.startswith("vae_") for layer in part.layers)
     assert part.input_shape == model.input_shape
     x = windows(TINY["input_shape"])
     for network in (part, free):
         np.testing.assert_allclose(np.asarray(network(x)), np.asarray(model(x)), atol=1e-6)
     x = windows((10, 6, 14))
-    other = segmentation_part(model, (10, 6, 14))
+    other = take_segmentation(model, (10, 6, 14))
     np.testing.assert_allclose(free.predict(x, verbose=0), np.asarray(other(x)), atol=1e-5)
     part.get_layer("logits").bias.assign([5.0])
     assert float(np.asarray(model(windows(TINY["input_shape"]))).mean()) > 0.9
 
 
 def test_save_and_load_give_the_same_outputs(tmp_path: Path) -> None:
-    model = segresnet_vae(
+    model = build_segresnet_vae(
         **TINY | {"dropout": 0.3}, vae_weight=0.7, estimate_std=True, default_std=0.1
     )
     x = windows(TINY["input_shape"])
-    for network in (model, segmentation_part(model)):
+    for network in (model, take_segmentation(model)):
         network.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(np.asarray(loaded(x)), np.asarray(network(x)))
@@ -368,10 +374,10 @@ def test_save_and_load_give_the_same_outputs(tmp_path: Path) -> None:
 
 
 def test_half_precision_keeps_logits_and_loss_in_single() -> None:
-    single = segresnet_vae(**TINY)
+    single = build_segresnet_vae(**TINY)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = segresnet_vae(**TINY)
+        model = build_segresnet_vae(**TINY)
         model.set_weights(single.get_weights())
     finally:
         keras.config.set_dtype_policy("float32")
@@ -411,9 +417,9 @@ def test_half_precision_keeps_logits_and_loss_in_single() -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        segresnet_vae(**{"input_shape": (16, 16, 16), **arguments})
+        build_segresnet_vae(**{"input_shape": (16, 16, 16), **arguments})
 
 
 def test_segmentation_part_names_a_wrong_size() -> None:
     with pytest.raises(ValueError, match="input_shape must be three multiples of 2"):
-        segmentation_part(segresnet_vae(**TINY), (8, 9, 16))
+        take_segmentation(build_segresnet_vae(**TINY), (8, 9, 16))

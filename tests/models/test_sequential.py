@@ -6,9 +6,9 @@ import numpy as np
 
 from models.sequential import (
     label_map,
-    liver_mask,
-    masked_tumor_probability,
-    one_step_probabilities,
+    mask_liver,
+    mask_tumor,
+    split_classes,
 )
 
 
@@ -16,7 +16,7 @@ def test_label_rule_in_every_case() -> None:
     # L above or at s1 or below, T above or at s2 or below: tumor only inside the liver, thresholds are strict.
     liver = np.array([0.9, 0.9, 0.9, 0.3, 0.3, 0.5])
     tumor = np.array([0.8, 0.4, 0.1, 0.8, 0.1, 0.8])
-    masked = masked_tumor_probability(tumor, liver_mask(liver, 0.5))
+    masked = mask_tumor(tumor, mask_liver(liver, 0.5))
     np.testing.assert_array_equal(label_map(liver, masked, 0.5, 0.4), [2, 1, 1, 0, 0, 0])
 
 
@@ -28,12 +28,12 @@ def test_tumor_mask_does_not_depend_on_the_liver_threshold_shown() -> None:
 
 def test_mask_and_masked_probability() -> None:
     liver, tumor = np.array([[0.2, 0.8]]), np.array([[0.7, 0.6]])
-    mask = liver_mask(liver, 0.5)
+    mask = mask_liver(liver, 0.5)
     np.testing.assert_array_equal(mask, [[False, True]])
-    np.testing.assert_array_equal(masked_tumor_probability(tumor, mask), [[0.0, 0.6]])
+    np.testing.assert_array_equal(mask_tumor(tumor, mask), [[0.0, 0.6]])
 
 
 def test_one_step_liver_includes_the_tumor() -> None:
-    liver, tumor = one_step_probabilities(np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]))
+    liver, tumor = split_classes(np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]))
     np.testing.assert_allclose(liver, [0.5, 1.0])
     np.testing.assert_allclose(tumor, [0.25, 1.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.sliding_window import gaussian_weights, predict_volume, window_starts
+from models.sliding_window import place_windows, predict_volume, weigh_voxels
 from tests.conftest import TorchReference
 
 # Shape of the volume, window, overlap, batch: an axis as long as the window, steps that do and do not divide.
@@ -19,20 +19,20 @@ SETS = [
 
 
 def test_starts_by_hand() -> None:
-    assert window_starts(20, 8, 0.5) == [0, 4, 8, 12]
-    assert window_starts(21, 8, 0.5) == [0, 4, 8, 12, 13]
-    assert window_starts(8, 8, 0.5) == [0]
-    assert window_starts(4, 2, 0.9) == [0, 1, 2]
+    assert place_windows(20, 8, 0.5) == [0, 4, 8, 12]
+    assert place_windows(21, 8, 0.5) == [0, 4, 8, 12, 13]
+    assert place_windows(8, 8, 0.5) == [0]
+    assert place_windows(4, 2, 0.9) == [0, 1, 2]
 
 
 def test_weights_by_hand() -> None:
-    weights = gaussian_weights((3, 1, 2), 0.5)
+    weights = weigh_voxels((3, 1, 2), 0.5)
     assert weights.shape == (3, 1, 2)
     # sigma 1.5 and 1: exp(-1 / 4.5) one voxel from the centre, exp(-0.125) half a voxel from it
     np.testing.assert_allclose(
         weights[:, 0, 0], np.exp([-1 / 4.5 - 0.125, -0.125, -1 / 4.5 - 0.125]), rtol=1e-6
     )
-    assert gaussian_weights((32, 32, 32)).min() == np.float32(1e-3)
+    assert weigh_voxels((32, 32, 32)).min() == np.float32(1e-3)
 
 
 @pytest.mark.parametrize("number", range(len(SETS)))

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.unet import logits_model, unet
+from models.head import trim_to_logits
+from models.unet import build_unet
 
 
 def by_hand(widths: tuple[int, ...], channels: int, classes: int) -> int:
@@ -32,17 +33,17 @@ def by_hand(widths: tuple[int, ...], channels: int, classes: int) -> int:
 def test_paper_network_has_31030593_parameters() -> None:
     # Worked out level by level: encoder 37,568 + 221,440 + 885,248 + 3,539,968; bottom 14,157,824; decoder
     # 9,176,576 + 2,294,528 + 573,824 + 143,552; classifier 65.
-    assert unet(None).count_params() == 31_030_593
+    assert build_unet(None).count_params() == 31_030_593
 
 
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("widths", [(8, 16), (4, 8, 16, 32), (16, 32, 64, 128, 256)])
 def test_parameters_by_hand(widths: tuple[int, ...], classes: int) -> None:
-    assert unet(64, 1, classes, widths).count_params() == by_hand(widths, 1, classes)
+    assert build_unet(64, 1, classes, widths).count_params() == by_hand(widths, 1, classes)
 
 
 def test_layers_are_named_by_level_and_dropout_is_only_in_the_expanding_path() -> None:
-    model = unet(32, widths=(4, 8, 16), dropout=0.3)
+    model = build_unet(32, widths=(4, 8, 16), dropout=0.3)
     names = [layer.name for layer in model.layers]
     for level in (1, 2):
         assert {f"encoder_{level}_conv_1", f"encoder_{level}_pool", f"decoder_{level}_up"} <= set(
@@ -56,8 +57,8 @@ def test_layers_are_named_by_level_and_dropout_is_only_in_the_expanding_path() -
 
 def test_outputs_are_probabilities_of_the_slice_size() -> None:
     x = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype(np.float32)
-    one = np.asarray(unet(16, widths=(4, 8), classes=1)(x))
-    three = np.asarray(unet(16, widths=(4, 8), classes=3)(x))
+    one = np.asarray(build_unet(16, widths=(4, 8), classes=1)(x))
+    three = np.asarray(build_unet(16, widths=(4, 8), classes=3)(x))
     assert one.shape == (2, 16, 16, 1)
     assert three.shape == (2, 16, 16, 3)
     assert np.all((one > 0) & (one < 1))
@@ -65,8 +66,8 @@ def test_outputs_are_probabilities_of_the_slice_size() -> None:
 
 
 def test_logits_model_shares_the_weights() -> None:
-    model = unet(16, widths=(4, 8))
-    trained = logits_model(model)
+    model = build_unet(16, widths=(4, 8))
+    trained = trim_to_logits(model)
     x = np.random.default_rng(0).normal(size=(1, 16, 16, 1)).astype(np.float32)
     np.testing.assert_allclose(
         1 / (1 + np.exp(-np.asarray(trained(x)))), np.asarray(model(x)), atol=1e-6
@@ -78,7 +79,7 @@ def test_logits_model_shares_the_weights() -> None:
 def test_half_precision_keeps_the_logits_in_single() -> None:
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = unet(16, widths=(4, 8))
+        model = build_unet(16, widths=(4, 8))
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.get_layer("encoder_1_conv_1").compute_dtype == "bfloat16"
@@ -86,7 +87,7 @@ def test_half_precision_keeps_the_logits_in_single() -> None:
 
 
 def test_save_and_load_give_the_same_outputs(tmp_path: Path) -> None:
-    model = unet(16, classes=3, widths=(4, 8), batch_normalization=True)
+    model = build_unet(16, classes=3, widths=(4, 8), batch_normalization=True)
     model.save(tmp_path / "model.keras")
     x = np.random.default_rng(0).normal(size=(1, 16, 16, 1)).astype(np.float32)
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -105,4 +106,4 @@ def test_save_and_load_give_the_same_outputs(tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_named(arguments: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        unet(**arguments)
+        build_unet(**arguments)

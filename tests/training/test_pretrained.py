@@ -13,8 +13,8 @@ import pytest
 
 from data.backend import keras
 from data.command import InputError
-from models.alexnet import cdnn_alexnet
-from models.resnet18 import cdnn_resnet18
+from models.alexnet import build_alexnet
+from models.resnet18 import build_resnet18
 from tests.conftest import ROOT, Command, TorchReference
 from training.pretrained import convert, load_encoder
 
@@ -141,7 +141,7 @@ def test_torchvision_alexnet(
     assert (done.returncode, done.stderr) == (0, "")
     assert "AlexNet, filters 64-192-384-256-256-4096-4096" in done.stdout
 
-    model = cdnn_alexnet(288, 3, upsampling="stride_32", variant="torchvision")
+    model = build_alexnet(288, 3, upsampling="stride_32", variant="torchvision")
     load_encoder(model, tmp_path / "alexnet.npz")
     names = ("encoder_conv_5", "encoder_pool_3", "encoder_fc_6", "encoder_fc_7")
     conv_5, pool_3, fc_6, fc_7 = map(np.asarray, outputs(model, *names)(x))
@@ -186,7 +186,7 @@ def test_torchvision_resnet18(torch_reference: TorchReference, tmp_path: Path) -
     }
     source = torch_reference(code, x=seen(x), **given)
     assert source["recognised"] == "ResNet18, filters 64"
-    model = cdnn_resnet18(64, 3)
+    model = build_resnet18(64, 3)
     load_encoder(model, tmp_path / "resnet18.npz")
     found = outputs(model, *(f"encoder_stage_{stage}_block_2_relu" for stage in (1, 2, 3, 4)))(x)
     for stage, features in enumerate(found, start=1):
@@ -204,7 +204,7 @@ def test_alexnet_of_keras(suffix: str, fc8: bool, tmp_path: Path) -> None:
         convert(save(source, tmp_path, suffix), tmp_path / "out.npz")
         == "AlexNet, filters 6-16-24-24-16-256-256"
     )
-    model = cdnn_alexnet(288, 3, width=WIDTH, upsampling="stride_32")
+    model = build_alexnet(288, 3, width=WIDTH, upsampling="stride_32")
     load_encoder(model, tmp_path / "out.npz")
     x = images(288)
     fc_7 = np.asarray(outputs(model, "encoder_fc_7")(x))
@@ -219,7 +219,7 @@ def test_alexnet_of_keras(suffix: str, fc8: bool, tmp_path: Path) -> None:
 def test_resnet18_of_keras(suffix: str, shortcut_first: bool, tmp_path: Path) -> None:
     source = keras_resnet18(shortcut_first)
     assert convert(save(source, tmp_path, suffix), tmp_path / "out.npz") == "ResNet18, filters 3"
-    model = cdnn_resnet18(64, 3, filters=3)
+    model = build_resnet18(64, 3, filters=3)
     load_encoder(model, tmp_path / "out.npz")
     x = images(64)
     expected = np.asarray(outputs(source, "last")(seen(x)))
@@ -231,7 +231,7 @@ def test_resnet18_of_keras(suffix: str, shortcut_first: bool, tmp_path: Path) ->
 def test_loading_changes_the_encoder_only(tmp_path: Path) -> None:
     convert(save(keras_alexnet(), tmp_path, ".weights.h5"), tmp_path / "out.npz")
     for upsampling in ("dilated", "skips"):
-        model = cdnn_alexnet(64, width=WIDTH, upsampling=upsampling)
+        model = build_alexnet(64, width=WIDTH, upsampling=upsampling)
         before = {weight.path: np.asarray(weight) for weight in model.weights}
         load_encoder(model, tmp_path / "out.npz")
         for weight in model.weights:
@@ -250,12 +250,12 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("model", "why"),
     [
-        (lambda: cdnn_alexnet(32, width=1 / 32), "encoder_conv_1/kernel is .* not "),
+        (lambda: build_alexnet(32, width=1 / 32), "encoder_conv_1/kernel is .* not "),
         (
-            lambda: cdnn_alexnet(32, width=WIDTH, variant="torchvision"),
+            lambda: build_alexnet(32, width=WIDTH, variant="torchvision"),
             "encoder_conv_1/kernel is .* not ",
         ),
-        (lambda: cdnn_resnet18(32, filters=1), "encoder_.*: "),
+        (lambda: build_resnet18(32, filters=1), "encoder_.*: "),
     ],
 )
 def test_weights_of_another_architecture_are_refused_and_nothing_changes(
@@ -272,7 +272,7 @@ def test_weights_of_another_architecture_are_refused_and_nothing_changes(
 
 
 def test_files_that_are_not_converted_weights_are_refused(converted: Path, tmp_path: Path) -> None:
-    model = cdnn_alexnet(32, width=WIDTH)
+    model = build_alexnet(32, width=WIDTH)
     whole = converted.read_bytes()
     np.save(tmp_path / "array.npy", np.zeros(3))
     bad = {

@@ -9,14 +9,14 @@ import pytest
 from evaluation.history import describe_network
 from evaluation.results import read_results
 from evaluation.tables.cost import cost_markdown, cost_rows, gflops
-from models.unet import unet
+from models.unet import build_unet
 from tests.evaluation.fake_out import write_out
 
 
 def test_a_small_unet_by_hand(tmp_path: Path) -> None:
     """Widths 4 and 8 at 16 px: multiplications of each convolution, counted on paper."""
     path = tmp_path / "net.keras"
-    unet(16, widths=(4, 8), dropout=0).save(path)
+    build_unet(16, widths=(4, 8), dropout=0).save(path)
     multiplications = (
         256 * 9 * (1 * 4 + 4 * 4)  # level 1, down
         + 64 * 9 * (4 * 8 + 8 * 8)  # bottom, 8 x 8
