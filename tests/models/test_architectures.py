@@ -15,7 +15,9 @@ from tests.conftest import ROOT
 
 
 def test_importing_the_package_imports_neither_keras_nor_an_architecture() -> None:
-    code = "import models, sys; assert not {'keras', 'tensorflow', 'models.unet'} & set(sys.modules)"
+    code = (
+        "import models, sys; assert not {'keras', 'tensorflow', 'models.unet'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
@@ -43,5 +45,5 @@ def test_an_architecture_is_added_from_outside(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_unknown_architecture_is_named() -> None:
-    with pytest.raises(ValueError, match="architecture must be one of unet, .*, got 'x'"):
+    with pytest.raises(ValueError, match=r"architecture must be one of unet, .*, got 'x'"):
         models.build("x", 32)
