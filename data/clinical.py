@@ -1,12 +1,13 @@
 """A weak label of each patient's tumor load, from clinical data: an "indicator of tumor severity".
 
-The global and local pipeline regularises its tumor network with it: a linear regression of the tumor-to-liver volume
-ratio on the patients' clinical variables, fitted on training patients only. The text names no variable; which are used
-is assumed: every column that is a number in the training rows, or has 2 to 4 values there. Columns that tell what
-happened after the scan (`OUTCOMES`) are left out, and those that more than a third of the training rows lack; what else
-is missing, or a value that no training row has, counts as the training rows' mean: of the number, or of each value's
-share. Of these columns the regression takes those that each explain most of the training ratios by themselves, up to
-one feature for every five rows.
+The global and local pipeline regularises its tumor network with it: a linear regression of the
+tumor-to-liver volume ratio on the patients' clinical variables, fitted on training patients only.
+The text names no variable. Assumed is which are used: every column that is a number in the training
+rows, or has 2 to 4 values there. Left out are columns that tell what happened after the scan
+(`OUTCOMES`), and those that more than a third of the training rows lack. What else is missing, or a
+value that no training row has, counts as the training rows' mean: of the number, or of each value's
+share. Of these columns the regression takes those that each explain most of the training ratios by
+themselves, up to one feature for every five rows.
 """
 
 from __future__ import annotations
@@ -17,27 +18,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from data.command import InputError
 from data.store import Store
 
-OUTCOMES = (
-    "death",
-    "os",
-    "ttp",
-    "pfs",
-    "interval",
-    "surviv",
-    "censor",
-    "progress",
-    "recist",
-    "mrecist",
-    "easl",
-    "fu",
+OUTCOMES = tuple(
+    "death os ttp pfs interval surviv censor progress recist mrecist easl fu".split()  # noqa: SIM905
 )
-"""Beginnings of words, in the names of columns, that are known later than the scan only (assumed, after HCC-TACE-Seg's
-columns: Death_1_StillAliveorLostToFU_0, Censored_0_progressed_1, TTP, OS, Interval_BL, RECIST_FU, ...)."""
+"""Beginnings of words, in the names of columns, that are known later than the scan only.
+
+Assumed, after HCC-TACE-Seg's columns: Death_1_StillAliveorLostToFU_0, Censored_0_progressed_1, TTP,
+OS, Interval_BL, RECIST_FU, ...
+"""
 
 ROWS_PER_FEATURE = 5  # assumed: a regression on as many features as rows fits anything
 MOST_VALUES = 4
@@ -49,37 +49,86 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """How a clinical column becomes features.
+    """A clinical column that a regression can use.
 
     Attributes:
         name: of the column.
-        values: its values where it is a category, each but the first a feature; empty where it is a number.
-        shares: of the training rows that have each value.
-        mean, deviation: of the training rows, where it is a number.
+        values: its values where it is a category, each but the first a feature; empty where it is
+            a number.
     """
 
     name: str
     values: tuple[str, ...] = ()
-    shares: tuple[float, ...] = ()
-    mean: float = 0.0
-    deviation: float = 1.0
 
     @property
-    def width(self) -> int:
-        """Number of features."""
-        return len(self.values[1:]) or 1
+    def features(self) -> list[str]:
+        """Names of its features."""
+        return [f"{self.name}={value}" for value in self.values[1:]] or [self.name]
 
-    def features(self, row: Row) -> list[float]:
-        """Return the features of a row."""
-        if self.values:
-            text = _text(row.get(self.name))
-            return (
-                [float(text == value) for value in self.values[1:]]
-                if text in self.values
-                else [*self.shares[1:]]
+    def make_encoder(self) -> Pipeline:
+        """Return the steps from the column's texts to its features; what is unknown is the mean."""
+        if not self.values:
+            numbers = FunctionTransformer(_read_numbers)
+            return make_pipeline(
+                numbers, StandardScaler(), SimpleImputer(strategy="constant", fill_value=0.0)
             )
-        number = _number(row.get(self.name))
-        return [0.0 if number is None else (number - self.mean) / self.deviation]
+        one_hot = OneHotEncoder(
+            categories=[list(self.values)], handle_unknown="ignore", sparse_output=False
+        )
+        return make_pipeline(one_hot, FunctionTransformer(_blank_unknown), SimpleImputer())
+
+
+class ClinicalRegression(RegressorMixin, BaseEstimator):
+    """A linear regression on the columns of a table of texts that explain most by themselves.
+
+    Without a usable column it predicts the mean.
+
+    Attributes:
+        encoders_: by column that it reads, fitted.
+        linear_: from their features to the ratio; None without a column.
+        mean_: of the ratios.
+    """
+
+    def fit(self, table: pd.DataFrame, ratios: np.ndarray) -> ClinicalRegression:
+        """Choose the columns and fit the regression on them.
+
+        Args:
+            table: one text column for each clinical variable, a row for each case.
+            ratios: ndarray of shape (n,).
+
+        Returns:
+            Itself.
+        """
+        encoders = {column: column.make_encoder() for column in find_columns(table)}
+        features, explained = {}, {}
+        for column, encoder in encoders.items():
+            features[column] = encoder.fit_transform(table[[column.name]])
+            alone = LinearRegression().fit(features[column], ratios)
+            explained[column] = compute_r2(ratios, alone.predict(features[column]))
+        ranked = sorted(encoders, key=lambda column: -explained[column])
+        room = len(table) // ROWS_PER_FEATURE
+        chosen: list[Column] = []
+        for column in ranked:
+            if len(column.features) <= room:
+                chosen.append(column)
+                room -= len(column.features)
+        chosen = chosen or ranked[:1]
+        self.mean_, self.linear_ = float(np.mean(ratios)), None
+        self.encoders_ = {column: encoders[column] for column in chosen}
+        if chosen:
+            matrix = np.hstack([features[column] for column in chosen])
+            self.linear_ = LinearRegression().fit(matrix, ratios)
+        return self
+
+    def predict(self, table: pd.DataFrame) -> np.ndarray:
+        """Return the predicted ratio of each row; a column that is not there counts as unknown."""
+        if self.linear_ is None:
+            return np.full(len(table), self.mean_)
+        table = table.reindex(columns=[column.name for column in self.encoders_], fill_value="")
+        features = [
+            encoder.transform(table[[column.name]]) for column, encoder in self.encoders_.items()
+        ]
+        return np.asarray(self.linear_.predict(np.hstack(features)))
 
 
 @dataclass(frozen=True)
@@ -87,33 +136,29 @@ class WeakLabels:
     """A fitted regression of the tumor-to-liver ratio.
 
     Attributes:
-        columns: what it reads.
         regression: fitted on training cases.
         r2_training: share of the variance of the training ratios that it explains.
-        r2_left_out: the same for each training case predicted by the regression of the other patients; below 0: worse
-            than their mean.
+        r2_left_out: the same for each training case predicted by the regression of the other
+            patients; below 0: worse than their mean.
     """
 
-    columns: tuple[Column, ...]
-    regression: LinearRegression
+    regression: ClinicalRegression
     r2_training: float
     r2_left_out: float
 
     def ratio(self, row: Row) -> float:
         """Return the predicted tumor-to-liver volume ratio of a patient, clipped to [0, 1]."""
-        return float(np.clip(self.regression.predict(_matrix(self.columns, [row]))[0], 0, 1))
+        return float(np.clip(self.regression.predict(make_table([row]))[0], 0, 1))
 
     def described(self) -> dict[str, Any]:
         """Return what a record says of it, ready for JSON."""
-        names = [
-            f"{column.name}={value}" if value else column.name
-            for column in self.columns
-            for value in (column.values[1:] or ("",))
-        ]
+        columns, linear = list(self.regression.encoders_), self.regression.linear_
+        assert linear is not None
+        names = [name for column in columns for name in column.features]
         return {
-            "columns": [column.name for column in self.columns],
-            "coefficients": dict(zip(names, map(float, self.regression.coef_), strict=True)),
-            "intercept": float(self.regression.intercept_),
+            "columns": [column.name for column in columns],
+            "coefficients": dict(zip(names, map(float, linear.coef_), strict=True)),
+            "intercept": float(linear.intercept_),
             "r2_training": round(self.r2_training, 4),
             "r2_left_out": round(self.r2_left_out, 4),
         }
@@ -129,8 +174,8 @@ def clinical_rows(store: Store, cases: Sequence[str]) -> list[Row]:
     if missing:
         named = ", ".join(missing[:3]) + (" ..." if missing[3:] else "")
         raise InputError(
-            f"{store.path}: no clinical row for {named}; the cohort needs a clinical table (README, Data); "
-            "--name global_local_no_weak_label trains without"
+            f"{store.path}: no clinical row for {named}; the cohort needs a clinical table "
+            "(README, Data); --name global_local_no_weak_label trains without"
         )
     return [store.cases[case]["clinical"] for case in cases]
 
@@ -151,87 +196,61 @@ def fit_weak_labels(
         ratios: their tumor-to-liver volume ratios, ndarray of shape (n,).
         patients: whose they are; None: each another's.
 
+    Returns:
+        The regression, and how much it explains.
+
     Raises:
-        InputError: no usable column, or too few rows for one.
+        InputError: no usable column, too few rows for one, or all of one patient.
     """
     if len(rows) <= ROWS_PER_FEATURE:
         raise InputError(
             f"clinical data: {len(rows)} training rows, a weak label needs {ROWS_PER_FEATURE + 1}"
         )
-    columns, regression = _fit(rows, ratios)
-    whose = np.array(
-        patients if patients is not None else [str(index) for index in range(len(rows))]
-    )
-    left_out = np.zeros(len(rows))
-    for patient in dict.fromkeys(
-        whose
-    ):  # the choice of the columns is made anew without the patient
-        other = whose != patient
-        rest = [row for row, kept in zip(rows, other, strict=True) if kept]
-        own = [row for row, kept in zip(rows, other, strict=True) if not kept]
-        if usable_columns(rest):
-            found, fitted = _fit(rest, ratios[other])
-            left_out[~other] = fitted.predict(_matrix(found, own))
-        else:  # nothing but this patient told the others apart
-            left_out[~other] = ratios[other].mean()
-    of_all = regression.predict(_matrix(columns, rows))
-    return WeakLabels(columns, regression, _explained(ratios, of_all), _explained(ratios, left_out))
-
-
-def _fit(rows: Sequence[Row], ratios: np.ndarray) -> tuple[tuple[Column, ...], LinearRegression]:
-    """Return the columns that are taken and the regression on them."""
-    columns = usable_columns(rows)
-    if not columns:
+    table = make_table(rows)
+    groups = np.arange(len(rows)) if patients is None else np.asarray(patients)
+    if len(set(groups)) < 2:
+        raise InputError("clinical data: all training rows are of one patient")
+    regression = ClinicalRegression().fit(table, ratios)
+    if regression.linear_ is None:
         raise InputError(
-            f"clinical data: no column of the {len(rows)} training rows is usable (data/clinical.py)"
+            f"clinical data: no column of the {len(rows)} training rows is usable "
+            "(data/clinical.py)"
         )
-    alone = {column: _alone(column, rows, ratios) for column in columns}
-    taken: list[Column] = []
-    room = len(rows) // ROWS_PER_FEATURE
-    for column in sorted(columns, key=lambda one: -alone[one]):
-        if column.width <= room:
-            taken.append(column)
-            room -= column.width
-    taken = taken or [max(columns, key=lambda one: alone[one])]
-    return tuple(taken), LinearRegression().fit(_matrix(taken, rows), ratios)
+    # The choice of the columns is made anew without each patient.
+    left_out = cross_val_predict(
+        ClinicalRegression(), table, ratios, groups=groups, cv=LeaveOneGroupOut()
+    )
+    r2_training = compute_r2(ratios, regression.predict(table))
+    return WeakLabels(regression, r2_training, compute_r2(ratios, left_out))
 
 
-def _alone(column: Column, rows: Sequence[Row], ratios: np.ndarray) -> float:
-    matrix = _matrix([column], rows)
-    return _explained(ratios, LinearRegression().fit(matrix, ratios).predict(matrix))
-
-
-def usable_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Return the columns of these rows that a regression can use (see the module), in their order."""
+def make_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return rows as a table of texts; "" where a value is missing."""
     names = dict.fromkeys(name for row in rows for name in row)
-    found = (
-        _column(name, [row.get(name) for row in rows]) for name in names if not _is_outcome(name)
-    )
-    return tuple(column for column in found if column is not None)
+    texts = [[_read_text(row.get(name)) for name in names] for row in rows]
+    return pd.DataFrame(texts, columns=list(names), dtype=object)
 
 
-def _column(name: str, cells: Sequence[Any]) -> Column | None:
-    texts = [text for text in map(_text, cells) if text]
-    if len(cells) - len(texts) > MOST_MISSING * len(cells) or len(set(texts)) < 2:
-        return None
-    numbers = [_number(cell) for cell in cells if _text(cell)]
-    if all(number is not None for number in numbers):
-        mean, deviation = float(np.mean(numbers)), float(np.std(numbers))  # type: ignore[arg-type]
-        return Column(name, mean=mean, deviation=deviation) if deviation else None
-    values = tuple(sorted(set(texts)))
-    shares = tuple(texts.count(value) / len(texts) for value in values)
-    return Column(name, values, shares) if len(values) <= MOST_VALUES else None
+def find_columns(table: pd.DataFrame) -> tuple[Column, ...]:
+    """Return the columns of a table that a regression can use (see the module), in its order."""
+    columns = []
+    for name in table.columns:
+        texts = [text for text in table[name] if text]
+        is_rare = len(table) - len(texts) > MOST_MISSING * len(table)
+        if _is_outcome(name) or is_rare or len(set(texts)) < 2:
+            continue
+        numbers = _read_numbers(np.array(texts, dtype=object))
+        if np.isfinite(numbers).all():
+            if np.std(numbers):
+                columns.append(Column(name))
+        elif len(set(texts)) <= MOST_VALUES:
+            columns.append(Column(name, tuple(sorted(set(texts)))))
+    return tuple(columns)
 
 
-def _matrix(columns: Sequence[Column], rows: Sequence[Row]) -> np.ndarray:
-    return np.array(
-        [[feature for column in columns for feature in column.features(row)] for row in rows]
-    )
-
-
-def _explained(ratios: np.ndarray, predicted: np.ndarray) -> float:
-    spread = float(((ratios - ratios.mean()) ** 2).sum())
-    return 1 - float(((ratios - predicted) ** 2).sum()) / spread if spread else 0.0
+def compute_r2(ratios: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the share of the variance that is explained; 0 where there is none."""
+    return float(r2_score(ratios, predicted)) if np.ptp(ratios) else 0.0
 
 
 def _is_outcome(name: str) -> bool:
@@ -242,14 +261,24 @@ def _is_outcome(name: str) -> bool:
     )
 
 
-def _text(cell: Any) -> str:
+def _read_text(cell: Any) -> str:
     text = "" if cell is None else str(cell).strip()
     return "" if text.lower() in _MISSING else text
 
 
-def _number(cell: Any) -> float | None:
-    try:
-        number = float(_text(cell))
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
+def _read_numbers(texts: Any) -> np.ndarray:
+    """Return texts as float64 of the same shape, NaN where one is no finite number."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            return np.nan
+        return number if np.isfinite(number) else np.nan
+
+    return np.vectorize(read, otypes=[float])(np.asarray(texts, dtype=object))
+
+
+def _blank_unknown(indicators: np.ndarray) -> np.ndarray:
+    """Drop the first value's column; make NaN of the rows that have none of the values."""
+    return np.where(indicators.any(axis=1, keepdims=True), indicators[:, 1:], np.nan)

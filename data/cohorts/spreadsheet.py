@@ -1,8 +1,8 @@
-"""Clinical tables beside a cohort's volumes: a .csv or .xlsx file with a row for each patient or case."""
+"""Clinical tables beside a cohort's volumes: a .csv or .xlsx file, a row for each patient or case."""
 
 from __future__ import annotations
 
-import csv
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +17,45 @@ def read_by_key(path: Path, key: str) -> dict[str, dict[str, Any]]:
         key: the column that names the patient or case; rows without it are left out.
 
     Returns:
-        {value of `key`: {other column: value}}.
+        {value of `key`: {other column: value}}; of a CSV every value is a text.
 
     Raises:
         InputError: not a table of that kind, no column `key`, a value of it twice.
     """
-    rows = _xlsx_rows(path) if path.suffix == ".xlsx" else _csv_rows(path)
-    if not rows or key not in rows[0]:
-        raise InputError(f"{path}: no column {key} in its first row")
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        name = str(row[key] or "")
-        if name in found:
-            raise InputError(f"{path}: {key} {name} has two rows")
-        if name:
-            found[name] = {
-                column: value for column, value in row.items() if column and column != key
-            }
-    return found
+    import pandas as pd
 
-
-def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    is_excel = path.suffix == ".xlsx"
+    as_written: dict[str, Any] = {"dtype": object, "keep_default_na": False}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a row has beyond the last column
+            if is_excel:
+                table = pd.read_excel(path, engine="openpyxl", **as_written)
+            else:
+                as_written |= {"dtype": str, "index_col": False}
+                table = pd.read_csv(path, encoding="utf-8-sig", **as_written)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: must be UTF-8 ({error})") from None
-
-
-def _xlsx_rows(path: Path) -> list[dict[str, Any]]:
-    from openpyxl import load_workbook
-
-    try:
-        sheet = load_workbook(path, read_only=True, data_only=True).worksheets[0]
-        lines = list(sheet.iter_rows(values_only=True))
-    except Exception as error:  # of zip, XML and openpyxl
+    except Exception as error:  # of pandas, of zip, XML and openpyxl
         raise InputError(f"{path}: not a readable spreadsheet ({error})") from None
-    if not lines:
-        return []
-    names = [str(name) for name in lines[0]]
-    return [dict(zip(names, (_plain(value) for value in line), strict=False)) for line in lines[1:]]
+    if key not in table.columns or table.empty:
+        raise InputError(f"{path}: no column {key} in its first row")
+    rows: dict[str, dict[str, Any]] = {}
+    for row in table.to_dict("records"):
+        name = _make_plain(row.pop(key), is_excel)
+        if str(name or "") in rows:
+            raise InputError(f"{path}: {key} {name} has two rows")
+        if name:
+            rows[str(name)] = {
+                str(column): _make_plain(cell, is_excel)
+                for column, cell in row.items()
+                if not str(column).startswith("Unnamed: ")
+            }
+    return rows
 
 
-def _plain(value: Any) -> Any:
-    """A cell as JSON takes it."""
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+def _make_plain(cell: Any, is_excel: bool) -> Any:
+    """Return a cell as JSON takes it; an empty one of a spreadsheet is None, of a CSV ""."""
+    if cell != cell or (is_excel and cell == ""):  # NaN: the row was short
+        return None
+    return cell if isinstance(cell, (bool, int, float, str)) else str(cell)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.clinical import clinical_rows, fit_weak_labels, tumor_ratios, usable_columns
+from data.clinical import clinical_rows, find_columns, fit_weak_labels, make_table, tumor_ratios
 from data.cohorts import lits
 from data.cohorts.base import Options
 from data.cohorts.spreadsheet import read_by_key
@@ -38,7 +38,7 @@ def rows(n: int = 12) -> list[dict[str, Any]]:
 
 
 def test_the_columns_are_numbers_and_short_categories_known_at_the_scan() -> None:
-    assert [column.name for column in usable_columns(rows())] == ["AFP", "nodules"]
+    assert [column.name for column in find_columns(make_table(rows()))] == ["AFP", "nodules"]
 
 
 def test_a_linear_ratio_is_found_exactly() -> None:
@@ -102,7 +102,7 @@ def test_a_column_is_left_out_where_more_than_a_third_lack_it() -> None:
         third = n // 3
         for lacking, kept in ((third, ["load"]), (third + 1, [])):
             table = [{"load": "" if k < lacking else float(k)} for k in range(n)]
-            assert [column.name for column in usable_columns(table)] == kept
+            assert [column.name for column in find_columns(make_table(table))] == kept
 
 
 def test_too_few_rows_are_refused() -> None:
@@ -126,9 +126,9 @@ def test_the_ratio_is_tumor_in_liver_and_tumor() -> None:
 
 
 def test_the_phantom_s_table_tells_the_tumor_load_imperfectly() -> None:
-    """R2 of patients left out: above chance, far from 1 (200 patients of log-uniform load)."""
+    """R2 of patients left out: above chance, far from 1 (120 patients of log-uniform load)."""
     rng = np.random.default_rng(0)
-    loads = 10 ** rng.uniform(-3, -0.4, 200)
+    loads = 10 ** rng.uniform(-3, -0.4, 120)
     table = [
         draw_clinical(np.random.default_rng([1, k]), load, 1 + (load > 0.05))
         for k, load in enumerate(loads)
