@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data.command import InputError
-from data.environment import processor_flags
+from data.environment import read_processor_flags
 
 
 @contextmanager
@@ -64,7 +64,11 @@ def usable_precision(wanted: str) -> str:
     Measured with oneDNN (`python -m tests.benchmarks.training`): on processors with AMX or AVX-512's bfloat16 instructions
     mixed_bfloat16 is faster than float32; with AVX-512 alone it is twice as slow, and on AVX2 it does not run.
     """
-    if wanted == "float32" or has_accelerator() or processor_flags() & {"amx_bf16", "avx512_bf16"}:
+    if (
+        wanted == "float32"
+        or has_accelerator()
+        or read_processor_flags() & {"amx_bf16", "avx512_bf16"}
+    ):
         return wanted
     return "float32"
 

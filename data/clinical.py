@@ -146,11 +146,11 @@ class WeakLabels:
     r2_training: float
     r2_left_out: float
 
-    def ratio(self, row: Row) -> float:
+    def predict(self, row: Row) -> float:
         """Return the predicted tumor-to-liver volume ratio of a patient, clipped to [0, 1]."""
         return float(np.clip(self.regression.predict(make_table([row]))[0], 0, 1))
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return what a record says of it, ready for JSON."""
         columns, linear = list(self.regression.encoders_), self.regression.linear_
         assert linear is not None
@@ -164,7 +164,7 @@ class WeakLabels:
         }
 
 
-def clinical_rows(store: Store, cases: Sequence[str]) -> list[Row]:
+def read_clinical_rows(store: Store, cases: Sequence[str]) -> list[Row]:
     """Return the clinical row of each case.
 
     Raises:
@@ -180,7 +180,7 @@ def clinical_rows(store: Store, cases: Sequence[str]) -> list[Row]:
     return [store.cases[case]["clinical"] for case in cases]
 
 
-def tumor_ratios(store: Store, cases: Sequence[str]) -> np.ndarray:
+def compute_tumor_ratios(store: Store, cases: Sequence[str]) -> np.ndarray:
     """Return the reference tumor-to-liver volume ratio (liver with tumor) of each case, float64."""
     counts = [np.bincount(np.asarray(store.label(case)).ravel(), minlength=3)[1:] for case in cases]
     return np.array([tumor / max(liver + tumor, 1) for liver, tumor in counts])

@@ -11,8 +11,8 @@ import numpy as np
 from data.anatomy import FLIPS, find_flips, mirror_affine, seems_turned
 from data.cohorts import COHORTS, Case, Options
 from data.command import InputError
-from data.files import sha256_of_file
-from data.resize import hu_for_network, label_to_size
+from data.files import hash_file
+from data.resize import resize_hu, resize_label
 from data.volumes import Volume, check_hu, check_label, check_pair
 
 
@@ -101,8 +101,8 @@ def fill_case(
         "orientation": image.orientation,
         "notes": notes,
         **({"clinical": case.clinical} if case.clinical else {}),
-        "sha256_image": sha256_of_file(folder / "image.npy"),
-        "sha256_label": sha256_of_file(folder / "label.npy"),
+        "sha256_image": hash_file(folder / "image.npy"),
+        "sha256_label": hash_file(folder / "label.npy"),
     }
 
 
@@ -120,8 +120,8 @@ def _write(folder: Path, image: Volume, label: Volume, size: int) -> tuple[np.nd
             start,
             chunk,
         ) in image.chunks():  # written, not mapped: a full disk is then an error, not the end
-            images.write(hu_for_network(chunk, size).astype(np.int16).tobytes())
-            labels.write(label_to_size(label.labels(start, start + len(chunk)), size).tobytes())
+            images.write(resize_hu(chunk, size).astype(np.int16).tobytes())
+            labels.write(resize_label(label.labels(start, start + len(chunk)), size).tobytes())
     return np.load(paths[0], mmap_mode="r"), np.load(paths[1], mmap_mode="r")
 
 

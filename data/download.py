@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 from data.archives import extract
 from data.command import InputError, Parser, run_command
 from data.fetch import fetch
-from data.files import read_json, sha256_of_json, write_json
+from data.files import hash_json, read_json, write_json
 from data.progress import open_bar, print_line, track
 
 EXAMPLE = """
@@ -372,7 +372,7 @@ def _record_series(every: list[Series], folder: Path) -> dict[str, Any]:
         "series": len(every),
         "files": len(sizes),
         "checksums": f"MD5 of each file as sent by the server, in {MD5_LIST} beside it, verified",
-        "sha256_of_md5s": sha256_of_json(md5s),
+        "sha256_of_md5s": hash_json(md5s),
     }
 
 

@@ -28,7 +28,7 @@ PACKAGES = (
 )
 
 
-def package_versions() -> dict[str, str]:
+def list_packages() -> dict[str, str]:
     """Return the versions of the packages that can change a result; those not installed are left out."""
     found = {}
     for name in PACKAGES:
@@ -39,7 +39,7 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def git_commit() -> str | None:
+def describe_commit() -> str | None:
     """Return the commit of the code, with `+changes` where the tree differs from it; None without git."""
     root = Path(__file__).resolve().parent.parent
     try:
@@ -51,7 +51,7 @@ def git_commit() -> str | None:
         return None
 
 
-def processor_name() -> str:
+def read_processor_name() -> str:
     """Return the processor's model name as the system gives it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -62,7 +62,7 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def processor_flags() -> set[str]:
+def read_processor_flags() -> set[str]:
     """Return the processor's features as Linux lists them ("avx2", "amx_bf16", ...); elsewhere none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -73,18 +73,18 @@ def processor_flags() -> set[str]:
     }
 
 
-def usable_cores() -> int:
+def count_cores() -> int:
     """Return the cores this process may use; `taskset`, a container or a batch system may leave it fewer than all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory_mib` begin anew; only Linux can."""
+    """Let `read_peak_memory` begin anew; only Linux can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def peak_memory_mib() -> float:
+def read_peak_memory() -> float:
     """Return the largest resident host memory of this process since `reset_peak_memory`, in MiB.
 
     Where the system cannot reset it, since the start of the process. The memory of a GPU is not in it.
@@ -102,10 +102,10 @@ def describe_environment() -> dict[str, Any]:
     """Return what is recorded of the surroundings, ready for JSON."""
     return {
         "python": platform.python_version(),
-        "packages": package_versions(),
+        "packages": list_packages(),
         "keras_backend": sys.modules["keras"].backend.backend() if "keras" in sys.modules else None,
-        "git_commit": git_commit(),
+        "git_commit": describe_commit(),
         "system": platform.system(),
-        "processor": processor_name(),
-        "cores": usable_cores(),
+        "processor": read_processor_name(),
+        "cores": count_cores(),
     }

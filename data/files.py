@@ -15,7 +15,7 @@ from data.command import InputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes the name `path` when the block ends without an error.
 
     The temporary name keeps the suffixes of `path`, because writers choose their format by them.
@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in UTF-8, whole or not at all."""
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -48,15 +48,15 @@ def write_texts(texts: Mapping[Path, str]) -> None:
     """Write several files, all or none: each is whole before the first takes its name."""
     with ExitStack() as stack:
         for path, text in texts.items():
-            stack.enter_context(replacing(path)).write_text(text, encoding="utf-8")
+            stack.enter_context(replace_file(path)).write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as JSON (indented, no NaN), whole or not at all."""
-    write_text(path, json_text(content))
+    write_text(path, format_json(content))
 
 
-def json_text(content: Any) -> str:
+def format_json(content: Any) -> str:
     """Return `content` as the project writes JSON.
 
     Raises:
@@ -87,13 +87,13 @@ def read_json(path: Path, needs: Iterable[str] = ()) -> Any:
     return content
 
 
-def sha256_of_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_json(content: Any) -> str:
+def hash_json(content: Any) -> str:
     """Return the SHA-256 of `content` in canonical JSON (sorted keys, no spaces)."""
     return hashlib.sha256(
         json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

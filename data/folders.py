@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 from data.command import InputError
-from data.files import sha256_of_json
+from data.files import hash_json
 
 Folder = Path | zipfile.Path
 LARGEST_INNER_ZIP = 2**32  # bytes, unpacked into memory
@@ -100,4 +100,4 @@ def sign_files(place: Path) -> list[str | int]:
     files = list_files(on_disk) if on_disk.is_dir() else [on_disk]
     found = [(str(file.relative_to(on_disk)), file.stat()) for file in files]
     listing = [[name, status.st_size, status.st_mtime_ns] for name, status in found]
-    return [place.name, sum(status.st_size for _, status in found), sha256_of_json(listing)]
+    return [place.name, sum(status.st_size for _, status in found), hash_json(listing)]

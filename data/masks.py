@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.command import InputError
-from data.files import read_json, replacing, write_json
+from data.files import read_json, replace_file, write_json
 from data.scaling import HuMedian, window
 
 Predict = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
@@ -66,7 +66,7 @@ def write_masks(
     folder: Path, case: str, n_slices: int, masked: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Write one case's masks, whole or not at all, and pass its (HU, mask) slices on as they come."""
-    with replacing(folder / f"{case}.npy") as temporary:
+    with replace_file(folder / f"{case}.npy") as temporary:
         array = None
         for row, (hu, mask) in enumerate(masked):
             if array is None:

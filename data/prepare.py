@@ -20,8 +20,8 @@ from data.cohorts import COHORTS, Case, Options, choose_cohort, ircad, lits, nif
 from data.cohorts.patients import find_shared_patients, identify_patient
 from data.command import InputError, Parser, parse_integers, parse_numbers, run_command
 from data.convert import Conversion, describe_case, fill_case
-from data.environment import git_commit, package_versions
-from data.files import read_json, sha256_of_file
+from data.environment import describe_commit, list_packages
+from data.files import hash_file, read_json
 from data.folders import sign_files
 from data.parallel import Failures, run_cases
 from data.progress import print_line
@@ -199,7 +199,7 @@ def prepare(flags: argparse.Namespace) -> Store:
                 "cases": source.shared,
                 "external_sha256": source.external and source.external.sha256,
             },
-            "made_by": {"git_commit": git_commit(), "packages": package_versions()},
+            "made_by": {"git_commit": describe_commit(), "packages": list_packages()},
             "cases": entries,
         }
         writer.finish(info, _split(entries, source, flags))
@@ -294,7 +294,7 @@ def _record_flags(flags: argparse.Namespace) -> dict[str, Any]:
         **as_given,
         "source": flags.source.resolve().name,
         "lesions": list(flags.lesions),
-        "split": flags.split and sha256_of_file(flags.split),
+        "split": flags.split and hash_file(flags.split),
         "external_store": flags.external_store and flags.external_store.resolve().name,
     }
 

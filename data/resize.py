@@ -18,7 +18,7 @@ AIR_HU = -1024.0
 _HALF = 0.5 - 1e-6  # area weights that do not divide evenly round in float32
 
 
-def image_to_size(slices: np.ndarray, size: int) -> np.ndarray:
+def resize_image(slices: np.ndarray, size: int) -> np.ndarray:
     """Pad with air (-1024 HU) to a square and resample to size x size.
 
     Args:
@@ -34,7 +34,7 @@ def image_to_size(slices: np.ndarray, size: int) -> np.ndarray:
     return _resample(_pad_to_square(slices, AIR_HU), size)
 
 
-def hu_for_network(slices: np.ndarray, size: int) -> np.ndarray:
+def resize_hu(slices: np.ndarray, size: int) -> np.ndarray:
     """Return HU as a store holds them: clipped to [-1024, 3071], resampled, rounded.
 
     Args:
@@ -45,10 +45,10 @@ def hu_for_network(slices: np.ndarray, size: int) -> np.ndarray:
         ndarray of shape (n, size, size), float32, whole numbers.
     """
     # Clipped before averaging: padding at -3024 HU must not bleed into its neighbours.
-    return np.rint(image_to_size(np.clip(slices, LOWEST_HU, HIGHEST_HU), size))
+    return np.rint(resize_image(np.clip(slices, LOWEST_HU, HIGHEST_HU), size))
 
 
-def label_to_size(slices: np.ndarray, size: int) -> np.ndarray:
+def resize_label(slices: np.ndarray, size: int) -> np.ndarray:
     """Pad with 0 to a square and resample to size x size.
 
     A pixel is tumor where at least half of its area is tumor, else liver where at least half is
@@ -62,7 +62,7 @@ def label_to_size(slices: np.ndarray, size: int) -> np.ndarray:
         ndarray of shape (n, size, size), uint8.
 
     Raises:
-        ValueError: as `image_to_size`.
+        ValueError: as `resize_image`.
     """
     square = _pad_to_square(slices, 0)
     if square.shape[1] == size:
@@ -72,7 +72,7 @@ def label_to_size(slices: np.ndarray, size: int) -> np.ndarray:
     return np.where(tumor, 2, liver).astype(np.uint8)
 
 
-def probability_to_native(p: np.ndarray, rows: int, columns: int) -> np.ndarray:
+def restore_probability(p: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Bring probabilities back to the slices' own size: resample, crop the padding.
 
     Args:

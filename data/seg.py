@@ -17,7 +17,7 @@ from nibabel.affines import apply_affine
 
 from data.command import InputError
 from data.dicom import TO_RAS, Series, read_dataset
-from data.files import replacing
+from data.files import replace_file
 from data.folders import Folder
 from data.volumes import SAME_PLACE
 
@@ -243,7 +243,7 @@ def write_seg(
             segmentation = _segmentation(native, series, descriptions)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the series lacks what a DICOM SEG needs ({error})") from None
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         segmentation.save_as(temporary)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.command import InputError
-from data.files import sha256_of_json
+from data.files import hash_json
 
 SETS = ("train", "validation", "test")
 FRACTIONS = (0.7, 0.15, 0.15)
@@ -207,7 +207,7 @@ def check_split(
         raise InputError(
             f"{name}: slices must be {{set: {{case: [row]}}}}, whole numbers, each row once"
         )
-    if sha256_of_json(split["slices"]) != split["sha256"]:
+    if hash_json(split["slices"]) != split["sha256"]:
         raise InputError(f"{name}: its slices do not match its sha256; it was edited or damaged")
     by_slice = split.get("by") == "slice"
     set_of: dict[str, str] = {}
@@ -396,5 +396,5 @@ def _finished(
         "rule": rule,
         "patients": sides,
         "slices": slices,
-        "sha256": sha256_of_json(slices),
+        "sha256": hash_json(slices),
     }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data.command import InputError
-from data.files import read_json, sha256_of_json, write_json
+from data.files import hash_json, read_json, write_json
 from data.splits import check_split
 
 SCHEMA = 2
@@ -78,7 +78,7 @@ class Store:
             case: [entry["sha256_image"], entry["sha256_label"]]
             for case, entry in self.cases.items()
         }
-        return sha256_of_json({"size": self.size, "split": self.split["sha256"], "voxels": voxels})
+        return hash_json({"size": self.size, "split": self.split["sha256"], "voxels": voxels})
 
     def image(self, case: str) -> np.ndarray:
         """Memory-mapped HU of a case: int16 (n_slices, size, size)."""

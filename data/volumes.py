@@ -25,7 +25,7 @@ from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from data.command import InputError
-from data.files import replacing
+from data.files import replace_file
 from data.folders import Folder
 
 CHUNK_SLICES = 16
@@ -491,5 +491,5 @@ def _write(path: Path, native: np.ndarray, like: Volume) -> None:
     header.set_data_dtype(native.dtype)
     header["cal_min"] = header["cal_max"] = 0  # the CT's display window means nothing here
     image = like.image_class(native, like.affine, header)
-    with replacing(Path(path)) as temporary:
+    with replace_file(Path(path)) as temporary:
         nib.save(image, temporary)

@@ -21,8 +21,8 @@ import pandas as pd
 from data.anatomy import FLIPS, find_flips
 from data.command import InputError
 from data.dicom import Series, find_series_folder, is_dicom_file, list_dicom_files
-from data.environment import git_commit, package_versions
-from data.files import read_json, sha256_of_file, write_json, write_text
+from data.environment import describe_commit, list_packages
+from data.files import hash_file, read_json, write_json, write_text
 from data.folders import Folder, list_children, list_files, sign_files
 from data.seg import check_holds_seg, write_seg
 from data.volumes import Volume, read_image, write_labels, write_map
@@ -396,7 +396,7 @@ class Predictor:
 
     def _write_seg(self, path: Path, labels: np.ndarray, series: Series) -> None:
         algorithm = f"joint-liver-tumor {self.segmenter.system.name}"
-        version = git_commit() or "unknown"
+        version = describe_commit() or "unknown"
         write_seg(path, labels, series, algorithm, version, self.options.liver_only)
 
     def describe(self) -> dict[str, Any]:
@@ -407,10 +407,10 @@ class Predictor:
             "synthetic": self.record["synthetic"],
             "run": str(self.run.resolve()),
             "networks": {
-                network: {path.name: sha256_of_file(path) for path in paths}
+                network: {path.name: hash_file(path) for path in paths}
                 for network, paths in self.segmenter.files.items()
             },
-            "made_by": {"git_commit": git_commit(), "packages": package_versions()},
+            "made_by": {"git_commit": describe_commit(), "packages": list_packages()},
             "options": {**asdict(self.options), **self.segmenter.described},
         }
 

@@ -22,7 +22,7 @@ import numpy as np
 from data.backend import keras
 from data.command import InputError, run_command
 from data.environment import describe_environment
-from data.files import read_json, sha256_of_file, sha256_of_json, write_json
+from data.files import hash_file, hash_json, read_json, write_json
 from data.store import Store
 from data.volume_batches import check_depth
 from evaluation.comparison import SCHEMA
@@ -311,7 +311,7 @@ def fingerprint(
     else:
         folder = folder_of(run, name)
         records = [*folder.glob("*/record.json"), folder / "system.json"]
-    hashes = {str(path.relative_to(run)): sha256_of_file(path) for path in records}
+    hashes = {str(path.relative_to(run)): hash_file(path) for path in records}
     stores = {cohort: store.sha256 for cohort, store in cohorts.items()}
     content = {
         "schema": SCHEMA,
@@ -320,7 +320,7 @@ def fingerprint(
         "records": hashes,
         "stores": stores,
     }
-    return sha256_of_json({**content, "nominal_spacing": nominal_spacing})
+    return hash_json({**content, "nominal_spacing": nominal_spacing})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 from data.command import REFUSED, InputError, Parser, parse_integers, run_command
 from data.environment import describe_environment
-from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
+from data.files import hash_file, hash_json, read_json, write_json, write_text
 from data.folds import make_folds
 from data.store import Store
 from evaluation.compare import NOMINAL, case_scores, predicted
@@ -171,8 +171,8 @@ def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
     """Return the scores of a fold's test cases, from the file of an earlier call where the same was scored."""
     path = run / "systems" / label / "scores.json"
     records = sorted(path.parent.glob("*/record.json"))
-    key = sha256_of_json(
-        [SCHEMA, SCORING_VERSION, fold.sha256, nominal_spacing, *map(sha256_of_file, records)]
+    key = hash_json(
+        [SCHEMA, SCORING_VERSION, fold.sha256, nominal_spacing, *map(hash_file, records)]
     )
     if path.is_file() and (kept := read_json(path, ("fingerprint", "cases")))["fingerprint"] == key:
         return dict(kept)

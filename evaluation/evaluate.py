@@ -23,8 +23,8 @@ from typing import Any
 from data.backend import keras
 from data.cohorts.patients import find_shared_patients
 from data.command import InputError, Parser, run_command
-from data.environment import describe_environment, peak_memory_mib, reset_peak_memory
-from data.files import read_json, sha256_of_file, sha256_of_json, write_json, write_text
+from data.environment import describe_environment, read_peak_memory, reset_peak_memory
+from data.files import hash_file, hash_json, read_json, write_json, write_text
 from data.store import Store
 from evaluation.examples import write_examples
 from evaluation.history import phase_seconds, record_paths, training_environments, write_training
@@ -251,7 +251,7 @@ def prediction_memory(system: System, store: Store) -> float:
     reset_peak_memory()
     for _ in system.of_whole_case(slices_of(image)):
         pass
-    return peak_memory_mib()
+    return read_peak_memory()
 
 
 def described_data(cohorts: Cohorts) -> dict[str, Any]:
@@ -323,9 +323,9 @@ def blind_tumor_iou(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
 def fingerprint(run: Path, cohorts: Cohorts, systems: Sequence[tuple[str, str]]) -> str:
     """Return a hash of everything the scores depend on: records of the run, stores, `SCORING_VERSION`."""
     files = record_paths(run) + sorted(run.glob("tumor/*.json")) + [run / "run.json"]
-    records = {str(path.relative_to(run)): sha256_of_file(path) for path in files}
+    records = {str(path.relative_to(run)): hash_file(path) for path in files}
     stores = {name: store.sha256 for name, store in cohorts.items()}
-    return sha256_of_json(
+    return hash_json(
         {"version": SCORING_VERSION, "systems": systems, "records": records, "stores": stores}
     )
 

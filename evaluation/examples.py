@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data.files import replacing, write_json
+from data.files import replace_file, write_json
 from data.scaling import tumor_input, window
 from data.store import Store
 from evaluation.names import LOSSES, MODELS
@@ -81,7 +81,7 @@ def write_examples(run: Path, store: Store, slices: Sequence[Row], out: Path) ->
         content["liver_window_hu"] = system.records["liver"]["window_hu"]
         content["tumor_window_hu"] = system.records["tumor"]["window_hu"]
         content["tumor_scaling"] = system.records["tumor"]["scaling"]
-    with replacing(out / "examples.npz") as temporary:
+    with replace_file(out / "examples.npz") as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # mypy takes them for allow_pickle
     write_json(out / "examples.json", content)
 

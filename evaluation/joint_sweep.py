@@ -14,7 +14,7 @@ from typing import Any
 
 from data.backend import keras
 from data.command import InputError, run_command
-from data.files import read_json, sha256_of_file, sha256_of_json, write_json
+from data.files import hash_file, hash_json, read_json, write_json
 from evaluation.evaluate import SCORING_VERSION, Cohorts, described_data, open_from_command_line
 from evaluation.joint_answer import SCHEMA
 from evaluation.metrics.statistics import by_patient
@@ -36,9 +36,9 @@ def main() -> None:
 def fingerprint(run: Path, model: str, loss: str, cohorts: Cohorts) -> str:
     """Return a hash of what the scores of a point depend on: its records, stores, code."""
     records = [run / stage / loss / "record.json" for stage in STAGES[model]]
-    hashes = {str(path.relative_to(run)): sha256_of_file(path) for path in records}
+    hashes = {str(path.relative_to(run)): hash_file(path) for path in records}
     stores = {name: store.sha256 for name, store in cohorts.items()}
-    return sha256_of_json({"version": SCORING_VERSION, "records": hashes, "stores": stores})
+    return hash_json({"version": SCORING_VERSION, "records": hashes, "stores": stores})
 
 
 def score_sweep(run: Path, cohorts: Cohorts, path: Path) -> None:

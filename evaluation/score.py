@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from data.command import InputError, Parser, parse_count, run_command
-from data.files import json_text, write_texts
+from data.files import format_json, write_texts
 from data.parallel import MOST_NAMED, Failures, run_cases
 from data.progress import track
 from data.volumes import (
@@ -73,7 +73,7 @@ def main() -> None:
     pairs, surplus = pair_files(arguments.reference, arguments.prediction)
     cases = score_pairs(pairs, arguments.mode, arguments.ignore_affine, arguments.jobs)
     content = scores_json(cases, arguments.mode)
-    write_texts({table: scores_csv(cases), arguments.out: json_text(content)})
+    write_texts({table: scores_csv(cases), arguments.out: format_json(content)})
     for name, value in (content[TOTAL] | content["beside"]).items():
         print(f"{name:32} {'none' if value is None else f'{value:.3f}':>10}")
     print(f"{arguments.out}: {len(cases)} cases, {arguments.mode}")

@@ -17,7 +17,7 @@ import numpy as np
 
 from data.command import InputError
 from data.files import read_json
-from data.resize import hu_for_network, probability_to_native
+from data.resize import resize_hu, restore_probability
 from data.volumes import Volume
 from evaluation.names import ARGMAX, MODELS, TARGETS
 from evaluation.other_systems import HALF, OtherSystem, finished_names, folder_of, load_other
@@ -151,7 +151,7 @@ class OtherSegmenter:
         labels = np.zeros(volume.shape, np.uint8)
         for index, (found, liver) in enumerate(zip(*self.system.found(hu), strict=True)):
             areas = np.stack([liver, found > 0, found == 2]).astype(np.float32)
-            alone, every, tumor = probability_to_native(areas, volume.rows, volume.columns) >= HALF
+            alone, every, tumor = restore_probability(areas, volume.rows, volume.columns) >= HALF
             labels[index] = alone if self.liver_only else np.where(tumor, 2, every)
             if livers is not None:
                 livers[index] = alone
@@ -250,8 +250,7 @@ def segment(
     for index, both in enumerate(predicted):
         check_numbers(system.name, f"slice {index}", *both)
         native = [
-            probability_to_native(p[np.newaxis], volume.rows, volume.columns)[0]
-            for p in both[:used]
+            restore_probability(p[np.newaxis], volume.rows, volume.columns)[0] for p in both[:used]
         ]
         for values, probability in zip(maps, native, strict=False):
             values[index] = probability
@@ -293,4 +292,4 @@ def _with_percentage(items: Iterable[Item], total: int, shown_as: str) -> Iterat
 def network_slices(volume: Volume, size: int) -> Iterator[np.ndarray]:
     """Yield the volume's slices as the networks see them: (size, size) float32, in HU."""
     for _, chunk in volume.chunks():
-        yield from hu_for_network(chunk, size)
+        yield from resize_hu(chunk, size)

@@ -26,7 +26,7 @@ import numpy as np
 
 from data.backend import keras
 from data.command import InputError, Parser, run_command
-from data.files import replacing
+from data.files import replace_file
 from data.store import Store
 from evaluation.names import LOSSES, MODELS
 from evaluation.results import read_results
@@ -148,7 +148,7 @@ def write_viewer(
         **choose_cases(store, ranked, count),
     }
     arrays = {"about": np.array(json.dumps(about)), **record(run, store, losses, about["cases"])}
-    with replacing(path) as temporary:
+    with replace_file(path) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # mypy takes them for allow_pickle
     print(f"viewer: {', '.join(str(case['case']) for case in about['cases'])} recorded")
 

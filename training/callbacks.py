@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.backend import keras
-from data.files import read_json, replacing, write_json, write_text
+from data.files import read_json, replace_file, write_json, write_text
 from training.metrics import BEST
 
 
@@ -68,7 +68,7 @@ class Checkpoint(keras.callbacks.Callback):
         tie = validation_iou(row)
         if (row["val_iou"], tie) > (self.best_iou, self.best_tie):
             self.best_iou, self.best_tie, self.best_epoch = row["val_iou"], tie, epoch + 1
-            with replacing(self.folder / "best.keras") as temporary:
+            with replace_file(self.folder / "best.keras") as temporary:
                 self.probability_model.save(temporary)
         self._write_log()
         self._write_state()
@@ -80,7 +80,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _write_state(self) -> None:
         # The weights carry their epoch in the name: a kill between the two writes leaves a matching pair.
-        with replacing(self.folder / f"last-{self.epochs_done}.weights.h5") as temporary:
+        with replace_file(self.folder / f"last-{self.epochs_done}.weights.h5") as temporary:
             self.model.save_weights(temporary)
         state: dict[str, Any] = {"epochs_done": self.epochs_done, "best_epoch": self.best_epoch}
         state |= {"best_iou": self.best_iou, "best_tie": self.best_tie}

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from data.files import replacing
+from data.files import replace_file
 from training.callbacks import read_log
 
 
@@ -34,5 +34,5 @@ def draw_curves(folder: Path, data: str = "") -> None:
         axes.legend(fontsize="small")
         axes.grid(alpha=0.3)
     figure.suptitle(" ".join(filter(None, ["/".join(folder.parts[-2:]), data])))
-    with replacing(folder / "curves.png") as temporary:
+    with replace_file(folder / "curves.png") as temporary:
         figure.savefig(temporary, dpi=150)

@@ -15,7 +15,7 @@ from typing import Any
 
 from data.backend import has_accelerator, keras
 from data.batches import SliceBatches
-from data.environment import describe_environment, peak_memory_mib, reset_peak_memory
+from data.environment import describe_environment, read_peak_memory, reset_peak_memory
 from models.cascade import trim_cascade_to_logits
 from models.head import trim_to_logits
 from training.callbacks import Checkpoint, CollapseWatch
@@ -133,7 +133,7 @@ def fit_phase(
         "train_slices": len(train.slices),
         "validation_slices": len(validation.slices),
         "parameters": model.count_params(),
-        "peak_memory_mib": peak_memory_mib(),
+        "peak_memory_mib": read_peak_memory(),
         "environment": describe_environment(),
     }
 

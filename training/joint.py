@@ -26,7 +26,7 @@ from data.batches import (
     whole_slice_loader,
 )
 from data.command import run_command
-from data.files import replacing
+from data.files import replace_file
 from data.masks import LiverMasks
 from data.scaling import HuMedian
 from data.store import Store
@@ -158,7 +158,7 @@ def train_joint(
     found: tuple[Histograms, Histograms] = ({}, {})
     if fitted["best_epoch"] > 0:
         found, extra["mask_s1"] = _validate(run, model, folder, begun["scaling"])
-        with replacing(
+        with replace_file(
             folder / "best.keras"
         ) as temporary:  # with the threshold that it is used with
             build_cascade(*split_cascade(model), extra["mask_s1"], settings.mask).save(temporary)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.command import InputError
-from data.files import read_json, sha256_of_file, write_json
+from data.files import hash_file, read_json, write_json
 from models.cascade import MASKS
 from training.run import Run
 from training.stages import check_starts
@@ -204,5 +204,5 @@ def weights_of(start: Path, stage: str) -> Path:
 def identity_of(start: Path) -> dict[str, Any]:
     """Return what tells one pair from another: preset and seed of its run, and the hash of both networks' files."""
     content = read_json(start / "run.json", ("preset", "seed"))
-    hashes = {f"{stage}_sha256": sha256_of_file(weights_of(start, stage)) for stage in PAIR}
+    hashes = {f"{stage}_sha256": hash_file(weights_of(start, stage)) for stage in PAIR}
     return {"preset": content["preset"], "seed": content["seed"], **hashes}

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from data.command import InputError
-from data.files import replacing
+from data.files import replace_file
 
 if TYPE_CHECKING:
     from data.backend import keras
@@ -160,7 +160,7 @@ def convert(source: Path, target: Path) -> str:
         ) from None
     if damaged := [key for key, array in arrays.items() if not np.isfinite(array).all()]:
         raise InputError(f"{source}: damaged, {damaged[0]} holds numbers that are not finite")
-    with replacing(target) as temporary:
+    with replace_file(target) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)
     return recognised
 

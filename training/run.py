@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data.command import InputError, Parser, check_seed
-from data.files import read_json, sha256_of_json, write_json
+from data.files import hash_json, read_json, write_json
 from data.store import Store
 from training.presets import PRESETS, Preset, preset_named, resolved
 
@@ -184,7 +184,7 @@ def describe_run(store: Store, preset: Preset, seed: int) -> dict[str, Any]:
         "synthetic": store.synthetic,
         "split_sha256": store.split["sha256"],
         "store_sha256": store.sha256,
-        "settings_sha256": sha256_of_json(resolved(preset)),
+        "settings_sha256": hash_json(resolved(preset)),
     }
 
 

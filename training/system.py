@@ -28,7 +28,7 @@ import numpy as np
 from data.backend import keras
 from data.batches import SliceBatches, class_pixels, target_of
 from data.command import InputError, run_command
-from data.files import read_json, sha256_of_file, write_json
+from data.files import hash_file, read_json, write_json
 from data.store import Store
 from data.volume_batches import check_depth
 from evaluation.metrics.roc import ProbabilityHistogram
@@ -267,7 +267,7 @@ def check_networks(run: Run, system: System, weights: Path | None) -> None:
 def begun(system: System, weights: Path | None) -> dict[str, Any]:
     """Return the content of `system.json`."""
     settings = settings_of(system)
-    settings["weights_sha256"] = None if weights is None else sha256_of_file(weights)
+    settings["weights_sha256"] = None if weights is None else hash_file(weights)
     return {"schema": 1, "name": system.name, "settings": settings}
 
 

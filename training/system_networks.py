@@ -6,7 +6,7 @@ from typing import Any
 
 from data.backend import keras
 from data.batches import Load, SliceBatches, target_of
-from data.clinical import clinical_rows, fit_weak_labels, tumor_ratios
+from data.clinical import compute_tumor_ratios, fit_weak_labels, read_clinical_rows
 from data.enhance import INPUTS
 from data.store import Store
 from data.volume_batches import (
@@ -157,13 +157,15 @@ def weak_label(
     Raises:
         InputError: a case without a clinical row, or too few rows.
     """
-    rows = clinical_rows(store, [*train, *validation])
+    rows = read_clinical_rows(store, [*train, *validation])
     fitted = fit_weak_labels(
-        rows[: len(train)], tumor_ratios(store, train), [store.patient(case) for case in train]
+        rows[: len(train)],
+        compute_tumor_ratios(store, train),
+        [store.patient(case) for case in train],
     )
     labels = {
-        case: fitted.ratio(row) for case, row in zip([*train, *validation], rows, strict=True)
+        case: fitted.predict(row) for case, row in zip([*train, *validation], rows, strict=True)
     }
-    ratios = dict(zip(labels, map(float, tumor_ratios(store, list(labels))), strict=True))
-    said["weak_label"] = {**fitted.described(), "labels": labels, "reference_ratios": ratios}
+    ratios = dict(zip(labels, map(float, compute_tumor_ratios(store, list(labels))), strict=True))
+    said["weak_label"] = {**fitted.describe(), "labels": labels, "reference_ratios": ratios}
     return labels

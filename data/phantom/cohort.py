@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data.command import InputError
-from data.files import read_json, replacing, sha256_of_file, write_json, write_text
+from data.files import hash_file, read_json, replace_file, write_json, write_text
 from data.phantom.patient import Patient, Timing, draw_patient
 from data.phantom.scan import Scan, acquire, draw_scan, save_nifti, turn_as_stored
 from data.phantom.shapes import Range
@@ -159,9 +159,9 @@ def write_case(out: Path, cohort: Cohort, seed: int, size: int, case: int) -> di
     checksums = {}
     for kind, array in arrays.items():
         image, path = turn_as_stored(array, scan), out / FILES[kind].format(number)
-        with replacing(path) as temporary:
+        with replace_file(path) as temporary:
             save_nifti(temporary, image)
-        checksums[kind] = sha256_of_file(path)
+        checksums[kind] = hash_file(path)
     labels = arrays["segmentation"]
     load = float((labels == 2).sum() / (labels > 0).sum())
     clinical_rng = spawn_generators(cohort, seed, case)[3]
@@ -231,8 +231,7 @@ def is_whole(out: Path, entry: dict[str, Any]) -> bool:
     number = entry["case"].removeprefix("volume-")
     paths = {kind: out / name.format(number) for kind, name in FILES.items()}
     return all(
-        path.is_file() and sha256_of_file(path) == entry["sha256"][kind]
-        for kind, path in paths.items()
+        path.is_file() and hash_file(path) == entry["sha256"][kind] for kind, path in paths.items()
     )
 
 

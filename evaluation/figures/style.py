@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from data.files import replacing
+from data.files import replace_file
 from evaluation.results import Results
 
 WIDTH = 7.2  # inches: two columns of a journal
@@ -92,7 +92,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     written = []
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", nothing)):
         path = stem.with_name(stem.name + suffix)
-        with replacing(path) as temporary:
+        with replace_file(path) as temporary:
             figure.savefig(temporary, dpi=DPI, metadata=metadata)
         written.append(path)
     return written

@@ -18,7 +18,7 @@ import numpy as np
 
 from data.backend import keras, usable_precision
 from data.command import InputError, Parser, run_command
-from data.environment import peak_memory_mib, processor_name, reset_peak_memory, usable_cores
+from data.environment import count_cores, read_peak_memory, read_processor_name, reset_peak_memory
 from models.cascade import build_cascade
 from models.unet import build_unet
 from tests.benchmarks.training import time_epochs
@@ -50,7 +50,7 @@ def main() -> None:
         raise InputError(f"--size {flags.size}: must be a multiple of 16")
     precision = usable_precision(flags.precision)
     print(
-        f"{usable_cores()} cores of {processor_name()}, backend {keras.backend.backend()}, {flags.size} px, "
+        f"{count_cores()} cores of {read_processor_name()}, backend {keras.backend.backend()}, {flags.size} px, "
         f"{flags.filters} filters, batch {flags.batch}, {precision}"
     )
     settings = (flags.size, flags.filters, flags.batch, precision, flags.slices)
@@ -94,9 +94,9 @@ def measured(
     if what == "joint":
         inputs, truth = {"slice": noise, "scaled": noise}, {"liver": truth, "tumor": truth}
     reset_peak_memory()
-    before = peak_memory_mib()
+    before = read_peak_memory()
     best, median = time_epochs(trained, inputs, truth, batch_size, slices)
-    return best, median, before, peak_memory_mib()
+    return best, median, before, read_peak_memory()
 
 
 def compiled(what: str, size: int, filters: int) -> keras.Model:

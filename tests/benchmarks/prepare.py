@@ -21,8 +21,8 @@ import nibabel as nib
 import numpy as np
 
 from data.command import InputError, Parser, run_command
-from data.environment import processor_name
-from data.files import replacing
+from data.environment import read_processor_name
+from data.files import replace_file
 from data.parallel import Failures, run_cases
 
 SIDE = 512
@@ -55,7 +55,7 @@ def make_cohort(folder: Path, cases: int, slices: int) -> list[Path]:
             for path, array in zip(
                 paths, (hu, np.repeat(label.T[:, :, np.newaxis], slices, 2)), strict=True
             ):
-                with replacing(path) as temporary:
+                with replace_file(path) as temporary:
                     nib.save(nib.Nifti1Image(array, affine), temporary)
         files += paths
     return files
@@ -102,7 +102,7 @@ def main() -> None:
         MIB if sys.platform == "darwin" else 2**10
     )
     print(
-        f"{processor_name()}, {flags.jobs} jobs; SYNTHETIC, {flags.cases} volumes of {flags.slices} slices, .nii.gz"
+        f"{read_processor_name()}, {flags.jobs} jobs; SYNTHETIC, {flags.cases} volumes of {flags.slices} slices, .nii.gz"
     )
     for what, taken in (("unzipping alone", floor), (f"data.prepare, {flags.size} px", seconds)):
         print(

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 from data.command import InputError, Parser, parse_count, run_command
-from data.environment import processor_name
+from data.environment import read_processor_name
 from evaluation.metrics.exact_roc import exact_roc
 from evaluation.metrics.lesions import find_lesions
 from evaluation.metrics.lits import HALF, MODES, score_case
@@ -161,7 +161,7 @@ def time_case(slices: int, lesions: int, medpy_lesions: int) -> None:
         taken[mode] = time.perf_counter() - started
     case = figures["corrected"]
     print(
-        f"{processor_name()}; SYNTHETIC, {SIDE} x {SIDE} x {slices}: {case.n_reference} lesions in the reference, "
+        f"{read_processor_name()}; SYNTHETIC, {SIDE} x {SIDE} x {slices}: {case.n_reference} lesions in the reference, "
         f"{case.n_prediction} predicted, {case.hits} found at an IoU above 0.5"
     )
     for mode in MODES:

@@ -13,7 +13,7 @@ import numpy as np
 
 from data.backend import keras
 from data.command import Parser, run_command
-from data.environment import processor_name
+from data.environment import read_processor_name
 from models.unet import build_unet
 from training.fit import Recipe, compile_for_training
 from training.losses import BalancedBinaryCrossentropy
@@ -35,7 +35,7 @@ def main() -> None:
     )
     flags = parser.parse_args()
     print(
-        f"{processor_name()}, backend {keras.backend.backend()}, {flags.size} px, {flags.filters} filters"
+        f"{read_processor_name()}, backend {keras.backend.backend()}, {flags.size} px, {flags.filters} filters"
         f"{', XLA' if flags.xla else ''}"
     )
     for precision in ("float32", "mixed_bfloat16"):

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.clinical import clinical_rows, find_columns, fit_weak_labels, make_table, tumor_ratios
+from data.clinical import (
+    compute_tumor_ratios,
+    find_columns,
+    fit_weak_labels,
+    make_table,
+    read_clinical_rows,
+)
 from data.cohorts import lits
 from data.cohorts.base import Options
 from data.cohorts.spreadsheet import read_by_key
@@ -47,16 +53,16 @@ def test_a_linear_ratio_is_found_exactly() -> None:
         [0.1 + 0.02 * float(row["AFP"]) + (0.05 if row["nodules"] == "one" else 0) for row in table]
     )
     found = fit_weak_labels(table, ratios)
-    assert found.ratio({"AFP": 4.0, "nodules": "one"}) == pytest.approx(0.1 + 0.08 + 0.05)
-    assert found.ratio({"AFP": 4.0, "nodules": "many"}) == pytest.approx(0.18)
-    assert found.ratio({"AFP": 1e6, "nodules": "many"}) == 1
-    assert found.ratio({"AFP": "-1e6", "nodules": "many"}) == 0
+    assert found.predict({"AFP": 4.0, "nodules": "one"}) == pytest.approx(0.1 + 0.08 + 0.05)
+    assert found.predict({"AFP": 4.0, "nodules": "many"}) == pytest.approx(0.18)
+    assert found.predict({"AFP": 1e6, "nodules": "many"}) == 1
+    assert found.predict({"AFP": "-1e6", "nodules": "many"}) == 0
     mean = np.mean([float(row["AFP"]) for row in table])
-    assert found.ratio({"AFP": "NA", "nodules": "many"}) == pytest.approx(0.1 + 0.02 * mean)
+    assert found.predict({"AFP": "NA", "nodules": "many"}) == pytest.approx(0.1 + 0.02 * mean)
     half = 0.5 * 0.05  # every other training row has one nodule
-    assert found.ratio({"AFP": 4.0, "nodules": ""}) == pytest.approx(0.18 + half)
-    assert found.ratio({"AFP": 4.0, "nodules": "seldom"}) == pytest.approx(0.18 + half)
-    said = found.described()
+    assert found.predict({"AFP": 4.0, "nodules": ""}) == pytest.approx(0.18 + half)
+    assert found.predict({"AFP": 4.0, "nodules": "seldom"}) == pytest.approx(0.18 + half)
+    said = found.describe()
     assert said["r2_training"] == said["r2_left_out"] == 1
     assert said["coefficients"].keys() == {"AFP", "nodules=one"}
 
@@ -65,8 +71,8 @@ def test_few_rows_leave_room_for_the_best_column_only() -> None:
     """Nine rows: one feature. The ratio follows the second column; the first is noise."""
     table = [{"noise": float(k % 4), "load": float(k)} for k in range(9)]
     found = fit_weak_labels(table, np.arange(9) / 20)
-    assert found.described()["columns"] == ["load"]
-    assert found.ratio({"load": 4}) == pytest.approx(0.2)
+    assert found.describe()["columns"] == ["load"]
+    assert found.predict({"load": 4}) == pytest.approx(0.2)
 
 
 def test_unrelated_columns_explain_nothing_of_a_patient_left_out() -> None:
@@ -92,7 +98,7 @@ def test_a_patient_without_whom_no_column_is_left_is_predicted_by_the_mean_of_th
     """One "no" among eight rows: without its patient the column says nothing."""
     ratios = np.array([0.1, 0.2, 0.1, 0.2, 0.1, 0.2, 0.1, 0.8])
     found = fit_weak_labels([{"cirrhosis": "no" if k == 7 else "yes"} for k in range(8)], ratios)
-    assert found.ratio({"cirrhosis": "no"}) == pytest.approx(0.8)
+    assert found.predict({"cirrhosis": "no"}) == pytest.approx(0.8)
     assert found.r2_left_out < 0 < found.r2_training
 
 
@@ -114,15 +120,15 @@ def test_too_few_rows_are_refused() -> None:
 
 def test_a_case_without_a_row_is_named() -> None:
     store: Any = SimpleNamespace(path="STORE", cases={"a": {"clinical": {"x": 1}}, "b": {}})
-    assert clinical_rows(store, ["a"]) == [{"x": 1}]
+    assert read_clinical_rows(store, ["a"]) == [{"x": 1}]
     with pytest.raises(InputError, match="STORE: no clinical row for b;"):
-        clinical_rows(store, ["a", "b"])
+        read_clinical_rows(store, ["a", "b"])
 
 
 def test_the_ratio_is_tumor_in_liver_and_tumor() -> None:
     labels = {"a": np.array([0, 1, 1, 1, 2]), "b": np.zeros(4, int)}
     store: Any = SimpleNamespace(label=labels.__getitem__)
-    assert tumor_ratios(store, ["a", "b"]).tolist() == [0.25, 0]
+    assert compute_tumor_ratios(store, ["a", "b"]).tolist() == [0.25, 0]
 
 
 def test_the_phantom_s_table_tells_the_tumor_load_imperfectly() -> None:

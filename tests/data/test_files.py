@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.files import read_json, replacing, write_json, write_text
+from data.files import read_json, replace_file, write_json, write_text
 
 
 def test_what_fails_leaves_the_file_that_was_there(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_an_error_names_the_file_and_not_the_temporary_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.json"
-    with pytest.raises(FileNotFoundError) as caught, replacing(path) as temporary:
+    with pytest.raises(FileNotFoundError) as caught, replace_file(path) as temporary:
         temporary.read_text()
     assert caught.value.filename == str(path)
 
@@ -45,6 +45,6 @@ def test_an_error_names_the_file_and_not_the_temporary_one(
         write_text(path, "x")
     assert (denied.value.filename, denied.value.errno) == (str(path), 13)
     assert os.listdir(tmp_path) == []
-    with pytest.raises(OSError, match="other") as other, replacing(path):
+    with pytest.raises(OSError, match="other") as other, replace_file(path):
         raise OSError(5, "other", "other.nii")
     assert other.value.filename == "other.nii"

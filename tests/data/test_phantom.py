@@ -15,7 +15,7 @@ import pytest
 from scipy import ndimage
 
 from data.command import InputError, run_command
-from data.files import sha256_of_file
+from data.files import hash_file
 from data.phantom import cohort as phantom
 from data.phantom.__main__ import main
 from data.phantom.paint import paint_patient
@@ -113,7 +113,7 @@ def test_same_seed_same_bytes_whatever_the_number_of_cases(
     again = phantom.write_cohort(tmp_path / "again", phantom.MAIN, 2, SIZE, SEED)
     assert again["cases"] == cohort[1]["cases"][:2]
     checksum = again["cases"][1]["sha256"]["volume"]
-    assert sha256_of_file(tmp_path / "again" / "volume-1.nii.gz") == checksum
+    assert hash_file(tmp_path / "again" / "volume-1.nii.gz") == checksum
     other = phantom.write_cohort(tmp_path / "other", phantom.MAIN, 1, SIZE, SEED + 1)
     assert other["cases"][0]["sha256"] != again["cases"][0]["sha256"]
 

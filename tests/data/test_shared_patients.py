@@ -12,7 +12,7 @@ import pytest
 
 from data.cohorts.patients import NOT_BESIDE_IRCAD, find_shared_patients, identify_patient
 from data.command import InputError
-from data.files import sha256_of_json
+from data.files import hash_json
 from evaluation.evaluate import check_unseen
 from tests.data.cohort_folders import (
     ct_and_masks,
@@ -159,7 +159,7 @@ def test_a_split_that_does_not_fit_is_refused(tmp_path: Path, fault: str) -> Non
     make_lits(tmp_path / "source")
     split = prepare(tmp_path / "source", tmp_path / "first").split
     change(split)
-    split["sha256"] = sha256_of_json(split["slices"])
+    split["sha256"] = hash_json(split["slices"])
     (tmp_path / "split.json").write_text(json.dumps(split))
     with pytest.raises(InputError, match=message):
         prepare(tmp_path / "source", tmp_path / "second", "--split", str(tmp_path / "split.json"))

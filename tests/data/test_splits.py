@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from data.command import InputError
-from data.files import sha256_of_json
+from data.files import hash_json
 from data.splits import (
     check_split,
     group_patients,
@@ -242,7 +242,7 @@ def test_a_split_by_slice_says_so_and_shares_no_slice() -> None:
         check_split({key: value for key, value in split.items() if key != "by"}, cases)
     case = next(iter(split["slices"]["test"]))
     split["slices"]["train"].setdefault(case, []).append(split["slices"]["test"][case][0])
-    split["sha256"] = sha256_of_json(split["slices"])
+    split["sha256"] = hash_json(split["slices"])
     with pytest.raises(InputError, match=r"slice \d, is in both train and test"):
         check_split(split, cases)
     assert (

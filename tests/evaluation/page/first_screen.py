@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from data.command import InputError, Parser, run_command
-from data.files import replacing
+from data.files import replace_file
 from evaluation.names import SYNTHETIC
 from evaluation.page.viewer import ASSETS
 from evaluation.results import read_results
@@ -46,7 +46,7 @@ def take(out: Path, to: Path) -> None:
         browser.size(WIDTH, HEIGHT, scale=1)
         browser.open(page)
         browser.wait(INDEX)
-        with replacing(to) as temporary:
+        with replace_file(to) as temporary:
             browser.screenshot(temporary)
             with Image.open(temporary) as picture:
                 picture.convert("RGB").save(temporary, optimize=True)
