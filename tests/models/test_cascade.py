@@ -13,6 +13,7 @@ from data.backend import in_single_precision, load_network
 from models.cascade import MASKS, LiverMask, build_cascade, split_cascade, trim_cascade_to_logits
 from models.sequential import mask_liver
 from models.unet import build_unet
+from tests.models.conftest import half_precision
 
 SIZE = 16
 
@@ -41,27 +42,24 @@ def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(
     probability = liver.predict_on_batch(x)
     mask = mask_liver(probability, s1)
     assert 0.4 < mask.mean() < 0.6
-    wanted = {"liver": probability, "tumor": tumor.predict_on_batch(mask * scaled)}
+    expected = {"liver": probability, "tumor": tumor.predict_on_batch(mask * scaled)}
     nested = build_cascade(liver, tumor, s1, training_mask)
     nested.save(tmp_path / "nested.keras")
     for model in (nested, load_network(tmp_path / "nested.keras"), in_single_precision(nested)):
         found = model.predict_on_batch({"slice": x, "scaled": scaled})
-        assert found.keys() == wanted.keys()
-        for name in wanted:
-            np.testing.assert_array_equal(found[name], wanted[name])
-        for network_, given in zip(split_cascade(model), (x, mask * scaled), strict=True):
-            np.testing.assert_array_equal(network_.predict_on_batch(given), wanted[network_.name])
+        assert found.keys() == expected.keys()
+        for name in expected:
+            np.testing.assert_array_equal(found[name], expected[name])
+        for part, given in zip(split_cascade(model), (x, mask * scaled), strict=True):
+            np.testing.assert_array_equal(part.predict_on_batch(given), expected[part.name])
 
 
 def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_precision_close_ones() -> (
     None
 ):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
+    with half_precision():
         liver, tumor, s1 = pair()
         nested = build_cascade(liver, tumor, s1)
-    finally:
-        keras.config.set_dtype_policy("float32")
     assert split_cascade(nested)[0].get_layer("bottom_conv_1").compute_dtype == "bfloat16"
     assert nested.get_layer("mask").compute_dtype == "float32"
     x, scaled = slices(0), slices(3)
@@ -149,7 +147,7 @@ def test_through_the_hard_mask_it_does_not() -> None:
 
 
 @pytest.mark.parametrize("training_mask", MASKS)
-def test_without_beta_only_the_liver_network_learns_as_if_alone(training_mask: str) -> None:
+def test_without_beta_only_the_liver_partlearns_as_if_alone(training_mask: str) -> None:
     liver, tumor = weights_after_a_step(training_mask, alpha=1, beta=0)
     assert length(tumor) == 0
     alone, _, _ = pair()
@@ -165,7 +163,7 @@ def test_without_beta_only_the_liver_network_learns_as_if_alone(training_mask: s
         np.testing.assert_allclose(moved, now - old, atol=1e-7)
 
 
-def test_behind_the_hard_mask_without_alpha_only_the_tumor_network_learns_as_if_alone() -> None:
+def test_behind_the_hard_mask_without_alpha_only_the_tumor_partlearns_as_if_alone() -> None:
     liver, tumor = weights_after_a_step("hard", alpha=0, beta=1)
     assert length(liver) == 0
     first, alone, s1 = pair()

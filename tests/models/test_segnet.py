@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
 import numpy as np
-import pytest
 
 from data.backend import in_single_precision, usable_precision
 from models.head import trim_to_logits
 from models.segnet import build_segnet
 from tests.conftest import TorchReference
+from tests.models.conftest import half_precision
 
 SIZE, FILTERS = 32, 2
 
@@ -105,7 +103,6 @@ def test_layers_are_named_by_level_and_indices_go_to_the_same_level() -> None:
         )
         assert unpool.input[1] is pool.output[1]
         assert unpool.output.shape == pool.input.shape
-    assert names[-2:] == ["logits", "probability"]
     assert convolutions[-1].name == "logits"
 
 
@@ -115,7 +112,7 @@ def test_logits_are_those_of_pytorch(torch_reference: TorchReference) -> None:
         shift = 0.5 if "norm" in layer.name else 0.1
         layer.set_weights([w + rng.uniform(-shift, shift, w.shape) for w in layer.get_weights()])
     weights = [w for layer in model.layers for w in layer.get_weights()]
-    wanted = torch_reference(
+    expected = torch_reference(
         """
         from torch.nn import functional as F
 
@@ -144,29 +141,14 @@ def test_logits_are_those_of_pytorch(torch_reference: TorchReference) -> None:
         **{f"w{number}": w for number, w in enumerate(weights)},
     )["logits"]
     found = np.asarray(trim_to_logits(model)(slices(2)))
-    assert wanted.std() > 0.1
-    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_save_and_load_give_the_same_probabilities(tmp_path: Path) -> None:
-    model = small(classes=3)
-    outputs = np.asarray(model(slices()))
-    assert outputs.shape == (2, SIZE, SIZE, 3)
-    np.testing.assert_allclose(outputs.sum(-1), 1, atol=1e-6)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(np.asarray(loaded(slices())), outputs)
-
-
-def test_half_precision_keeps_the_logits_in_single() -> None:
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
+def test_half_precision_reaches_the_indices_and_can_be_undone() -> None:
+    with half_precision():
         model = small()
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert model.get_layer("encoder_1_conv_1").compute_dtype == "bfloat16"
     assert [part.dtype for part in model.get_layer("encoder_1_pool").output] == ["bfloat16"] * 2
-    assert model.get_layer("logits").compute_dtype == "float32"
     # the copy that a CPU without units for half precision computes with; such a CPU cannot run the original
     single = in_single_precision(model)
     assert single.get_layer("decoder_1_unpool").output.dtype == "float32"
@@ -190,17 +172,3 @@ def test_steps_of_gradient_descent_lower_the_loss_and_move_every_convolution() -
     assert losses[2] < losses[1] < losses[0]
     for layer, kernel in zip(convolutions, before, strict=True):
         assert np.abs(layer.get_weights()[0] - kernel).max() > 1e-6, layer.name
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"input_size": 48}, "input_size must be a multiple of 32, got 48"),
-        ({"input_size": 0}, "input_size must be a multiple of 32, got 0"),
-        ({"classes": 0}, "classes must be at least 1, got 0"),
-        ({"filters": 0}, "filters must be at least 1, got 0"),
-    ],
-)
-def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build_segnet(**arguments)

@@ -69,7 +69,7 @@ def test_prediction_is_monais(torch_reference: TorchReference) -> None:
         given[f"ramp_{index}"] = rng.normal(size=window).astype(
             np.float32
         )  # a result that depends on the place
-    wanted = torch_reference(
+    expected = torch_reference(
         f"""
         import sys; sys.modules |= {{"tensorflow": None, "torchvision": None}}  # MONAI would load them, for seconds
         from monai.inferers import sliding_window_inference
@@ -92,7 +92,7 @@ def test_prediction_is_monais(torch_reference: TorchReference) -> None:
         ours = predict_volume(
             predict, given[f"volume_{index}"], window, overlap, 0.125 + 0.1 * index, batch
         )
-        np.testing.assert_allclose(ours, wanted[str(index)], atol=2e-6)
+        np.testing.assert_allclose(ours, expected[str(index)], atol=2e-6)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
-import numpy as np
 import pytest
 
-from models.head import trim_to_logits
 from models.unet import build_unet
 
 
@@ -52,58 +48,3 @@ def test_layers_are_named_by_level_and_dropout_is_only_in_the_expanding_path() -
     dropped = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     assert [layer.name for layer in dropped] == ["decoder_2_dropout", "decoder_1_dropout"]
     assert all(layer.rate == 0.3 for layer in dropped)
-    assert names[-2:] == ["logits", "probability"]
-
-
-def test_outputs_are_probabilities_of_the_slice_size() -> None:
-    x = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype(np.float32)
-    one = np.asarray(build_unet(16, widths=(4, 8), classes=1)(x))
-    three = np.asarray(build_unet(16, widths=(4, 8), classes=3)(x))
-    assert one.shape == (2, 16, 16, 1)
-    assert three.shape == (2, 16, 16, 3)
-    assert np.all((one > 0) & (one < 1))
-    np.testing.assert_allclose(three.sum(-1), 1, atol=1e-6)
-
-
-def test_logits_model_shares_the_weights() -> None:
-    model = build_unet(16, widths=(4, 8))
-    trained = trim_to_logits(model)
-    x = np.random.default_rng(0).normal(size=(1, 16, 16, 1)).astype(np.float32)
-    np.testing.assert_allclose(
-        1 / (1 + np.exp(-np.asarray(trained(x)))), np.asarray(model(x)), atol=1e-6
-    )
-    trained.get_layer("logits").bias.assign([5.0])
-    assert float(np.asarray(model(x)).mean()) > 0.9
-
-
-def test_half_precision_keeps_the_logits_in_single() -> None:
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = build_unet(16, widths=(4, 8))
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert model.get_layer("encoder_1_conv_1").compute_dtype == "bfloat16"
-    assert model.get_layer("logits").compute_dtype == "float32"
-
-
-def test_save_and_load_give_the_same_outputs(tmp_path: Path) -> None:
-    model = build_unet(16, classes=3, widths=(4, 8), batch_normalization=True)
-    model.save(tmp_path / "model.keras")
-    x = np.random.default_rng(0).normal(size=(1, 16, 16, 1)).astype(np.float32)
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(np.asarray(loaded(x)), np.asarray(model(x)))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        ({"input_size": 20, "widths": (4, 8, 16, 32)}, "input_size"),
-        ({"input_size": 0}, "input_size"),
-        ({"widths": ()}, "widths"),
-        ({"classes": 0}, "classes"),
-        ({"dropout": 1.0}, "dropout"),
-    ],
-)
-def test_wrong_arguments_are_named(arguments: dict, named: str) -> None:
-    with pytest.raises(ValueError, match=named):
-        build_unet(**arguments)

@@ -63,7 +63,7 @@ def test_of_equal_values_the_first_by_rows_gets_the_index_and_the_gradient() -> 
 
 
 def test_outputs_and_gradient_are_those_of_pytorch(torch_reference: TorchReference) -> None:
-    wanted = torch_reference(
+    expected = torch_reference(
         """
         from torch.nn.functional import max_pool2d, max_unpool2d
 
@@ -81,7 +81,7 @@ def test_outputs_and_gradient_are_those_of_pytorch(torch_reference: TorchReferen
     )
     got = found(**given())
     for name in NAMES:
-        np.testing.assert_allclose(got[name], wanted[name], atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(got[name], expected[name], atol=1e-6, err_msg=name)
 
 
 ON_ANOTHER_BACKEND = """
@@ -143,10 +143,10 @@ def test_another_backend_gives_the_same(backend: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    wanted = {**found(**given()), "predicted": np.asarray(model(given()["x"]))}
+    expected = {**found(**given()), "predicted": np.asarray(model(given()["x"]))}
     with np.load(paths[1]) as results:
-        assert set(results) == set(wanted)
-        for name, array in wanted.items():
+        assert set(results) == set(expected)
+        for name, array in expected.items():
             np.testing.assert_allclose(results[name], array, atol=1e-6, err_msg=name)
 
 
@@ -171,14 +171,14 @@ def test_half_precision_keeps_the_indices(policy: str) -> None:
     x = (
         np.random.default_rng(0).permutation(256).reshape(1, 16, 16, 1).astype(np.float32)
     )  # exact in 8 bits
-    wanted_values, wanted_indices = MaxPoolingWithIndices2D()(x)
+    expected_values, expected_indices = MaxPoolingWithIndices2D()(x)
     pooled, indices = MaxPoolingWithIndices2D(dtype=policy)(x)
     assert pooled.dtype == indices.dtype == policy.removeprefix("mixed_")
-    np.testing.assert_array_equal(np.asarray(pooled, np.float32), wanted_values)
-    np.testing.assert_array_equal(np.asarray(indices, np.float32), wanted_indices)
+    np.testing.assert_array_equal(np.asarray(pooled, np.float32), expected_values)
+    np.testing.assert_array_equal(np.asarray(indices, np.float32), expected_indices)
     unpooled = MaxUnpooling2D(dtype=policy)(pooled, indices)
     assert unpooled.dtype == pooled.dtype
-    assert np.asarray(unpooled, np.float32).sum() == np.asarray(wanted_values).sum()
+    assert np.asarray(unpooled, np.float32).sum() == np.asarray(expected_values).sum()
     spec = MaxPoolingWithIndices2D(dtype=policy)(keras.Input((8, 8, 1)))
     assert {part.dtype for part in (*spec, MaxUnpooling2D(dtype=policy)(*spec))} == {
         pooled.dtype.name
