@@ -1,4 +1,4 @@
-"""One case of a cohort into the store: its voxels checked, brought to square slices, a few at a time."""
+"""One case of a cohort into the store: its voxels checked, brought to square slices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Conversion:
         options: what the cohort itself can be told.
         allow_non_hu: take values that are not HU.
         ignore_label_affine: lay labels on their volume voxel for voxel.
-        orient: "affine" believes the header; "anatomy" mirrors a volume whose anatomy contradicts it.
+        orient: "affine" believes the header; "anatomy" mirrors a volume whose anatomy contradicts
+            it.
     """
 
     cohort: str
@@ -54,10 +55,10 @@ class Conversion:
 def fill_case(
     folder: Path, case: Case, patient: str, identity: str, how: Conversion
 ) -> dict[str, Any]:
-    """Check one case's voxels and write image.npy and label.npy into `folder`.
+    """Check one case's voxels and write image.npy and label.npy.
 
     Args:
-        folder: of the case.
+        folder: of the case in the store.
         case, how: what is converted, and how.
         patient: of the split.
         identity: of the patient in all cohorts.
@@ -72,30 +73,27 @@ def fill_case(
     check_hu(image, how.allow_non_hu)
     check_label(label)
     _check_whole_numbers(image)
-    hu, labels = _write(folder, image, label, how.size)
+    hu, labels = _write_arrays(folder, image, label, how.size)
     notes = list(image.notes)
-    found, sure = find_flips(hu, labels)
-    if found and sure and (image.orientation_is_false or how.orient == "anatomy"):
-        affine = mirror_affine(
-            image.affine, image.native_shape, [image.file_axis[axis] for axis in found]
-        )
-        hu, labels = _write(folder, image.under(affine), label.under(affine), how.size)
-        notes.append(
-            f"mirrored along {', '.join(found)}: {', '.join(FLIPS[axis] for axis in found)}"
-        )
-    elif found:
-        what = "--orient anatomy mirrors it" if sure else "too little to tell whether to mirror it"
-        notes.append(
-            f"{' and '.join(FLIPS[axis] for axis in found)}: is the affine right? ({what})"
-        )
+    axes, is_clear = find_flips(hu, labels)
+    contradictions = [FLIPS[axis] for axis in axes]
+    if axes and is_clear and (image.orientation_is_false or how.orient == "anatomy"):
+        file_axes = [image.file_axis[axis] for axis in axes]
+        affine = mirror_affine(image.affine, image.native_shape, file_axes)
+        hu, labels = _write_arrays(folder, image.under(affine), label.under(affine), how.size)
+        notes.append(f"mirrored along {', '.join(axes)}: {', '.join(contradictions)}")
+    elif axes:
+        remedy = "--orient anatomy mirrors it"
+        remedy = remedy if is_clear else "too little to tell whether to mirror it"
+        notes.append(f"{' and '.join(contradictions)}: is the affine right? ({remedy})")
     if seems_turned(hu, labels):
         notes.append("the spine lies to one side, a quarter turn: is the affine right?")
     return {
         "patient": patient,
         "identity": identity,
         "n_slices": image.n_slices,
-        "liver_rows": _rows_with(labels, 1),
-        "tumor_rows": _rows_with(labels, 2),
+        "liver_rows": _find_rows(labels, 1),
+        "tumor_rows": _find_rows(labels, 2),
         "spacing_mm": list(image.spacing_mm),
         "native_shape": [image.rows, image.columns],
         "orientation": image.orientation,
@@ -106,20 +104,18 @@ def fill_case(
     }
 
 
-def _write(folder: Path, image: Volume, label: Volume, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _write_arrays(
+    folder: Path, image: Volume, label: Volume, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write image.npy and label.npy a few slices at a time; return them memory-mapped."""
     paths = folder / "image.npy", folder / "label.npy"
+    shape = image.n_slices, size, size
+    # Written, not mapped: a full disk is then an error, not the end of the process.
     with paths[0].open("wb") as images, paths[1].open("wb") as labels:
         for file, dtype in ((images, np.int16), (labels, np.uint8)):
-            header = {
-                "descr": np.dtype(dtype).str,
-                "fortran_order": False,
-                "shape": (image.n_slices, size, size),
-            }
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-        for (
-            start,
-            chunk,
-        ) in image.chunks():  # written, not mapped: a full disk is then an error, not the end
+        for start, chunk in image.chunks():
             images.write(resize_hu(chunk, size).astype(np.int16).tobytes())
             labels.write(resize_label(label.labels(start, start + len(chunk)), size).tobytes())
     return np.load(paths[0], mmap_mode="r"), np.load(paths[1], mmap_mode="r")
@@ -133,11 +129,12 @@ def _check_whole_numbers(image: Volume) -> None:
         )
 
 
-def _rows_with(labels: np.ndarray, at_least: int) -> list[int]:
+def _find_rows(labels: np.ndarray, at_least: int) -> list[int]:
     return [row for row in range(len(labels)) if labels[row].max() >= at_least]
 
 
 def describe_case(entry: dict[str, Any]) -> str:
-    """Return what is said of a finished case."""
-    text = f"{entry['n_slices']} slices, {len(entry['liver_rows'])} with liver, {len(entry['tumor_rows'])} with tumor"
+    """Return the line that is printed of a finished case."""
+    n_liver, n_tumor = len(entry["liver_rows"]), len(entry["tumor_rows"])
+    text = f"{entry['n_slices']} slices, {n_liver} with liver, {n_tumor} with tumor"
     return "; ".join([text, *entry["notes"]])

@@ -1,7 +1,8 @@
 """Folders to read from, on disk or inside zip files, nested ones too: cohorts come in both forms.
 
-A place inside a zip is written as a path through it: `3Dircadb1.zip/3Dircadb1.1/PATIENT_DICOM.zip/PATIENT_DICOM`.
-Nothing is extracted; an inner zip is held in memory while it is read.
+A place inside a zip is written as a path through it, as
+`3Dircadb1.zip/3Dircadb1.1/PATIENT_DICOM.zip/PATIENT_DICOM`. Nothing is extracted; an inner zip is
+held in memory while it is read.
 """
 
 from __future__ import annotations
@@ -19,29 +20,25 @@ LARGEST_INNER_ZIP = 2**32  # bytes, unpacked into memory
 
 
 def open_folder(place: Folder) -> Folder:
-    """Return the folder at `place`; where the path leads to or through a zip file, the folder in it.
+    """Return the folder at `place`; where the path leads to or through a zip, the folder in it.
 
     Raises:
         InputError: no such folder, a damaged zip, an inner zip of more than 4 GiB.
     """
     if isinstance(place, zipfile.Path):
-        found: Folder = _entered(place)
+        folder = _enter(place)
     else:
-        found = _walked(Path(place))
-    if not found.is_dir():
+        path = Path(place)
+        on_disk = next((parent for parent in (path, *path.parents) if parent.exists()), path)
+        folder = _enter(on_disk)
+        for part in path.relative_to(on_disk).parts:
+            folder = _enter(folder / part)
+    if not folder.is_dir():
         raise InputError(f"{place}: no such folder")
-    return found
+    return folder
 
 
-def _walked(path: Path) -> Folder:
-    on_disk = next((parent for parent in (path, *path.parents) if parent.exists()), path)
-    found: Folder = _entered(on_disk)
-    for part in path.relative_to(on_disk).parts:
-        found = _entered(found / part)
-    return found
-
-
-def _entered(entry: Folder) -> Folder:
+def _enter(entry: Folder) -> Folder:
     """Return the root of a zip file, anything else as it is."""
     if not (entry.name.lower().endswith(".zip") and entry.is_file()):
         return entry
@@ -49,21 +46,14 @@ def _entered(entry: Folder) -> Folder:
         if isinstance(entry, Path):
             return zipfile.Path(zipfile.ZipFile(entry))
         with entry.open("rb") as file:
-            inner = file.read(LARGEST_INNER_ZIP + 1)
+            content = file.read(LARGEST_INNER_ZIP + 1)
+        if len(content) > LARGEST_INNER_ZIP:
+            raise InputError(f"{entry}: an inner zip must be smaller than 4 GiB; extract it")
+        inner = zipfile.ZipFile(BytesIO(content))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{entry}: not a readable zip file ({error})") from None
-    if len(inner) > LARGEST_INNER_ZIP:
-        raise InputError(f"{entry}: an inner zip must be smaller than 4 GiB; extract it")
-    return _root(BytesIO(inner), str(entry))
-
-
-def _root(content: BytesIO, name: str) -> zipfile.Path:
-    try:
-        archive = zipfile.ZipFile(content)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{name}: not a readable zip file ({error})") from None
-    archive.filename = name  # what its members are called in messages
-    return zipfile.Path(archive)
+    inner.filename = str(entry)  # what its members are called in messages
+    return zipfile.Path(inner)
 
 
 def list_children(folder: Folder) -> list[Folder]:
@@ -76,21 +66,23 @@ def list_children(folder: Folder) -> list[Folder]:
 
 def list_files(folder: Path) -> list[Path]:
     """List all files below a folder, by path; linked folders are entered, each once."""
-    found, seen = [], set()
+    files: list[Path] = []
+    entered = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen:
+        if real in entered:
             folders.clear()
             continue
-        seen.add(real)
-        found += [Path(place) / name for name in names]
-    return sorted(path for path in found if path.is_file())
+        entered.add(real)
+        files += [Path(place) / name for name in names]
+    return sorted(path for path in files if path.is_file())
 
 
 def sign_files(place: Path) -> list[str | int]:
-    """Return [name, bytes, hash of what is there] of a file, of all files of a folder, or of the zip that holds it.
+    """Return [name, bytes, hash] of a file, of a folder's files, or of the zip that holds it.
 
-    The hash is over the names, sizes and times of change of the files; nothing is read. Nothing there: 0 bytes.
+    The hash is over the names, sizes and times of change of the files; nothing is read. Nothing
+    there: 0 bytes.
     """
     on_disk = place
     while not on_disk.exists() and on_disk.parent != on_disk:
@@ -98,6 +90,6 @@ def sign_files(place: Path) -> list[str | int]:
     if on_disk != place and on_disk.is_dir():
         return [place.name, 0, ""]
     files = list_files(on_disk) if on_disk.is_dir() else [on_disk]
-    found = [(str(file.relative_to(on_disk)), file.stat()) for file in files]
-    listing = [[name, status.st_size, status.st_mtime_ns] for name, status in found]
-    return [place.name, sum(status.st_size for _, status in found), hash_json(listing)]
+    states = [(str(file.relative_to(on_disk)), file.stat()) for file in files]
+    listing = [[name, state.st_size, state.st_mtime_ns] for name, state in states]
+    return [place.name, sum(state.st_size for _, state in states), hash_json(listing)]

@@ -30,6 +30,6 @@ def choose_cohort(name: str, source: Path) -> Cohort:
             if cohort.recognise(source):
                 return cohort
     raise InputError(
-        f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it, nor another cohort's layout "
-        f"(--cohort {', '.join(COHORTS)} says which it should be)"
+        f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it, nor another "
+        f"cohort's layout (--cohort {', '.join(COHORTS)} says which it should be)"
     )

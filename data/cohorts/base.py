@@ -1,4 +1,4 @@
-"""What a cohort is: a folder turned into cases, each a CT with the labels 0 other, 1 liver, 2 tumor on its grid."""
+"""What a cohort is: a folder of cases, each a CT with labels 0 other, 1 liver, 2 tumor."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Cohort:
 
     Attributes:
         name: as in `--cohort`.
-        recognise: whether a folder looks like this cohort.
+        recognise: returns whether a folder looks like this cohort.
         find_cases: the cases of a folder, in order; raises InputError where it is not whole.
         open_image: the CT of a case, with what is known to be wrong in its header set right.
         open_label: (case, image, ignore_affine, options) -> labels 0/1/2 on the grid of `image`.
@@ -83,17 +83,20 @@ class Cohort:
 def pair_files(
     name: str, image: Path | None, label: Path | None, image_name: str, label_name: str
 ) -> Case:
-    """Return the case of an image and its labels; where one is not there, a case that says so when it is opened.
+    """Return the case of an image and its labels, or a case that says when opened what is missing.
 
     Args:
         name: of the case.
         image, label: the files; at least one is there.
         image_name, label_name: what they should be called.
+
+    Returns:
+        The case.
     """
-    there, missing = (image, label_name) if image else (label, image_name)
-    assert there is not None
-    problem = "" if image and label else f"{there}: no {missing} for it"
-    return Case(name, image or there, (label or there,), problem=problem)
+    path, missing = (image, label_name) if image else (label, image_name)
+    assert path is not None
+    problem = "" if image and label else f"{path}: no {missing} for it"
+    return Case(name, image or path, (label or path,), problem=problem)
 
 
 def check_folder(source: Path) -> None:
@@ -109,5 +112,5 @@ def check_folder(source: Path) -> None:
 
 
 def split_digits(name: str) -> list[int | str]:
-    """Sort key: "liver_2" before "liver_10"."""
+    """Return a key to sort names by, "liver_2" before "liver_10"."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -1,12 +1,14 @@
-"""HCC-TACE-Seg (TCIA, CC BY 4.0): CT series of patients with HCC before and after TACE, with a DICOM SEG.
+"""HCC-TACE-Seg (TCIA, CC BY 4.0): CT of patients with HCC before and after TACE, with DICOM SEG.
 
-The SEG names the series it was drawn on, which must be of the patient's earliest study: the one before the procedure.
-Where that series holds several contrast phases, the acquisition is taken that the SEG's instances belong to. Segments:
-liver, mass, portal vein, abdominal aorta; "liver" and "mass" become the labels.
+The SEG names the series it was drawn on, which must be of the patient's earliest study: the one
+before the procedure. Where that series holds several contrast phases, the acquisition is taken that
+the SEG's instances belong to. Segments: liver, mass, portal vein, abdominal aorta; "liver" and
+"mass" become the labels.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -33,19 +35,15 @@ _KEY = "TCIA_ID"
 
 
 def recognise(source: Path) -> bool:
-    """Whether the folder, or one up to two folders below, holds patients HCC_NNN."""
-    return bool(_patient_folders(source))
+    """Return whether the folder, or one up to two folders below, holds patients HCC_NNN."""
+    return bool(_find_patients(source))
 
 
-def _patient_folders(source: Path) -> list[Path]:
+def _find_patients(source: Path) -> list[Path]:
     for depth in range(3):
-        found = [
-            path
-            for path in sorted(source.glob("*/" * depth + "HCC_*"))
-            if _PATIENT.fullmatch(path.name)
-        ]
-        if found:
-            return [path for path in found if path.is_dir()]
+        paths = sorted(source.glob("*/" * depth + "HCC_*"))
+        if patients := [path for path in paths if _PATIENT.fullmatch(path.name)]:
+            return [path for path in patients if path.is_dir()]
     return []
 
 
@@ -56,7 +54,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
         InputError: no such folder, no patient, a spreadsheet without its column of patients.
     """
     check_folder(source)
-    folders = _patient_folders(source)
+    folders = _find_patients(source)
     if not folders:
         raise InputError(f"{source}: no patient HCC_NNN in it")
     clinical = read_clinical(source)
@@ -66,7 +64,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundSeries:
     """A series among the files of a patient.
 
     Attributes:
@@ -80,61 +78,49 @@ class Found:
     study_uid: str
 
 
-def sort_series(folder: Path) -> dict[str, Found]:
-    """Sort all DICOM files below a folder by their Series Instance UID; files that are no DICOM are passed over."""
+def sort_series(folder: Path) -> dict[str, FoundSeries]:
+    """Sort all DICOM files below a folder by their Series Instance UID, other files left out."""
+    tags = ("Modality", "StudyDate", "StudyInstanceUID")
     paths: dict[str, list[Path]] = {}
-    headers: dict[str, Any] = {}
-    for path in list_files(folder):
-        if is_dicom_file(path):
-            header = read_dataset(
-                path, only=("Modality", "SeriesInstanceUID", "StudyDate", "StudyInstanceUID")
-            )
-            uid = str(header.get("SeriesInstanceUID", ""))
-            paths.setdefault(uid, []).append(path)
-            headers.setdefault(uid, header)
-    return {
-        uid: Found(
-            tuple(paths[uid]),
-            *(
-                str(header.get(name) or "")
-                for name in ("Modality", "StudyDate", "StudyInstanceUID")
-            ),
-        )
-        for uid, header in headers.items()
-    }
+    values: dict[str, list[str]] = {}
+    for path in filter(is_dicom_file, list_files(folder)):
+        header = read_dataset(path, only=("SeriesInstanceUID", *tags))
+        uid = str(header.get("SeriesInstanceUID", ""))
+        paths.setdefault(uid, []).append(path)
+        values.setdefault(uid, [str(header.get(tag) or "") for tag in tags])
+    return {uid: FoundSeries(tuple(paths[uid]), *values[uid]) for uid in paths}
 
 
 @lru_cache(maxsize=2)  # image and labels of a case ask for the same
-def find_segmented(folder: Path) -> tuple[Found, Segments]:
-    """Return the series of a patient that was find_segmented before the procedure, and its segments.
+def find_segmented(folder: Path) -> tuple[FoundSeries, Segments]:
+    """Return the series of a patient that was segmented before the procedure, and its segments.
 
     Raises:
-        InputError: no SEG, or not the series that it names; the series is not of the earliest study, or that cannot be
-            told; two SEGs of it.
+        InputError: no SEG, or not the series that it names; the series is not of the earliest
+            study, or that cannot be told; two SEGs of it.
     """
-    series = sort_series(folder)
-    segmentations = [
-        Segments(path)
-        for found in series.values()
-        if found.modality == "SEG"
-        for path in found.paths
-    ]
+    every = sort_series(folder)
+    seg_paths = [series.paths for series in every.values() if series.modality == "SEG"]
+    segmentations = [Segments(path) for paths in seg_paths for path in paths]
     if not segmentations:
         raise InputError(f"{folder}: no DICOM SEG in it")
-    scans = {uid: found for uid, found in series.items() if found.modality == "CT"}
-    for one in segmentations:
-        if one.series_uid not in scans:
+    scans = {uid: series for uid, series in every.items() if series.modality == "CT"}
+    for segments in segmentations:
+        if segments.series_uid not in scans:
             raise InputError(
-                f"{one.path}: references series {one.series_uid}, which is not in {folder}"
+                f"{segments.path}: references series {segments.series_uid}, "
+                f"which is not in {folder}"
             )
-    if len({scan.study_uid for scan in scans.values()}) > 1 and not all(
-        scan.study_date for scan in scans.values()
-    ):
+    # Only a date tells which study came first.
+    dates = [scan.study_date for scan in scans.values()]
+    if len({scan.study_uid for scan in scans.values()}) > 1 and not all(dates):
         raise InputError(
             f"{folder}: several studies and one without a date, so which was first cannot be told"
         )
-    earliest = min(scan.study_date for scan in scans.values())
-    first = [one for one in segmentations if scans[one.series_uid].study_date == earliest]
+    earliest = min(dates)
+    first = [
+        segments for segments in segmentations if scans[segments.series_uid].study_date == earliest
+    ]
     if not first:
         raise InputError(
             f"{segmentations[0].path}: drawn on a later study than the first, of {earliest}"
@@ -178,14 +164,13 @@ def _join(segments: Segments, image: Series) -> np.ndarray:
     labels = segments.mask([LIVER], image).astype(np.uint8)
     if not labels.any():
         raise InputError(f"{segments.path}: the segment liver is empty")
-    labels[
-        segments.mask([name for name in segments.names.values() if name.startswith(TUMOR)], image)
-    ] = 2
+    tumor = [name for name in segments.names.values() if name.startswith(TUMOR)]
+    labels[segments.mask(tumor, image)] = 2
     return labels
 
 
 def read_clinical(source: Path) -> dict[str, dict[str, Any]]:
-    """Read the cohort's spreadsheet (.xlsx or .csv with a column TCIA_ID), where the source holds one.
+    """Read the cohort's spreadsheet (.xlsx or .csv with a column TCIA_ID), if there is one.
 
     Returns:
         {"HCC_001": {column: value}}; empty without a spreadsheet.
@@ -193,17 +178,12 @@ def read_clinical(source: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: it has no column TCIA_ID.
     """
-    places = dict.fromkeys([source, *(folder.parent for folder in _patient_folders(source))])
-    found = [
-        path
-        for end in ("xlsx", "csv")
-        for place in places
-        for path in sorted(place.glob(f"*clinical*.{end}"))
-        if not path.name.startswith((".", "~"))
-    ]
-    if not found:
-        return {}
-    return read_by_key(found[0], _KEY)
+    places = dict.fromkeys([source, *(folder.parent for folder in _find_patients(source))])
+    for end, place in itertools.product(("xlsx", "csv"), places):
+        for path in sorted(place.glob(f"*clinical*.{end}")):
+            if not path.name.startswith((".", "~")):
+                return read_by_key(path, _KEY)
+    return {}
 
 
 COHORT = Cohort(NAME, recognise, find_cases, open_image=open_ct, open_label=open_label)

@@ -1,4 +1,4 @@
-"""3D-IRCADb-01: per patient `PATIENT_DICOM` and one folder per structure in `MASKS_DICOM`. CC BY-NC-ND.
+"""3D-IRCADb-01 (CC BY-NC-ND): per patient PATIENT_DICOM, and MASKS_DICOM with a folder a structure.
 
 As downloaded these are zip files in a zip file; they are read as they are.
 """
@@ -32,7 +32,7 @@ _PATIENT = re.compile(r"3Dircadb1\.(\d+)(?:\.zip)?", re.IGNORECASE)
 
 
 def recognise(source: Path) -> bool:
-    """Whether the folder holds patients 3Dircadb1.N, or an archive of them."""
+    """Return whether the folder holds patients 3Dircadb1.N, or an archive of them."""
     paths = [*source.glob("*"), *source.glob("*/*")]
     return any(
         _PATIENT.fullmatch(path.name) or path.name.lower() == "3dircadb1.zip" for path in paths
@@ -45,57 +45,52 @@ def find_cases(source: Path, options: Options) -> list[Case]:
     Raises:
         InputError: no such folder, no patient, a patient twice.
     """
-    found: dict[int, Path] = {}
-    for path in _patients(source, source, depth=3):
+    patients: dict[int, Path] = {}
+    for path in _find_patients(source, depth=3):
         match = _PATIENT.fullmatch(path.name)
         assert match
-        if int(match[1]) in found:
-            raise InputError(
-                f"{path}: patient {match[1]} is there twice, {found[int(match[1])]} too"
-            )
-        found[int(match[1])] = path
-    if not found:
+        number = int(match[1])
+        if number in patients:
+            raise InputError(f"{path}: patient {number} is there twice, {patients[number]} too")
+        patients[number] = path
+    if not patients:
         raise InputError(f"{source}: no patient 3Dircadb1.N in it")
-    return [
-        Case(f"3Dircadb1.{number}", found[number], (found[number],)) for number in sorted(found)
-    ]
+    return [Case(f"3Dircadb1.{number}", path, (path,)) for number, path in sorted(patients.items())]
 
 
-def _patients(source: Path, place: Path, depth: int) -> list[Path]:
-    """Paths of patients in a folder, in `3Dircadb1` below it and in the archives of them, through zip files."""
-    found = []
+def _find_patients(place: Path, depth: int) -> list[Path]:
+    """List patients in a folder, in `3Dircadb1` below it and in their archives, through zips."""
+    patients = []
     for entry in list_children(open_folder(place)):
         path = place / entry.name
         if _PATIENT.fullmatch(entry.name):
-            found.append(path)
+            patients.append(path)
         elif depth > 1 and (entry.is_dir() or entry.name.lower() == "3dircadb1.zip"):
-            found += _patients(source, path, depth - 1)
-    return found
+            patients += _find_patients(path, depth - 1)
+    return patients
 
 
-def _inside(case: Case, name: str) -> Path:
+def _find_inside(case: Case, name: str) -> Path:
     """Return the path of `PATIENT_DICOM` or `MASKS_DICOM` of a patient, zipped or not.
 
     Raises:
         InputError: it is not there.
     """
     path, patient = case.image, open_folder(case.image)
-    if (
-        inner := _named(patient, case.name)
-    ) is not None:  # 3Dircadb1.1.zip holds a folder 3Dircadb1.1
+    inner = _find_entry(patient, case.name)
+    if inner is not None:  # 3Dircadb1.1.zip holds a folder 3Dircadb1.1
         path, patient = path / inner.name, inner
-    found = _named(patient, name) or _named(patient, f"{name}.zip")
-    if found is None:
+    entry = _find_entry(patient, name) or _find_entry(patient, f"{name}.zip")
+    if entry is None:
         raise InputError(f"{path}: no {name} or {name}.zip in it")
-    path = path / found.name
-    inner = _named(open_folder(path), name)
+    path = path / entry.name
+    inner = _find_entry(open_folder(path), name)
     return path if inner is None else path / inner.name
 
 
-def _named(folder: Folder, name: str) -> Folder | None:
-    return next(
-        (entry for entry in list_children(folder) if entry.name.lower() == name.lower()), None
-    )
+def _find_entry(folder: Folder, name: str) -> Folder | None:
+    entries = list_children(folder)
+    return next((entry for entry in entries if entry.name.lower() == name.lower()), None)
 
 
 def choose_lesions(names: list[str], lesions: tuple[str, ...]) -> list[str]:
@@ -110,16 +105,16 @@ def open_ct(case: Case) -> Volume:
     Raises:
         InputError: no PATIENT_DICOM, or what `open_series` refuses.
     """
-    return open_series(_inside(case, "PATIENT_DICOM"))
+    return open_series(_find_inside(case, "PATIENT_DICOM"))
 
 
 def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options) -> Volume:
     """Join the masks of a patient: 1 in the liver, 2 in a lesion, inside the liver's mask or not.
 
     Raises:
-        InputError: no mask of the liver; a mask that does not lie on the grid of the CT, slice for slice.
+        InputError: no mask of the liver; a mask that is not on the grid of the CT, slice for slice.
     """
-    path = _inside(case, "MASKS_DICOM")
+    path = _find_inside(case, "MASKS_DICOM")
     structures = open_folder(path)
     names = [entry.name for entry in list_children(structures) if entry.is_dir()]
     liver = [name for name in names if name.lower() == "liver"]
@@ -136,8 +131,8 @@ def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options)
 def _join(masks: list[Series]) -> np.ndarray:
     labels = np.zeros(masks[0].native_shape, np.uint8)
     for value, mask in zip([1] + [2] * (len(masks) - 1), masks, strict=True):
-        for index, one in enumerate(mask.headers):
-            labels[:, :, index][read_pixels(one).T != 0] = value  # as stored: a mask has no HU
+        for index, header in enumerate(mask.headers):
+            labels[:, :, index][read_pixels(header).T != 0] = value  # as stored: a mask has no HU
         if value == 1 and not labels.any():
             raise InputError(f"{mask.path}: the mask of the liver is empty")
     return labels

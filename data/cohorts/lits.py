@@ -1,9 +1,11 @@
-"""LiTS: `volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, loose or in the folders of its archives.
+"""LiTS: `volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, loose or in its archives' folders.
 
-A `clinical.csv` beside them, with a column `case` (volume-N), becomes the cases' clinical data; LiTS itself has none.
+A `clinical.csv` beside them, with a column `case` (volume-N), becomes the cases' clinical data;
+LiTS itself has none.
 
-Volumes 28 to 47 are the 20 patients of 3D-IRCADb-01. Their headers say 1 x 1 x 1 mm under an identity affine, which is
-false (https://github.com/PatrickChrist/LITS-CHALLENGE/issues/14): spacing comes from 3D-IRCADb-01's own table.
+Volumes 28 to 47 are the 20 patients of 3D-IRCADb-01. Their headers say 1 x 1 x 1 mm under an
+identity affine, which is false (https://github.com/PatrickChrist/LITS-CHALLENGE/issues/14): spacing
+comes from 3D-IRCADb-01's own table.
 """
 
 from __future__ import annotations
@@ -35,58 +37,58 @@ LAYOUT = "lits-layout"
 CLINICAL = "clinical.csv"
 _FILE = re.compile(r"(volume|segmentation)-(\d+)\.nii(?:\.gz)?")
 
-# 3D-IRCADb-01 patient 1 to 20: (column, row, slice) spacing in mm, number of slices. The numbers of slices are those of
-# the files; the spacings are those of the database's page, which rounds to 0.01 mm (assumed: not checked on the files).
+# 3D-IRCADb-01 patient 1 to 20: (column, row, slice) spacing in mm, number of slices. The numbers of
+# slices are those of the files; the spacings are those of the database's page, which rounds to
+# 0.01 mm (assumed: not checked on the files).
 IRCAD_SPACING = (
-    ((0.57, 0.57, 1.6), 129), ((0.78, 0.78, 1.6), 172), ((0.62, 0.62, 1.25), 200), ((0.74, 0.74, 2.0), 91),
-    ((0.78, 0.78, 1.6), 139), ((0.78, 0.78, 1.6), 135), ((0.78, 0.78, 1.6), 151), ((0.56, 0.56, 1.6), 124),
-    ((0.87, 0.87, 2.0), 111), ((0.73, 0.73, 1.6), 122), ((0.72, 0.72, 1.6), 132), ((0.68, 0.68, 1.0), 260),
-    ((0.67, 0.67, 1.6), 122), ((0.72, 0.72, 1.6), 113), ((0.78, 0.78, 1.6), 125), ((0.70, 0.70, 1.6), 155),
-    ((0.74, 0.74, 1.6), 119), ((0.74, 0.74, 2.5), 74), ((0.70, 0.70, 4.0), 124), ((0.81, 0.81, 2.0), 225),
+    ((0.57, 0.57, 1.6), 129), ((0.78, 0.78, 1.6), 172), ((0.62, 0.62, 1.25), 200),
+    ((0.74, 0.74, 2.0), 91), ((0.78, 0.78, 1.6), 139), ((0.78, 0.78, 1.6), 135),
+    ((0.78, 0.78, 1.6), 151), ((0.56, 0.56, 1.6), 124), ((0.87, 0.87, 2.0), 111),
+    ((0.73, 0.73, 1.6), 122), ((0.72, 0.72, 1.6), 132), ((0.68, 0.68, 1.0), 260),
+    ((0.67, 0.67, 1.6), 122), ((0.72, 0.72, 1.6), 113), ((0.78, 0.78, 1.6), 125),
+    ((0.70, 0.70, 1.6), 155), ((0.74, 0.74, 1.6), 119), ((0.74, 0.74, 2.5), 74),
+    ((0.70, 0.70, 4.0), 124), ((0.81, 0.81, 2.0), 225),
 )  # fmt: skip
 FIRST_IRCAD = 28
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
-    """List the volumes of a folder in the LiTS layout, in numeric order; one without labels fails when it is opened.
+    """List the volumes of a folder in numeric order; one without labels fails when opened.
 
     Raises:
         InputError: no such folder, no volume, a number twice, a clinical table that is none.
     """
     check_folder(source)
-    found: dict[str, dict[int, Path]] = {"volume": {}, "segmentation": {}}
-    for path in _files(source):
+    volumes: dict[int, Path] = {}
+    segmentations: dict[int, Path] = {}
+    for path in _list_pairs(source):
         match = _FILE.fullmatch(path.name)
         assert match
-        number = int(match[2])
-        if number in found[match[1]]:
-            other = found[match[1]][number].relative_to(source)
-            raise InputError(f"{path}: {other} is there too; keep one of them")
-        found[match[1]][number] = path
-    if not found["volume"]:
+        paths, number = volumes if match[1] == "volume" else segmentations, int(match[2])
+        if number in paths:
+            twin = paths[number].relative_to(source)
+            raise InputError(f"{path}: {twin} is there too; keep one of them")
+        paths[number] = path
+    if not volumes:
         raise InputError(f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it")
     table = source / CLINICAL
     clinical = read_by_key(table, "case") if table.is_file() else {}
-    cases = [
-        pair_files(
-            f"volume-{number}",
-            found["volume"].get(number),
-            found["segmentation"].get(number),
-            f"volume-{number}.nii[.gz]",
-            f"segmentation-{number}.nii[.gz]",
-        )
-        for number in sorted(found["volume"].keys() | found["segmentation"].keys())
-    ]
-    return [replace(case, clinical=clinical.get(case.name, {})) for case in cases]
+    cases = []
+    for number in sorted(volumes.keys() | segmentations.keys()):
+        names = f"volume-{number}.nii[.gz]", f"segmentation-{number}.nii[.gz]"
+        files = volumes.get(number), segmentations.get(number)
+        case = pair_files(f"volume-{number}", *files, *names)
+        cases.append(replace(case, clinical=clinical.get(case.name, {})))
+    return cases
 
 
-def _files(source: Path) -> list[Path]:
+def _list_pairs(source: Path) -> list[Path]:
     return [path for path in list_files(source) if _FILE.fullmatch(path.name)]
 
 
 def recognise(source: Path) -> bool:
-    """Whether there is a volume-N.nii[.gz] in the folder or below."""
-    return any(path.name.startswith("volume") for path in _files(source))
+    """Return whether there is a volume-N.nii[.gz] in the folder or below."""
+    return any(path.name.startswith("volume") for path in _list_pairs(source))
 
 
 def open_lits_image(case: Case) -> Volume:
@@ -114,14 +116,14 @@ def open_lits_label(case: Case, image: Volume, ignore_affine: bool, options: Opt
 
 
 def has_false_spacing(image: Volume) -> bool:
-    """Whether the header is the identity: 1 x 1 x 1 mm, and directions that say nothing."""
+    """Return whether the header is the identity: 1 x 1 x 1 mm, directions that say nothing."""
     return image.spacing_mm == (1.0, 1.0, 1.0) and bool((image.affine[:3, :3] == np.eye(3)).all())
 
 
 def look_up_spacing(number: int | None, n_slices: int) -> tuple[float, float, float] | None:
     """Return the spacing in mm (column, row, slice) of a volume that came from 3D-IRCADb-01.
 
-    None for other volumes, and where the number of slices is not that of the patient it should be.
+    None for other volumes, and where the number of slices is not the patient's.
     """
     if number is None or not 0 <= number - FIRST_IRCAD < len(IRCAD_SPACING):
         return None

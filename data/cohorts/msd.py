@@ -1,7 +1,7 @@
-"""Medical Segmentation Decathlon, Task03_Liver: `imagesTr`, `labelsTr`, `dataset.json`. CC BY-SA 4.0.
+"""Medical Segmentation Decathlon, Task03_Liver (CC BY-SA 4.0): imagesTr, labelsTr, dataset.json.
 
-Its 131 training volumes are those of LiTS under other names (liver_N is volume-N), with LiTS' headers, so the traps
-of LiTS are its traps, too.
+Its 131 training volumes are those of LiTS under other names (liver_N is volume-N), with LiTS'
+headers, so the traps of LiTS are its traps, too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ NAME = "msd"
 
 
 def recognise(source: Path) -> bool:
-    """Whether the folder has a dataset.json beside imagesTr."""
+    """Return whether the folder has a dataset.json beside imagesTr."""
     return (source / "dataset.json").is_file() and (source / "imagesTr").is_dir()
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
-    """List the training pairs that dataset.json names; one whose file is not there fails when it is opened.
+    """List the training pairs of dataset.json; one whose file is missing fails when opened.
 
     Raises:
         InputError: dataset.json is missing or is not of the liver task.
@@ -42,11 +42,11 @@ def find_cases(source: Path, options: Options) -> list[Case]:
         )
     if not isinstance(content["training"], list) or not content["training"]:
         raise InputError(f"{file}: lists no training pair")
-    cases = [_case(source, file, pair) for pair in content["training"]]
+    cases = [_make_case(source, file, pair) for pair in content["training"]]
     return sorted(cases, key=lambda case: split_digits(case.name))
 
 
-def _case(source: Path, file: Path, pair: Any) -> Case:
+def _make_case(source: Path, file: Path, pair: Any) -> Case:
     if not isinstance(pair, dict) or not all(
         isinstance(pair.get(kind), str) for kind in ("image", "label")
     ):

@@ -1,7 +1,8 @@
-"""Any folder of NIfTI pairs, found by patterns such as `images/{case}.nii.gz` and `labels/{case}.nii.gz`."""
+"""Any folder of NIfTI pairs, by patterns such as images/{case}.nii.gz and labels/{case}.nii.gz."""
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ NAME = "nifti"
 
 
 def recognise(source: Path) -> bool:
-    """Whether the default patterns find images."""
+    """Return whether the default patterns find images."""
     return bool(find_matches(source, Options().images))
 
 
@@ -28,20 +29,14 @@ def find_matches(source: Path, pattern: str) -> dict[str, Path]:
         )
     before, after = pattern.split("{case}")
     name = re.compile(re.escape(before) + r"([^/]+)" + re.escape(after))
-    found: dict[str, Path] = {}
-    for path in sorted(source.glob(f"{_plain(before)}*{_plain(after)}")):
-        match = name.fullmatch(path.relative_to(source).as_posix())
-        if (
-            match
-            and path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(source).parts)
-        ):
-            found[match[1]] = path
-    return found
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"([\[\]*?])", r"[\1]", text)
+    files: dict[str, Path] = {}
+    for path in sorted(source.glob(f"{glob.escape(before)}*{glob.escape(after)}")):
+        relative = path.relative_to(source)
+        is_hidden = any(part.startswith(".") for part in relative.parts)
+        match = name.fullmatch(relative.as_posix())
+        if match and path.is_file() and not is_hidden:
+            files[match[1]] = path
+    return files
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
@@ -54,25 +49,18 @@ def find_cases(source: Path, options: Options) -> list[Case]:
     """
     check_folder(source)
     labels = find_matches(source, options.label_files)
-    images = {
-        name: path
-        for name, path in find_matches(source, options.images).items()
-        if path not in labels.values()
-    }
+    images = find_matches(source, options.images)
+    images = {name: path for name, path in images.items() if path not in labels.values()}
     if not images:
         raise InputError(
             f"{source}: no file {options.images} in it (--images, --labels give other patterns)"
         )
-    wanted = options.images, options.label_files
-    return [
-        pair_files(
-            name,
-            images.get(name),
-            labels.get(name),
-            *(pattern.replace("{case}", name) for pattern in wanted),
-        )
-        for name in sorted(images.keys() | labels.keys(), key=split_digits)
-    ]
+    cases = []
+    for name in sorted(images.keys() | labels.keys(), key=split_digits):
+        patterns = options.images, options.label_files
+        names = (pattern.replace("{case}", name) for pattern in patterns)
+        cases.append(pair_files(name, images.get(name), labels.get(name), *names))
+    return cases
 
 
 COHORT = Cohort(NAME, recognise, find_cases)

@@ -1,4 +1,4 @@
-"""Who is the same person: patients that several volumes, or several cohorts, show (`same_patients.json`)."""
+"""Who is the same person: patients that several volumes or cohorts show (`same_patients.json`)."""
 
 from __future__ import annotations
 
@@ -13,41 +13,44 @@ LIST = Path(__file__).parent / "same_patients.json"
 NOT_BESIDE_IRCAD = tuple(f"lits:volume-{number}" for number in range(27, 49))
 """LiTS volumes that must not train where 3D-IRCADb is the test.
 
-28 to 47 are its patients 1 to 20 by their number of slices; sources that count by eye name 27 to 48, or leave out 45
-and take 48 (https://github.com/assassint2017/MICCAI-LITS2017/issues/33), so the two neighbours stay out as well.
+28 to 47 are its patients 1 to 20 by their number of slices; sources that count by eye name 27 to
+48, or leave out 45 and take 48 (https://github.com/assassint2017/MICCAI-LITS2017/issues/33), so the
+two neighbours stay out as well.
 """
 
 
 @cache
-def _first_of_group() -> dict[str, str]:
+def _read_groups() -> dict[str, str]:
+    """Return the first case of the group of each case in the list."""
     return {case: group["cases"][0] for group in read_json(LIST) for case in group["cases"]}
 
 
 def identify_patient(cohort: str, case: str) -> str:
-    """Return the patient of a case in all cohorts: the first case of its group in the list, or the case itself.
+    """Return the patient of a case in all cohorts.
 
-    Task03_Liver's liver_N is LiTS' volume-N.
+    The name is that of the first case of its group in the list, or its own. Task03_Liver's liver_N
+    is LiTS' volume-N.
     """
     if cohort == "msd" and (match := re.fullmatch(r"liver_(\d+)", case)):
         cohort, case = "lits", f"volume-{int(match[1])}"
     if cohort == "ircad":
         case = case.lower()
     name = f"{cohort}:{case}"
-    return _first_of_group().get(name, name)
+    return _read_groups().get(name, name)
 
 
 def find_shared_patients(
-    patients: Mapping[str, str], others: Iterable[str], other_format: str
+    patients: Mapping[str, str], tested: Iterable[str], layout: str
 ) -> dict[str, str]:
     """Return the cases whose patient is, or may be, among those of another cohort.
 
     Args:
         patients: patient of each case.
-        others: patients of the other cohort.
-        other_format: the other cohort's format, as "ircad".
+        tested: patients of the other cohort.
+        layout: of the other cohort, as "ircad".
 
     Returns:
         {case: patient}.
     """
-    unwanted = {*others, *(NOT_BESIDE_IRCAD if other_format == "ircad" else ())}
-    return {case: patient for case, patient in patients.items() if patient in unwanted}
+    shared = {*tested, *(NOT_BESIDE_IRCAD if layout == "ircad" else ())}
+    return {case: patient for case, patient in patients.items() if patient in shared}
