@@ -29,52 +29,47 @@ PACKAGES = (
 
 
 def list_packages() -> dict[str, str]:
-    """Return the versions of the packages that can change a result; those not installed are left out."""
-    found = {}
+    """Return the versions of the installed packages that can change a result."""
+    versions = {}
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def describe_commit() -> str | None:
-    """Return the commit of the code, with `+changes` where the tree differs from it; None without git."""
+    """Return the commit of the code, `+changes` where the tree differs; None without git."""
     root = Path(__file__).resolve().parent.parent
+    call = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        call = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
-        return subprocess.run(
-            call, cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        answer = subprocess.run(call, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return answer.stdout.strip()
 
 
 def read_processor_name() -> str:
     """Return the processor's model name as the system gives it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    names = _read_cpuinfo("model name")
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def read_processor_flags() -> set[str]:
-    """Return the processor's features as Linux lists them ("avx2", "amx_bf16", ...); elsewhere none."""
+    """Return the processor's features as Linux lists them ("avx2", ...); elsewhere none."""
+    return set(" ".join(_read_cpuinfo("flags")).split())
+
+
+def _read_cpuinfo(key: str) -> list[str]:
+    """Return what Linux says of each core under a key; elsewhere nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return set()
-    return {
-        flag for line in lines if line.startswith("flags") for flag in line.split(":", 1)[1].split()
-    }
+        return []
+    return [line.split(":", 1)[1].strip() for line in lines if line.startswith(key)]
 
 
 def count_cores() -> int:
-    """Return the cores this process may use; `taskset`, a container or a batch system may leave it fewer than all."""
+    """Count the cores this process may use; a container or batch system may leave it few."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -85,15 +80,15 @@ def reset_peak_memory() -> None:
 
 
 def read_peak_memory() -> float:
-    """Return the largest resident host memory of this process since `reset_peak_memory`, in MiB.
+    """Return the largest resident memory of this process since `reset_peak_memory`, in MiB.
 
-    Where the system cannot reset it, since the start of the process. The memory of a GPU is not in it.
+    Where the system cannot reset it, since the start of the process. The memory of a GPU is not in
+    it.
     """
     with suppress(OSError, StopIteration, ValueError, IndexError):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return round(
-            int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10, 1
-        )
+        peak_line = next(line for line in lines if line.startswith("VmHWM"))
+        return round(int(peak_line.split()[1]) / 2**10, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

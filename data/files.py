@@ -1,4 +1,4 @@
-"""Files between the stages: written to a temporary name and renamed, so that none is ever half-written."""
+"""Files between the stages: written to a temporary name and renamed, so none is half-written."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from data.command import InputError
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the name `path` when the block ends without an error.
+    """Yield a temporary path that takes the name `path` when the block ends without an error.
 
-    The temporary name keeps the suffixes of `path`, because writers choose their format by them.
+    It lies beside `path` and keeps its suffixes, because writers choose their format by them.
 
     Raises:
-        OSError: it cannot be written; the error names `path`. A folder of that name is found before the block begins.
+        OSError: it cannot be written; the error names `path`. A folder of that name is found before
+            the block begins.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", str(path))
@@ -88,13 +89,12 @@ def read_json(path: Path, needs: Iterable[str] = ()) -> Any:
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_json(content: Any) -> str:
     """Return the SHA-256 of `content` in canonical JSON (sorted keys, no spaces)."""
-    return hashlib.sha256(
-        json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

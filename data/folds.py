@@ -1,11 +1,13 @@
-"""Folds for cross-validation by patient: stores that share one store's voxels and differ in their split.
+"""Folds for cross-validation by patient: stores of the same voxels that differ in their split.
 
-    python -m data.folds --store DIR --folds 4 --out DIR [--seed N] [--subset N,N]
+Makes DIR/fold-1 to DIR/fold-N. Each patient is in the test set of one fold; of a fold's other
+patients a tenth (at least one) validates and the rest trains. Patients are dealt out by falling
+number of slices with tumor, so that the folds hold about as many. A subset is of the slices that
+train and validate; the test cases are whole, so that each patient with a liver is tested. The
+arrays are hard links where the file system has them, else copies.
 
-Makes DIR/fold-1 to DIR/fold-N. Each patient is in the test set of one fold; of a fold's other patients a tenth (at
-least one) validates and the rest trains. Patients are dealt out by falling number of slices with tumor, so that the
-folds hold about as many. A subset is of the slices that train and validate; the test cases are whole, so that each
-patient with a liver is tested. The arrays are hard links where the file system has them, else copies.
+By hand, because scikit-learn's StratifiedGroupKFold balances classes, not a number of slices, and
+draws no validation patients.
 """
 
 from __future__ import annotations
@@ -28,68 +30,72 @@ VALIDATION_SHARE = 0.1  # assumed
 
 def main() -> None:
     """Make the folds that are not there yet."""
-    parser = Parser(prog="data.folds", description="Stores for cross-validation by patient.")
-    parser.add_argument(
-        "--store", type=Path, required=True, metavar="DIR", help="store whose cases are dealt out"
+    parser = Parser(
+        prog="data.folds",
+        description="Make stores for cross-validation by patient.",
+        example="python -m data.folds --store out/store --folds 4 --out out/folds",
     )
-    parser.add_argument(
-        "--folds", type=int, required=True, metavar="N", help="number of folds, 2 or more"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for fold-1, fold-2, ..."
-    )
-    parser.add_argument("--seed", type=int, default=0, help="deals out the patients; default 0")
-    parser.add_argument(
-        "--subset",
-        type=parse_integers,
-        metavar="N,N",
-        help="slices to train and validate each fold",
-    )
+    add = parser.add_argument
+    dealt = "store whose cases are dealt out"
+    add("--store", type=Path, required=True, metavar="DIR", help=dealt)
+    add("--folds", type=int, required=True, metavar="N", help="number of folds, 2 or more")
+    place = "folder for fold-1, fold-2, ..."
+    add("--out", type=Path, required=True, metavar="DIR", help=place)
+    add("--seed", type=int, default=0, metavar="N", help="deals out the patients (default 0)")
+    slices = "slices to train and validate each fold"
+    add("--subset", type=parse_integers, metavar="N,N", help=slices)
     flags = parser.parse_args()
-    for store in make_folds(
-        Store.open(flags.store), flags.folds, flags.out, flags.seed, flags.subset
-    ):
-        print(f"{store.path}: test {', '.join(store.cases_of('test'))}")
+    store = Store.open(flags.store)
+    for fold in make_folds(store, flags.folds, flags.out, flags.seed, flags.subset):
+        print(f"{fold.path}: test {', '.join(fold.cases_of('test'))}")
 
 
 def make_folds(
     store: Store, folds: int, out: Path, seed: int = 0, subset: Sequence[int] | None = None
 ) -> list[Store]:
-    """Return the stores of the folds, made where they are missing.
+    """Make the stores of the folds that are missing.
+
+    Args:
+        store: whose cases are dealt out.
+        folds: number of folds.
+        out: folder for fold-1, fold-2, ...
+        seed: deals out the patients.
+        subset: slices to train and to validate each fold; None: all.
+
+    Returns:
+        The stores of all folds.
 
     Raises:
-        InputError: fewer than 2 folds, fewer patients than folds, an external store, a seed out of range, not two
-            numbers in `subset`, a folder of another origin, or what `data.splits.make_split` refuses.
+        InputError: fewer than 2 folds, fewer patients than folds, an external store, a seed out of
+            range, not two numbers in `subset`, a folder of another origin, or what
+            `data.splits.make_split` refuses.
     """
     if "train" not in store.split["slices"]:
         raise InputError(f"{store.path}: an external store, there is nothing to train on")
     check_seed(seed)
     if subset is not None and len(subset) != 2:
         raise InputError(
-            f"--subset: two numbers (train, validation), got {list(subset)}; the test cases are whole"
+            f"--subset: two numbers (train, validation), got {list(subset)}; "
+            "the test cases are whole"
         )
     patient_of = {case: store.patient(case) for case in store.cases}
     splits = []
-    for test, validation in dealt_out(store, folds, seed):
-        sets: dict[str, Any] = {
-            "seed": seed,
-            "test": test,
-            "validation": validation,
-            "source": str(store.path),
-        }
+    for test, validation in deal_out(store, folds, seed):
+        sets: dict[str, Any] = {"seed": seed, "test": test, "validation": validation}
+        sets["source"] = str(store.path)
         split = make_split(store.cases, patient_of, **sets)
         if subset is not None:
             tested = sum(map(len, split["slices"]["test"].values()))
             split = make_split(store.cases, patient_of, **sets, subset=(*subset, tested))
         splits.append(split)
     return [
-        _fold_store(store, out / f"fold-{number}", split)
+        _make_store(store, out / f"fold-{number}", split)
         for number, split in enumerate(splits, start=1)
     ]
 
 
-def dealt_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list[str]]]:
-    """Return the test cases and the validation cases of each fold.
+def deal_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list[str]]]:
+    """Draw the test cases and the validation cases of each fold.
 
     Raises:
         InputError: fewer than 2 folds, or fewer patients than folds.
@@ -102,39 +108,36 @@ def dealt_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list
             f"--folds {folds}: must be from 2 to the {len(cases_of)} patients of {store.path}"
         )
     load = {
-        p: sum(len(store.cases[case]["tumor_rows"]) for case in cases)
-        for p, cases in cases_of.items()
+        patient: sum(len(store.cases[case]["tumor_rows"]) for case in cases)
+        for patient, cases in cases_of.items()
     }
     rng = np.random.default_rng([seed, 5])
     drawn = [str(patient) for patient in rng.permutation(sorted(cases_of))]
     ordered = sorted(drawn, key=lambda patient: -load[patient])
     tests: list[list[str]] = [[] for _ in range(folds)]
     for first in range(0, len(ordered), folds):
-        for place, patient in zip(
-            rng.permutation(folds), ordered[first : first + folds], strict=False
-        ):
+        group = ordered[first : first + folds]
+        for place, patient in zip(rng.permutation(folds), group, strict=False):
             tests[place].append(patient)
     dealt = []
     for test in tests:
-        others = [patient for patient in drawn if patient not in test]
-        # Somebody with tumor, where there is one: a threshold and an epoch are chosen on these patients.
-        others.sort(key=lambda patient: load[patient] == 0)
-        validation = others[: max(1, round(VALIDATION_SHARE * len(others)))]
-        dealt.append(
-            (
-                [case for p in test for case in cases_of[p]],
-                [case for p in validation for case in cases_of[p]],
-            )
+        rest = [patient for patient in drawn if patient not in test]
+        # Patients with tumor first: a threshold and an epoch are chosen on these.
+        rest.sort(key=lambda patient: load[patient] == 0)
+        validation = rest[: max(1, round(VALIDATION_SHARE * len(rest)))]
+        sides = (
+            [case for patient in side for case in cases_of[patient]] for side in (test, validation)
         )
+        dealt.append((next(sides), next(sides)))
     return dealt
 
 
-def _fold_store(store: Store, path: Path, split: dict[str, Any]) -> Store:
+def _make_store(store: Store, path: Path, split: dict[str, Any]) -> Store:
     if (path / "split.json").is_file():
-        found = Store.open(path)
-        if found.split["sha256"] != split["sha256"] or found.info != store.info:
+        fold = Store.open(path)
+        if fold.split["sha256"] != split["sha256"] or fold.info != store.info:
             raise InputError(f"{path}: a fold of another store, seed or number of folds")
-        return found
+        return fold
     if path.exists():
         raise InputError(f"{path}: already exists")
     partial = path.with_name(f"{path.name}.partial")

@@ -1,7 +1,7 @@
-"""DICOM SEG: segments brought onto the grid of the CT series that they were drawn on, and written for viewers.
+"""DICOM SEG: segments on the grid of the CT series that they were drawn on, read and written.
 
-Both directions go through highdicom (https://github.com/ImagingDataCommons/highdicom); it is imported when needed,
-because most commands never see DICOM.
+Both directions go through highdicom (https://github.com/ImagingDataCommons/highdicom); it is
+imported when needed, because most commands never see DICOM.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MAY_BE_EMPTY = (
     "StudyDate",
     "StudyTime",
 )
-"""What a series may leave empty (DICOM's type 2), and highdicom wants to copy: anonymised series lack some of them."""
+"""What highdicom copies though a series may leave it empty (DICOM type 2), as anonymised ones do."""
 
 
 class Segments:
@@ -68,69 +68,66 @@ class Segments:
             )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # values are decoded here; what is wrong with them is refused
-                referenced = [
-                    str(one.SeriesInstanceUID) for one in header.get("ReferencedSeriesSequence", [])
-                ]
-                self.instances = frozenset(_instances(header))
+                warnings.simplefilter("ignore")  # values are decoded here; wrong ones are refused
+                sequence = header.get("ReferencedSeriesSequence", [])
+                referenced = [str(series.SeriesInstanceUID) for series in sequence]
+                self.instances = frozenset(_find_instances(header))
                 self.names = {
-                    int(one.SegmentNumber): str(one.SegmentLabel).lower()
-                    for one in header.SegmentSequence
+                    int(segment.SegmentNumber): str(segment.SegmentLabel).lower()
+                    for segment in header.SegmentSequence
                 }
         except _READ_ERRORS as error:
             raise InputError(f"{path}: a damaged DICOM SEG ({error})") from None
         if len(referenced) != 1:
             raise InputError(f"{path}: must reference one series, it references {len(referenced)}")
         self.series_uid = referenced[0]
-        self._read: Any = None
+        self._content: Any = None
 
     def mask(self, names: Sequence[str], series: Series) -> np.ndarray:
-        """Return the union of the named segments on the grid of `series`: bool, (columns, rows, slices).
+        """Return the union of the named segments on the grid of a series.
 
         Args:
             names: labels in lower case; one that the file lacks gives nothing.
             series: the CT series.
+
+        Returns:
+            ndarray of shape (columns, rows, slices), bool.
 
         Raises:
             InputError: the file references another series, or lies on another grid.
         """
         if self.series_uid != series.uid:
             raise InputError(
-                f"{self.path}: references series {self.series_uid}, the CT in {series.path} is {series.uid}"
+                f"{self.path}: references series {self.series_uid}, the CT in {series.path} is "
+                f"{series.uid}"
             )
-        found = np.zeros(series.native_shape, bool)
+        union = np.zeros(series.native_shape, bool)
         for number, name in self.names.items():
             if name in names:
-                found |= self._segment(number, series) > 0
-        return found
+                union |= self._read_segment(number, series) > 0
+        return union
 
-    def _segment(self, number: int, series: Series) -> np.ndarray:
+    def _read_segment(self, number: int, series: Series) -> np.ndarray:
         try:
-            if self._read is None:
-                self._read = self._whole(series)
-            volume = self._read.get_volume(segment_numbers=[number], dtype=np.uint8)
+            if self._content is None:
+                self._content = self._read_content(series)
+            volume = self._content.get_volume(segment_numbers=[number], dtype=np.uint8)
         except InputError:
             raise
         except _READ_ERRORS as error:
             raise InputError(f"{self.path}: its frames cannot be read ({error})") from None
-        return _on_grid(self.path, volume, series).transpose(2, 1, 0)
+        return _match_grid(self.path, volume, series).transpose(2, 1, 0)
 
-    def _whole(self, series: Series) -> Any:
-        """Read the file to its end; one without a distance between slices takes that of its series."""
+    def _read_content(self, series: Series) -> Any:
+        """Read the whole file; without a distance between slices it takes that of its series."""
         import highdicom as hd
 
         dataset = read_dataset(self.path, pixels=True)
-        n_bits = (
-            int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns * dataset.BitsAllocated
-        )
-        if (
-            not dataset.file_meta.TransferSyntaxUID.is_compressed
-            and 8 * len(dataset.PixelData) < n_bits
-        ):
+        n_pixels = int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns
+        n_bits, n_bytes = n_pixels * dataset.BitsAllocated, len(dataset.PixelData)
+        if not dataset.file_meta.TransferSyntaxUID.is_compressed and 8 * n_bytes < n_bits:
             raise InputError(
-                f"{self.path}: cut short, it holds {len(dataset.PixelData):,} bytes of {-(-n_bits // 8):,}"
+                f"{self.path}: cut short, it holds {n_bytes:,} bytes of {-(-n_bits // 8):,}"
             )
         for shared in dataset.get("SharedFunctionalGroupsSequence", []):
             for measures in shared.get("PixelMeasuresSequence", []):
@@ -139,41 +136,51 @@ class Segments:
         return hd.seg.Segmentation.from_dataset(dataset, copy=False)
 
 
-def _instances(header: Any) -> Iterator[str]:
-    for series in header.get("ReferencedSeriesSequence", []):
-        yield from (
-            str(one.ReferencedSOPInstanceUID)
-            for one in series.get("ReferencedInstanceSequence", [])
-        )
-    for frame in header.get("PerFrameFunctionalGroupsSequence", []):
-        for derivation in frame.get("DerivationImageSequence", []):
-            yield from (
-                str(one.ReferencedSOPInstanceUID)
-                for one in derivation.get("SourceImageSequence", [])
-            )
+def _find_instances(header: Any) -> Iterator[str]:
+    """Yield the SOP Instance UIDs that a SEG references, in the file or in a frame."""
+    sources = [
+        image
+        for series in header.get("ReferencedSeriesSequence", [])
+        for image in series.get("ReferencedInstanceSequence", [])
+    ]
+    sources += [
+        image
+        for frame in header.get("PerFrameFunctionalGroupsSequence", [])
+        for derivation in frame.get("DerivationImageSequence", [])
+        for image in derivation.get("SourceImageSequence", [])
+    ]
+    yield from (str(image.ReferencedSOPInstanceUID) for image in sources)
 
 
-def _on_grid(path: Folder, volume: Any, series: Series) -> np.ndarray:
-    """Bring a segment to the grid of a series, (slices, rows, columns); no voxel is resampled and none is lost."""
-    target = _geometry(series)
+def _match_grid(path: Folder, volume: Any, series: Series) -> np.ndarray:
+    """Bring a segment to the grid of a series; no voxel is resampled and none is lost.
+
+    Args:
+        path: of the SEG.
+        volume: the segment, as highdicom reads it.
+        series: the CT.
+
+    Returns:
+        ndarray of shape (slices, rows, columns).
+
+    Raises:
+        InputError: it lies on another grid, or beyond this one.
+    """
+    target = _describe_grid(series)
     try:
         turned = volume.match_geometry(target, tol=SAME_PLACE)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{path}: not on the grid of {series.path} ({error})") from None
-    # match_geometry takes directions for the same that differ by some degrees, a voxel out of two from a finer grid,
-    # and cuts off what is marked outside.
+    # match_geometry takes directions for the same that differ by some degrees, a voxel out of two
+    # from a finer grid, and cuts off what is marked outside.
     n_slices, rows, columns = target.spatial_shape
     array = np.asarray(turned.array)[:n_slices, :rows, :columns, 0]
     corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(target.spatial_shape) - 1)
-    apart = np.linalg.norm(
-        apply_affine(turned.affine, corners) - apply_affine(target.affine, corners), axis=1
-    ).max()
-    of_one_size = np.allclose(sorted(volume.spacing), sorted(target.spacing), rtol=SAME_PLACE)
-    if (
-        array.shape != tuple(target.spatial_shape)
-        or not of_one_size
-        or apart > SAME_PLACE * min(target.spacing)
-    ):
+    moved = apply_affine(turned.affine, corners) - apply_affine(target.affine, corners)
+    apart = np.linalg.norm(moved, axis=1).max()
+    is_in_place = apart <= SAME_PLACE * min(target.spacing)
+    has_size = np.allclose(sorted(volume.spacing), sorted(target.spacing), rtol=SAME_PLACE)
+    if not (array.shape == tuple(target.spatial_shape) and has_size and is_in_place):
         raise InputError(
             f"{path}: not on the grid of {series.path}, voxels lie up to {apart:.3g} mm apart"
         )
@@ -183,8 +190,8 @@ def _on_grid(path: Folder, volume: Any, series: Series) -> np.ndarray:
     return array
 
 
-def _geometry(series: Series) -> Any:
-    """The grid of a series as highdicom has it: axes (slice, row, column), positions in LPS mm."""
+def _describe_grid(series: Series) -> Any:
+    """Return the grid of a series as highdicom has it: (slice, row, column), LPS mm."""
     import highdicom as hd
 
     affine = (TO_RAS @ series.affine)[:, [2, 1, 0, 3]]
@@ -198,11 +205,13 @@ def check_holds_seg(series: Series) -> None:
         InputError: its slices lack what places them in the study.
     """
     first = series.headers[0].path
-    header = read_dataset(first, only=("FrameOfReferenceUID", "StudyInstanceUID", "SOPClassUID"))
-    for name in ("FrameOfReferenceUID", "StudyInstanceUID", "SOPClassUID"):
+    names = ("FrameOfReferenceUID", "StudyInstanceUID", "SOPClassUID")
+    header = read_dataset(first, only=names)
+    for name in names:
         if not header.get(name):
             raise InputError(
-                f"{first}: has no {name}, which a DICOM SEG needs (without --dicom-seg it can be segmented)"
+                f"{first}: has no {name}, which a DICOM SEG needs "
+                "(without --dicom-seg it can be segmented)"
             )
 
 
@@ -214,21 +223,21 @@ def write_seg(
     version: str,
     liver_only: bool = False,
 ) -> None:
-    """Write liver (with its tumors) and tumors as segments 1 and 2 of a DICOM SEG, whole or not at all.
+    """Write liver (with its tumors) and tumors as segments 1 and 2 of a DICOM SEG.
 
     Args:
-        path: the file to write.
-        labels: ndarray of shape (n_slices, rows, columns), canonical order, 0 other, 1 liver, 2 tumor.
+        path: the file, written whole or not at all.
+        labels: ndarray of shape (n_slices, rows, columns), canonical order, 0 other, 1 liver, 2
+            tumor.
         series: the CT series that was segmented.
         algorithm, version: name and version of what segmented.
         liver_only: no tumor was looked for, so write no segment for it.
 
     Raises:
-        InputError: nothing was found, so there is no segment to write; the series lacks what a SEG needs.
+        InputError: there is no liver, so no segment to write; the series lacks what a SEG needs.
     """
-    native = series.to_native(labels).transpose(
-        2, 1, 0
-    )  # (slices, rows, columns) in the series' own order
+    # (slices, rows, columns) in the series' own order.
+    native = series.to_native(labels).transpose(2, 1, 0)
     if not native.any():
         raise InputError(
             f"{path}: no liver was found, and a DICOM SEG cannot be empty; it is not written"
@@ -239,22 +248,21 @@ def write_seg(
             warnings.filterwarnings(
                 "ignore", "The string .* since it contains only a single component", UserWarning
             )
-            descriptions = _descriptions(algorithm, version)[: 1 if liver_only else 2]
-            segmentation = _segmentation(native, series, descriptions)
+            descriptions = _describe_segments(algorithm, version)[: 1 if liver_only else 2]
+            segmentation = _make_segmentation(native, series, descriptions)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: the series lacks what a DICOM SEG needs ({error})") from None
     with replace_file(path) as temporary:
         segmentation.save_as(temporary)
 
 
-def _segmentation(native: np.ndarray, series: Series, descriptions: Sequence[Any]) -> Any:
+def _make_segmentation(native: np.ndarray, series: Series, descriptions: Sequence[Any]) -> Any:
     import highdicom as hd
 
     by = descriptions[0].algorithm_identification
+    gap_mm = float(np.linalg.norm(series.affine[:3, 2]))
     return hd.seg.Segmentation(
-        source_images=[
-            _source(one.path, float(np.linalg.norm(series.affine[:3, 2]))) for one in series.headers
-        ],
+        source_images=[_read_source(header.path, gap_mm) for header in series.headers],
         pixel_array=np.stack([native >= 1, native == 2][: len(descriptions)], axis=-1),
         segmentation_type="BINARY",
         segment_descriptions=descriptions,
@@ -273,8 +281,8 @@ def _segmentation(native: np.ndarray, series: Series, descriptions: Sequence[Any
     )
 
 
-def _source(path: Folder, gap_mm: float) -> Any:
-    """Read the header of a slice for the SEG to copy; a missing thickness is the distance between slices."""
+def _read_source(path: Folder, gap_mm: float) -> Any:
+    """Read a slice's header for the SEG to copy; a missing thickness is the slices' distance."""
     dataset = read_dataset(path)
     for name in _MAY_BE_EMPTY:
         if name not in dataset:
@@ -284,7 +292,7 @@ def _source(path: Folder, gap_mm: float) -> Any:
     return dataset
 
 
-def _descriptions(algorithm: str, version: str) -> list[Any]:
+def _describe_segments(algorithm: str, version: str) -> list[Any]:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 

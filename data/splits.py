@@ -1,8 +1,12 @@
-"""Which patients train, which validate, which test: split by patient; by slice only to measure what that leaks."""
+"""Which patients train, which validate, which test: split by patient.
+
+A split by slice is there only to measure what it leaks. By hand, because scikit-learn's group
+splitters know neither explicit cases nor a share of each set by tumor.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,7 @@ Rows = dict[str, list[int]]
 def group_patients(
     patient_of: Mapping[str, str], groups: Sequence[Sequence[str]]
 ) -> dict[str, str]:
-    """Make the cases of each group one patient, with everybody who shares a patient with one of them.
+    """Make the cases of each group one patient, with everybody who shares a patient with them.
 
     Args:
         patient_of: patient of each case.
@@ -58,24 +62,25 @@ def make_split(
         patient_of: patient of each case.
         seed: draws the patients of the sets that are not explicit, and the subset.
         fractions: share of the patients in train, validation and test; each set gets at least one.
-        test, validation: explicit cases; every case of their patients must be named. A set that is not
-            explicit is drawn from the rest; the remaining patients train.
-        subset: number of slices per set (paper: 765, 50, 50), drawn evenly over the set's slices, at random
-            without replacement.
+        test, validation: explicit cases; every case of their patients must be named. A set that is
+            not explicit is drawn from the rest; the remaining patients train.
+        subset: number of slices per set (paper: 765, 50, 50), drawn evenly over the set's slices,
+            at random without replacement.
         which: "liver" takes the slices that hold liver (paper, assumed), "all" takes every slice.
-        stratify: draw the patients of each set from equal shares of all, ordered by the number of slices
-            with tumor ("tumor_rows" of their cases), so that a small set is not without tumor by chance.
+        stratify: draw the patients of each set from equal shares of all, ordered by the number of
+            slices with tumor ("tumor_rows" of their cases), so that a small set is not without
+            tumor by chance.
         source: named in error messages.
 
     Returns:
-        {"schema": 1, "seed", "rule", "patients": {set: [patient]}, "slices": {set: {case: [row]}}, "sha256",
-        "n_slices": {case: n}}; the hash is that of "slices"; cases from which no slice is taken do not appear
-        under "slices".
+        {"schema": 1, "seed", "rule", "patients": {set: [patient]}, "slices": {set: {case: [row]}},
+        "sha256", "n_slices": {case: n}}; the hash is that of "slices"; cases from which no slice is
+        taken do not appear under "slices".
 
     Raises:
-        InputError: fewer than 3 patients, an explicit case that is missing or listed twice, a patient on two
-            sides, a set without patients or slices, fractions that are not 3 positive numbers with sum 1, a
-            subset larger than its set.
+        InputError: fewer than 3 patients, an explicit case that is missing or listed twice, a
+            patient on two sides, a set without patients or slices, fractions that are not 3
+            positive numbers with sum 1, a subset larger than its set.
         ValueError: `which` is unknown.
     """
     _check_fractions(fractions)
@@ -86,7 +91,7 @@ def make_split(
             f"it holds {len(patients)} ({len(slices_by_case)} cases)"
         )
     explicit = {
-        name: _explicit_patients(name, cases, slices_by_case, patient_of)
+        name: _find_explicit(name, cases, slices_by_case, patient_of)
         for name, cases in (("validation", validation), ("test", test))
         if cases
     }
@@ -94,26 +99,18 @@ def make_split(
     for case, entry in slices_by_case.items():
         load[patient_of[case]] += len(entry.get("tumor_rows", ())) if stratify else 0
     sides = _draw_sides(load, explicit, seed, fractions, source)
+    rows = {case: _choose_rows(entry, which) for case, entry in slices_by_case.items()}
     taken = {
-        name: {
-            case: _rows(entry, which)
-            for case, entry in slices_by_case.items()
-            if patient_of[case] in side
-        }
+        name: {case: rows[case] for case in rows if patient_of[case] in side}
         for name, side in sides.items()
     }
     if subset is not None:
         taken = _draw_subset(taken, subset, seed, source)
-    split = _finished(
-        seed, _rule(fractions, explicit, subset, which, stratify), sides, taken, source
-    )
+    rule = _describe_rule(fractions, explicit, subset, which, stratify)
+    split = _make_record(seed, rule, sides, taken, source)
     drawn = {case for cases in split["slices"].values() for case in cases}
-    return {
-        **split,
-        "n_slices": {
-            case: slices_by_case[case]["n_slices"] for case in slices_by_case if case in drawn
-        },
-    }
+    n_slices = {case: slices_by_case[case]["n_slices"] for case in slices_by_case if case in drawn}
+    return {**split, "n_slices": n_slices}
 
 
 def make_split_by_slice(
@@ -126,39 +123,43 @@ def make_split_by_slice(
     which: str = "liver",
     source: str = "the store",
 ) -> dict[str, Any]:
-    """Split slices into train, validation and test without regard to patients: how much of a score is memory?
+    """Split slices into train, validation and test without regard to patients.
 
-    Neighbouring slices look alike, so test scores of such a split are too good; it is here to be measured against
-    `make_split`, because the paper does not say which it did. The split says "by": "slice", and so do the tables.
+    Neighbouring slices look alike, so test scores of such a split are too good. It is here to be
+    measured against `make_split`, because the paper does not say which it did. The split says "by":
+    "slice", and so do the tables.
 
-    Args and Raises: as `make_split`; fractions are of the slices.
+    Args:
+        slices_by_case, patient_of, seed, subset, which, source: as of `make_split`.
+        fractions: share of the slices in train, validation and test.
+
+    Returns:
+        As `make_split`.
+
+    Raises:
+        InputError: as `make_split`, or more slices than there are.
     """
     _check_fractions(fractions)
-    pool = [(case, row) for case, entry in slices_by_case.items() for row in _rows(entry, which)]
-    counts = (
-        list(subset)
-        if subset is not None
-        else [max(1, int(len(pool) * part)) for part in fractions]
+    pool = _list_slices(
+        {case: _choose_rows(entry, which) for case, entry in slices_by_case.items()}
     )
-    if len(counts) != 3 or min(counts) < 1:
-        raise InputError(
-            f"--subset: three positive numbers (train, validation, test), got {counts}"
-        )
+    counts = [max(1, int(len(pool) * part)) for part in fractions]
+    if subset is not None:
+        counts = _check_subset(subset)
     if sum(counts) > len(pool):
         raise InputError(f"{source}: {sum(counts)} slices are asked for, it holds {len(pool)}")
     order = np.random.default_rng([seed, 4]).permutation(len(pool))
     taken: dict[str, Rows] = {}
     for index, name in enumerate(SETS):
-        chosen = sorted(order[sum(counts[:index]) : sum(counts[: index + 1])])
-        taken[name] = {}
-        for case, row in (pool[i] for i in chosen):
-            taken[name].setdefault(case, []).append(row)
+        chosen = order[sum(counts[:index]) : sum(counts[: index + 1])]
+        taken[name] = _take_slices(pool, chosen)
     sides = {
         name: list(dict.fromkeys(patient_of[case] for case in cases))
         for name, cases in taken.items()
     }
-    rule = f"BY SLICE, patients on several sides; {_SLICES_RULE[which]}, {'/'.join(map(str, counts))} drawn at random"
-    split = _finished(seed, rule, sides, taken, source)
+    sizes = "/".join(map(str, counts))
+    rule = f"BY SLICE, patients on several sides; {_SLICES_RULE[which]}, {sizes} drawn at random"
+    split = _make_record(seed, rule, sides, taken, source)
     return {
         **split,
         "by": "slice",
@@ -173,21 +174,30 @@ def make_external_split(
     which: str = "liver",
     source: str = "the store",
 ) -> dict[str, Any]:
-    """Put every case in the one set "external": a cohort that is only tested on. Seed is None.
+    """Put every case in the one set "external": a cohort that is only tested on.
+
+    Args:
+        slices_by_case, patient_of, which, source: as of `make_split`.
+
+    Returns:
+        As `make_split`; the seed is None.
 
     Raises:
         InputError: no slice to take.
         ValueError: `which` is unknown.
     """
-    taken = {"external": {case: _rows(entry, which) for case, entry in slices_by_case.items()}}
+    rows = {case: _choose_rows(entry, which) for case, entry in slices_by_case.items()}
     sides = {"external": list(dict.fromkeys(patient_of[case] for case in slices_by_case))}
-    return _finished(None, f"every case is external; {_SLICES_RULE[which]}", sides, taken, source)
+    rule = f"every case is external; {_SLICES_RULE[which]}"
+    return _make_record(None, rule, sides, {"external": rows}, source)
 
 
 def check_split(
     split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str = "split"
 ) -> None:
-    """Check a split against the store's cases: hash, known cases and rows, no patient (by slice: slice) in two sets.
+    """Check a split against a store's cases.
+
+    Its hash, cases and rows must fit, and no patient (by slice: no slice) be in two sets.
 
     Args:
         split: as `make_split` returns it.
@@ -197,11 +207,8 @@ def check_split(
     Raises:
         InputError: one of them does not hold.
     """
-    if (
-        not isinstance(split, dict)
-        or not {"schema", "slices", "sha256"} <= split.keys()
-        or split["schema"] != 1
-    ):
+    needed = {"schema", "slices", "sha256"}
+    if not isinstance(split, dict) or not needed <= split.keys() or split["schema"] != 1:
         raise InputError(f"{name}: not a split of schema 1")
     if not _is_list_of_rows(split["slices"]):
         raise InputError(
@@ -218,21 +225,20 @@ def check_split(
             entry = store_cases[case]
             if rows and not 0 <= min(rows) <= max(rows) < entry["n_slices"]:
                 raise InputError(f"{name}: {case} has rows outside its {entry['n_slices']} slices")
-            names = (
-                [f"{case}, slice {row}," for row in rows]
-                if by_slice
-                else [f"patient {entry['patient']}"]
-            )
-            for one in names:
-                other = set_of.setdefault(one, set_name)
-                if other != set_name:
-                    raise InputError(f"{name}: {one} is in both {other} and {set_name}")
+            members = [f"{case}, slice {row}," for row in rows]
+            for member in members if by_slice else [f"patient {entry['patient']}"]:
+                first = set_of.setdefault(member, set_name)
+                if first != set_name:
+                    raise InputError(f"{name}: {member} is in both {first} and {set_name}")
 
 
 def check_training_split(
     split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str
 ) -> None:
-    """Check a split that comes from elsewhere: `check_split`, the three sets, and the same volumes under its names.
+    """Check a split that comes from elsewhere, also for its sets and the volumes it was drawn from.
+
+    Args:
+        split, store_cases, name: as of `check_split`.
 
     Raises:
         InputError: one of them does not hold.
@@ -240,12 +246,14 @@ def check_training_split(
     check_split(split, store_cases, name)
     if set(split["slices"]) != set(SETS) or not all(split["slices"].values()):
         raise InputError(
-            f"{name}: must hold the sets {', '.join(SETS)}, none empty, it has {', '.join(split['slices'])}"
+            f"{name}: must hold the sets {', '.join(SETS)}, none empty, "
+            f"it has {', '.join(split['slices'])}"
         )
     for case, n_slices in split.get("n_slices", {}).items():
         if case in store_cases and store_cases[case]["n_slices"] != n_slices:
             raise InputError(
-                f"{name}: was drawn from a {case} of {n_slices} slices, this one has {store_cases[case]['n_slices']}"
+                f"{name}: was drawn from a {case} of {n_slices} slices, "
+                f"this one has {store_cases[case]['n_slices']}"
             )
 
 
@@ -265,23 +273,40 @@ def _is_list_of_rows(slices: Any) -> bool:
 _SLICES_RULE = {"liver": "slices that hold liver", "all": "all slices"}
 
 
-def _rows(entry: Mapping[str, Any], which: str) -> list[int]:
+def _choose_rows(entry: Mapping[str, Any], which: str) -> list[int]:
     if which not in _SLICES_RULE:
         raise ValueError(f'which must be "liver" or "all", got {which!r}')
     return list(entry["liver_rows"]) if which == "liver" else list(range(entry["n_slices"]))
 
 
 def _check_fractions(fractions: Sequence[float]) -> None:
-    # written so that NaN fails too
-    if (
-        len(fractions) != 3
-        or not all(part > 0 for part in fractions)
-        or not abs(sum(fractions) - 1) < 1e-6
-    ):
+    are_positive = all(part > 0 for part in fractions)  # NaN is not
+    if len(fractions) != 3 or not are_positive or not abs(sum(fractions) - 1) < 1e-6:
         raise InputError(f"fractions must be 3 positive numbers with sum 1, got {list(fractions)}")
 
 
-def _explicit_patients(
+def _check_subset(subset: Sequence[int]) -> list[int]:
+    if len(subset) != 3 or min(subset) < 1:
+        raise InputError(
+            f"--subset: three positive numbers (train, validation, test), got {list(subset)}"
+        )
+    return list(subset)
+
+
+def _list_slices(rows: Rows) -> list[tuple[str, int]]:
+    return [(case, row) for case, numbers in rows.items() for row in numbers]
+
+
+def _take_slices(pool: Sequence[tuple[str, int]], chosen: Iterable[int]) -> Rows:
+    """Return the slices at some places of a list, by case, in the list's order."""
+    taken: Rows = {}
+    for place in sorted(chosen):
+        case, row = pool[place]
+        taken.setdefault(case, []).append(row)
+    return taken
+
+
+def _find_explicit(
     name: str, cases: Collection[str], known: Mapping[str, Any], patient_of: Mapping[str, str]
 ) -> list[str]:
     missing = [case for case in cases if case not in known]
@@ -293,8 +318,8 @@ def _explicit_patients(
     for case in known:
         if patient_of[case] in patients and case not in cases:
             raise InputError(
-                f"--{name}: {case} is the same patient as a case named there, so it must be named too; "
-                "a patient stays on one side"
+                f"--{name}: {case} is the same patient as a case named there, so it must be named "
+                "too; a patient stays on one side"
             )
     return patients
 
@@ -321,10 +346,8 @@ def _draw_sides(
     while sum(counts.values()) >= len(free) and max(counts.values(), default=0) > 1:
         counts[max(counts, key=counts.__getitem__)] -= 1  # one patient stays for training
     for name in drawn:
-        ordered = sorted(
-            shuffled, key=load.__getitem__
-        )  # keeps the drawn order where the load is equal
-        sides[name] = _one_of_each_share(ordered, counts[name], shuffled)
+        ordered = sorted(shuffled, key=load.__getitem__)  # of equal load: in the drawn order
+        sides[name] = _draw_from_shares(ordered, counts[name], shuffled)
         shuffled = [patient for patient in shuffled if patient not in sides[name]]
     sides["train"] = shuffled
     for name in SETS:
@@ -335,7 +358,7 @@ def _draw_sides(
     return {name: [patient for patient in patients if patient in set(sides[name])] for name in SETS}
 
 
-def _one_of_each_share(ordered: list[str], n: int, draw_order: list[str]) -> list[str]:
+def _draw_from_shares(ordered: list[str], n: int, draw_order: list[str]) -> list[str]:
     """Cut `ordered` into n shares of equal length and take of each the patient drawn first."""
     shares = [ordered[i * len(ordered) // n : (i + 1) * len(ordered) // n] for i in range(n)]
     return [min(share, key=draw_order.index) for share in shares if share]
@@ -344,26 +367,19 @@ def _one_of_each_share(ordered: list[str], n: int, draw_order: list[str]) -> lis
 def _draw_subset(
     taken: Mapping[str, Rows], subset: Sequence[int], seed: int, source: str
 ) -> dict[str, Rows]:
-    if len(subset) != 3 or min(subset) < 1:
-        raise InputError(
-            f"--subset: three positive numbers (train, validation, test), got {list(subset)}"
-        )
     drawn: dict[str, Rows] = {}
-    for index, (name, wanted) in enumerate(zip(SETS, subset, strict=True), start=1):
-        pool = [(case, row) for case, rows in taken[name].items() for row in rows]
-        if wanted > len(pool):
+    for index, (name, size) in enumerate(zip(SETS, _check_subset(subset), strict=True), start=1):
+        pool = _list_slices(taken[name])
+        if size > len(pool):
             raise InputError(
-                f"{source}: --subset wants {wanted} slices for {name}, that set holds {len(pool)}"
+                f"{source}: --subset wants {size} slices for {name}, that set holds {len(pool)}"
             )
-        chosen = np.random.default_rng([seed, index]).choice(len(pool), size=wanted, replace=False)
-        drawn[name] = {}
-        for i in sorted(chosen):
-            case, row = pool[i]
-            drawn[name].setdefault(case, []).append(row)
+        rng = np.random.default_rng([seed, index])
+        drawn[name] = _take_slices(pool, rng.choice(len(pool), size=size, replace=False))
     return drawn
 
 
-def _rule(
+def _describe_rule(
     fractions: Sequence[float],
     explicit: Mapping[str, list[str]],
     subset: Sequence[int] | None,
@@ -381,7 +397,7 @@ def _rule(
     return "; ".join(parts)
 
 
-def _finished(
+def _make_record(
     seed: int | None, rule: str, sides: dict[str, list[str]], taken: Mapping[str, Rows], source: str
 ) -> dict[str, Any]:
     slices = {

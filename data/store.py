@@ -10,7 +10,7 @@ STORE/cases/<case>/case.json        the case's entry in store.json, and the file
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ class Store:
         cohort: name of the cohort, "lits" unless its source says otherwise.
         layout: how its folder was read, a name in `data.cohorts.COHORTS`.
         synthetic: True for a phantom.
-        cases: per case (in numeric order) {"patient", "identity", "n_slices", "liver_rows", "tumor_rows", "spacing_mm",
-            "native_shape", "orientation", "notes", "sha256_image", "sha256_label"}. Rows are slice indices;
-            spacing_mm is (slice, row, column) of the source volume and native_shape its (rows, columns); notes are
-            what was found odd or set right; identity is the patient in all cohorts (`data.cohorts.patients`);
-            "clinical" where the cohort's spreadsheet has it.
+        info: the content of store.json.
+        cases: per case (in numeric order) {"patient", "identity", "n_slices", "liver_rows",
+            "tumor_rows", "spacing_mm", "native_shape", "orientation", "notes", "sha256_image",
+            "sha256_label"}. Rows are slice indices; spacing_mm is (slice, row, column) of the
+            source volume and native_shape its (rows, columns); notes are what was found odd or set
+            right; identity is the patient in all cohorts (`data.cohorts.patients`); "clinical"
+            where the cohort's spreadsheet has it.
         split: the content of split.json.
     """
 
@@ -55,8 +57,8 @@ class Store:
         """Open the store in the folder `path`.
 
         Raises:
-            InputError: missing, not a store, another schema, an array file missing, a split that does not
-                fit.
+            InputError: missing, not a store, another schema, an array file missing, a split that
+                does not fit.
         """
         path = Path(path)
         if not path.is_dir():
@@ -73,22 +75,20 @@ class Store:
 
     @property
     def sha256(self) -> str:
-        """Hash of what the store holds: the voxels of every case, the size of its slices, the split."""
-        voxels = {
-            case: [entry["sha256_image"], entry["sha256_label"]]
-            for case, entry in self.cases.items()
-        }
+        """Hash of what the store holds: every case's voxels, the size of its slices, the split."""
+        names = ("sha256_image", "sha256_label")
+        voxels = {case: [entry[name] for name in names] for case, entry in self.cases.items()}
         return hash_json({"size": self.size, "split": self.split["sha256"], "voxels": voxels})
 
     def image(self, case: str) -> np.ndarray:
-        """Memory-mapped HU of a case: int16 (n_slices, size, size)."""
-        return self._array(case, "image.npy")
+        """Return the memory-mapped HU of a case: int16 (n_slices, size, size)."""
+        return self._open_array(case, "image.npy")
 
     def label(self, case: str) -> np.ndarray:
-        """Memory-mapped labels of a case: uint8 (n_slices, size, size)."""
-        return self._array(case, "label.npy")
+        """Return the memory-mapped labels of a case: uint8 (n_slices, size, size)."""
+        return self._open_array(case, "label.npy")
 
-    def _array(self, case: str, name: str) -> np.ndarray:
+    def _open_array(self, case: str, name: str) -> np.ndarray:
         path = self.path / "cases" / case / name
         try:
             array: np.ndarray = np.load(path, mmap_mode="r")
@@ -101,12 +101,12 @@ class Store:
         return self.cases[case]["patient"]
 
     def cases_of(self, set_name: str) -> list[str]:
-        """Return the cases of a set ("train", "validation", "test" or "external") in the store's order.
+        """Return the cases of a set ("train", "validation", "test" or "external"), in order.
 
         Raises:
             InputError: the split has no such set.
         """
-        chosen = self._set(set_name)
+        chosen = self._find_set(set_name)
         return [case for case in self.cases if case in chosen]
 
     def slices(self, set_name: str) -> list[tuple[str, int]]:
@@ -115,10 +115,10 @@ class Store:
         Raises:
             InputError: the split has no such set.
         """
-        chosen = self._set(set_name)
+        chosen = self._find_set(set_name)
         return [(case, row) for case in self.cases_of(set_name) for row in sorted(chosen[case])]
 
-    def _set(self, set_name: str) -> dict[str, list[int]]:
+    def _find_set(self, set_name: str) -> dict[str, list[int]]:
         sets = self.split["slices"]
         if set_name not in sets:
             raise InputError(
@@ -145,10 +145,11 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 class StoreWriter:
-    """Builds a store in the sibling folder `STORE.partial`, which takes the name STORE when it is complete.
+    """Builds a store in the folder `STORE.partial` beside it, which then takes the name STORE.
 
-    Used as a context manager: an error before the first finished case removes STORE.partial; later ones leave
-    the finished cases, which the next run takes over if they were made from the same files.
+    Used as a context manager: an error before the first finished case removes STORE.partial; later
+    ones leave the finished cases, which the next run takes over if they were made from the same
+    files.
     """
 
     def __init__(self, path: Path) -> None:
@@ -163,11 +164,8 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if (
-            kind is not None
-            and self.partial.exists()
-            and not any(self._cases.glob("[!.]*/case.json"))
-        ):
+        is_empty = not any(self._cases.glob("[!.]*/case.json"))
+        if kind is not None and self.partial.exists() and is_empty:
             shutil.rmtree(self.partial)
 
     def find_case(self, case: str, made_from: dict[str, Any]) -> dict[str, Any] | None:
@@ -181,7 +179,16 @@ class StoreWriter:
     def write_case(
         self, case: str, made_from: dict[str, Any], fill: Callable[[Path], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Write one case: `fill(folder)` writes the two arrays and returns the entry; then it is renamed."""
+        """Write one case, whole or not at all.
+
+        Args:
+            case: its name.
+            made_from: what it depends on.
+            fill: called with a folder, writes the two arrays and returns the entry.
+
+        Returns:
+            The entry.
+        """
         temporary, final = self._cases / f".partial-{case}", self._cases / case
         for folder in (temporary, final):
             if folder.exists():
@@ -198,27 +205,27 @@ class StoreWriter:
 
     def finish(self, info: dict[str, Any], split: dict[str, Any]) -> None:
         """Write store.json and split.json, drop folders of other cases, give the store its name."""
-        self._drop_others(info["cases"])
+        for folder in self._cases.iterdir():
+            if folder.name not in info["cases"]:
+                shutil.rmtree(folder)
         write_json(self.partial / "split.json", split)
         write_json(self.partial / "store.json", info)
         self.partial.rename(self.path)
-
-    def _drop_others(self, cases: Collection[str]) -> None:
-        for folder in self._cases.iterdir():
-            if folder.name not in cases:
-                shutil.rmtree(folder)
 
 
 def find_finished_store(
     path: Path, parameters: dict[str, Any], made_from: dict[str, Any] | None
 ) -> Store | None:
-    """Return the finished store at `path` if it was made with `parameters`; None when there is none yet.
+    """Return the finished store at `path` if it was made as asked for; None: there is none yet.
 
     Args:
         path: the store.
         parameters: as `store.json` records them.
-        made_from: files of each case with size and time, as `store.json` records them; None where the source is
-            gone, the store is then taken as it is.
+        made_from: files of each case with size and time, as `store.json` records them; None where
+            the source is gone, the store is then taken as it is.
+
+    Returns:
+        The store, or None.
 
     Raises:
         InputError: something else is at `path`, or the store was made with other parameters.
@@ -238,6 +245,7 @@ def find_finished_store(
             )
     if made_from is not None and store.info.get("made_from") != made_from:
         raise InputError(
-            f"{path}: its source has changed since it was made; choose another --store or remove this one"
+            f"{path}: its source has changed since it was made; choose another --store or remove "
+            "this one"
         )
     return store

@@ -1,15 +1,18 @@
-"""CT volumes and their labels: read from NIfTI files, checked, shown in one orientation.
+"""CT volumes and their labels: read, checked, shown in one orientation, written on the same grid.
 
-Every volume is presented as (slices, rows, columns): slices axial from feet to head, rows from anterior to
-posterior, columns from the patient's right to the patient's left, as a radiologist sees them. In nibabel's
-words the file's axes are turned to ('L', 'P', 'S') and then reversed.
+Every volume is presented as (slices, rows, columns): slices axial from feet to head, rows from
+anterior to posterior, columns from the patient's right to the patient's left, as a radiologist sees
+them. In nibabel's words the file's axes are turned to ('L', 'P', 'S') and then reversed.
+
+By hand is what nibabel repairs or leaves out without a word: a zero or negative spacing, the
+checksum at the end of a .gz.
 """
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -41,9 +44,10 @@ _READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError, Heade
 
 
 class Volume:
-    """A 3-D NIfTI volume in canonical order; its voxels are read once, at first use, in their stored dtype.
+    """A 3-D volume in canonical order; its voxels are read once, at first use, as stored.
 
-    Scale slope and intercept are applied per call of `slices`, so that memory stays at the raw voxels.
+    Scale slope and intercept are applied per call of `slices`, so that memory stays at the raw
+    voxels.
 
     Attributes:
         path: the file, or the folder of a DICOM series.
@@ -51,7 +55,8 @@ class Volume:
         orientation: the file's own axis codes, as "LAS".
         native_shape: shape in the file's own axis order.
         n_slices, rows, columns: canonical shape.
-        spacing_mm: (slice, row, column) spacing, canonical order: the header's pixdim, or that of another affine.
+        spacing_mm: (slice, row, column) spacing, canonical order: the header's pixdim, or that of
+            another affine.
         file_axis: which axis of the file holds the "slices", "rows" and "columns".
         notes: what a user should know of its header.
         orientation_is_false: whether the affine's directions are known to say nothing.
@@ -62,7 +67,8 @@ class Volume:
     ) -> None:
         self.path = path
         self.affine = np.asarray(image.affine if affine is None else affine, dtype=np.float64)
-        self.native_shape: tuple[int, int, int] = tuple(int(n) for n in image.shape)  # type: ignore[assignment]
+        first, second, third = (int(n) for n in image.shape)
+        self.native_shape = first, second, third
         self.orientation = "".join(nib.aff2axcodes(self.affine))
         self.notes: list[str] = []
         self.orientation_is_false = False
@@ -72,7 +78,8 @@ class Volume:
         self.file_axis = dict(zip(("slices", "rows", "columns"), axes, strict=True))
         self.n_slices, self.rows, self.columns = (self.native_shape[axis] for axis in axes)
         zooms = image.header.get_zooms() if affine is None else voxel_sizes(self.affine)
-        self.spacing_mm: tuple[float, float, float] = tuple(float(zooms[axis]) for axis in axes)  # type: ignore[assignment]
+        slice_mm, row_mm, column_mm = (float(zooms[axis]) for axis in axes)
+        self.spacing_mm = slice_mm, row_mm, column_mm
 
     def under(self, affine: np.ndarray) -> Volume:
         """Return the same voxels under another affine, for a header that is known to be wrong."""
@@ -85,19 +92,18 @@ class Volume:
 
     @cached_property
     def _voxels(self) -> np.ndarray:
-        """The unscaled voxels, a canonical view (n_slices, rows, columns) of what the file holds."""
+        """The unscaled voxels, a canonical view (n_slices, rows, columns) of the file's."""
+        path = self.path
         try:
-            raw = _unscaled(self.path, self._image.dataobj)
+            raw = _read_unscaled(path, self._image.dataobj)
         except InputError:
             raise
         except MemoryError:
             raise InputError(
-                f"{self.path}: its header announces more voxels than memory holds"
+                f"{path}: its header announces more voxels than memory holds"
             ) from None
         except _READ_ERRORS as error:
-            raise InputError(
-                f"{self.path}: the voxels cannot be read; truncated? ({error})"
-            ) from None
+            raise InputError(f"{path}: the voxels cannot be read; truncated? ({error})") from None
         transform = orientations.ornt_transform(self._native, _CANONICAL)
         return np.asarray(orientations.apply_orientation(raw, transform)).transpose(2, 1, 0)
 
@@ -115,11 +121,10 @@ class Volume:
             return (raw.astype(np.float64) * slope + inter).astype(np.float32)
 
     def labels(self, start: int, stop: int) -> np.ndarray:
-        """Return slices [start, stop) of a checked label volume: ndarray of shape (n, rows, columns), uint8."""
-        whole = (
-            self._voxels[start:stop] if self.holds_integers else np.rint(self.slices(start, stop))
-        )
-        return whole.astype(np.uint8)
+        """Return slices [start, stop) of a checked label volume: (n, rows, columns), uint8."""
+        if self.holds_integers:
+            return self._voxels[start:stop].astype(np.uint8)
+        return np.rint(self.slices(start, stop)).astype(np.uint8)
 
     def chunks(self, size: int = CHUNK_SLICES) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first slice, float32 slices) over the whole volume, `size` slices at a time."""
@@ -130,9 +135,8 @@ class Volume:
     def holds_integers(self) -> bool:
         """Whether the stored voxels are whole numbers that no scale factor changes."""
         stored = self._image.dataobj
-        return bool(
-            (stored.slope, stored.inter) == (1, 0) and np.issubdtype(stored.dtype, np.integer)
-        )
+        is_integer = bool(np.issubdtype(stored.dtype, np.integer))
+        return (stored.slope, stored.inter) == (1, 0) and is_integer
 
     @cached_property
     def value_range(self) -> tuple[float, float]:
@@ -167,8 +171,8 @@ class Volume:
         """NIfTI-1 or NIfTI-2."""
         return type(self._image)
 
-    def header_copy(self) -> Any:
-        """Return a copy of the NIfTI header for writing on the same grid: geometry, units, form codes.
+    def copy_header(self) -> Any:
+        """Copy the NIfTI header for writing on the same grid: geometry, units, form codes.
 
         What else it says of the CT, which may be the patient's name, is left out.
         """
@@ -182,7 +186,7 @@ class Volume:
 
 
 class LazyVoxels:
-    """Voxels that are made when they are first asked for, as nibabel takes them: no scaling, file axes."""
+    """Voxels made when they are first asked for, as nibabel takes them: unscaled, file axes."""
 
     slope, inter = 1.0, 0.0
 
@@ -196,8 +200,8 @@ class LazyVoxels:
         return np.asarray(self.get_unscaled(), dtype)
 
 
-def _unscaled(path: Folder, voxels: Any) -> np.ndarray:
-    """Read the voxels as stored; a .gz to its very end, where its checksum stands (nibabel stops before it)."""
+def _read_unscaled(path: Folder, voxels: Any) -> np.ndarray:
+    """Read the voxels as stored; a .gz to its very end, where its checksum stands."""
     if not isinstance(voxels, ArrayProxy) or not path.name.endswith(".gz"):
         return np.asarray(voxels.get_unscaled())
     with gzip.open(str(path)) as file:
@@ -218,17 +222,21 @@ def open_volume(path: Path, on: Volume | None = None) -> Volume:
 
     Args:
         path: `.nii` or `.nii.gz`.
-        on: take this volume's affine for that of the file, which is ignored. For labels that match their
-            image voxel for voxel under a header that does not say so, as some copies of LiTS have them.
+        on: take this volume's affine for that of the file, which is ignored. For labels that match
+            their image voxel for voxel under a header that does not say so, as some copies of LiTS
+            have them.
+
+    Returns:
+        The volume.
 
     Raises:
-        InputError: missing, not NIfTI, not 3-D or not scalar, an empty axis, an affine that is not finite or
-            singular, a spacing that is not positive and finite.
+        InputError: missing, not NIfTI, not 3-D or not scalar, an empty axis, an affine that is not
+            finite or singular, a spacing that is not positive and finite.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    _check_header(path, _raw_header(path))
+    _check_header(path, _read_raw_header(path))
     try:
         image = nib.load(path, mmap="r")
     except _READ_ERRORS as error:
@@ -264,8 +272,8 @@ def read_image(path: Path, allow_non_hu: bool = False) -> Volume:
     return volume
 
 
-def _raw_header(path: Path) -> Any:
-    """Read the header as it stands: `nib.load` would repair a zero or negative spacing without a word."""
+def _read_raw_header(path: Path) -> Any:
+    """Read the header as it stands; `nib.load` would repair a zero or negative spacing."""
     kinds = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
     try:
         with ImageOpener(path) as file:
@@ -292,11 +300,8 @@ def _check_header(path: Path, header: Any) -> None:
     shape = [int(n) for n in header["dim"][1:4]]
     if min(shape) < 1:
         raise InputError(f"{path}: an axis is empty, its shape is {shape}")
-    unit = (
-        header.get_xyzt_units()[0]
-        if int(header["xyzt_units"]) & 7 in (0, 1, 2, 3)
-        else "of an unknown code"
-    )
+    is_known = int(header["xyzt_units"]) & 7 in (0, 1, 2, 3)
+    unit = header.get_xyzt_units()[0] if is_known else "of an unknown code"
     if unit not in ("mm", "unknown"):
         raise InputError(f"{path}: lengths must be in mm, its header says {unit}")
     spacing = [float(mm) for mm in header["pixdim"][1:4]]
@@ -316,35 +321,30 @@ def check_hu(volume: Volume, allow_non_hu: bool = False) -> None:
     """Check that the values of a CT volume can be Hounsfield units.
 
     Raises:
-        InputError: NaN or infinity; no value above -200 HU (no tissue); unless `allow_non_hu`, all values within 0..1
-            or 0..255 (a rescaled picture), none below 0 (no rescale intercept), or all within 50 of another
-            (standardised).
+        InputError: NaN or infinity; no value above -200 HU (no tissue); unless `allow_non_hu`, all
+            values within 0..1 or 0..255 (a rescaled picture), none below 0 (no rescale intercept),
+            or all within 50 of another (standardised).
     """
-    low, high = volume.value_range
+    path, (low, high) = volume.path, volume.value_range
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError(f"{volume.path}: voxels must be finite, it holds NaN or infinity")
+        raise InputError(f"{path}: voxels must be finite, it holds NaN or infinity")
     if high <= NO_TISSUE_HU:
-        raise InputError(f"{volume.path}: no value above {NO_TISSUE_HU:g} HU, so no tissue in it")
+        raise InputError(f"{path}: no value above {NO_TISSUE_HU:g} HU, so no tissue in it")
     if allow_non_hu:
         return
-    for top in (1, 255):
-        if low >= 0 and high <= top:
-            raise InputError(
-                f"{volume.path}: all values lie within 0..{top}, so not HU (--allow-non-hu takes them)"
-            )
+    doubt = ""
     if low >= 0:
-        raise InputError(
-            f"{volume.path}: no value below 0, so not HU: is the rescale intercept missing? (--allow-non-hu takes them)"
-        )
-    if high - low < LEAST_RANGE_HU:
-        raise InputError(
-            f"{volume.path}: values from {low:g} to {high:g}, so not HU: a standardised picture? "
-            "(--allow-non-hu takes them)"
-        )
+        doubt = "no value below 0, so not HU: is the rescale intercept missing?"
+        for top in (255, 1):
+            doubt = f"all values lie within 0..{top}, so not HU" if high <= top else doubt
+    elif high - low < LEAST_RANGE_HU:
+        doubt = f"values from {low:g} to {high:g}, so not HU: a standardised picture?"
+    if doubt:
+        raise InputError(f"{path}: {doubt} (--allow-non-hu takes them)")
 
 
 def check_label(volume: Volume) -> None:
-    """Check that a label volume holds only 0 (other), 1 (liver), 2 (tumor), and some liver (1 or 2).
+    """Check that a label volume holds only 0 (other), 1 (liver), 2 (tumor), and some liver.
 
     A value counts as 0, 1 or 2 when it is within 0.001 of it.
 
@@ -361,19 +361,12 @@ def check_label_values(volume: Volume) -> bool:
     Raises:
         InputError: another value, NaN included.
     """
-    return _has_whole_labels(volume) if volume.holds_integers else _has_near_labels(volume)
-
-
-def _has_whole_labels(volume: Volume) -> bool:
-    low, high = volume.value_range
-    if low < 0 or high > 2:
-        raise InputError(
-            f"{volume.path}: labels must be 0, 1 or 2, it holds {low if low < 0 else high:g}"
-        )
-    return high > 0
-
-
-def _has_near_labels(volume: Volume) -> bool:
+    if volume.holds_integers:
+        low, high = volume.value_range
+        if low < 0 or high > 2:
+            wrong = low if low < 0 else high
+            raise InputError(f"{volume.path}: labels must be 0, 1 or 2, it holds {wrong:g}")
+        return high > 0
     liver = False
     for _, chunk in volume.chunks():
         nearest = np.rint(chunk)
@@ -388,9 +381,10 @@ def _has_near_labels(volume: Volume) -> bool:
 
 
 def check_pair(image: Volume, label: Volume, flag: str = "--ignore-label-affine") -> None:
-    """Check that image and label lie on one grid: same shape, no corner voxel further apart than a quarter voxel.
+    """Check that image and label lie on one grid, to a quarter of a voxel.
 
-    The corners bound every voxel between them, wherever the origin is; the smallest voxel edge is the measure.
+    They have one shape, and the voxels at their corners are no further apart. The corners bound
+    every voxel between them, wherever the origin is; the smallest voxel edge is the measure.
 
     Args:
         image, label: the volumes.
@@ -401,38 +395,49 @@ def check_pair(image: Volume, label: Volume, flag: str = "--ignore-label-affine"
     """
     if image.native_shape != label.native_shape:
         raise InputError(
-            f"{label.path}: its shape {label.native_shape} is not that of {image.path.name}, {image.native_shape}"
+            f"{label.path}: its shape {label.native_shape} is not that of {image.path.name}, "
+            f"{image.native_shape}"
         )
     corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(image.native_shape) - 1)
     apart = apply_affine(label.affine, corners) - apply_affine(image.affine, corners)
     worst = np.linalg.norm(apart, axis=1).max()
     if not worst <= SAME_PLACE * voxel_sizes(image.affine).min():
         raise InputError(
-            f"{label.path}: its affine is not that of {image.path.name}, voxels lie up to {worst:.3g} mm apart "
-            f"({flag} takes it voxel for voxel)"
+            f"{label.path}: its affine is not that of {image.path.name}, voxels lie up to "
+            f"{worst:.3g} mm apart ({flag} takes it voxel for voxel)"
         )
 
 
 def make_labels(image: Volume, path: Folder, make: Callable[[], np.ndarray]) -> Volume:
-    """Return labels that `make` gives on the grid of `image`: uint8 of its native shape. `path` names them."""
+    """Return labels on the grid of an image.
+
+    Args:
+        image: the CT.
+        path: what errors call the labels.
+        make: returns them, uint8 of the image's native shape.
+
+    Returns:
+        A volume that calls `make` when its voxels are first asked for.
+    """
     voxels = LazyVoxels(image.native_shape, np.dtype(np.uint8), make)
     return Volume(path, nib.Nifti1Image(voxels, image.affine), image.affine)
 
 
 def check_spacing(volume: Volume) -> None:
-    """Check that the spacing in a header (pixdim) is that of its affine: of two that differ neither can be trusted.
+    """Check that the spacing in a header (pixdim) is that of its affine.
+
+    Distances in mm are computed from it, and of two that differ neither can be trusted.
 
     Raises:
         InputError: they differ by more than 1 % along an axis.
     """
     edges = voxel_sizes(volume.affine)
-    by_affine = tuple(
-        float(edges[volume.file_axis[name]]) for name in ("slices", "rows", "columns")
-    )
+    by_affine = [float(edges[axis]) for axis in volume.file_axis.values()]
     if not np.allclose(volume.spacing_mm, by_affine, rtol=SAME_SPACING, atol=0):
         raise InputError(
-            f"{volume.path}: its spacing must be that of its affine, pixdim says {_mm(volume.spacing_mm)} mm and the "
-            f"affine {_mm(by_affine)} mm (slices x rows x columns)"
+            f"{volume.path}: its spacing must be that of its affine, pixdim says "
+            f"{_format_mm(volume.spacing_mm)} mm and the affine {_format_mm(by_affine)} mm "
+            "(slices x rows x columns)"
         )
 
 
@@ -444,19 +449,19 @@ def check_same_spacing(image: Volume, label: Volume) -> None:
     """
     if not np.allclose(label.spacing_mm, image.spacing_mm, rtol=SAME_SPACING, atol=0):
         raise InputError(
-            f"{label.path}: its spacing of {_mm(label.spacing_mm)} mm is not that of {image.path.name}, "
-            f"{_mm(image.spacing_mm)} mm (slices x rows x columns)"
+            f"{label.path}: its spacing of {_format_mm(label.spacing_mm)} mm is not that of "
+            f"{image.path.name}, {_format_mm(image.spacing_mm)} mm (slices x rows x columns)"
         )
 
 
-def _mm(lengths: tuple[float, ...]) -> str:
+def _format_mm(lengths: Sequence[float]) -> str:
     return " x ".join(f"{mm:.4g}" for mm in lengths)
 
 
 def write_labels(path: Path, labels: np.ndarray, like: Volume) -> None:
     """Write labels as a uint8 NIfTI on the grid of `like`, whole or not at all.
 
-    Shape, affine, qform and sform with their codes, orientation, spacing and units are those of `like`.
+    Shape, affine, qform and sform with their codes, orientation, spacing, units are as of `like`.
 
     Args:
         path: `.nii` or `.nii.gz`.
@@ -487,7 +492,7 @@ def write_map(path: Path, values: np.ndarray, like: Volume) -> None:
 
 
 def _write(path: Path, native: np.ndarray, like: Volume) -> None:
-    header = like.header_copy()
+    header = like.copy_header()
     header.set_data_dtype(native.dtype)
     header["cal_min"] = header["cal_max"] = 0  # the CT's display window means nothing here
     image = like.image_class(native, like.affine, header)

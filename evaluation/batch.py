@@ -441,7 +441,7 @@ def note_geometry(volume: Volume) -> list[str]:
             f"a spacing of {spacing} mm is hardly that of a CT: volumes in ml may be wrong"
         )
     # The two affines of a NIfTI header may both be missing, or differ.
-    header = volume.header_copy()
+    header = volume.copy_header()
     codes = int(header["qform_code"]), int(header["sform_code"])
     if not any(codes):
         notes.append(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.command import InputError
-from data.folds import dealt_out, make_folds
+from data.folds import deal_out, make_folds
 from data.store import Store
 
 
@@ -29,7 +29,7 @@ def test_every_patient_is_tested_once(store: Store, tmp_path: Path) -> None:
     ]
 
 
-def test_patients_with_several_cases_stay_together_and_tumors_are_dealt_out() -> None:
+def test_patients_with_several_cases_stay_together_and_tumors_are_deal_out() -> None:
     """Eight patients, two cases each; four of them hold tumor: each of four folds tests one of these."""
     cases: dict[str, Any] = {
         f"{p}{k}": {"tumor_rows": [1, 2] if p < "e" else []} for p in "abcdefgh" for k in (1, 2)
@@ -45,14 +45,14 @@ def test_patients_with_several_cases_stay_together_and_tumors_are_dealt_out() ->
             return case[0]
 
     for seed in range(5):
-        dealt = dealt_out(Fake(), 4, seed)  # type: ignore[arg-type]
+        dealt = deal_out(Fake(), 4, seed)  # type: ignore[arg-type]
         for test, validation in dealt:
             assert len(test) == 4
             assert {case[0] for case in test}.isdisjoint(case[0] for case in validation)
             assert sum(case[0] < "e" for case in test) == 2
             assert all(case[0] < "e" for case in validation)
             assert len(validation) == 2
-    assert dealt_out(Fake(), 4, 0) != dealt_out(Fake(), 4, 1)  # type: ignore[arg-type]
+    assert deal_out(Fake(), 4, 0) != deal_out(Fake(), 4, 1)  # type: ignore[arg-type]
 
 
 def test_with_a_subset_every_patient_is_tested_whole(store: Store, tmp_path: Path) -> None:
