@@ -41,7 +41,7 @@ _MAY_BE_EMPTY = (
     "StudyDate",
     "StudyTime",
 )
-"""What highdicom copies though a series may leave it empty (DICOM type 2), as anonymised ones do."""
+"""What highdicom copies though a series may lack it (DICOM type 2), as anonymised ones do."""
 
 
 class Segments:
