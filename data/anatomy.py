@@ -52,7 +52,7 @@ def find_flips(hu: np.ndarray, labels: np.ndarray) -> tuple[list[str], bool]:
 
 
 def seems_turned(hu: np.ndarray, labels: np.ndarray) -> bool:
-    """Return whether the spine lies to one side: a quarter turn, which no mirroring undoes."""
+    """Return whether the spine lies to one side, a quarter turn."""
     behind, left = _locate_spine(hu, _find_liver_rows(labels))
     return abs(left) > ASIDE and abs(left) > 2 * abs(behind)
 
@@ -79,12 +79,12 @@ def _find_liver_rows(labels: np.ndarray) -> np.ndarray:
 
 
 def _find_center(counts: np.ndarray) -> float:
-    """Return the mean place of what is counted along an axis, as a share of its length."""
+    """Return the mean place of counts along an axis, as a share of its length."""
     return float(counts @ (np.arange(len(counts)) / len(counts)) / counts.sum())
 
 
 def _locate_liver(hu: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> float:
-    """Return how far left of the body's centre the liver's lies, as a share of the width."""
+    """Return how far left of the body's centre the liver lies, by the width."""
     liver, body = np.zeros(hu.shape[2]), np.zeros(hu.shape[2])
     for row in rows[::STEP]:
         liver += np.count_nonzero(labels[row], axis=0)
@@ -93,7 +93,7 @@ def _locate_liver(hu: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> float
 
 
 def _locate_spine(hu: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
-    """Return how far behind and left of the body's centre the bone's lies, as shares of the side.
+    """Return how far behind and left of the body's centre the bone lies, by the side.
 
     In the slices that hold liver; (0, 0) where there is too little bone to tell.
     """
@@ -109,7 +109,7 @@ def _locate_spine(hu: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
 
 
 def _has_lungs_below(hu: np.ndarray) -> bool:
-    """Return whether the lowest quarter holds much air in the body, and the highest far less."""
+    """Return whether the lowest quarter holds far more air than the highest."""
     quarter = max(1, len(hu) // 4)
     below, above = (_measure_air(part) for part in (hu[:quarter], hu[-quarter:]))
     return below > LUNG_SHARE and below > 3 * above

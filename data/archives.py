@@ -59,7 +59,7 @@ class _Output:
         return InputError(f"{self.archive}: member {member!r}: {rule}")
 
     def place(self, member: str, kind: str) -> Path:
-        """Return where a member goes; `kind` says what it is if it is neither file nor folder."""
+        """Return where a member goes; `kind` is not empty for a link or a device."""
         self.n_members += 1
         if self.n_members > self.max_members:
             raise self.refuse(member, f"more than {self.max_members} members")
@@ -84,7 +84,13 @@ class _Output:
             raise self.refuse(member, "two members with one path") from None
 
     def add_file(self, member: str, path: Path, source: IO[bytes]) -> None:
-        """Copy one member; the bytes that come count, not those that its header states."""
+        """Copy one member; the bytes that come count, not those that its header states.
+
+        Args:
+            member: its name.
+            path: where to.
+            source: its content.
+        """
         self.add_folder(member, path.parent)
         try:
             target = path.open("xb")
@@ -179,7 +185,7 @@ def _unpack_zip(archive: Path, output: _Output) -> None:
 
 
 class _BoundedInfo(tarfile.TarInfo):
-    """A member whose long name or extended header, which tarfile reads into memory, is bounded."""
+    """A member whose long name or header, which tarfile holds in memory, is bounded."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in LONG_HEADERS and self.size > MAX_HEADER:

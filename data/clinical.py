@@ -66,7 +66,7 @@ class Column:
         return [f"{self.name}={value}" for value in self.values[1:]] or [self.name]
 
     def make_encoder(self) -> Pipeline:
-        """Return the steps from the column's texts to its features; what is unknown is the mean."""
+        """Return the steps from texts to features; what is unknown is the mean."""
         if not self.values:
             numbers = FunctionTransformer(_read_numbers)
             return make_pipeline(
@@ -79,7 +79,7 @@ class Column:
 
 
 class ClinicalRegression(RegressorMixin, BaseEstimator):
-    """A linear regression on the columns of a table of texts that explain most by themselves.
+    """A linear regression on the columns that explain most by themselves.
 
     Without a usable column it predicts the mean.
 
@@ -121,7 +121,7 @@ class ClinicalRegression(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, table: pd.DataFrame) -> np.ndarray:
-        """Return the predicted ratio of each row; a column that is not there counts as unknown."""
+        """Predict the ratio of each row; a missing column counts as unknown."""
         if self.linear_ is None:
             return np.full(len(table), self.mean_)
         table = table.reindex(columns=[column.name for column in self.encoders_], fill_value="")
@@ -147,7 +147,7 @@ class WeakLabels:
     r2_left_out: float
 
     def predict(self, row: Row) -> float:
-        """Return the predicted tumor-to-liver volume ratio of a patient, clipped to [0, 1]."""
+        """Predict a patient's tumor-to-liver volume ratio, clipped to [0, 1]."""
         return float(np.clip(self.regression.predict(make_table([row]))[0], 0, 1))
 
     def describe(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def read_clinical_rows(store: Store, cases: Sequence[str]) -> list[Row]:
 
 
 def compute_tumor_ratios(store: Store, cases: Sequence[str]) -> np.ndarray:
-    """Return the reference tumor-to-liver volume ratio (liver with tumor) of each case, float64."""
+    """Compute the reference tumor-to-liver volume ratio of each case, float64."""
     counts = [np.bincount(np.asarray(store.label(case)).ravel(), minlength=3)[1:] for case in cases]
     return np.array([tumor / max(liver + tumor, 1) for liver, tumor in counts])
 
@@ -232,7 +232,7 @@ def make_table(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def find_columns(table: pd.DataFrame) -> tuple[Column, ...]:
-    """Return the columns of a table that a regression can use (see the module), in its order."""
+    """Find the columns of a table that a regression can use, in its order."""
     columns = []
     for name in table.columns:
         texts = [text for text in table[name] if text]
@@ -280,5 +280,5 @@ def _read_numbers(texts: Any) -> np.ndarray:
 
 
 def _blank_unknown(indicators: np.ndarray) -> np.ndarray:
-    """Drop the first value's column; make NaN of the rows that have none of the values."""
+    """Drop the first value's column; make NaN of rows that have no value."""
     return np.where(indicators.any(axis=1, keepdims=True), indicators[:, 1:], np.nan)

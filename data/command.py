@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         return super().format_help() + (f"\nexample:{lines}\n" if lines else "")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as argparse does, but name a misspelt flag before all that it leaves missing."""
+        """Parse as argparse does, but name a misspelt flag first."""
         self._check_spelling(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
 
@@ -67,7 +67,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_command(main: Callable[[], None], name: str) -> NoReturn:
-    """Run `main` as the command `name` and exit: 0 done, 2 a user's mistake, 130 interrupted."""
+    """Run `main` and exit: 0 done, 2 a user's mistake, 130 interrupted."""
     try:
         main()
     except InputError as error:
@@ -94,7 +94,7 @@ def check_seed(seed: int) -> None:
 
 
 def parse_integers(text: str) -> list[int]:
-    """Parse a comma-separated list of integers, as `--subset 765,50,50` or `--test 11,16`."""
+    """Parse a comma-separated list of integers, as `--test 11,16`."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -114,7 +114,7 @@ def parse_numbers(text: str) -> list[float]:
 
 
 def parse_count(text: str, minimum: int = 1) -> int:
-    """Parse the value of a flag that counts, such as --jobs: a whole number of at least 1."""
+    """Parse the value of a flag that counts, such as --jobs."""
     if not text.isdecimal() or int(text) < minimum:
         raise argparse.ArgumentTypeError(
             f"must be a whole number of at least {minimum}, got {text!r}"

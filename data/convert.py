@@ -38,7 +38,7 @@ class Conversion:
     orient: str = "affine"
 
     def open(self, case: Case) -> tuple[Volume, Volume]:
-        """Open the image and the labels of a case and check their geometry; no voxel is read.
+        """Open image and labels and check their geometry; no voxel is read.
 
         Raises:
             InputError: what opening them refuses, or two grids.
@@ -107,7 +107,7 @@ def fill_case(
 def _write_arrays(
     folder: Path, image: Volume, label: Volume, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Write image.npy and label.npy a few slices at a time; return them memory-mapped."""
+    """Write image.npy and label.npy a few slices at a time; return them mapped."""
     paths = folder / "image.npy", folder / "label.npy"
     shape = image.n_slices, size, size
     # Written, not mapped: a full disk is then an error, not the end of the process.

@@ -75,7 +75,7 @@ class SliceHeader:
 
 
 class Series(Volume):
-    """A DICOM series as a volume, axes (columns, rows, slices); `headers` are its slices."""
+    """A DICOM series as a volume, axes (columns, rows, slices)."""
 
     def __init__(self, folder: Folder, slices: Sequence[SliceHeader]) -> None:
         self.headers = tuple(slices)
@@ -140,7 +140,7 @@ def open_series(
 
 
 def find_series_folder(folder: Folder) -> Folder:
-    """Return the folder where DICOM files lie: this one, the only one in it, and so on."""
+    """Return the folder where DICOM files lie: this one, or the only one in it."""
     # A CD's root holds a viewer and a folder.
     while not any(map(is_dicom_file, list_dicom_files(folder))):
         inner = [entry for entry in list_children(folder) if entry.is_dir()]
@@ -338,7 +338,7 @@ def _check_straight(folder: Folder, ordered: Sequence[SliceHeader], normal: np.n
 
 
 def compute_affine(slices: Sequence[SliceHeader]) -> np.ndarray:
-    """Compute the affine from (column, row, slice) of a sorted stack to RAS+ mm, (4, 4)."""
+    """Compute the affine from (column, row, slice) to RAS+ mm, (4, 4)."""
     first, last = slices[0], slices[-1]
     rows_mm, columns_mm = first.pixel_spacing_mm
     affine = np.eye(4)

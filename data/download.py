@@ -257,7 +257,7 @@ class Series(NamedTuple):
 
 
 def read_series_list(path: Path) -> list[Series]:
-    """Read the CT and SEG series of an answer of getSeries, by patient, study and series.
+    """Read the CT and SEG series of an answer of getSeries, in order.
 
     Raises:
         InputError: not a list of series, a value that cannot be the name of a folder, a series
@@ -343,7 +343,7 @@ def read_md5_list(folder: Path) -> dict[str, str]:
 
 
 def check_series(folder: Path, series: Series) -> None:
-    """Hold a series' files against its md5hashes.csv and the number that getSeries listed.
+    """Hold a series' files against md5hashes.csv and the number listed.
 
     Raises:
         InputError: a file is missing, not listed or has another MD5; another number of files.

@@ -38,7 +38,7 @@ def list_packages() -> dict[str, str]:
 
 
 def describe_commit() -> str | None:
-    """Return the commit of the code, `+changes` where the tree differs; None without git."""
+    """Return the commit of the code, with `+changes`, or None without git."""
     root = Path(__file__).resolve().parent.parent
     call = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
@@ -55,7 +55,7 @@ def read_processor_name() -> str:
 
 
 def read_processor_flags() -> set[str]:
-    """Return the processor's features as Linux lists them ("avx2", ...); elsewhere none."""
+    """Return the processor's features as Linux lists them ("avx2", ...)."""
     return set(" ".join(_read_cpuinfo("flags")).split())
 
 
@@ -69,7 +69,7 @@ def _read_cpuinfo(key: str) -> list[str]:
 
 
 def count_cores() -> int:
-    """Count the cores this process may use; a container or batch system may leave it few."""
+    """Count the cores this process may use, which may be few of all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -80,7 +80,7 @@ def reset_peak_memory() -> None:
 
 
 def read_peak_memory() -> float:
-    """Return the largest resident memory of this process since `reset_peak_memory`, in MiB.
+    """Return the largest resident memory in MiB since `reset_peak_memory`.
 
     Where the system cannot reset it, since the start of the process. The memory of a GPU is not in
     it.

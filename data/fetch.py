@@ -136,7 +136,7 @@ def _quote(url: str) -> str:
 
 
 class _Part:
-    """An unfinished download: PATH.part, and PATH.part.json with what the server told of it."""
+    """An unfinished download: PATH.part, and what the server told in PATH.part.json."""
 
     def __init__(self, path: Path, url: str, size: int | None) -> None:
         self.path = path.with_name(f"{path.name}.part")
@@ -166,7 +166,7 @@ class _Part:
         return self.n_bytes if self.validator else 0
 
     def is_continued_by(self, headers: Any, total: str) -> bool:
-        """Return whether a partial answer, of a file of `total` bytes or "*", goes on with it."""
+        """Return whether a partial answer, of `total` bytes or "*", goes on with it."""
         answer = {"etag": headers.get("ETag"), "last_modified": headers.get("Last-Modified")}
         answer["total"] = None if self.total is None or total == "*" else int(total)
         return all(value in (None, self.known[key]) for key, value in answer.items())

@@ -16,7 +16,7 @@ from data.command import InputError
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that takes the name `path` when the block ends without an error.
+    """Yield a temporary path that takes the name `path` at the end.
 
     It lies beside `path` and keeps its suffixes, because writers choose their format by them.
 
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
-    """Write several files, all or none: each is whole before the first takes its name."""
+    """Write several files, all or none."""
     with ExitStack() as stack:
         for path, text in texts.items():
             stack.enter_context(replace_file(path)).write_text(text, encoding="utf-8")

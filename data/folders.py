@@ -20,7 +20,7 @@ LARGEST_INNER_ZIP = 2**32  # bytes, unpacked into memory
 
 
 def open_folder(place: Folder) -> Folder:
-    """Return the folder at `place`; where the path leads to or through a zip, the folder in it.
+    """Return the folder at a place, also where its path leads through a zip.
 
     Raises:
         InputError: no such folder, a damaged zip, an inner zip of more than 4 GiB.
@@ -57,7 +57,7 @@ def _enter(entry: Folder) -> Folder:
 
 
 def list_children(folder: Folder) -> list[Folder]:
-    """List what a folder holds, by name; hidden entries and the Mac's `__MACOSX` are left out."""
+    """List what a folder holds, by name, without hidden entries and `__MACOSX`."""
     return sorted(
         (entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))),
         key=lambda entry: entry.name,
@@ -79,7 +79,7 @@ def list_files(folder: Path) -> list[Path]:
 
 
 def sign_files(place: Path) -> list[str | int]:
-    """Return [name, bytes, hash] of a file, of a folder's files, or of the zip that holds it.
+    """Return [name, bytes, hash] of a file, a folder, or the zip that holds it.
 
     The hash is over the names, sizes and times of change of the files; nothing is read. Nothing
     there: 0 bytes.

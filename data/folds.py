@@ -97,6 +97,14 @@ def make_folds(
 def deal_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list[str]]]:
     """Draw the test cases and the validation cases of each fold.
 
+    Args:
+        store: whose cases are dealt out.
+        folds: number of folds.
+        seed: of the draw.
+
+    Returns:
+        (test cases, validation cases) of each fold.
+
     Raises:
         InputError: fewer than 2 folds, or fewer patients than folds.
     """

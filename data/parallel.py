@@ -53,17 +53,14 @@ class Failures:
             raise InputError(next(iter(self.by_case.values())) + self._name_others())
 
     def _name_others(self) -> str:
-        _, *others = self.by_case
-        if not others:
+        _, *cases = self.by_case
+        if not cases:
             return ""
         if self.can_skip:
-            return (
-                f" (and {len(others)} more of its cases, named above; "
-                "--skip-bad goes on without them)"
-            )
-        more = ", ..." if len(others) > MOST_NAMED else ""
-        named = ", ".join(others[:MOST_NAMED])
-        return f" (and {len(others)} more cannot be used: {named}{more})"
+            named = "of its cases, named above; --skip-bad goes on without them"
+            return f" (and {len(cases)} more {named})"
+        named = ", ".join(cases[:MOST_NAMED]) + (", ..." if len(cases) > MOST_NAMED else "")
+        return f" (and {len(cases)} more cannot be used: {named})"
 
 
 def run_cases(
@@ -73,7 +70,7 @@ def run_cases(
     failures: Failures,
     title: str = "cases",
 ) -> Iterator[tuple[str, Any]]:
-    """Yield (case, result) of each work that succeeds, as they finish, and show the progress.
+    """Yield (case, result) of each work that succeeds, as they finish.
 
     Args:
         work: by case, what to call; for processes it must be picklable.

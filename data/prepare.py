@@ -53,7 +53,7 @@ GIVEN_BY_A_SPLIT = (*GIVEN_BY_PATIENTS, "subset", "seed", "slices", "fractions",
 
 
 def read_cohort(source: Path, layout: str) -> tuple[str, str, bool]:
-    """Return (layout, cohort, synthetic): how a folder is read, its name in tables, a phantom?
+    """Return (layout, cohort, synthetic): how it is read, its name, a phantom?
 
     A cohort.json in the layout of LiTS names another cohort: nothing that is known of LiTS holds
     for it.
@@ -133,12 +133,12 @@ class Source:
         return names
 
     def _find_shared(self, policy: str) -> list[str]:
-        """Return the cases of the external store's patients, with those of one --same-patient."""
+        """Return the cases of patients whom the external store shows, too."""
         if self.external is None:
             return []
         tested = {entry["identity"] for entry in self.external.cases.values()}
-        found = find_shared_patients(self.identity, tested, self.external.layout)
-        patients = {self.patient_of[name] for name in found}
+        same = find_shared_patients(self.identity, tested, self.external.layout)
+        patients = {self.patient_of[name] for name in same}
         shared = [name for name in self.cases if self.patient_of[name] in patients]
         if shared and policy == "refuse":
             raise InputError(
@@ -149,7 +149,7 @@ class Source:
         return shared
 
     def sign_case(self, case: Case) -> dict[str, Any]:
-        """Return what a finished case depends on; a case made from anything else is made again."""
+        """Return what a case depends on; where that changed, it is made again."""
         return {
             "image": sign_files(case.image),
             "labels": [sign_files(path) for path in case.labels],
@@ -160,7 +160,7 @@ class Source:
 
 
 def prepare(flags: argparse.Namespace) -> Store:
-    """Build the store, or go on with an unfinished one; do nothing where it is finished.
+    """Build the store, or go on with an unfinished one; leave a finished one.
 
     Raises:
         InputError: a file, a flag or an existing store that does not fit.
@@ -207,7 +207,7 @@ def prepare(flags: argparse.Namespace) -> Store:
 
 
 def _outline(source: Source, flags: argparse.Namespace, failures: Failures) -> Entries:
-    """Check every case's headers; return the most slices that each can give to a split."""
+    """Check every case's headers; return how many slices each has at most."""
     work = {name: partial(_count_slices, case, source.how) for name, case in source.cases.items()}
     n_slices = dict(run_cases(work, flags.jobs, flags.backend, failures, "headers"))
     failures.stop()
@@ -269,7 +269,7 @@ def _convert(
 
 
 def _check_copies(cases: Entries, external: Store | None) -> None:
-    """Refuse a volume twice under two patients, or in the external store: it could leak."""
+    """Refuse a volume under two patients, or in the external store."""
     first_with: dict[str, str] = {}
     tested = external.cases if external else {}
     elsewhere = {entry["sha256_image"]: case for case, entry in tested.items()}

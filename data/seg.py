@@ -119,7 +119,7 @@ class Segments:
         return _match_grid(self.path, volume, series).transpose(2, 1, 0)
 
     def _read_content(self, series: Series) -> Any:
-        """Read the whole file; without a distance between slices it takes that of its series."""
+        """Read the whole file, the distance between slices filled in."""
         import highdicom as hd
 
         dataset = read_dataset(self.path, pixels=True)
@@ -153,7 +153,7 @@ def _find_instances(header: Any) -> Iterator[str]:
 
 
 def _match_grid(path: Folder, volume: Any, series: Series) -> np.ndarray:
-    """Bring a segment to the grid of a series; no voxel is resampled and none is lost.
+    """Bring a segment to a series' grid; no voxel is resampled, none is lost.
 
     Args:
         path: of the SEG.
@@ -282,7 +282,7 @@ def _make_segmentation(native: np.ndarray, series: Series, descriptions: Sequenc
 
 
 def _read_source(path: Folder, gap_mm: float) -> Any:
-    """Read a slice's header for the SEG to copy; a missing thickness is the slices' distance."""
+    """Read a slice's header for the SEG to copy, its thickness filled in."""
     dataset = read_dataset(path)
     for name in _MAY_BE_EMPTY:
         if name not in dataset:

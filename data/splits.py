@@ -23,7 +23,7 @@ Rows = dict[str, list[int]]
 def group_patients(
     patient_of: Mapping[str, str], groups: Sequence[Sequence[str]]
 ) -> dict[str, str]:
-    """Make the cases of each group one patient, with everybody who shares a patient with them.
+    """Make the cases of each group, and who shares a patient with them, one patient.
 
     Args:
         patient_of: patient of each case.
@@ -55,7 +55,7 @@ def make_split(
     stratify: bool = False,
     source: str = "the store",
 ) -> dict[str, Any]:
-    """Split cases into train, validation and test, with all cases of a patient on one side.
+    """Split cases into train, validation and test, each patient on one side.
 
     Args:
         slices_by_case: per case at least "n_slices" and "liver_rows" (the slices that hold liver).
@@ -235,7 +235,7 @@ def check_split(
 def check_training_split(
     split: Mapping[str, Any], store_cases: Mapping[str, Mapping[str, Any]], name: str
 ) -> None:
-    """Check a split that comes from elsewhere, also for its sets and the volumes it was drawn from.
+    """Check a split from elsewhere, also its sets and its volumes.
 
     Args:
         split, store_cases, name: as of `check_split`.
@@ -359,7 +359,7 @@ def _draw_sides(
 
 
 def _draw_from_shares(ordered: list[str], n: int, draw_order: list[str]) -> list[str]:
-    """Cut `ordered` into n shares of equal length and take of each the patient drawn first."""
+    """Cut a list into n equal shares and take of each who was drawn first."""
     shares = [ordered[i * len(ordered) // n : (i + 1) * len(ordered) // n] for i in range(n)]
     return [min(share, key=draw_order.index) for share in shares if share]
 

@@ -75,7 +75,7 @@ class Store:
 
     @property
     def sha256(self) -> str:
-        """Hash of what the store holds: every case's voxels, the size of its slices, the split."""
+        """Hash of what the store holds: voxels, size of the slices, split."""
         names = ("sha256_image", "sha256_label")
         voxels = {case: [entry[name] for name in names] for case, entry in self.cases.items()}
         return hash_json({"size": self.size, "split": self.split["sha256"], "voxels": voxels})
@@ -101,7 +101,7 @@ class Store:
         return self.cases[case]["patient"]
 
     def cases_of(self, set_name: str) -> list[str]:
-        """Return the cases of a set ("train", "validation", "test" or "external"), in order.
+        """Return the cases of a set ("train", "validation", ...), in order.
 
         Raises:
             InputError: the split has no such set.
@@ -145,7 +145,7 @@ def _read_info(path: Path) -> dict[str, Any]:
 
 
 class StoreWriter:
-    """Builds a store in the folder `STORE.partial` beside it, which then takes the name STORE.
+    """Builds a store as `STORE.partial` beside it; complete, it takes the name.
 
     Used as a context manager: an error before the first finished case removes STORE.partial; later
     ones leave the finished cases, which the next run takes over if they were made from the same
@@ -169,7 +169,7 @@ class StoreWriter:
             shutil.rmtree(self.partial)
 
     def find_case(self, case: str, made_from: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the entry of a case that an earlier run finished from the same files, or None."""
+        """Return the entry of a case that was finished from the same files, or None."""
         file = self._cases / case / "case.json"
         if not file.is_file():
             return None
@@ -204,7 +204,7 @@ class StoreWriter:
         return entry
 
     def finish(self, info: dict[str, Any], split: dict[str, Any]) -> None:
-        """Write store.json and split.json, drop folders of other cases, give the store its name."""
+        """Write store.json and split.json, drop other cases, give the store its name."""
         for folder in self._cases.iterdir():
             if folder.name not in info["cases"]:
                 shutil.rmtree(folder)
@@ -216,7 +216,7 @@ class StoreWriter:
 def find_finished_store(
     path: Path, parameters: dict[str, Any], made_from: dict[str, Any] | None
 ) -> Store | None:
-    """Return the finished store at `path` if it was made as asked for; None: there is none yet.
+    """Return the finished store at a path if it was made as asked for.
 
     Args:
         path: the store.

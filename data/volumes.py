@@ -44,7 +44,7 @@ _READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, ImageFileError, Heade
 
 
 class Volume:
-    """A 3-D volume in canonical order; its voxels are read once, at first use, as stored.
+    """A 3-D volume in canonical order; its voxels are read at first use.
 
     Scale slope and intercept are applied per call of `slices`, so that memory stays at the raw
     voxels.
@@ -82,7 +82,7 @@ class Volume:
         self.spacing_mm = slice_mm, row_mm, column_mm
 
     def under(self, affine: np.ndarray) -> Volume:
-        """Return the same voxels under another affine, for a header that is known to be wrong."""
+        """Return the same voxels under another affine, for a wrong header."""
         return Volume(self.path, self._image, affine)
 
     @property
@@ -108,7 +108,7 @@ class Volume:
         return np.asarray(orientations.apply_orientation(raw, transform)).transpose(2, 1, 0)
 
     def slices(self, start: int, stop: int) -> np.ndarray:
-        """Return scaled slices [start, stop): ndarray of shape (n, rows, columns), float32.
+        """Return scaled slices [start, stop): (n, rows, columns), float32.
 
         Raises:
             InputError: the voxels cannot be read (truncated file).
@@ -121,13 +121,13 @@ class Volume:
             return (raw.astype(np.float64) * slope + inter).astype(np.float32)
 
     def labels(self, start: int, stop: int) -> np.ndarray:
-        """Return slices [start, stop) of a checked label volume: (n, rows, columns), uint8."""
+        """Return slices [start, stop) of checked labels: (n, rows, columns), uint8."""
         if self.holds_integers:
             return self._voxels[start:stop].astype(np.uint8)
         return np.rint(self.slices(start, stop)).astype(np.uint8)
 
     def chunks(self, size: int = CHUNK_SLICES) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first slice, float32 slices) over the whole volume, `size` slices at a time."""
+        """Yield (first slice, float32 slices) over the whole volume."""
         for start in range(0, self.n_slices, size):
             yield start, self.slices(start, min(start + size, self.n_slices))
 
@@ -148,7 +148,7 @@ class Volume:
             return float(ranges[:, 0].min()), float(ranges[:, 1].max())
 
     def to_native(self, labels: np.ndarray) -> np.ndarray:
-        """Turn a canonical array into the file's own axis order: the exact inverse of the reading.
+        """Turn a canonical array into the file's own axis order: the inverse of reading.
 
         Args:
             labels: ndarray of shape (n_slices, rows, columns), any dtype.
@@ -172,7 +172,7 @@ class Volume:
         return type(self._image)
 
     def copy_header(self) -> Any:
-        """Copy the NIfTI header for writing on the same grid: geometry, units, form codes.
+        """Copy the NIfTI header for writing on the same grid.
 
         What else it says of the CT, which may be the patient's name, is left out.
         """
@@ -186,7 +186,7 @@ class Volume:
 
 
 class LazyVoxels:
-    """Voxels made when they are first asked for, as nibabel takes them: unscaled, file axes."""
+    """Voxels made when first asked for, as nibabel takes them."""
 
     slope, inter = 1.0, 0.0
 
@@ -252,7 +252,11 @@ def open_volume(path: Path, on: Volume | None = None) -> Volume:
 
 
 def open_image(path: Path) -> Volume:
-    """Open a CT and check its header; see `open_volume` and `open_series` for what is refused."""
+    """Open a CT, NIfTI or DICOM, and check its header.
+
+    Raises:
+        InputError: what `open_volume` and `data.dicom.open_series` refuse.
+    """
     from data.dicom import is_dicom_file, open_series  # which builds on this module
 
     path = Path(path)
@@ -266,14 +270,18 @@ def open_image(path: Path) -> Volume:
 
 
 def read_image(path: Path, allow_non_hu: bool = False) -> Volume:
-    """Open a CT and check its values; see `open_image` and `check_hu` for what is refused."""
+    """Open a CT and check its values, too.
+
+    Raises:
+        InputError: what `open_image` and `check_hu` refuse.
+    """
     volume = open_image(path)
     check_hu(volume, allow_non_hu)
     return volume
 
 
 def _read_raw_header(path: Path) -> Any:
-    """Read the header as it stands; `nib.load` would repair a zero or negative spacing."""
+    """Read the header as it stands, without nibabel's repairs."""
     kinds = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
     try:
         with ImageOpener(path) as file:
@@ -344,7 +352,7 @@ def check_hu(volume: Volume, allow_non_hu: bool = False) -> None:
 
 
 def check_label(volume: Volume) -> None:
-    """Check that a label volume holds only 0 (other), 1 (liver), 2 (tumor), and some liver.
+    """Check that labels are only 0 (other), 1 (liver), 2 (tumor), with some liver.
 
     A value counts as 0, 1 or 2 when it is within 0.001 of it.
 
@@ -356,7 +364,7 @@ def check_label(volume: Volume) -> None:
 
 
 def check_label_values(volume: Volume) -> bool:
-    """Check that a volume holds only 0, 1 and 2 (within 0.001); return whether any is 1 or 2.
+    """Check that there are only 0, 1, 2 (within 0.001); return whether any is not 0.
 
     Raises:
         InputError: another value, NaN included.
@@ -478,7 +486,7 @@ def write_labels(path: Path, labels: np.ndarray, like: Volume) -> None:
 
 
 def write_map(path: Path, values: np.ndarray, like: Volume) -> None:
-    """Write probabilities as a float32 NIfTI on the grid of `like`, as `write_labels` does.
+    """Write probabilities as float32 NIfTI on a volume's grid.
 
     Args:
         path: `.nii` or `.nii.gz`.

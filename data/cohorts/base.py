@@ -57,7 +57,17 @@ def open_case_image(case: Case) -> Volume:
 
 
 def open_nifti_label(case: Case, image: Volume, ignore_affine: bool, options: Options) -> Volume:
-    """Open the one NIfTI label file of a case."""
+    """Open the one NIfTI label file of a case.
+
+    Args:
+        case: whose it is.
+        image: its CT.
+        ignore_affine: lay the labels on the image voxel for voxel.
+        options: of the user; unused here.
+
+    Returns:
+        The labels 0, 1, 2.
+    """
     return open_volume(case.labels[0], on=image if ignore_affine else None)
 
 
@@ -83,7 +93,7 @@ class Cohort:
 def pair_files(
     name: str, image: Path | None, label: Path | None, image_name: str, label_name: str
 ) -> Case:
-    """Return the case of an image and its labels, or a case that says when opened what is missing.
+    """Pair an image with its labels; what is missing is said when it is opened.
 
     Args:
         name: of the case.

@@ -35,7 +35,7 @@ _KEY = "TCIA_ID"
 
 
 def recognise(source: Path) -> bool:
-    """Return whether the folder, or one up to two folders below, holds patients HCC_NNN."""
+    """Return whether there are patients HCC_NNN, up to two folders below."""
     return bool(_find_patients(source))
 
 
@@ -79,7 +79,7 @@ class FoundSeries:
 
 
 def sort_series(folder: Path) -> dict[str, FoundSeries]:
-    """Sort all DICOM files below a folder by their Series Instance UID, other files left out."""
+    """Sort the DICOM files below a folder by their Series Instance UID."""
     tags = ("Modality", "StudyDate", "StudyInstanceUID")
     paths: dict[str, list[Path]] = {}
     values: dict[str, list[str]] = {}
@@ -93,7 +93,7 @@ def sort_series(folder: Path) -> dict[str, FoundSeries]:
 
 @lru_cache(maxsize=2)  # image and labels of a case ask for the same
 def find_segmented(folder: Path) -> tuple[FoundSeries, Segments]:
-    """Return the series of a patient that was segmented before the procedure, and its segments.
+    """Find a patient's series that was segmented before the procedure.
 
     Raises:
         InputError: no SEG, or not the series that it names; the series is not of the earliest
@@ -145,6 +145,13 @@ def open_ct(case: Case) -> Volume:
 def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options) -> Volume:
     """Bring the segments to the CT's grid: 1 in the liver, 2 in the mass.
 
+    Args:
+        case, image: the patient and the CT.
+        ignore_affine, options: unused: a SEG knows its grid.
+
+    Returns:
+        The labels 0, 1, 2.
+
     Raises:
         InputError: the SEG has no liver, or a segment that is neither used nor known.
     """
@@ -170,7 +177,7 @@ def _join(segments: Segments, image: Series) -> np.ndarray:
 
 
 def read_clinical(source: Path) -> dict[str, dict[str, Any]]:
-    """Read the cohort's spreadsheet (.xlsx or .csv with a column TCIA_ID), if there is one.
+    """Read the spreadsheet (.xlsx or .csv, a column TCIA_ID), if there is one.
 
     Returns:
         {"HCC_001": {column: value}}; empty without a spreadsheet.

@@ -40,7 +40,7 @@ def recognise(source: Path) -> bool:
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
-    """List the patients, in numeric order; what they hold is looked up when they are opened.
+    """List the patients, in numeric order; they are looked into when opened.
 
     Raises:
         InputError: no such folder, no patient, a patient twice.
@@ -59,7 +59,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
 
 
 def _find_patients(place: Path, depth: int) -> list[Path]:
-    """List patients in a folder, in `3Dircadb1` below it and in their archives, through zips."""
+    """List the patients in a folder, in `3Dircadb1` below it, and in zips."""
     patients = []
     for entry in list_children(open_folder(place)):
         path = place / entry.name
@@ -71,7 +71,7 @@ def _find_patients(place: Path, depth: int) -> list[Path]:
 
 
 def _find_inside(case: Case, name: str) -> Path:
-    """Return the path of `PATIENT_DICOM` or `MASKS_DICOM` of a patient, zipped or not.
+    """Return the path of a patient's PATIENT_DICOM or MASKS_DICOM, zipped or not.
 
     Raises:
         InputError: it is not there.
@@ -109,7 +109,15 @@ def open_ct(case: Case) -> Volume:
 
 
 def open_label(case: Case, image: Volume, ignore_affine: bool, options: Options) -> Volume:
-    """Join the masks of a patient: 1 in the liver, 2 in a lesion, inside the liver's mask or not.
+    """Join the masks of a patient: 1 in the liver, 2 in a lesion, wherever it lies.
+
+    Args:
+        case, image: the patient and the CT.
+        ignore_affine: lay the masks on the CT voxel for voxel.
+        options: which lesions count as tumor.
+
+    Returns:
+        The labels 0, 1, 2.
 
     Raises:
         InputError: no mask of the liver; a mask that is not on the grid of the CT, slice for slice.

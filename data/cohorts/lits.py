@@ -53,7 +53,7 @@ FIRST_IRCAD = 28
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
-    """List the volumes of a folder in numeric order; one without labels fails when opened.
+    """List the volumes in numeric order; one without labels fails when opened.
 
     Raises:
         InputError: no such folder, no volume, a number twice, a clinical table that is none.
@@ -92,7 +92,7 @@ def recognise(source: Path) -> bool:
 
 
 def open_lits_image(case: Case) -> Volume:
-    """Open a volume; one of 3D-IRCADb's under the false identity gets the true spacing."""
+    """Open a volume; a false spacing of 3D-IRCADb's is replaced by the true one."""
     image = open_case_image(case)
     if not has_false_spacing(image):
         return image
@@ -111,17 +111,24 @@ def open_lits_image(case: Case) -> Volume:
 
 
 def open_lits_label(case: Case, image: Volume, ignore_affine: bool, options: Options) -> Volume:
-    """Open the labels of a volume, under its true spacing where both headers are false."""
+    """Open the labels of a volume, under its true spacing where both are false.
+
+    Args:
+        case, image, ignore_affine, options: as of `data.cohorts.base.open_nifti_label`.
+
+    Returns:
+        The labels 0, 1, 2.
+    """
     return open_nifti_label(case, image, ignore_affine or image.orientation_is_false, options)
 
 
 def has_false_spacing(image: Volume) -> bool:
-    """Return whether the header is the identity: 1 x 1 x 1 mm, directions that say nothing."""
+    """Return whether the header is the identity: 1 mm, no direction."""
     return image.spacing_mm == (1.0, 1.0, 1.0) and bool((image.affine[:3, :3] == np.eye(3)).all())
 
 
 def look_up_spacing(number: int | None, n_slices: int) -> tuple[float, float, float] | None:
-    """Return the spacing in mm (column, row, slice) of a volume that came from 3D-IRCADb-01.
+    """Return the true spacing in mm (column, row, slice) of a 3D-IRCADb volume.
 
     None for other volumes, and where the number of slices is not the patient's.
     """

@@ -23,7 +23,7 @@ def recognise(source: Path) -> bool:
 
 
 def find_cases(source: Path, options: Options) -> list[Case]:
-    """List the training pairs of dataset.json; one whose file is missing fails when opened.
+    """List the training pairs; one whose file is missing fails when opened.
 
     Raises:
         InputError: dataset.json is missing or is not of the liver task.

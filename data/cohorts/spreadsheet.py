@@ -55,7 +55,7 @@ def read_by_key(path: Path, key: str) -> dict[str, dict[str, Any]]:
 
 
 def _make_plain(cell: Any, is_excel: bool) -> Any:
-    """Return a cell as JSON takes it; an empty one of a spreadsheet is None, of a CSV ""."""
+    """Return a cell as JSON takes it; an empty one of an .xlsx is None, of a CSV ""."""
     if cell != cell or (is_excel and cell == ""):  # NaN: the row was short
         return None
     return cell if isinstance(cell, (bool, int, float, str)) else str(cell)

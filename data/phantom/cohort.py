@@ -89,7 +89,14 @@ EXTERNAL = Cohort(
 
 
 def spawn_generators(cohort: Cohort, seed: int, case: int) -> list[np.random.Generator]:
-    """Return the generators of a case: of its body, its scan, the noise, its clinical row."""
+    """Return the generators of a case's body, scan, noise and clinical row.
+
+    Args:
+        cohort, seed, case: as of `draw_case`.
+
+    Returns:
+        Four generators, independent of each other.
+    """
     return np.random.default_rng([seed, cohort.number, case]).spawn(4)
 
 
@@ -190,7 +197,7 @@ def write_case(out: Path, cohort: Cohort, seed: int, size: int, case: int) -> di
 def find_finished_cases(
     out: Path, header: dict[str, Any], n_cases: int
 ) -> dict[str, dict[str, Any]]:
-    """Look up the cases that an earlier call with the same parameters left in a folder.
+    """Look up the cases that an earlier call left in a folder.
 
     Args:
         out: folder of the cohort.
@@ -227,7 +234,7 @@ def find_finished_cases(
 
 
 def is_whole(out: Path, entry: dict[str, Any]) -> bool:
-    """Return whether both files of a recorded case are there, with the recorded checksums."""
+    """Return whether both files of a case are there as recorded."""
     number = entry["case"].removeprefix("volume-")
     paths = {kind: out / name.format(number) for kind, name in FILES.items()}
     return all(

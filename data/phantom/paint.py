@@ -13,19 +13,31 @@ VERTEBRA_PITCH_MM = 33.0
 
 
 class Canvas:
-    """The HU of one grid, (n_slices, height, width) float32; shapes are laid one over another."""
+    """The HU of one grid, (n_slices, height, width) float32, to lay shapes on."""
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self.hu = np.full(grid.shape, -1000, dtype=np.float32)
 
     def blend(self, box: Box, alpha: Array, hu: float | Array) -> None:
-        """Mix `hu` into the voxels of a box, with the weight `alpha`."""
+        """Mix HU into the voxels of a box.
+
+        Args:
+            box: of the grid.
+            alpha: weight, 0 to 1, ndarray of the box's shape.
+            hu: a number, or ndarray of that shape.
+        """
         view = self.hu[box]
         view += alpha * (np.asarray(hu, dtype=np.float32) - view)
 
     def paint(self, shape: Shape, hu: float, shrink_mm: float = 0.0) -> None:
-        """Fill `shape`, made smaller by `shrink_mm` all around, with `hu`."""
+        """Fill a shape.
+
+        Args:
+            shape: what to fill.
+            hu: with what.
+            shrink_mm: by how much it is smaller all around.
+        """
         box = self.grid.box(*shape.bounds())
         if box is not None:
             part = self.grid.part(box)
@@ -33,7 +45,7 @@ class Canvas:
 
 
 def paint_patient(patient: Patient, grid: Grid) -> tuple[Array, Array]:
-    """Return HU without noise, float32, and labels, uint8, both (n_slices, height, width)."""
+    """Return HU without noise, float32, and labels, uint8, both of the grid's shape."""
     canvas = Canvas(grid)
     paint_wall(canvas, patient)
     paint_chest(canvas, patient)
@@ -51,7 +63,7 @@ def paint_patient(patient: Patient, grid: Grid) -> tuple[Array, Array]:
 
 
 def paint_wall(canvas: Canvas, patient: Patient) -> None:
-    """Paint skin, the fat below it, muscle and the fat of the cavity, alike in all slices."""
+    """Paint skin, the fat below it, muscle and the fat of the cavity."""
     frame, grid, hu = patient.frame, canvas.grid, patient.hu
     skin, muscle, cavity = frame.skin(grid), frame.muscle(grid), frame.cavity(grid)
     section = np.full(skin.shape, -1000, dtype=np.float32)
@@ -172,7 +184,14 @@ def paint_abdomen(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_under_wall(canvas: Canvas, patient: Patient, organ: Shape, hu: float) -> None:
-    """Paint an organ as far as the body wall and the diaphragm let it reach."""
+    """Paint an organ as far as the body wall and the diaphragm let it reach.
+
+    Args:
+        canvas: to paint on.
+        patient: whose organ it is.
+        organ: its shape.
+        hu: its attenuation.
+    """
     box = canvas.grid.box(*organ.bounds())
     if box is None:
         return
@@ -202,7 +221,7 @@ def paint_kidneys(canvas: Canvas, patient: Patient) -> None:
 
 
 def paint_stomach(canvas: Canvas, patient: Patient) -> None:
-    """Paint the stomach's wall, content and air, which is in front: the patient is supine."""
+    """Paint the stomach's wall, content and air; the patient is supine."""
     parts = [patient.organs[f"stomach {k}"] for k in range(3)]
     frame = patient.frame
     for shrink, air in ((0.0, False), (4.0, False), (5.0, True)):
@@ -226,6 +245,11 @@ def paint_liver(canvas: Canvas, patient: Patient, labels: Array) -> None:
     """Paint parenchyma, vessels, cysts and tumors, and label them.
 
     Cysts and vessels inside count as liver, as in LiTS.
+
+    Args:
+        canvas: to paint on.
+        patient: who is painted.
+        labels: ndarray of the canvas's shape, uint8; filled in.
     """
     low, high = patient.liver_extent_mm
     a, b = patient.frame.a, patient.frame.b
@@ -252,7 +276,14 @@ def paint_liver(canvas: Canvas, patient: Patient, labels: Array) -> None:
 
 
 def paint_tumor(canvas: Canvas, patient: Patient, tumor: Tumor, labels: Array) -> None:
-    """Paint one tumor; the core of a large one is a little stronger in contrast than its border."""
+    """Paint one tumor; the core of a large one has a little more contrast.
+
+    Args:
+        canvas: to paint on.
+        patient: whose tumor it is.
+        tumor: what is painted.
+        labels: ndarray of the canvas's shape, uint8; filled in.
+    """
     box = canvas.grid.box(*tumor.shape.bounds())
     if box is None:
         return

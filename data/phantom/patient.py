@@ -37,7 +37,7 @@ COUNT_SHARES = (0.28, 0.2, 0.15, 0.11, 0.09, 0.07, 0.05, 0.05)
 
 @dataclass(frozen=True)
 class Timing:
-    """Contrast timing: HU ranges (low, high); `minus_liver` is relative to the case's liver."""
+    """Contrast timing: HU ranges; `minus_liver` is relative to the case's liver."""
 
     name: str
     liver: Range
@@ -85,7 +85,15 @@ class Frame:
         return self.a + self.muscle_mm + self.fat_side_mm
 
     def ring(self, grid: Grid, side_mm: float, front_mm: float) -> Array:
-        """Rounded rectangle around the cavity, (1, n_y, n_x): the body is the same along z."""
+        """Rounded rectangle around the cavity, the same along z.
+
+        Args:
+            grid: where it is evaluated.
+            side_mm, front_mm: by how much it is larger than the cavity.
+
+        Returns:
+            ndarray of shape (1, n_y, n_x), mm, negative inside.
+        """
         ry, rx = np.float32(self.b + front_mm), np.float32(self.a + side_mm)
         y, x, p = np.abs(grid.y / ry), np.abs(grid.x / rx), np.float32(self.corner)
         f = ((y**p + x**p) ** (1 / p) - 1) * min(ry, rx)
@@ -111,7 +119,7 @@ class Frame:
         return smooth_max(self.ring(grid, 0, 0), -back, 10)
 
     def diaphragm(self, grid: Grid) -> Array:
-        """Height of the diaphragm, mm, of shape (1, n_y, n_x): two domes, the right one higher."""
+        """Height of the diaphragm, mm, (1, n_y, n_x): two domes, the right one higher."""
         y = (grid.y - np.float32(0.08 * self.b)) / np.float32(0.95 * self.b)
         domes = []
         for top, side in ((self.dome_mm, 0.45), (self.left_dome_mm, -0.47)):
@@ -246,7 +254,7 @@ def draw_columns(rng: np.random.Generator, frame: Frame) -> dict[str, Column]:
 
 
 def draw_organs(rng: np.random.Generator, frame: Frame) -> dict[str, Ellipsoid]:
-    """Draw the organs that are lumpy ellipsoids, and the marks they leave on the liver."""
+    """Draw the organs that are lumpy ellipsoids, and their marks on the liver."""
     a, b, dome = frame.a, frame.b, frame.dome_mm
 
     def organ(
@@ -475,7 +483,16 @@ def draw_kidney_cysts(
 
 
 def draw_portal(rng: np.random.Generator, hilum: Point, inside: Array) -> tuple[Segment, ...]:
-    """Draw the portal vein: its trunk below the hilum and a tree into both lobes."""
+    """Draw the portal vein: its trunk below the hilum and a tree into both lobes.
+
+    Args:
+        rng: draws it.
+        hilum: where it enters the liver, mm.
+        inside: points of the liver, ndarray of shape (n, 3), mm.
+
+    Returns:
+        The tubes.
+    """
     z, y, x = hilum
     trunk = Segment((z - 35, y - 12, x - 14), (z + 6, y, x + 6), 7.0, 6.5)
     targets = inside[rng.choice(len(inside), size=26, replace=False)]
@@ -509,7 +526,7 @@ def draw_hepatic(
 
 
 def draw_pancreas(rng: np.random.Generator, frame: Frame) -> tuple[Segment, ...]:
-    """Draw the pancreas from the head, right of the midline and low, to the tail at the spleen."""
+    """Draw the pancreas from the head, low and right, to the tail at the spleen."""
     places = [
         (-52, 0.06, 0.2, 14),
         (-34, 0.1, 0.06, 11),

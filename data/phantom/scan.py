@@ -136,9 +136,17 @@ def draw_noise(rng: np.random.Generator, scan: Scan) -> Iterator[Array]:
 
 
 def acquire(patient: Patient, scan: Scan, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return HU, int16, and labels, uint8, (n_slices, height, width), patient's frame.
+    """Scan a patient.
 
     The patient is painted some slices at a time, which bounds the memory.
+
+    Args:
+        patient: who is scanned.
+        scan: how.
+        rng: of the noise.
+
+    Returns:
+        HU, int16, and labels, uint8, both (n_slices, height, width) in the patient's frame.
     """
     shape = (scan.n_slices, scan.size, scan.size)
     volume, labels = np.empty(shape, dtype=np.int16), np.empty(shape, dtype=np.uint8)

@@ -20,7 +20,7 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxel centres in mm: z of shape (n, 1, 1), y (1, n, 1), x (1, 1, n), all float32.
+    """Voxel centres in mm, float32: z (n, 1, 1), y (1, n, 1), x (1, 1, n).
 
     `overlap` is slice thickness / slice spacing: over how many slice distances one voxel averages.
     """
@@ -32,7 +32,15 @@ class Grid:
 
     @classmethod
     def of(cls, z: Array, y: Array, x: Array, overlap: float = 1.0) -> Grid:
-        """Build the grid from three vectors of increasing coordinates."""
+        """Build the grid.
+
+        Args:
+            z, y, x: increasing coordinates in mm, ndarrays of shape (n,).
+            overlap: slice thickness / slice spacing.
+
+        Returns:
+            The grid.
+        """
         z, y, x = (np.asarray(axis, dtype=np.float32) for axis in (z, y, x))
         return cls(z[:, None, None], y[None, :, None], x[None, None, :], overlap)
 
@@ -50,7 +58,7 @@ class Grid:
         return first, second, third
 
     def box(self, low: Point, high: Point) -> Box | None:
-        """Return the slices that hold `low`..`high` and a voxel around, None if there are none."""
+        """Return the slices that hold `low`..`high` and a voxel around, or None."""
         slices = []
         for axis, start, stop in zip((self.z, self.y, self.x), low, high, strict=True):
             values = axis.ravel()
@@ -100,18 +108,26 @@ def coverage(f: Array, grid: Grid, soft_mm: float = 0.0) -> Array:
 
 
 def smooth_min(a: Array, b: Array, radius_mm: float) -> Array:
-    """Join two shapes (mm, on one grid); the seam is rounded by `radius_mm`."""
+    """Join two shapes.
+
+    Args:
+        a, b: their functions on one grid, mm.
+        radius_mm: rounds the seam.
+
+    Returns:
+        ndarray of the grid's shape, mm.
+    """
     h = np.maximum(np.float32(radius_mm) - np.abs(a - b), 0) / np.float32(radius_mm)
     return np.minimum(a, b) - h * h * np.float32(radius_mm / 4)
 
 
 def smooth_max(a: Array, b: Array, radius_mm: float) -> Array:
-    """Intersect two shapes (mm, on one grid); the seam is rounded by `radius_mm`."""
+    """Intersect two shapes; arguments as of `smooth_min`."""
     return -smooth_min(-a, -b, radius_mm)
 
 
 class Field:
-    """A smooth random function: mean 0, deviation about 1, features of about `knot_mm`.
+    """A smooth random function: mean 0, deviation about 1, features of `knot_mm`.
 
     It is a sum of Gaussians on a lattice, hence separable: three small matrix products evaluate it
     on any grid.
@@ -140,7 +156,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid, sheared by `lean` (mm in y and x per mm in z), made irregular by `field`."""
+    """An ellipsoid, sheared by `lean` (mm per mm in z), made irregular by `field`."""
 
     center: Point
     radii: Point
