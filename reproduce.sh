@@ -143,7 +143,7 @@ python -m evaluation.figures --out "$out"
 python -m evaluation.tables --out "$out"
 python -m evaluation.report --out "$out"
 if $joint_sweep; then
-    python -m training.joint_sweep --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
+    python -m training.sweeps joint_loss --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
     python -m evaluation.joint_sweep --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
     python -m evaluation.joint_answer --out "$out" "$out/joint_sweep.json"
 fi

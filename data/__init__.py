@@ -20,11 +20,10 @@ splits       who trains, who validates, who tests
 store        the slices of a cohort on disk
 folds        command: stores for cross-validation by patient
 
-scaling      from HU to what a network sees
-enhance      inputs of the other documents' systems
+scaling      the range of HU, a window, the median inside a mask
+inputs       how each network's input is made, by name; its target
 masks        the first network's liver masks, which the second one sees
 clinical     a weak label of the tumor load from clinical tables
-inputs       how each network's input is made, by name
 augment      random changes of training slices
 batches      slices as batches for Keras
 volume_batches   3D crops as batches for Keras

@@ -12,13 +12,13 @@ SHIFT = 0.1  # of the side
 GAIN = 0.2  # of the input's values: contrast
 
 
-def augmented(
+def augment_slice(
     inputs: np.ndarray, target: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return input and target rotated, scaled and shifted alike, the input's values times a gain near 1.
+    """Rotate, scale and shift input and target alike; multiply the input by a gain near 1.
 
-    What comes in from beyond the border is 0, as is what a mask leaves out. Nothing is mirrored: the liver lies on the
-    right.
+    What comes in from beyond the border is 0, as is what a mask leaves out. Nothing is mirrored:
+    the liver lies on the right.
 
     Args:
         inputs: a network's input, float32 (rows, columns) or (rows, columns, channels).
@@ -28,11 +28,12 @@ def augmented(
     Returns:
         Arrays of the same shapes and types.
     """
+    # Draw the change: how far it turns, by how much it zooms, where it moves.
     rows, columns = target.shape
     centre = np.array([columns - 1, rows - 1]) / 2
     turn, zoom = np.deg2rad(rng.uniform(-ROTATION_DEG, ROTATION_DEG)), SCALE ** rng.uniform(-1, 1)
     shift = rng.uniform(-SHIFT, SHIFT, 2) * (columns, rows)
-    # warp asks where each pixel of the result comes from.
+    # warp asks where each pixel of the result comes from, so the steps run backwards.
     back = (
         AffineTransform(translation=-centre)
         + AffineTransform(scale=(zoom, zoom), rotation=turn)

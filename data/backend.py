@@ -1,9 +1,9 @@
 """Keras as the other rooms use it: the import, its precision on this machine, saved networks.
 
 Keras is imported without the start-up notes of its backend, by `from data.backend import keras`:
-TensorFlow writes half a dozen lines to standard error before any setting of its log takes effect. They would
-bury the one line that a command prints about bad input, so standard error is held back while Keras is
-imported, and shown only if that fails.
+TensorFlow writes half a dozen lines to standard error before any setting of its log takes effect.
+They would bury the one line that a command prints about bad input, so standard error is held back
+while Keras is imported, and shown only if that fails.
 """
 
 from __future__ import annotations
@@ -22,35 +22,34 @@ from data.environment import read_processor_flags
 
 
 @contextmanager
-def _held_back_stderr() -> Iterator[None]:
+def _hold_back_stderr() -> Iterator[None]:
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         except BaseException:
             held.seek(0)
-            os.write(kept, held.read())
+            os.write(original, held.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original, 2)
+            os.close(original)
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-logging.getLogger("tensorflow").setLevel(
-    logging.ERROR
-)  # its advice on retracing: a run has many models
-with _held_back_stderr():
+# Without its advice on retracing: a run has many models.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+with _hold_back_stderr():
     import keras
 
 __all__ = ["has_accelerator", "in_single_precision", "keras", "load_network", "usable_precision"]
 
 
 def has_accelerator() -> bool:
-    """Whether TensorFlow has more than the CPU to compute on; True on another backend, which is not asked."""
+    """Return whether TensorFlow has more than the CPU to compute on; True on another backend."""
     if keras.backend.backend() != "tensorflow":
         return True
     import tensorflow as tf
@@ -58,23 +57,20 @@ def has_accelerator() -> bool:
     return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
 
 
-def usable_precision(wanted: str) -> str:
-    """Return the Keras dtype policy to use here: `wanted`, or float32 on a CPU that has no units for half precision.
+def usable_precision(precision: str) -> str:
+    """Return the Keras dtype policy to use here: float32 on a CPU without units for another one.
 
-    Measured with oneDNN (`python -m tests.benchmarks.training`): on processors with AMX or AVX-512's bfloat16 instructions
-    mixed_bfloat16 is faster than float32; with AVX-512 alone it is twice as slow, and on AVX2 it does not run.
+    Measured with oneDNN (`python -m tests.benchmarks.training`): on processors with AMX or
+    AVX-512's bfloat16 instructions mixed_bfloat16 is faster than float32; with AVX-512 alone it is
+    twice as slow, and on AVX2 it does not run.
     """
-    if (
-        wanted == "float32"
-        or has_accelerator()
-        or read_processor_flags() & {"amx_bf16", "avx512_bf16"}
-    ):
-        return wanted
-    return "float32"
+    if precision == "float32" or has_accelerator():
+        return precision
+    return precision if read_processor_flags() & {"amx_bf16", "avx512_bf16"} else "float32"
 
 
 def load_network(path: Path) -> keras.Model:
-    """Load a saved network, in single precision where the CPU has no units for the precision it was saved in.
+    """Load a saved network, in single precision where the CPU has no units for its own.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -85,14 +81,11 @@ def load_network(path: Path) -> keras.Model:
         raise InputError(
             f"{path}: cannot be loaded, missing or damaged ({str(error).splitlines()[0]})"
         ) from None
-    policies = {
-        layer.dtype_policy.name for part in (model, *_nested(model)) for layer in part.layers
-    }
-    return (
-        model
-        if all(usable_precision(name) == name for name in policies)
-        else in_single_precision(model)
-    )
+    parts = [model, *(layer for layer in model.layers if isinstance(layer, keras.Model))]
+    policies = {layer.dtype_policy.name for part in parts for layer in part.layers}
+    if all(usable_precision(name) == name for name in policies):
+        return model
+    return in_single_precision(model)
 
 
 def in_single_precision(model: keras.Model) -> keras.Model:
@@ -106,7 +99,3 @@ def in_single_precision(model: keras.Model) -> keras.Model:
     clone = keras.models.clone_model(model, clone_function=copied)
     clone.set_weights(model.get_weights())
     return clone
-
-
-def _nested(model: keras.Model) -> list[keras.Model]:
-    return [layer for layer in model.layers if isinstance(layer, keras.Model)]

@@ -1,7 +1,7 @@
 """Three-dimensional crops for the global and local pipeline (HCC-TACE-Seg), as batches for Keras.
 
-The global view is every pixel of some neighbouring slices; the local view is the liver's bounding box, in which
-everything outside the liver is at -1000 HU.
+The global view is every pixel of some neighbouring slices; the local view is the liver's bounding
+box, in which everything outside the liver is at -1000 HU (`data.inputs`).
 """
 
 from __future__ import annotations
@@ -12,29 +12,26 @@ from typing import Any
 
 import numpy as np
 
-from data.batches import Slice, SliceBatches, target_of
+from data.batches import Slice, SliceBatches
 from data.command import InputError
-from data.scaling import window
+from data.inputs import Box, Liver, Options, find_liver_box, make_input, target_of
 from data.store import Store
 
-OUTSIDE_HU = (
-    -1000.0
-)  # of everything outside the liver in the local view; reported of the pipeline's figures
-
 Shape = tuple[int, int, int]
-Box = tuple[slice, slice, slice]
-Window = tuple[float, float]
 LoadCrop = Callable[[Slice, np.random.Generator | None], tuple[np.ndarray, np.ndarray]]
 
 
 class CropBatches(SliceBatches):
-    """Batches of crops: input (batch, depth, rows, columns, 1) and target (batch, depth, rows, columns, channels).
+    """Batches of crops.
+
+    Each item is input (batch, depth, rows, columns, 1) and target (batch, depth, rows, columns,
+    channels), float32.
 
     Args:
         crops: (case, number) of each crop of an epoch.
-        load: (case, number), generator -> input (depth, rows, columns) and target (depth, rows, columns, channels),
-            float32. The generator places the crop at random, another way each epoch; None asks for crop `number` of
-            those that cover the case.
+        load: (case, number), generator -> input (depth, rows, columns) and target (depth, rows,
+            columns, channels), float32. The generator places the crop at random, another way each
+            epoch; None asks for crop `number` of those that cover the case.
         batch_size: crops a batch.
         seed: order and places; None keeps the order and takes the covering crops.
     """
@@ -43,20 +40,19 @@ class CropBatches(SliceBatches):
         self, crops: Sequence[Slice], load: LoadCrop, batch_size: int, seed: int | None = None
     ) -> None:
         self.load_crop = load
-        super().__init__(crops, self._never, batch_size, seed)
+        super().__init__(crops, self._refuse, batch_size, seed)
 
     @staticmethod
-    def _never(chosen: Slice) -> Any:
-        raise NotImplementedError
+    def _refuse(chosen: Slice) -> Any:
+        raise NotImplementedError("crops are loaded by load_crop")
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        inputs, targets = self._stacked(index)
+        inputs, targets = self._stack(index)
         return inputs[..., np.newaxis], targets.astype(np.float32)
 
-    def _pair(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = (
-            None if self.seed is None else np.random.default_rng([self.seed, self._epoch, position])
-        )
+    def _load_pair(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        drawn = self.seed is not None
+        rng = np.random.default_rng([self.seed or 0, self._epoch, position]) if drawn else None
         return self.load_crop(self.slices[position], rng)
 
 
@@ -74,142 +70,120 @@ def check_depth(store: Store, cases: Sequence[str], depth: int) -> None:
             )
 
 
-def starts(length: int, size: int) -> list[int]:
-    """Return where windows of `size` begin that cover `length`, side by side, the last one flush with the end."""
+def place_windows(length: int, size: int) -> list[int]:
+    """Return where windows of `size` begin that cover `length`, the last one flush with the end."""
     return [*range(0, length - size, size), length - size]
 
 
-def global_loader(store: Store, window_hu: Window, depth: int) -> LoadCrop:
-    """Load `depth` neighbouring slices, windowed to [0, 1], with the liver (tumor included) as target."""
+def make_global_loader(store: Store, options: Options, depth: int) -> LoadCrop:
+    """Return the function that loads `depth` neighbouring slices, with the liver as target.
+
+    Args:
+        store: holds the cases.
+        options: of the input "global".
+        depth: slices of a crop.
+    """
 
     def load(chosen: Slice, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
         case, number = chosen
         image, label = store.image(case), store.label(case)
-        last = len(image) - depth
-        first = starts(len(image), depth)[number] if rng is None else int(rng.integers(last + 1))
+        if rng is None:
+            first = place_windows(len(image), depth)[number]
+        else:
+            first = int(rng.integers(len(image) - depth + 1))
         rows = slice(first, first + depth)
         target = target_of(np.asarray(label[rows]), "liver").astype(np.float32)
-        return window(np.asarray(image[rows]), *window_hu), target[..., np.newaxis]
+        return make_input(image[rows], options), target[..., np.newaxis]
 
     return load
 
 
-def global_crops(store: Store, cases: Sequence[str], depth: int) -> list[Slice]:
+def list_global_crops(store: Store, cases: Sequence[str], depth: int) -> list[Slice]:
     """Return the crops that cover these cases."""
     return [
         (case, number)
         for case in cases
-        for number in range(len(starts(len(store.image(case)), depth)))
+        for number in range(len(place_windows(len(store.image(case)), depth)))
     ]
 
 
-def liver_box(liver: np.ndarray, shape: Shape) -> Box | None:
-    """Return the bounding box of a mask, grown inside the volume until `shape` fits into it; None for an empty mask.
-
-    Args:
-        liver: bool, (n_slices, rows, columns), at least `shape` along every axis.
-    """
-    box = []
-    for axis, size in enumerate(shape):
-        others = tuple(other for other in range(3) if other != axis)
-        found = np.flatnonzero(liver.any(axis=others))
-        if not len(found):
-            return None
-        low, high = int(found[0]), int(found[-1]) + 1
-        low = max(0, min(low - (size - (high - low)) // 2, low)) if high - low < size else low
-        high = max(high, low + size)
-        low, high = (
-            (low, high)
-            if high <= liver.shape[axis]
-            else (liver.shape[axis] - (high - low), liver.shape[axis])
-        )
-        box.append(slice(low, high))
-    return box[0], box[1], box[2]
-
-
-def local_view(hu: np.ndarray, liver: np.ndarray, box: Box, window_hu: Window) -> np.ndarray:
-    """Return the box of a volume, windowed to [0, 1], with everything outside the liver at `OUTSIDE_HU`: float32."""
-    inside = np.where(liver[box], np.asarray(hu[box], np.float32), np.float32(OUTSIDE_HU))
-    return window(inside, *window_hu)
-
-
-def local_loader(
+def make_local_loader(
     store: Store,
-    window_hu: Window,
+    options: Options,
     shape: Shape,
     tumor_share: float,
-    weak: Mapping[str, float] | None = None,
+    weak_labels: Mapping[str, float] | None = None,
 ) -> LoadCrop:
-    """Load crops of `shape` from the local view of the reference liver, with the tumor as target.
+    """Return the function that loads crops of the reference liver's box, with the tumor as target.
 
     Args:
         store: holds the cases.
-        window_hu: scaled to [0, 1].
+        options: of the input "local".
         shape: (depth, rows, columns) of a crop.
-        tumor_share: share of the drawn crops that lie around a tumor voxel, where there is one; the rest lie anywhere.
-        weak: the patient's weak label by case, of his tumor-to-liver ratio. With it the target has the two channels
-            more that `ratio_channels` returns.
+        tumor_share: share of the drawn crops that lie around a tumor voxel, where there is one; the
+            rest lie anywhere.
+        weak_labels: the patient's weak label by case, of his tumor-to-liver ratio. With it the
+            target has the two channels more that `make_ratio_channels` returns.
     """
 
     @lru_cache(maxsize=1024)
     def box_of(case: str) -> Box:
-        box = liver_box(np.asarray(store.label(case)) > 0, shape)
-        assert box is not None, "local_crops leaves out cases without liver"
+        box = find_liver_box(np.asarray(store.label(case)) > 0, shape)
+        assert box is not None, "list_local_crops leaves out cases without liver"
         return box
 
     def load(chosen: Slice, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
         case, number = chosen
         box = box_of(case)
         whole = np.asarray(store.label(case)[box])
-        first = (
-            _places(whole.shape, shape)[number]
-            if rng is None
-            else _drawn(whole, shape, tumor_share, rng)
-        )
+        if rng is None:
+            first = _place_crops(whole.shape, shape)[number]
+        else:
+            first = _draw_corner(whole, shape, tumor_share, rng)
         crop = _box_at(first, shape)
-        view, label = local_view(store.image(case)[box], whole > 0, crop, window_hu), whole[crop]
+        label = whole[crop]
+        view = make_input(store.image(case)[box][crop], options, Liver(label > 0))
         channels = [target_of(label, "tumor")]
-        if weak is not None:
-            channels += ratio_channels(whole, crop, weak[case])
+        if weak_labels is not None:
+            channels += make_ratio_channels(whole, crop, weak_labels[case])
         return view, np.stack([channel.astype(np.float32) for channel in channels], -1)
 
     return load
 
 
-def ratio_channels(label: np.ndarray, crop: Box, weak: float) -> list[np.ndarray]:
-    """Return what the penalty on a patient's tumor-to-liver ratio reads of a crop (`training.overlap_losses`).
+def make_ratio_channels(label: np.ndarray, crop: Box, weak_label: float) -> list[np.ndarray]:
+    """Return what the penalty on a patient's tumor-to-liver ratio reads (`training.losses`).
 
     Args:
         label: 0/1/2, the whole liver in it.
         crop: of it.
-        weak: the patient's weak label, tumor voxels over liver voxels (tumor included).
+        weak_label: the patient's, tumor voxels over liver voxels (tumor included).
 
     Returns:
-        Two arrays of the crop's shape. 1 / L inside the liver, else 0, with L the patient's liver voxels: summed over
-        tumor, it gives the crop's part of the ratio. And weak - T / L, everywhere the same, with T the reference's
-        tumor voxels outside the crop: what of the weak label is left for the crop (below 0 where T / L is more).
+        Two arrays of the crop's shape. 1 / L inside the liver, else 0, with L the patient's liver
+        voxels: summed over tumor, it gives the crop's part of the ratio. And weak label - T / L,
+        everywhere the same, with T the reference's tumor voxels outside the crop: what of the weak
+        label is left for the crop (below 0 where T / L is more).
     """
-    liver, outside = (
-        np.count_nonzero(label),
-        np.count_nonzero(label == 2) - np.count_nonzero(label[crop] == 2),
-    )
+    liver = np.count_nonzero(label)
+    outside = np.count_nonzero(label == 2) - np.count_nonzero(label[crop] == 2)
     inside = label[crop] > 0
-    return [inside / liver, np.full(inside.shape, weak - outside / liver)]
+    return [inside / liver, np.full(inside.shape, weak_label - outside / liver)]
 
 
-def local_crops(store: Store, cases: Sequence[str], shape: Shape) -> list[Slice]:
+def list_local_crops(store: Store, cases: Sequence[str], shape: Shape) -> list[Slice]:
     """Return the crops that cover the local views of these cases; a case without liver has none."""
     crops: list[Slice] = []
     for case in cases:
-        box = liver_box(np.asarray(store.label(case)) > 0, shape)
+        box = find_liver_box(np.asarray(store.label(case)) > 0, shape)
         if box is not None:
-            sizes = tuple(one.stop - one.start for one in box)
-            crops += [(case, number) for number in range(len(_places(sizes, shape)))]
+            sizes = tuple(axis.stop - axis.start for axis in box)
+            crops += [(case, number) for number in range(len(_place_crops(sizes, shape)))]
     return crops
 
 
-def _places(sizes: Sequence[int], shape: Shape) -> list[tuple[int, ...]]:
-    axes = [starts(length, size) for length, size in zip(sizes, shape, strict=True)]
+def _place_crops(sizes: Sequence[int], shape: Shape) -> list[tuple[int, ...]]:
+    axes = [place_windows(length, size) for length, size in zip(sizes, shape, strict=True)]
     return [(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]
 
 
@@ -218,7 +192,7 @@ def _box_at(first: Sequence[int], shape: Shape) -> Box:
     return z, y, x
 
 
-def _drawn(
+def _draw_corner(
     label: np.ndarray, shape: Shape, tumor_share: float, rng: np.random.Generator
 ) -> tuple[int, ...]:
     """Return the first corner of a crop, drawn around a tumor voxel or anywhere."""

@@ -117,7 +117,7 @@ def check_name(name: str) -> None:
     Raises:
         InputError: there is none.
     """
-    run_of_project("training.system_presets", name, stdout=subprocess.DEVNULL)
+    run_of_project("training.systems", name, stdout=subprocess.DEVNULL)
 
 
 def train(flags: argparse.Namespace, fold: Store, run: Path) -> None:

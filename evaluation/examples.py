@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from data.files import replace_file, write_json
-from data.scaling import tumor_input, window
+from data.inputs import Liver, make_input
+from data.scaling import window
 from data.store import Store
 from evaluation.names import LOSSES, MODELS
 from evaluation.scoring import SLICE_RULE
@@ -128,6 +129,6 @@ def network_inputs(system: System, store: Store, place: tuple[str, int]) -> dict
         "input_hu": hu,
         "input_liver": seen,
         "input_mask": mask.astype(np.uint8),
-        "input_tumor": tumor_input(hu, mask, tumor["scaling"], tumor["window_hu"], median_hu),
+        "input_tumor": make_input(hu, {**tumor, "name": "masked"}, Liver(mask, median_hu)),
         "input_label": np.asarray(store.label(case)[row]),
     }

@@ -16,10 +16,9 @@ from scipy.ndimage import gaussian_filter
 from skimage.segmentation import morphological_chan_vese
 
 from data.backend import keras, load_network
-from data.enhance import INPUTS
 from data.files import read_json
+from data.inputs import Liver, find_liver_box, make_input
 from data.scaling import window
-from data.volume_batches import liver_box, local_view
 from evaluation.names import NO_CONTOUR, TARGETS
 from evaluation.postprocess import CONTOUR_STEPS, postprocess
 from evaluation.systems import check_numbers, noted
@@ -150,8 +149,11 @@ class OtherSystem:
 
     def _predicted(self, target: str, hu: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the probabilities of one slice after another, (rows, columns, classes)."""
-        prepare, window_hu = INPUTS[self.settings["input"]], self.records[target]["window_hu"]
-        inputs = (prepare(np.asarray(slice_, np.float32), window_hu) for slice_ in hu)
+        options = {
+            "name": self.settings["input"],
+            "window_hu": self.records[target]["window_hu"],
+        }
+        inputs = (make_input(slice_, options) for slice_ in hu)
         for index, probabilities in enumerate(predict_slices(self.networks[target], inputs)):
             check_numbers(self.name, f"slice {index}", probabilities)
             yield probabilities
@@ -174,10 +176,11 @@ class OtherSystem:
         liver = labels > 0
         if "tumor" not in self.targets:
             return labels, liver
-        box = liver_box(liver, tuple(self.records["tumor"]["crop"]))
+        box = find_liver_box(liver, tuple(self.records["tumor"]["crop"]))
         if box is None:
             return labels, liver
-        view = local_view(hu, liver, box, self.records["tumor"]["window_hu"])
+        options_of_view = {"name": "local", "window_hu": self.records["tumor"]["window_hu"]}
+        view = make_input(hu[box], options_of_view, Liver(liver[box]))
         labels[box][self._volume("tumor", view) > HALF] = 2
         labels = postprocess(
             labels, liver, hu, UNREAD_SPACING, [name for name in options if name == "inside_liver"]

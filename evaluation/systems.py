@@ -19,8 +19,9 @@ import numpy as np
 from data.backend import keras, load_network
 from data.command import InputError
 from data.files import read_json
-from data.masks import liver_masks, median_of_liver
-from data.scaling import tumor_input, window
+from data.inputs import Liver, make_input
+from data.masks import find_masks, find_median
+from data.scaling import window
 from evaluation.names import LOSSES, MODELS, STAGES, TARGETS
 from models.cascade import split_cascade
 from models.inference import predict_slices
@@ -107,7 +108,8 @@ class System:
             return None
         predict = partial(predict_slices, self.networks["liver"])
         s1, window_hu = self.records["tumor"]["mask_s1"], self.records["liver"]["window_hu"]
-        return median_of_liver(liver_masks(all_slices(), predict, s1, window_hu))
+        options = {"name": "windowed", "window_hu": window_hu}
+        return find_median(find_masks(all_slices(), predict, s1, options))
 
     def of_whole_case(self, slices: Slices) -> Probabilities:
         """Yield what `probabilities` does for every slice of a case, each network asked once for each slice.
@@ -127,7 +129,7 @@ class System:
             (hu, mask_liver(probability, s1))
             for hu, probability in zip(slices(), livers, strict=True)
         )
-        return self._tumors(slices(), livers, median_of_liver(found))
+        return self._tumors(slices(), livers, find_median(found))
 
     def _sequential(self, all_slices: Slices, wanted: Iterable[np.ndarray]) -> Probabilities:
         for_liver, for_tumor = tee(wanted)
@@ -138,11 +140,10 @@ class System:
     ) -> Probabilities:
         tumor = self.records["tumor"]
         s1 = tumor["mask_s1"]
+        options = {"name": "masked", "scaling": tumor["scaling"], "window_hu": tumor["window_hu"]}
         for_input, for_output = tee(livers)
         inputs = (
-            tumor_input(
-                hu, mask_liver(probability, s1), tumor["scaling"], tumor["window_hu"], median_hu
-            )
+            make_input(hu, options, Liver(mask_liver(probability, s1), median_hu))
             for hu, probability in zip(wanted, for_input, strict=True)
         )
         tumors = predict_slices(self.networks["tumor"], inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,11 @@ SIZE, SLICES, CASES = 32, 8, 6
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 TorchReference = Callable[..., dict[str, np.ndarray]]
+
+DEEP_CASES, DEEP_SLICES = 9, 20
+DEEP = ("--preset", "smoke", "--set-preset", f"size={SIZE}")
+"""How the systems of other documents are trained in the tests."""
+DEEP_VARIANT = "global_local_vae"
 
 # As data.backend has it: JAX, which Keras imports where it is installed, would set a lower level for commands, too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -97,6 +103,36 @@ def store(cohort: Path, run_module: Command, tmp_path_factory: pytest.TempPathFa
     done = run_module("data.prepare", *arguments)
     assert done.returncode == 0, done.stderr
     return Store.open(path)
+
+
+@pytest.fixture(scope="session")
+def deep(tmp_path_factory: pytest.TempPathFactory, run_module: Command) -> Store:
+    """Nine cases of 20 slices with clinical data: six train, one validates, two are for the test."""
+    source = write_cohort(tmp_path_factory.mktemp("deep"), DEEP_CASES, DEEP_SLICES)
+    rows = [f"volume-{100 + k},{50 + k},{'yes' if k % 2 else 'no'}" for k in range(DEEP_CASES)]
+    (source / "clinical.csv").write_text("\n".join(["case,age,cirrhosis", *rows, ""]))
+    path = tmp_path_factory.mktemp("stores") / "store"
+    sets = ("--test", "107,108", "--validation", 106)
+    done = run_module("data.prepare", "--source", source, "--store", path, "--size", SIZE, *sets)
+    assert done.returncode == 0, done.stderr
+    return Store.open(path)
+
+
+@pytest.fixture(scope="session")
+def deep_run(deep: Store, tmp_path_factory: pytest.TempPathFactory, run_module: Command) -> Path:
+    """A run directory with every system of the other documents and a variant."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    for name in ("all", DEEP_VARIANT):
+        flags = ("--name", name, "--store", deep.path, "--run", path, *DEEP)
+        done = run_module("training.system", *flags)
+        assert done.returncode == 0, done.stderr
+        assert "left out" not in done.stdout
+    for record in path.glob("*/*/train/record.json"):
+        content = json.loads(record.read_text())
+        assert content["status"] in ("ok", "collapsed")
+        # Whether a network finds anything after one epoch is a matter of the machine's arithmetic.
+        record.write_text(json.dumps({**content, "status": "ok", "why": ""}))
+    return path
 
 
 @pytest.fixture

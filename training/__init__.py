@@ -1,7 +1,23 @@
-"""Presets, losses, the one fit loop, and a thin script per stage.
+"""From a recipe to a record: systems, losses, the one fit loop, and a thin command for each.
 
-The paper's     presets, one_step, liver, tumor, sweep, joint with joint_start and joint_sweep, all_stages; what they
-                share in stages, run, losses
-Other systems   system_presets, system, system_networks, overlap_losses; pretrained and convert_weights (ImageNet)
-Both            fit, callbacks, metrics, curves; benchmark, joint_benchmark
+In the order in which data flows:
+
+presets.py         every hyperparameter of the paper's recipe with its source; lists them
+systems/           what is trained: base.py (what a system is), gruber.py (the paper's one-step,
+                   sequential, joint), elmenabawy.py, dhanush.py, global_local.py; the registry
+run.py             a run directory: flags, preset, seed, store; whose it is
+joint_start.py     where joint training starts: fresh weights or a pair
+losses.py          losses on logits, by name
+metrics.py         the validation IoU that is followed by epoch
+callbacks.py       checkpoint and resume, log, progress, the watch for collapse
+curves.py          learning curves
+pretrained.py      published ImageNet weights into an encoder (convert_weights.py: the command)
+fit.py             the one fit loop
+validation.py      what a network reaches on validation data, and whether that is a result
+train.py           a network of a system in a phase: seed, build, fit, thresholds, verdict, record
+sweeps.py          what is trained several times: scalings, class weights, joint losses
+one_step.py, liver.py, tumor.py, joint.py, system.py, all_stages.py    the commands
+
+A new system is a dataclass given to `training.systems.register`, a new loss a maker given to
+`training.losses.register_loss`, a new input one given to `data.inputs.register_input`.
 """

@@ -1,24 +1,35 @@
-"""Callbacks of the fit loop: checkpoint and resume, the log, the watch for collapse."""
+"""Callbacks of the fit loop: checkpoint and resume, the log, progress, the watch for collapse."""
 
 from __future__ import annotations
 
 import csv
 import math
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from data.backend import keras
 from data.files import read_json, replace_file, write_json, write_text
+from data.progress import open_bar, print_line
 from training.metrics import BEST
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """After each epoch: the log, the best model so far, and all that is needed to resume.
+    """Write, after each epoch, the log, the best model so far, and all that a resume needs.
 
-    Writes into `folder`: `log.csv` (a row an epoch), `best.keras` (the probability model of the epoch with
-    the highest validation IoU), `last-<epoch>.weights.h5` (weights and optimizer) and `state.json` (dropout
-    seeds and progress; written last, an epoch counts once it is there). `best_by`: which IoU of `training.metrics`; of
-    epochs that are equal in it, as those that find nothing are, the one with the highest IoU at the best threshold.
+    Writes into `folder`: `log.csv` (a row an epoch), `best.keras` (the probability model of the
+    epoch with the highest validation IoU), `last-<epoch>.weights.h5` (weights and optimizer) and
+    `state.json` (dropout seeds and progress; written last, an epoch counts once it is there). Keras's
+    own BackupAndRestore and ModelCheckpoint know neither the dropout's state nor the tie.
+
+    Args:
+        folder: where to.
+        probability_model: shares its weights with the trained one.
+        best_by: which IoU of `training.metrics`; of epochs that are equal in it, as those that find
+            nothing are, the one with the highest IoU at the best threshold is kept.
     """
 
     def __init__(self, folder: Path, probability_model: keras.Model, best_by: str = BEST) -> None:
@@ -39,7 +50,7 @@ class Checkpoint(keras.callbacks.Callback):
         return bool(self.rows) and not math.isfinite(self.rows[-1]["loss"])
 
     def restore(self, model: keras.Model) -> None:
-        """Load weights, optimizer and log of an unfinished fit into the compiled `model`, if there is one."""
+        """Load weights, optimizer and log of an unfinished fit into the compiled `model`."""
         state_path = self.folder / "state.json"
         if not state_path.is_file():
             return
@@ -56,12 +67,13 @@ class Checkpoint(keras.callbacks.Callback):
         self.seconds = state["seconds"]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Log the epoch; keep its weights where it is the best one."""
         row: dict[str, Any] = {"epoch": epoch + 1}
         row.update({key: float(value) for key, value in (logs or {}).items()})
         row["val_iou"] = validation_iou(row, self.best_by)
         self.rows.append(row)
         if not math.isfinite(row["loss"]):
-            print(f"epoch {epoch + 1}: the loss is not finite, training stops")
+            print_line(f"epoch {epoch + 1}: the loss is not finite, training stops")
             self.model.stop_training = True
             self._write_log()
             return  # weights that are not finite are no state to resume from
@@ -79,18 +91,22 @@ class Checkpoint(keras.callbacks.Callback):
         write_text(self.folder / "log.csv", "\n".join(lines) + "\n")
 
     def _write_state(self) -> None:
-        # The weights carry their epoch in the name: a kill between the two writes leaves a matching pair.
+        # Weights carry their epoch in the name: a kill between the writes leaves a matching pair.
         with replace_file(self.folder / f"last-{self.epochs_done}.weights.h5") as temporary:
             self.model.save_weights(temporary)
-        state: dict[str, Any] = {"epochs_done": self.epochs_done, "best_epoch": self.best_epoch}
-        state |= {"best_iou": self.best_iou, "best_tie": self.best_tie}
         # Keras leaves the dropout's random state out of the weights.
         seeds = [
             keras.ops.convert_to_numpy(variable).tolist() for variable in _dropout_seeds(self.model)
         ]
-        write_json(
-            self.folder / "state.json", {**state, "seconds": self.seconds, "dropout_seeds": seeds}
-        )
+        state = {
+            "epochs_done": self.epochs_done,
+            "best_epoch": self.best_epoch,
+            "best_iou": self.best_iou,
+            "best_tie": self.best_tie,
+            "seconds": self.seconds,
+            "dropout_seeds": seeds,
+        }
+        write_json(self.folder / "state.json", state)
         (self.folder / f"last-{self.epochs_done - 1}.weights.h5").unlink(missing_ok=True)
 
 
@@ -101,7 +117,12 @@ def _dropout_seeds(model: keras.Model) -> list[Any]:
 
 
 def validation_iou(row: dict[str, Any], which: str = BEST) -> float:
-    """Return the mean of the row's validation IoU over its targets (liver, tumor); `which` of `training.metrics`."""
+    """Return the mean validation IoU of a row of the log over its targets (liver, tumor).
+
+    Args:
+        row: of the log.
+        which: IoU of `training.metrics`.
+    """
     values = [
         value for key, value in row.items() if key.startswith("val_") and key.endswith(f"_{which}")
     ]
@@ -116,11 +137,59 @@ def discard_resume_files(folder: Path) -> None:
         path.unlink()
 
 
+class EpochProgress(keras.callbacks.Callback):
+    """Show the epoch, its loss, its validation IoU and the time left.
+
+    A bar on a terminal; elsewhere a line an epoch.
+
+    Args:
+        checkpoint: what it reads; comes before it in the list of callbacks.
+        title: of the phase.
+        epochs: in all.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, title: str, epochs: int) -> None:
+        super().__init__()
+        self.checkpoint, self.title, self.epochs = checkpoint, title, epochs
+        self.bar: Any = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Open the bar, which counts steps."""
+        self.started, self.epochs_before = time.perf_counter(), self.checkpoint.epochs_done
+        if sys.stderr.isatty():
+            steps = self.params["steps"] or 1
+            left = (self.epochs - self.epochs_before) * steps
+            self.bar = open_bar(left, self.title, unit="step")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Advance the bar."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Say what the epoch reached, and how long the rest takes at this pace."""
+        row = self.checkpoint.rows[-1]
+        text = f"epoch {epoch + 1} of {self.epochs}, loss {row['loss']:.4f}, "
+        text += f"validation IoU {row['val_iou']:.4f}"
+        if self.bar is not None:
+            self.bar.set_description_str(f"{self.title}: {text}")
+            return
+        done = self.checkpoint.epochs_done - self.epochs_before
+        left = (time.perf_counter() - self.started) / done * (self.epochs - epoch - 1)
+        print(f"{self.title}: {text}, {tqdm.format_interval(left)} left", flush=True)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
 class CollapseWatch(keras.callbacks.Callback):
     """Say in the log when an epoch ends with a network that sees nothing.
 
     Args:
-        blind_iou: by target, the IoU of a network that sees nothing (`training.stages.blind_ious`).
+        blind_iou: by target, the IoU of a network that sees nothing
+            (`training.validation.blind_ious`).
     """
 
     def __init__(self, blind_iou: dict[str, float]) -> None:
@@ -128,11 +197,13 @@ class CollapseWatch(keras.callbacks.Callback):
         self.blind_iou = blind_iou
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compare the epoch's IoU with a blind network's."""
         for target, blind in self.blind_iou.items():
             reached = float((logs or {})[f"val_{target}_iou"])
             if reached <= 1.1 * blind:
-                print(
-                    f"epoch {epoch + 1}: {target} IoU {reached:.4f}, no better than a network that sees nothing"
+                print_line(
+                    f"epoch {epoch + 1}: {target} IoU {reached:.4f}, "
+                    "no better than a network that sees nothing"
                 )
 
 

@@ -12,9 +12,11 @@ from training.callbacks import read_log
 
 
 def draw_curves(folder: Path, data: str = "") -> None:
-    """Draw `folder/curves.png` from `folder/log.csv`: loss, and IoU at the best threshold, by epoch.
+    """Draw `folder/curves.png` from `folder/log.csv`: loss and IoU by epoch.
 
-    `data` names what it was trained on, in the title.
+    Args:
+        folder: of the phase.
+        data: what it was trained on, for the title.
     """
     rows = read_log(folder / "log.csv")
     epochs = [row["epoch"] for row in rows]
@@ -33,6 +35,6 @@ def draw_curves(folder: Path, data: str = "") -> None:
     for axes in (loss_axes, iou_axes):
         axes.legend(fontsize="small")
         axes.grid(alpha=0.3)
-    figure.suptitle(" ".join(filter(None, ["/".join(folder.parts[-2:]), data])))
+    figure.suptitle(" ".join(filter(None, ["/".join(folder.parts[-3:]), data])))
     with replace_file(folder / "curves.png") as temporary:
         figure.savefig(temporary, dpi=150)

@@ -1,13 +1,13 @@
-"""The one fit loop: a network, two sets of batches and a loss become a folder with a finished phase.
+"""The one fit loop: a network, batches and a loss become a folder with a trained network.
 
-The folder afterwards holds `best.keras` (probability model, epoch of the highest validation IoU), `log.csv`,
-`curves.png`, `tensorboard/` and `record.json`, which is written last and marks the phase finished.
+The folder afterwards holds `best.keras` (probability model, epoch of the highest validation IoU),
+`log.csv`, `curves.png`, `tensorboard/`; `training.train` then writes `record.json`, which marks the
+phase finished.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,9 @@ from data.batches import SliceBatches
 from data.environment import describe_environment, read_peak_memory, reset_peak_memory
 from models.cascade import trim_cascade_to_logits
 from models.head import trim_to_logits
-from training.callbacks import Checkpoint, CollapseWatch
+from training.callbacks import Checkpoint, CollapseWatch, EpochProgress
 from training.curves import draw_curves
-from training.metrics import BEST, iou_metrics
+from training.metrics import BEST, make_metrics
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,16 @@ class Recipe:
     Attributes:
         target: "liver", "tumor", "classes" or "joint" (the nested network, `models.cascade`).
         loss: reads logits; for "joint" one by target.
-        learning_rate, momentum: of SGD (paper 2.4), or of `optimizer`.
+        learning_rate: of the optimizer.
+        momentum: of SGD (paper 2.4).
         epochs: in all, also after a resume.
-        blind_iou: validation IoU by target of a network that sees nothing, for the watch on collapse.
+        blind_iou: validation IoU by target of a network that sees nothing, to watch for collapse.
         data: names what it is trained on, for the title of the curves.
+        title: what the log calls the phase.
         loss_weights: by target, for "joint": the paper's alpha and beta.
-        optimizer: "sgd", or "adam", which takes no momentum (other systems).
-        best_by: which IoU of `training.metrics` the best epoch is chosen by: that of the rule a system decides by.
+        optimizer: "sgd", or "adam", which takes no momentum.
+        best_by: which IoU of `training.metrics` the best epoch is chosen by: that of the rule a
+            system decides by.
     """
 
     target: str
@@ -46,6 +49,7 @@ class Recipe:
     epochs: int
     blind_iou: dict[str, float]
     data: str = ""
+    title: str = ""
     loss_weights: dict[str, float] | None = None
     optimizer: str = "sgd"
     best_by: str = BEST
@@ -66,7 +70,7 @@ class Timer(keras.callbacks.Callback):
 
 
 def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
-    """Return the logits part of `model`, compiled with the optimizer, the loss and the IoU metrics."""
+    """Return the logits part of `model`, compiled with optimizer, loss and IoU metrics."""
     trained = trim_cascade_to_logits(model) if recipe.target == "joint" else trim_to_logits(model)
     # XLA is about 10 times slower than oneDNN for these networks on a CPU; elsewhere Keras decides.
     on_cpu = keras.backend.backend() == "tensorflow" and not has_accelerator()
@@ -78,10 +82,10 @@ def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
         optimizer=optimizer,
         loss=recipe.loss,
         loss_weights=recipe.loss_weights,
-        metrics=iou_metrics(recipe.target, recipe.best_by),
+        metrics=make_metrics(recipe.target, recipe.best_by),
         jit_compile=False if on_cpu else "auto",
     )
-    # Variables that come up in the first step make TensorFlow trace it twice, a second or more a phase.
+    # Variables that come up in the first step make TensorFlow trace it twice, a second a phase.
     trained.optimizer.build(trained.trainable_variables)
     return trained
 
@@ -89,14 +93,21 @@ def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
 def fit_phase(
     model: keras.Model, train: SliceBatches, validation: SliceBatches, recipe: Recipe, folder: Path
 ) -> dict[str, Any]:
-    """Train `model` until `recipe.epochs`, from where an earlier call stopped, and return what was measured.
+    """Train `model` until `recipe.epochs`, from where an earlier call stopped.
 
-    The model ends with the weights of its best epoch by validation IoU; if the loss is not finite, training
-    stops, and a first epoch that ends so leaves no best one (`best_epoch` -1).
+    The model ends with the weights of its best epoch by validation IoU; if the loss is not finite,
+    training stops, and a first epoch that ends so leaves no best one (`best_epoch` -1).
+
+    Args:
+        model: with probabilities; its weights are trained.
+        train: batches of the training set.
+        validation: batches of the validation set.
+        recipe: how it is trained.
+        folder: where to.
 
     Returns:
-        {"epochs", "diverged", "best_epoch", "best_validation_iou", "train_s", "train_slices", "validation_slices",
-        "parameters", "peak_memory_mib", "environment"}.
+        {"epochs", "diverged", "best_epoch", "best_validation_iou", "train_s", "train_slices",
+        "validation_slices", "parameters", "peak_memory_mib", "environment"}.
     """
     folder.mkdir(parents=True, exist_ok=True)
     reset_peak_memory()
@@ -107,18 +118,19 @@ def fit_phase(
         print(f"goes on after epoch {checkpoint.epochs_done} of {recipe.epochs}")
     train.go_to_epoch(checkpoint.epochs_done)
     if checkpoint.epochs_done < recipe.epochs:
+        # The progress reads what the checkpoint logged, so it comes after.
+        callbacks = [
+            Timer(checkpoint),
+            checkpoint,
+            EpochProgress(checkpoint, recipe.title, recipe.epochs),
+        ]
         trained.fit(
             train,
             validation_data=validation,
             initial_epoch=checkpoint.epochs_done,
             epochs=recipe.epochs,
-            callbacks=[
-                Timer(checkpoint),
-                checkpoint,
-                CollapseWatch(recipe.blind_iou),
-                *_tensorboard(folder),
-            ],
-            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[*callbacks, CollapseWatch(recipe.blind_iou), *_open_tensorboard(folder)],
+            verbose=0,
             shuffle=False,
         )
     if checkpoint.best_epoch > 0:
@@ -138,7 +150,7 @@ def fit_phase(
     }
 
 
-def _tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+def _open_tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
     # Keras writes TensorBoard's files through TensorFlow; on another backend that may be missing.
     if all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard")):
         return [keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)]

@@ -1,66 +1,68 @@
-"""Losses on logits: the paper's cross-entropy and its class-balanced version (Gruber et al. 2.4).
+"""Losses on logits, by name: cross-entropy with class weights, Dice, Dice with focal loss.
 
-All losses read logits. Where a clipped probability saturates it has no gradient; on tumor slices (0.4 %
-tumor pixels) a network with momentum then reaches p = 0 everywhere and never comes back.
+All read logits. Where a clipped probability saturates it has no gradient; on tumor slices (0.4 %
+tumor pixels) a network with momentum then reaches p = 0 everywhere and never comes back. Keras's
+own losses do not serve: its cross-entropies take no weight a class, and its Dice and focal losses
+read probabilities that they clip.
+
+`LOSSES` maps a name to maker(target, class_weights, settings) -> keras.losses.Loss; a new loss is a
+maker given to `register_loss`. The target is "classes" (three channels), "liver" or "tumor" (one);
+the settings are the system's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data.backend import keras
 
 PACKAGE = "joint_liver_tumor"
 
+Tensor = Any  # a tensor of the backend
+Maker = Callable[[str, Sequence[float], Mapping[str, Any]], keras.losses.Loss]
 
-def balanced_binary_crossentropy(
-    truth: keras.KerasTensor,
-    logits: keras.KerasTensor,
-    background_weight: float,
-    foreground_weight: float,
-) -> keras.KerasTensor:
-    """Return the weighted cross-entropy of every pixel, w(b) * (softplus(z) - b * z).
-
-    Args:
-        truth: (batch, rows, columns, 1), 1 in the foreground, 0 elsewhere.
-        logits: same shape, z with p = sigmoid(z).
-        background_weight: w(0).
-        foreground_weight: w(1).
-
-    Returns:
-        (batch, rows, columns) float32; the loss of paper 2.4 is its mean.
-    """
-    truth = keras.ops.cast(truth, logits.dtype)
-    weight = background_weight + (foreground_weight - background_weight) * truth
-    return keras.ops.squeeze(weight * (keras.ops.softplus(logits) - truth * logits), -1)
+LOSSES: dict[str, Maker] = {}
+"""The maker of every loss by its name."""
 
 
-def balanced_categorical_crossentropy(
-    truth: keras.KerasTensor, logits: keras.KerasTensor, class_weights: Sequence[float]
-) -> keras.KerasTensor:
-    """Return the weighted cross-entropy of every pixel, -w(c) * log softmax(z)_c with c the pixel's class.
+def register_loss(name: str) -> Callable[[Maker], Maker]:
+    """Return the decorator that adds a maker to `LOSSES`."""
+
+    def add(maker: Maker) -> Maker:
+        LOSSES[name] = maker
+        return maker
+
+    return add
+
+
+def make_loss(
+    name: str, target: str, class_weights: Sequence[float], settings: Mapping[str, Any]
+) -> keras.losses.Loss:
+    """Make a loss of the registry for a network.
 
     Args:
-        truth: (batch, rows, columns, 1), the class of each pixel: 0 other, 1 liver, 2 tumor.
-        logits: (batch, rows, columns, classes).
-        class_weights: one weight a class, in the order of the classes.
+        name: a key of `LOSSES`.
+        target: "classes", "liver" or "tumor".
+        class_weights: one a class, of three or two; ones in the phases "ce" and "train".
+        settings: the system's values.
 
-    Returns:
-        (batch, rows, columns) float32; the loss of paper 2.4 is its mean.
+    Raises:
+        ValueError: there is no such loss, or it is not for this target.
     """
-    one_hot = keras.ops.one_hot(
-        keras.ops.squeeze(keras.ops.cast(truth, "int32"), -1),
-        len(class_weights),
-        dtype=logits.dtype,
-    )
-    weights = keras.ops.convert_to_tensor(class_weights, dtype=logits.dtype)
-    return -keras.ops.sum(one_hot * weights * keras.ops.log_softmax(logits, axis=-1), axis=-1)
+    if name not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {name!r}")
+    return LOSSES[name](target, class_weights, settings)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class BalancedBinaryCrossentropy(keras.losses.Loss):
-    """Mean over the pixels of `balanced_binary_crossentropy`; weights (1, 1) give the cross-entropy."""
+    """Mean over the pixels of w(b) * (softplus(z) - b * z); weights (1, 1): the cross-entropy.
+
+    Args:
+        background_weight: w(0).
+        foreground_weight: w(1).
+    """
 
     def __init__(
         self, background_weight: float = 1.0, foreground_weight: float = 1.0, **kwargs: Any
@@ -68,38 +70,209 @@ class BalancedBinaryCrossentropy(keras.losses.Loss):
         super().__init__(**kwargs)
         self.background_weight, self.foreground_weight = background_weight, foreground_weight
 
-    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
-        return balanced_binary_crossentropy(
-            y_true, y_pred, self.background_weight, self.foreground_weight
-        )
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Return the loss of every pixel.
+
+        Args:
+            y_true: (batch, ..., channels), the first 1 in the foreground, 0 elsewhere.
+            y_pred: (batch, ..., 1), logits z with p = sigmoid(z).
+
+        Returns:
+            (batch, ...) of the logits' type.
+        """
+        truth = keras.ops.cast(y_true[..., :1], y_pred.dtype)
+        weight = self.background_weight + (self.foreground_weight - self.background_weight) * truth
+        return keras.ops.squeeze(weight * (keras.ops.softplus(y_pred) - truth * y_pred), -1)
 
     def get_config(self) -> dict[str, Any]:
-        weights = {
+        """Return what makes the loss again."""
+        return {
+            **super().get_config(),
             "background_weight": self.background_weight,
             "foreground_weight": self.foreground_weight,
         }
-        return {**super().get_config(), **weights}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class BalancedCategoricalCrossentropy(keras.losses.Loss):
-    """Mean over the pixels of `balanced_categorical_crossentropy`; equal weights 1 give the cross-entropy."""
+    """Mean over the pixels of -w(c) * log softmax(z)_c; weights of 1: the cross-entropy.
+
+    Args:
+        class_weights: one weight a class, in the order of the classes.
+    """
 
     def __init__(self, class_weights: Sequence[float] = (1.0, 1.0, 1.0), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.class_weights = tuple(class_weights)
 
-    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
-        return balanced_categorical_crossentropy(y_true, y_pred, self.class_weights)
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Return the loss of every pixel.
+
+        Args:
+            y_true: (batch, rows, columns, 1), each pixel's class: 0 other, 1 liver, 2 tumor.
+            y_pred: (batch, rows, columns, classes), logits.
+
+        Returns:
+            (batch, rows, columns) of the logits' type.
+        """
+        classes = keras.ops.squeeze(keras.ops.cast(y_true, "int32"), -1)
+        one_hot = keras.ops.one_hot(classes, len(self.class_weights), dtype=y_pred.dtype)
+        weights = keras.ops.convert_to_tensor(self.class_weights, dtype=y_pred.dtype)
+        likelihood = keras.ops.log_softmax(y_pred, axis=-1)
+        return -keras.ops.sum(one_hot * weights * likelihood, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
+        """Return what makes the loss again."""
         return {**super().get_config(), "class_weights": list(self.class_weights)}
 
 
-def inverse_frequency_weights(pixels: Sequence[int]) -> list[float]:
-    """Return w_c = all pixels / (classes * pixels of c), so that the mean weight over the pixels is 1.
+@register_loss("cross_entropy")
+def make_cross_entropy(
+    target: str, class_weights: Sequence[float], settings: Mapping[str, Any]
+) -> keras.losses.Loss:
+    """Make the cross-entropy with a weight a class (paper 2.4)."""
+    if target == "classes":
+        return BalancedCategoricalCrossentropy(class_weights)
+    return BalancedBinaryCrossentropy(*class_weights)
 
-    The paper's formula is lost; this is the assumed one (PAPER.md, balanced loss).
+
+def soft_dice(
+    truth: Tensor, probability: Tensor, smooth: float, axes: tuple[int, ...] | None = None
+) -> Tensor:
+    """Return (2 sum(t p) + smooth) / (sum(t) + sum(p) + smooth).
+
+    Args:
+        truth: 0 or 1.
+        probability: of the same shape, in [0, 1].
+        smooth: added above and below, so that nothing in nothing gives 1.
+        axes: what is summed over; None: all.
+    """
+    overlap = keras.ops.sum(truth * probability, axes)
+    sizes = keras.ops.sum(truth, axes) + keras.ops.sum(probability, axes)
+    return (2 * overlap + smooth) / (sizes + smooth)
+
+
+def focal(truth: Tensor, logits: Tensor, gamma: float) -> Tensor:
+    """Return the mean focal loss (1 - p_t)^gamma * -log p_t (Lin et al. 2017).
+
+    From logits z: -log p_t = softplus(-s z) with s = 1 in the foreground, else -1; no clipping.
+
+    Args:
+        truth: 0 or 1.
+        logits: of the same shape.
+        gamma: 0 gives the cross-entropy.
+    """
+    signed = (2 * truth - 1) * logits
+    return keras.ops.mean(keras.ops.sigmoid(-signed) ** gamma * keras.ops.softplus(-signed))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class DiceLoss(keras.losses.Loss):
+    """1 - soft Dice over all pixels of a batch (Dhanush et al. list "Dice-loss").
+
+    Args:
+        smooth: added above and below, so that an empty batch gives 0 (assumed 1, as is common).
+    """
+
+    def __init__(self, smooth: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.smooth = smooth
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Map truth, its first channel, and logits, (batch, ..., 1), to a number."""
+        truth = keras.ops.cast(y_true[..., :1], y_pred.dtype)
+        return 1 - soft_dice(truth, keras.ops.sigmoid(y_pred), self.smooth)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes the loss again."""
+        return {**super().get_config(), "smooth": self.smooth}
+
+
+@register_loss("dice")
+def make_dice(
+    target: str, class_weights: Sequence[float], settings: Mapping[str, Any]
+) -> keras.losses.Loss:
+    """Make the Dice loss; it takes no class weights."""
+    check_one_channel("dice", target)
+    return DiceLoss()
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class DiceFocalRatio(keras.losses.Loss):
+    """Dice + focal + weight * (predicted tumor-to-liver ratio - weak label)^2.
+
+    Of the global and local pipeline. The ratio is the patient's and computed on probabilities p, so
+    that it has a gradient. A crop shows a part of the liver only; assumed: the rest counts as the
+    reference has it. So with L the patient's liver voxels, T the reference's tumor voxels outside
+    the crop and the sum over the crop's liver,
+
+        ratio = (sum p + T) / L,
+
+    which is the documented ratio where the crop holds the whole liver, and has its gradient where
+    the network is right elsewhere. The penalty is small: with ratios of some percent, the reported
+    weight of 0.5 and 1 / L for each voxel, it is about a thousandth of the Dice.
+
+    Args:
+        ratio_weight: lambda of the penalty; 0 leaves it out, and the truth then needs its first
+            channel only.
+        gamma: of the focal loss (reported of the pipeline: 2).
+        smooth: of the Dice, averaged over the crops of a batch (assumed 1, as for `DiceLoss`).
+    """
+
+    def __init__(
+        self, ratio_weight: float = 0.0, gamma: float = 2.0, smooth: float = 1.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.ratio_weight, self.gamma, self.smooth = ratio_weight, gamma, smooth
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Map truth and logits to a number.
+
+        Args:
+            y_true: (batch, ..., 1 or 3): target; 1 / L inside the liver, else 0; weak label -
+                T / L, the same in every voxel (`data.volume_batches.make_ratio_channels`).
+            y_pred: (batch, ..., 1), logits.
+        """
+        truth = keras.ops.cast(y_true, y_pred.dtype)
+        axes = tuple(range(1, len(y_pred.shape)))
+        target, probability = truth[..., :1], keras.ops.sigmoid(y_pred)
+        overlap = soft_dice(target, probability, self.smooth, axes)
+        loss = keras.ops.mean(1 - overlap) + focal(target, y_pred, self.gamma)
+        if not self.ratio_weight:
+            return loss
+        share = keras.ops.sum(probability * truth[..., 1:2], axes)
+        left = keras.ops.mean(truth[..., 2:3], axes)
+        return loss + self.ratio_weight * keras.ops.mean((share - left) ** 2)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes the loss again."""
+        options = {"ratio_weight": self.ratio_weight, "gamma": self.gamma, "smooth": self.smooth}
+        return {**super().get_config(), **options}
+
+
+@register_loss("dice_focal")
+def make_dice_focal(
+    target: str, class_weights: Sequence[float], settings: Mapping[str, Any]
+) -> keras.losses.Loss:
+    """Make Dice and focal loss, with the penalty where the settings give it a weight."""
+    check_one_channel("dice_focal", target)
+    return DiceFocalRatio(settings.get("ratio_weight", 0.0))
+
+
+def check_one_channel(loss: str, target: str) -> None:
+    """Check that a network has one channel.
+
+    Raises:
+        ValueError: it has a channel a class.
+    """
+    if target == "classes":
+        raise ValueError(f"loss {loss} is for networks of one channel, not of three classes")
+
+
+def inverse_frequency_weights(pixels: Sequence[int]) -> list[float]:
+    """Return w_c = all pixels / (classes * pixels of c), so that their mean over the pixels is 1.
+
+    The paper's formula is lost; this is the assumed one.
 
     Args:
         pixels: number of pixels of each class over the training set.
@@ -115,10 +288,17 @@ def inverse_frequency_weights(pixels: Sequence[int]) -> list[float]:
 def weights_of_ratio(
     background_pixels: int, foreground_pixels: int, ratio: float
 ) -> tuple[float, float]:
-    """Return (background, foreground) weights in the given ratio whose mean over the pixels is 1.
+    """Return (background, foreground) weights in a ratio whose mean over the pixels is 1.
 
-    `ratio` 1 is the plain cross-entropy; `background_pixels / foreground_pixels` is the inverse class
-    frequency. Between them lies the one-parameter family that the sweep over the class weight follows.
+    Args:
+        background_pixels: their number.
+        foreground_pixels: their number.
+        ratio: foreground to background; 1 is the plain cross-entropy, `background_pixels /
+            foreground_pixels` the inverse class frequency. Between them lies the one-parameter
+            family that the sweep over the class weight follows.
+
+    Raises:
+        ValueError: the ratio is not positive.
     """
     if ratio <= 0:
         raise ValueError(f"ratio must be positive, got {ratio}")

@@ -14,36 +14,37 @@ BEST, AT_HALF, MOST_PROBABLE = "iou", "iou_at_half", "iou_most_probable"
 Tensor = Any  # a tensor of the backend
 
 
-def binary_score(logits: Tensor) -> Tensor:
-    """Probability of the foreground from one-channel logits."""
+def score_foreground(logits: Tensor) -> Tensor:
+    """Return the probability of the foreground from one-channel logits."""
     return keras.ops.sigmoid(logits)
 
 
-def liver_score(logits: Tensor) -> Tensor:
-    """Probability of liver or tumor from three-class logits."""
+def score_liver(logits: Tensor) -> Tensor:
+    """Return the probability of liver or tumor from three-class logits."""
     return 1 - keras.ops.softmax(logits, axis=-1)[..., 0]
 
 
-def tumor_score(logits: Tensor) -> Tensor:
-    """Probability of tumor from three-class logits."""
+def score_tumor(logits: Tensor) -> Tensor:
+    """Return the probability of tumor from three-class logits."""
     return keras.ops.softmax(logits, axis=-1)[..., 2]
 
 
-def liver_decided(logits: Tensor) -> Tensor:
-    """1 where liver or tumor is the most probable of three classes, else 0."""
+def decide_liver(logits: Tensor) -> Tensor:
+    """Return 1 where liver or tumor is the most probable of three classes, else 0."""
     return keras.ops.cast(keras.ops.argmax(logits, axis=-1) >= 1, "float32")
 
 
-def tumor_decided(logits: Tensor) -> Tensor:
-    """1 where tumor is the most probable of three classes, else 0."""
+def decide_tumor(logits: Tensor) -> Tensor:
+    """Return 1 where tumor is the most probable of three classes, else 0."""
     return keras.ops.cast(keras.ops.argmax(logits, axis=-1) == 2, "float32")
 
 
 class ThresholdedIoU(keras.metrics.Metric):
-    """Pooled IoU = TP / (TP + FP + FN) over all pixels of an epoch, from a histogram of probabilities.
+    """Pooled IoU = TP / (TP + FP + FN) over all pixels of an epoch, from a histogram.
 
-    The balanced loss moves the useful threshold away from 0.5, so the checkpoint is chosen by the IoU at
-    the best threshold (`threshold=None`); the IoU at a fixed threshold is followed beside it.
+    The balanced loss moves the useful threshold away from 0.5, so the checkpoint is chosen by the
+    IoU at the best threshold (`threshold=None`); the IoU at a fixed one is followed beside it.
+    Keras's own IoU metrics take one threshold.
 
     Args:
         score: logits -> probability of the foreground.
@@ -52,9 +53,9 @@ class ThresholdedIoU(keras.metrics.Metric):
 
     Further channels of the truth, which a loss may read, are passed over.
 
-    The empty case: no foreground in truth or prediction gives 0. Counts are float32 (Keras keeps metrics in it):
-    exact to 2**24 pixels of a probability bin, then rounded; the final scores come from exact counts
-    (`evaluation.metrics.roc`).
+    The empty case: no foreground in truth or prediction gives 0. Counts are float32 (Keras keeps
+    metrics in it): exact to 2**24 pixels of a probability bin, then rounded; the final scores come
+    from exact counts (`evaluation.metrics.roc`).
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class ThresholdedIoU(keras.metrics.Metric):
         self.negative = self.add_weight(shape=(BINS,), initializer="zeros", name="negative")
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Any = None) -> None:
+        """Count the pixels of a batch: truth (batch, ..., channels), logits (batch, ..., c)."""
         bins = keras.ops.cast(
             keras.ops.minimum(keras.ops.floor(self.score(y_pred) * BINS), BINS - 1), "int32"
         )
@@ -81,6 +83,7 @@ class ThresholdedIoU(keras.metrics.Metric):
         self.negative.assign_add(keras.ops.segment_sum(1 - truth, bins, num_segments=BINS))
 
     def result(self) -> Tensor:
+        """Return the IoU of what was counted."""
         true_positive = keras.ops.flip(keras.ops.cumsum(keras.ops.flip(self.positive)))
         false_positive = keras.ops.flip(keras.ops.cumsum(keras.ops.flip(self.negative)))
         union = keras.ops.sum(self.positive) + false_positive
@@ -90,28 +93,29 @@ class ThresholdedIoU(keras.metrics.Metric):
         return iou[round(self.threshold * BINS)]
 
 
-def iou_metrics(
+def make_metrics(
     target: str, best_by: str = BEST
 ) -> list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]:
-    """Return the metrics of a stage; Keras logs `liver_iou`, `tumor_iou` (best threshold), each also `_at_half`.
+    """Return the metrics of a network: `liver_iou`, `tumor_iou`, each also `_at_half`.
 
     Args:
-        target: "liver" or "tumor" (one channel), "classes" (the one-step model's three classes) or "joint" (two
-            outputs, each with its metrics; Keras puts the output's name before them).
-        best_by: what the best epoch is chosen by; `MOST_PROBABLE`, of "classes", is a third metric of each target.
+        target: "liver" or "tumor" (one channel), "classes" (three classes) or "joint" (two outputs,
+            each with its metrics; Keras puts the output's name before them).
+        best_by: what the best epoch is chosen by; `MOST_PROBABLE`, of "classes", is a third metric
+            of each target.
     """
     if target == "joint":
-        return {name: _ious(binary_score, 1, "") for name in ("liver", "tumor")}
+        return {name: _make_ious(score_foreground, 1, "") for name in ("liver", "tumor")}
     if target == "classes":
-        found = _ious(liver_score, 1, "liver_") + _ious(tumor_score, 2, "tumor_")
+        metrics = _make_ious(score_liver, 1, "liver_") + _make_ious(score_tumor, 2, "tumor_")
         if best_by == MOST_PROBABLE:
-            found.append(ThresholdedIoU(liver_decided, 1, 0.5, name=f"liver_{MOST_PROBABLE}"))
-            found.append(ThresholdedIoU(tumor_decided, 2, 0.5, name=f"tumor_{MOST_PROBABLE}"))
-        return found
-    return _ious(binary_score, 1, f"{target}_")
+            metrics.append(ThresholdedIoU(decide_liver, 1, 0.5, name=f"liver_{MOST_PROBABLE}"))
+            metrics.append(ThresholdedIoU(decide_tumor, 2, 0.5, name=f"tumor_{MOST_PROBABLE}"))
+        return metrics
+    return _make_ious(score_foreground, 1, f"{target}_")
 
 
-def _ious(
+def _make_ious(
     score: Callable[[Tensor], Tensor], foreground: int, prefix: str
 ) -> list[keras.metrics.Metric]:
     return [

@@ -5,26 +5,23 @@ python -m training.one_step --store DIR --run DIR [--preset NAME] [--phase ce|ba
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from data.batches import whole_slice_loader
 from data.command import run_command
-from training.run import Run, open_from_command_line
-from training.stages import train_phase
+from training.run import make_parser, open_from_flags
+from training.systems import SYSTEMS
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train the phases that are not finished yet."""
-    train(*open_from_command_line("one_step", "Train the one-step U-Net (paper 2.1)."))
+    parser = make_parser("one_step", "Train the one-step U-Net (paper 2.1).")
+    flags = parser.parse_args(arguments)
+    run = open_from_flags(flags)
+    from training.train import train_system
 
-
-def train(run: Run, phases: Sequence[str]) -> None:
-    """Train those of the phases that are not finished yet."""
-    load = whole_slice_loader(run.store, "classes", run.preset.liver_window_hu)
-    for phase in phases:
-        train_phase(
-            run, "one_step", phase, load, extra={"window_hu": list(run.preset.liver_window_hu)}
-        )
+    train_system(
+        run,
+        SYSTEMS["one_step"].under(run.preset),
+        phases=[flags.phase] if flags.phase else (),
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Presets: every hyperparameter once, each with its source, as the paper states it or as assumed here.
+"""Presets: every hyperparameter once, each with its source: the paper states it, or it is assumed.
 
-`python -m training.presets` lists them with their sources; `python -m training.presets NAME --field F`
-prints one value, which is how `reproduce.sh` reads them.
+    python -m training.presets [NAME] [--field FIELD]
+
+lists them with their sources, or prints one value, which is how `reproduce.sh` reads them.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from typing import Any
 
 from data.command import InputError, Parser, run_command
 
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16")
+JOINT_MASKS = ("probability", "hard", "straight_through")
+"""What stands for the liver mask in joint training, as `models.cascade.MASKS`."""
+
 
 def stated(value: Any, where: str) -> Any:
-    """A hyperparameter that the paper states."""
+    """Make a field of a value that the paper states, with the section."""
     return field(default=value, metadata={"source": f"paper {where}"})
 
 
 def assumed(value: Any, why: str) -> Any:
-    """A hyperparameter that the text does not settle."""
+    """Make a field of a value that the text does not settle, with the reason."""
     return field(default=value, metadata={"source": f"assumed: {why}"})
 
 
@@ -40,6 +45,8 @@ class Preset:
     filters: int = assumed(64, "Ronneberger's widths, doubled at each level")
     poolings: int = assumed(4, "Ronneberger's depth")
     dropout: float = assumed(0.5, "2.4 states dropout in the upsampling path, its rate is lost")
+    batch_normalization: bool = assumed(False, "2.2 mentions none")
+    loss: str = stated("cross_entropy", "2.4: balanced by class weights in the second optimisation")
     momentum: float = assumed(0.99, "2.4 states SGD with momentum; 0.99 is the U-Net paper's value")
     batch_size: int = assumed(1, "the U-Net paper's value; converges in few epochs at 0.001")
     learning_rate_ce: float = stated(0.001, "2.4: both U-Nets, cross-entropy")
@@ -111,41 +118,26 @@ class Preset:
             and self.tumor_window_hu[0] < self.tumor_window_hu[1],
             "tumor_scaling": self.tumor_scaling in ("choose", "window", "liver_median"),
             "trial_epochs": self.trial_epochs > 0,
-            "mask_threshold_rule": self.mask_threshold_rule in ("0.5", "roc", "iou"),
+            "mask_threshold_rule": bool(self.mask_threshold_rule),
             "balanced_ratio": self.balanced_ratio is None
             or (isinstance(self.balanced_ratio, int | float) and self.balanced_ratio > 0),
             "joint_start": self.joint_start in ("scratch", "pair"),
             "joint_alpha": self.joint_alpha >= 0,
             "joint_beta": self.joint_beta >= 0 and self.joint_alpha + self.joint_beta > 0,
-            "joint_mask": self.joint_mask in ("probability", "hard", "straight_through"),
+            "joint_mask": self.joint_mask in JOINT_MASKS,
             "joint_sweep_ratios": min(self.joint_sweep_ratios, default=0) > 0,
             "joint_sweep_epochs": len(self.joint_sweep_epochs) == 2
             and min(self.joint_sweep_epochs) > 0,
             "sweep_weights": self.sweep_weights > 1,
             "sweep_epochs": self.sweep_epochs > 0,
-            "precision": self.precision
-            in ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16"),
+            "precision": self.precision in PRECISIONS,
         }
-        for stage in ("one_step", "liver", "tumor", "joint"):
-            epochs = getattr(self, f"{stage}_epochs")
-            rules[f"{stage}_epochs"] = len(epochs) == 2 and min(epochs) > 0
+        for network in ("one_step", "liver", "tumor", "joint"):
+            epochs = getattr(self, f"{network}_epochs")
+            rules[f"{network}_epochs"] = len(epochs) == 2 and min(epochs) > 0
         for name, holds in rules.items():
             if not holds:
                 raise ValueError(f"{name} is out of its range: {getattr(self, name)!r}")
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Filters per level, from the finest to the bottom."""
-        return tuple(self.filters * 2**level for level in range(self.poolings + 1))
-
-    def epochs(self, stage: str, phase: str) -> int:
-        """Epochs of a stage (`one_step`, `liver`, `tumor`, `joint`) in a phase (`ce`, `balanced`)."""
-        pair: tuple[int, int] = getattr(self, f"{stage}_epochs")
-        return pair[0] if phase == "ce" else pair[1]
-
-    def learning_rate(self, phase: str) -> float:
-        """Learning rate of a phase (`ce`, `balanced`)."""
-        return self.learning_rate_ce if phase == "ce" else self.learning_rate_balanced
 
 
 @dataclass(frozen=True)
@@ -293,7 +285,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def preset_named(name: str) -> Preset:
+def find_preset(name: str) -> Preset:
     """Return the preset of that name.
 
     Raises:
@@ -304,7 +296,7 @@ def preset_named(name: str) -> Preset:
     return PRESETS[name]
 
 
-def resolved(preset: Preset) -> dict[str, Any]:
+def list_settings(preset: Preset) -> dict[str, Any]:
     """Return every field of the preset with its value, ready for JSON (tuples as lists)."""
     return {
         key: list(value) if isinstance(value, tuple) else value
@@ -322,23 +314,25 @@ def describe(preset: Preset) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Print one preset, one field of it, or all presets."""
     parser = Parser(
-        prog="training.presets", description="The presets with the source of every value."
+        prog="training.presets",
+        description="List the presets with the source of every value.",
+        example="python -m training.presets demo",
     )
     parser.add_argument("name", nargs="?", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument(
         "--field", help="print only this field; a tuple as numbers separated by commas"
     )
-    arguments = parser.parse_args()
-    chosen = [preset_named(arguments.name)] if arguments.name else list(PRESETS.values())
-    if arguments.field is None:
-        print("\n\n".join(f"{preset.name}: {describe(preset)}" for preset in chosen))
+    flags = parser.parse_args(arguments)
+    presets = [find_preset(flags.name)] if flags.name else list(PRESETS.values())
+    if flags.field is None:
+        print("\n\n".join(f"{preset.name}: {describe(preset)}" for preset in presets))
         return
-    if arguments.field not in {entry.name for entry in fields(Preset)}:
-        raise InputError(f"--field {arguments.field}: a preset has no such field")
-    value = getattr(chosen[0], arguments.field)
+    if flags.field not in {entry.name for entry in fields(Preset)}:
+        raise InputError(f"--field {flags.field}: a preset has no such field")
+    value = getattr(presets[0], flags.field)
     print(",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else value)
 
 

@@ -1,17 +1,22 @@
-"""A run directory: one preset, one seed and one split, shared by all stages.
+"""A run directory: one preset, one seed and one split, shared by all systems trained in it.
 
-RUN/run.json                        preset as resolved, seed, store and split, written by the first stage
-RUN/<stage>/<phase>/                one finished phase: `training.fit` says what it holds
-RUN/<stage>/<phase>/record.json     status, thresholds, weights, times; written last
-RUN/liver/<phase>/masks/            the first network's masks of the training and validation cases
-RUN/joint/<phase>/settings.json     what the phase was begun with; masks/ as above, of the validation cases
-RUN/tumor/scaling.json              which scaling of the second input was chosen, and on what grounds
+RUN/run.json                            preset as resolved, seed, store and split, written first
+RUN/<system>/system.json                what prediction and scoring need to know of the system
+RUN/<system>/<network>/<phase>/         a finished phase: `training.fit` says what it holds
+RUN/<system>/<network>/<phase>/record.json    status, inputs, thresholds, times; written last
+RUN/sequential/liver/<phase>/masks/     the first network's masks of training and validation cases
+RUN/sequential/tumor/trial_<scaling>/   what scaling.json chose the second input's scaling by
+RUN/sequential/tumor/sweep_<ratio>/     points of the class weight's sweep, summed up in sweep.json
+RUN/joint/nested/<phase>/               also settings.json, what it was begun with, and masks/
+RUN/joint/nested/sweep_<start>_<ratio>[_hard]/    points of the joint loss's sweep
 
-Stages are `one_step`, `liver`, `tumor` and `joint`; phases are `ce` and `balanced` (paper 2.4).
+A system is a label of `training.system`, by default a name of `training.systems`. Phases are "ce"
+and "balanced" (paper 2.4); the systems of other documents have the one phase "train".
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
@@ -22,15 +27,23 @@ from typing import Any, TypeVar
 from data.command import InputError, Parser, check_seed
 from data.files import hash_json, read_json, write_json
 from data.store import Store
-from training.presets import PRESETS, Preset, preset_named, resolved
+from evaluation.metrics.thresholds import RULES
+from training.presets import PRESETS, Preset, find_preset, list_settings
 
 PHASES = ("ce", "balanced")
 MADE_BEFORE = {"subset": "data.prepare --subset", "phantom_cases": "data.phantom --cases"}
 """Fields of a preset that decide what the store holds; `reproduce.sh` reads them."""
-
-
 ANY_LENGTH = {"joint_sweep_ratios": 1.0, "postprocess": ""}
-"""Fields of a preset that hold any number of values, with one of their kind."""
+"""Fields that hold any number of values, with one of their kind."""
+FITTING = {
+    (64, True): "smoke",
+    (64, False): "smoke",
+    (128, True): "demo",
+    (128, False): "mini",
+    (512, True): "paper",
+    (512, False): "paper",
+}
+"""The preset that fits a store, by the size of its slices and whether they are synthetic."""
 
 Settings = TypeVar("Settings", bound=Any)
 
@@ -44,114 +57,137 @@ class Run:
     preset: Preset
     seed: int
 
-    def folder(self, stage: str, phase: str) -> Path:
-        """Return the folder of a phase of a stage."""
-        return self.path / stage / phase
+    def folder(self, label: str, network: str, phase: str) -> Path:
+        """Return the folder of a phase of a system's network."""
+        return self.path / label / network / phase
 
-    def is_done(self, stage: str, phase: str) -> bool:
-        """Whether that phase is finished."""
-        return (self.folder(stage, phase) / "record.json").is_file()
+    def is_done(self, label: str, network: str, phase: str) -> bool:
+        """Return whether that phase is finished."""
+        return (self.folder(label, network, phase) / "record.json").is_file()
 
-    def record(self, stage: str, phase: str) -> dict[str, Any]:
+    def record(self, label: str, network: str, phase: str) -> dict[str, Any]:
         """Read the record of a finished phase.
 
         Raises:
             InputError: it is not finished.
         """
-        if not self.is_done(stage, phase):
-            command = f"python -m training.{stage} --phase {phase}"
+        if not self.is_done(label, network, phase):
+            command = {"sequential": network, "one_step": label, "joint": label}.get(label)
+            of = network if label == "sequential" else label
+            module = f"{command} --phase {phase}" if command else f"system --label {label}"
             raise InputError(
-                f"{self.path}: phase {phase} of {stage} is not finished; run {command} first"
+                f"{self.path}: phase {phase} of {of} is not finished; "
+                f"run python -m training.{module} first"
             )
-        content: dict[str, Any] = read_json(
-            self.folder(stage, phase) / "record.json", ("status", "fit", "thresholds")
-        )
+        path = self.folder(label, network, phase) / "record.json"
+        content: dict[str, Any] = read_json(path, ("status", "fit", "inputs", "thresholds"))
         return content
 
+    def check_weights(self, label: str, network: str, phase: str) -> None:
+        """Check that a phase left weights that another one can start from.
 
-def stage_parser(stage: str, description: str, phases: bool = True) -> Parser:
-    """Return the parser that every stage script shares; `phases` leaves out --phase for what has none."""
-    parser = Parser(prog=f"training.{stage}", description=description)
-    parser.add_argument(
+        Raises:
+            InputError: it is not finished, or diverged in its first epoch.
+        """
+        if self.record(label, network, phase)["fit"]["best_epoch"] < 1:
+            folder = self.folder(label, network, phase)
+            raise InputError(f"{folder}: diverged, there are no weights to continue from")
+
+
+def make_parser(
+    name: str, description: str, phases: bool = True, changes: str = "preset", example: str = ""
+) -> Parser:
+    """Return the parser that every training command shares.
+
+    Args:
+        name: of the command, as in training.NAME.
+        description: what it does.
+        phases: whether it has --phase.
+        changes: what --set changes, "preset" or "system".
+        example: a command line.
+    """
+    example = example or f"python -m training.{name} --store out/demo/store --run out/demo/run"
+    parser = Parser(prog=f"training.{name}", description=description, example=example)
+    paths = parser.add_argument_group("paths")
+    paths.add_argument(
         "--store", type=Path, required=True, metavar="DIR", help="slice store of data.prepare"
     )
-    parser.add_argument(
+    paths.add_argument(
         "--run", type=Path, required=True, metavar="DIR", help="run directory, made if missing"
     )
-    parser.add_argument(
+    training = parser.add_argument_group("training")
+    training.add_argument(
         "--preset",
-        default="demo",
         metavar="NAME",
-        help=f"one of {', '.join(PRESETS)}; default demo",
+        help=f"one of {', '.join(PRESETS)}; default: the run's, else the one that fits the store",
     )
     if phases:
-        parser.add_argument(
+        training.add_argument(
             "--phase", choices=PHASES, help="only this phase; default: ce, then balanced"
         )
-    parser.add_argument(
+    training.add_argument(
         "--seed", type=int, default=0, help="initialisation, order and dropout; default 0"
     )
-    what = "system" if stage == "system" else "preset"
-    parser.add_argument(
+    training.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help=f"change one value of the {what} (repeatable)",
+        help=f"change one value of the {changes} (repeatable)",
     )
     return parser
 
 
-def open_from_command_line(stage: str, description: str) -> tuple[Run, list[str]]:
-    """Parse a stage script's flags and return the open run and the phases asked for."""
-    arguments = stage_parser(stage, description).parse_args()
-    run = open_run(
-        arguments.run, arguments.store, arguments.preset, arguments.seed, arguments.set, stage
+def open_from_flags(
+    flags: argparse.Namespace, needs_tumor: bool = True, check: Callable[[Run], None] | None = None
+) -> Run:
+    """Open the run directory that a command's flags name; see `open_run`."""
+    return open_run(
+        flags.run, flags.store, flags.preset, flags.seed, flags.set, needs_tumor, check=check
     )
-    return run, [arguments.phase] if arguments.phase else list(PHASES)
 
 
 def open_run(
     path: Path,
     store_path: Path,
-    preset_name: str,
+    preset_name: str | None,
     seed: int,
-    changes: Sequence[str],
-    stage: str,
+    changes: Sequence[str] = (),
+    needs_tumor: bool = True,
+    flag: str = "--set",
     check: Callable[[Run], None] | None = None,
 ) -> Run:
-    """Open a run directory, or make it; `check` sees the run before anything is written.
+    """Open a run directory, or make it.
+
+    Args:
+        path: the run directory.
+        store_path: the slice store.
+        preset_name: of the preset; None: the run's own, else the one that fits the store.
+        seed: of the training.
+        changes: `FIELD=VALUE` of the preset.
+        needs_tumor: whether training and validation slices must hold tumor.
+        flag: that changes the preset.
+        check: sees the run before anything is written.
 
     Raises:
-        InputError: no store, no such preset or field, a size that is not the preset's or that the network
-            cannot take, no tumor to train on or to choose by (all stages but "liver"), or the directory
-            belongs to another preset, seed or split.
+        InputError: no store, no such preset or field, a size that is not the preset's or that the
+            network cannot take, no tumor to train on or to choose by, or the directory belongs to
+            another preset, seed or split.
     """
-    preset = changed(preset_named(preset_name), changes, _flag(stage))
+    preset = None if preset_name is None else find_preset(preset_name)
+    if preset is not None:
+        preset = change_preset(preset, changes, flag)
     store = Store.open(store_path)
     check_seed(seed)
-    if store.size != preset.size:
-        raise InputError(
-            f"{store_path}: its slices of {store.size} px are not those of preset {preset.name}, {preset.size} px "
-            f"({_flag(stage)} size={store.size} trains on them)"
-        )
-    if store.size % 2**preset.poolings:
-        raise InputError(
-            f"{store_path}: its slices of {store.size} px do not suit preset {preset.name}, "
-            f"which needs a multiple of {2**preset.poolings}"
-        )
-    if "train" not in store.split["slices"]:
-        raise InputError(f"{store_path}: an external store, its split holds no training set")
-    if stage != "liver":
-        _check_tumor(store)
-    description = describe_run(store, preset, seed)
-    record_path = path / "run.json"
-    run = Run(path, store, preset, seed)
+    if preset is None:
+        preset = change_preset(find_fitting_preset(path, store), changes, flag)
+    check_store(store, preset, needs_tumor, flag)
+    record_path, run = path / "run.json", Run(path, store, preset, seed)
+    description = describe_run(run)
     if record_path.is_file():
         _check_same(path, read_json(record_path), description)
-    else:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path}: not a run directory, and not empty")
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: not a run directory, and not empty")
     if check is not None:
         check(run)
     if not record_path.is_file():
@@ -159,36 +195,83 @@ def open_run(
     return run
 
 
-def _flag(stage: str) -> str:
-    """Return the flag that changes the preset; `--set` of training.system changes the system."""
-    return "--set-preset" if stage == "system" else "--set"
+def find_fitting_preset(path: Path, store: Store) -> Preset:
+    """Return the preset of a run directory, or the one that fits a store, and say which.
+
+    Args:
+        path: the run directory, which may not be there yet.
+        store: the slice store.
+
+    Raises:
+        InputError: none fits.
+    """
+    if (path / "run.json").is_file():
+        name = str(read_json(path / "run.json", ("preset",))["preset"]).partition("+")[0]
+        if name in PRESETS:
+            print(f"preset {name}: that of {path}")
+            return PRESETS[name]
+    kind = "a phantom" if store.synthetic else "real CT"
+    if (store.size, store.synthetic) not in FITTING:
+        raise InputError(
+            f"{store.path}: no preset fits slices of {store.size} px; "
+            f"--preset smoke --set size={store.size} trains on them"
+        )
+    name = FITTING[store.size, store.synthetic]
+    print(f"preset {name}: it fits slices of {store.size} px of {kind}; --preset takes another")
+    return PRESETS[name]
 
 
-def _check_tumor(store: Store) -> None:
-    for name in ("train", "validation"):
+def check_store(store: Store, preset: Preset, needs_tumor: bool, flag: str) -> None:
+    """Check that a store can be trained on under a preset.
+
+    Args:
+        store: the slice store.
+        preset: the preset.
+        needs_tumor: whether training and validation slices must hold tumor.
+        flag: that changes the preset, for the remedy.
+
+    Raises:
+        InputError: its size is not the preset's or does not suit the network, it is external, or it
+            lacks tumor.
+    """
+    if store.size != preset.size:
+        raise InputError(
+            f"{store.path}: its slices of {store.size} px are not those of preset {preset.name}, "
+            f"{preset.size} px ({flag} size={store.size} trains on them)"
+        )
+    if store.size % 2**preset.poolings:
+        raise InputError(
+            f"{store.path}: its slices of {store.size} px do not suit preset {preset.name}, "
+            f"which needs a multiple of {2**preset.poolings}"
+        )
+    if "train" not in store.split["slices"]:
+        raise InputError(f"{store.path}: an external store, its split holds no training set")
+    for name in ("train", "validation") if needs_tumor else ():
         if not any(row in store.cases[case]["tumor_rows"] for case, row in store.slices(name)):
             raise InputError(
-                f"{store.path}: no {name} slice holds tumor; prepare another split (--test, --validation, --stratify)"
+                f"{store.path}: no {name} slice holds tumor; prepare another split "
+                "(--test, --validation, --stratify)"
             )
 
 
-def describe_run(store: Store, preset: Preset, seed: int) -> dict[str, Any]:
+def describe_run(run: Run) -> dict[str, Any]:
     """Return the content of `run.json`."""
+    store, settings = run.store, list_settings(run.preset)
     return {
         "schema": 1,
-        "preset": preset.name,
-        "settings": resolved(preset),
-        "seed": seed,
+        "preset": run.preset.name,
+        "settings": settings,
+        "seed": run.seed,
         "size": store.size,
         "cohort": store.cohort,
         "synthetic": store.synthetic,
         "split_sha256": store.split["sha256"],
         "store_sha256": store.sha256,
-        "settings_sha256": hash_json(resolved(preset)),
+        "settings_sha256": hash_json(settings),
     }
 
 
-def changed(preset: Preset, changes: Sequence[str], flag: str = "--set") -> Preset:
+def change_preset(preset: Preset, changes: Sequence[str], flag: str = "--set") -> Preset:
     """Return the preset with `FIELD=VALUE` changes; its name then lists them.
 
     Raises:
@@ -200,16 +283,20 @@ def changed(preset: Preset, changes: Sequence[str], flag: str = "--set") -> Pres
             raise InputError(
                 f"{flag} {change}: training does not read {key}; {MADE_BEFORE[key]} decides it"
             )
-        preset = dataclasses.replace(
-            with_change(preset, change, flag=flag), name=f"{preset.name}+{change}"
+        changed = change_field(preset, change, flag=flag)
+        preset = dataclasses.replace(changed, name=f"{preset.name}+{change}")
+    if preset.mask_threshold_rule not in RULES:
+        raise InputError(
+            f"{flag} mask_threshold_rule={preset.mask_threshold_rule}: mask_threshold_rule is out "
+            f"of its range; there are {', '.join(RULES)}"
         )
     return preset
 
 
-def with_change(
+def change_field(
     settings: Settings, change: str, fixed: Collection[str] = ("name",), flag: str = "--set"
 ) -> Settings:
-    """Return a preset, of the stages or of a system, with one `FIELD=VALUE` change.
+    """Return a preset or a system with one `FIELD=VALUE` change.
 
     Args:
         settings: a frozen dataclass that refuses values out of range.
@@ -222,16 +309,15 @@ def with_change(
     """
     key, _, text = change.partition("=")
     if key in fixed or key not in {entry.name for entry in dataclasses.fields(settings)}:
-        listed = type(settings).__module__
+        lister = "training.presets" if isinstance(settings, Preset) else "training.systems"
         raise InputError(
-            f"{flag} {change}: no field {key} that can be changed; python -m {listed} lists them"
+            f"{flag} {change}: no field {key} that can be changed; python -m {lister} lists them"
         )
-    value = _value(text)
-    old = getattr(settings, key)
+    value, old = _parse_value(text), getattr(settings, key)
     try:
         if key in ANY_LENGTH and isinstance(value, tuple) and value:
             old = (ANY_LENGTH[key],) * len(value)
-        value = value if old is None else _like(value, old)
+        value = value if old is None else _match_kind(value, old)
     except TypeError:
         raise InputError(f"{flag} {change}: {key} must be of the kind of {old!r}") from None
     try:
@@ -240,12 +326,16 @@ def with_change(
         raise InputError(f"{flag} {change}: {error}") from None
 
 
-def _like(value: Any, old: Any) -> Any:
-    """Return `value` if it is of the kind of `old`, a whole number also for a float; else raise TypeError."""
+def _match_kind(value: Any, old: Any) -> Any:
+    """Return `value` if it is of the kind of `old`, a whole number also for a float.
+
+    Raises:
+        TypeError: it is not.
+    """
     if isinstance(old, tuple):
         if not isinstance(value, tuple) or len(value) != len(old):
             raise TypeError
-        return tuple(_like(item, one) for item, one in zip(value, old, strict=True))
+        return tuple(_match_kind(*pair) for pair in zip(value, old, strict=True))
     if isinstance(old, float) and type(value) is int:
         return float(value)
     if type(value) is not type(old):
@@ -253,16 +343,17 @@ def _like(value: Any, old: Any) -> Any:
     return value
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
 
 
-def _check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_same(path: Path, written: dict[str, Any], described: dict[str, Any]) -> None:
     for key in ("preset", "seed", "size", "split_sha256", "store_sha256", "settings_sha256"):
-        if found.get(key) != wanted[key]:
+        if written.get(key) != described[key]:
             raise InputError(
-                f"{path}: a run directory of another {key}: {found.get(key)}, not {wanted[key]}"
+                f"{path}: a run directory of another {key}: "
+                f"{written.get(key)}, not {described[key]}"
             )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import data.augment
-from data.augment import augmented
+from data.augment import augment_slice
 from data.batches import SliceBatches
 
 
@@ -18,13 +18,15 @@ def blob(size: int = 64) -> np.ndarray:
 def test_input_and_target_move_together_and_differ_from_before() -> None:
     label = blob()
     for seed in range(10):
-        image, target = augmented(label.astype(np.float32), label * 2, np.random.default_rng(seed))
+        image, target = augment_slice(
+            label.astype(np.float32), label * 2, np.random.default_rng(seed)
+        )
         assert (image.dtype, target.dtype, image.shape) == (np.float32, np.uint8, label.shape)
         assert set(np.unique(target)) == {0, 2}
         gain = image.max()
         assert abs(gain - 1) <= data.augment.GAIN + 1e-6
-        # Half of the blob's height is its border, up to the rounding of the nearest pixel. Its perimeter is about 60
-        # pixels: a target moved otherwise by one pixel would differ in some 40.
+        # Half of the blob's height is its border, up to the rounding of the nearest pixel. Its
+        # perimeter is about 60 pixels: a target moved otherwise by one pixel would differ in 40.
         assert np.count_nonzero((image > gain / 2) != (target == 2)) < 20
         assert np.any(target // 2 != label)
 
@@ -36,11 +38,11 @@ def test_change_is_that_of_rotation_scale_and_shift(monkeypatch: pytest.MonkeyPa
     label = blob()
     image = label.astype(np.float32)
     monkeypatch.setattr(data.augment, "SHIFT", 0.0)
-    same = augmented(image, label, np.random.default_rng(0))
+    same = augment_slice(image, label, np.random.default_rng(0))
     np.testing.assert_allclose(same[0], image, atol=1e-6)
     np.testing.assert_array_equal(same[1], label)
     monkeypatch.setattr(data.augment, "SHIFT", 0.08)
-    rows, columns = np.nonzero(augmented(image, label, np.random.default_rng(0))[1])
+    rows, columns = np.nonzero(augment_slice(image, label, np.random.default_rng(0))[1])
     moved = np.array([columns.mean(), rows.mean()]) - [
         np.nonzero(label)[1].mean(),
         np.nonzero(label)[0].mean(),
@@ -50,7 +52,7 @@ def test_change_is_that_of_rotation_scale_and_shift(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(data.augment, "SHIFT", 0.0)
     monkeypatch.setattr(data.augment, "SCALE", 1.15)
     areas = [
-        augmented(image, label, np.random.default_rng(seed))[1].sum() / label.sum()
+        augment_slice(image, label, np.random.default_rng(seed))[1].sum() / label.sum()
         for seed in range(20)
     ]
     assert 1 / 1.15**2 - 0.03 < min(areas) < 0.95
@@ -58,7 +60,7 @@ def test_change_is_that_of_rotation_scale_and_shift(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_zero_stays_zero_where_a_constant_moves() -> None:
-    image, _ = augmented(np.zeros((32, 32), np.float32), blob(32), np.random.default_rng(1))
+    image, _ = augment_slice(np.zeros((32, 32), np.float32), blob(32), np.random.default_rng(1))
     assert not image.any()
 
 

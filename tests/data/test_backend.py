@@ -33,7 +33,7 @@ def test_precision_falls_back_without_units_for_it(monkeypatch: pytest.MonkeyPat
         ({"avx512f"}, single),
         (set(), single),
     ):
-        monkeypatch.setattr(data.backend, "processor_flags", lambda flags=flags: flags)
+        monkeypatch.setattr(data.backend, "read_processor_flags", lambda flags=flags: flags)
         assert usable_precision("mixed_bfloat16") == expected
         assert usable_precision("float32") == "float32"
     monkeypatch.setattr(data.backend, "has_accelerator", lambda: True)

@@ -28,8 +28,7 @@ from evaluation.figures.systems import draw
 from evaluation.metrics.statistics import interval_of_mean
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS, published_of
-from training.system import PRETRAINED
-from training.system_presets import SYSTEMS, settings_of
+from training.systems import SYSTEMS
 
 COST: dict[str, Any] = {
     "begins": "random",
@@ -284,17 +283,17 @@ def test_the_readme_shows_dice_and_cost_of_every_system_in_one_table() -> None:
 def test_published_numbers_stand_beside_a_system_that_began_as_the_documented_one_did() -> None:
     for label, system in SYSTEMS.items():
         if label in NUMBERS:
-            assert published_of(label, settings_of(system)) == NUMBERS[label]
-        settings = settings_of(system)
+            assert published_of(label, system.settings()) == NUMBERS[label]
+        settings = system.settings()
         assert published_of("mine", {**settings, "weights_sha256": None}) is None
         pretrained = {**settings, "weights_sha256": "a"}
-        if system.architecture in PRETRAINED:
+        if system.PRETRAINED:
             assert published_of("mine", pretrained) == NUMBERS[label]
             for other in ({"input": "standardised"}, {"optimizer": "adam"}, {"filters": 16}):
                 assert published_of("mine", {**pretrained, **other}) is None
         else:
             assert published_of("mine", pretrained) is None
-    alexnet = {**settings_of(SYSTEMS["cdnn_alexnet"]), "weights_sha256": "a"}
+    alexnet = {**SYSTEMS["cdnn_alexnet"].settings(), "weights_sha256": "a"}
     assert published_of("cdnn_alexnet_skips", {**alexnet, "upsampling": "skips"}) is None
     assert published_of("mine", {**alexnet, "input": "windowed"}) == NUMBERS["cdnn_alexnet_plain"]
     assert published_of("one_step_ce", None) is None

@@ -11,13 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from data.batches import make_loader
 from data.command import InputError
 from data.volumes import Volume, read_image
 from evaluation import other_systems
 from evaluation.other_systems import OtherSystem, tumor_contour
 from evaluation.segmenters import OtherSegmenter
-from training.system_networks import slice_loader
-from training.system_presets import SYSTEMS
+from training.systems import SYSTEMS
 
 
 class Network:
@@ -223,7 +223,8 @@ def test_the_input_is_made_as_in_training(name: str) -> None:
     store: Any = SimpleNamespace(
         image=lambda case: volume(), label=lambda case: np.zeros(volume().shape, np.uint8)
     )
-    load = slice_loader(store, documented, "classes", (0.0, 100.0))
+    options = {"name": documented.input, "window_hu": (0.0, 100.0)}
+    load = make_loader(store, "classes", {"classes": options})
     system({"classes": Network(answer)}, input=documented.input).labels(volume())
     for row in range(len(volume())):
         np.testing.assert_array_equal(seen[0][row, ..., 0], load(("a", row))[0])

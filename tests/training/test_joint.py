@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,55 +14,66 @@ import numpy as np
 import pytest
 
 from data.backend import load_network
-from data.batches import NestedBatches, nested_loader
+from data.batches import NestedBatches, make_loader
 from data.command import InputError, run_command
 from data.files import write_json
 from data.store import Store
-from models.cascade import split_cascade
+from models.cascade import MASKS, split_cascade
 from tests.conftest import Command
-from tests.training.test_stages import TINY, open_tiny
-from training import joint, liver, tumor
+from tests.training.conftest import TINY, open_tiny
+from training import joint, sweeps
 from training.callbacks import Checkpoint, read_log
-from training.joint import reference_medians, train_joint
-from training.joint_start import (
-    Joint,
-    begin,
-    of_preset,
-    own_start,
-    pair_of,
-    scaling_of,
-    settings_of,
-)
+from training.joint import find_joint
+from training.joint_start import begin, check_pair, find_own_start, find_scaling, list_settings
+from training.presets import JOINT_MASKS
 from training.run import Run
+from training.systems import SYSTEMS
+from training.systems.base import Step
+from training.systems.gruber import Joint, reference_livers, reference_medians
+from training.train import train_network, train_system
 
 JOINT = ("joint_epochs=(2,1)", "tumor_scaling='window'")
-ONES = Joint(1.0, 1.0, "probability")
 
 
 def open_joint(path: Path, store: Store, *changes: str) -> Run:
     return open_tiny(path, store, *JOINT, *changes)
 
 
+def make_joint(
+    run: Run, start: Path | None = None, epochs: int | None = None, **given: Any
+) -> Joint:
+    """Return joint training from a pair or from scratch; alpha, beta and mask are the preset's."""
+    system = find_joint(run, start, **given)
+    return system if epochs is None else replace(system, joint_epochs=(epochs, epochs))
+
+
+def train_joint(run: Run, phase: str, system: Joint, name: str = "") -> dict[str, Any]:
+    return train_network(run, system, "joint", "nested", phase, name)
+
+
+def nested(run: Run, phase: str) -> Step:
+    return Step(run, "joint", "nested", phase, phase)
+
+
 @pytest.fixture(scope="module")
 def pair(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with a sequential pair, after cross-entropy."""
     run = open_joint(tmp_path_factory.mktemp("pair") / "run", store)
-    liver.train(run, ["ce"])
-    tumor.train(run, ["ce"])
+    train_system(run, SYSTEMS["sequential"].under(run.preset), phases=["ce"])
     return run
 
 
 def weights(path: Path) -> list[np.ndarray]:
-    found: list[np.ndarray] = load_network(path).get_weights()
-    return found
+    values: list[np.ndarray] = load_network(path).get_weights()
+    return values
 
 
 def test_both_phases_from_scratch(store: Store, tmp_path: Path) -> None:
     run = open_joint(tmp_path / "run", store, "joint_epochs=(6,1)")
-    records = [train_joint(run, phase, ONES) for phase in ("ce", "balanced")]
+    records = [train_joint(run, phase, make_joint(run)) for phase in ("ce", "balanced")]
     for phase, record in zip(("ce", "balanced"), records, strict=True):
-        folder = run.folder("joint", phase)
-        assert (record["stage"], record["phase"], record["start"]) == ("joint", phase, "scratch")
+        folder = run.folder("joint", "nested", phase)
+        assert (record["system"], record["phase"], record["start"]) == ("joint", phase, "scratch")
         assert record["thresholds"].keys() == record["validation"].keys() == {"liver", "tumor"}
         assert record["mask_s1"] == record["thresholds"]["liver"]["roc"]
         assert (folder / "masks" / "masks.json").is_file()
@@ -76,54 +87,57 @@ def test_both_phases_from_scratch(store: Store, tmp_path: Path) -> None:
     assert ce["class_weights"] == {"liver": [1, 1], "tumor": [1, 1]}
     assert balanced["class_weights"]["tumor"][1] > balanced["class_weights"]["liver"][1] > 1
     assert ce["validation"]["liver"]["best_iou"] > 0.5
-    log = read_log(run.folder("joint", "ce") / "log.csv")
+    log = read_log(run.folder("joint", "nested", "ce") / "log.csv")
     assert {"val_liver_iou", "val_tumor_iou", "val_liver_iou_at_half", "val_iou"} <= log[0].keys()
     assert log[0]["val_iou"] == pytest.approx(
         (log[0]["val_liver_iou"] + log[0]["val_tumor_iou"]) / 2, rel=1e-4
     )
-    assert train_joint(run, "ce", ONES) == ce, "a finished phase is left as it is"
+    assert train_joint(run, "ce", make_joint(run)) == ce, "a finished phase is left as it is"
 
 
 def test_from_a_pair_it_starts_with_the_weights_and_mask_of_the_pair(
     pair: Run, store: Store, tmp_path: Path
 ) -> None:
     run = open_joint(tmp_path / "run", store, "learning_rate_ce=1e-12")
-    record = train_joint(run, "ce", Joint(1, 1, "probability", pair.path), epochs=1)
-    nested = load_network(run.folder("joint", "ce") / "best.keras")
+    record = train_joint(run, "ce", make_joint(run, pair.path, epochs=1))
+    nested = load_network(run.folder("joint", "nested", "ce") / "best.keras")
     assert record["start"] == "pair"
     assert record["pair"]["preset"] == pair.preset.name
-    assert record["begun_s1"] == pair.record("tumor", "ce")["mask_s1"]
-    for stage, network in zip(("liver", "tumor"), split_cascade(nested), strict=True):
+    assert record["begun_s1"] == pair.record("sequential", "tumor", "ce")["mask_s1"]
+    for part, network in zip(("liver", "tumor"), split_cascade(nested), strict=True):
         for found, wanted in zip(
-            network.get_weights(), weights(pair.folder(stage, "ce") / "best.keras"), strict=True
+            network.get_weights(),
+            weights(pair.folder("sequential", part, "ce") / "best.keras"),
+            strict=True,
         ):
             np.testing.assert_allclose(found, wanted, atol=1e-6)
-        before = pair.record(stage, "ce")
-        assert record["thresholds"][stage] == pytest.approx(before["thresholds"][stage], abs=1e-3)
-        assert record["validation"][stage]["best_iou"] == pytest.approx(
-            before["validation"][stage]["best_iou"], abs=0.01
+        before = pair.record("sequential", part, "ce")
+        assert record["thresholds"][part] == pytest.approx(before["thresholds"][part], abs=1e-3)
+        assert record["validation"][part]["best_iou"] == pytest.approx(
+            before["validation"][part]["best_iou"], abs=0.01
         )
 
 
 def test_the_tumor_term_alone_moves_the_liver_network(
     pair: Run, store: Store, tmp_path: Path
 ) -> None:
-    """With alpha = 0 and a soft mask L moves; behind a hard mask it stays as it was, and so does T with beta = 0."""
+    """With alpha = 0 and a soft mask L moves; behind a hard mask not, nor does T with beta = 0."""
+    settings: dict[str, Any]
     moved = {}
     for name, settings in (
-        ("soft", Joint(0, 1, "probability", pair.path)),
-        ("hard", Joint(0, 1, "hard", pair.path)),
-        ("liver", Joint(1, 0, "probability", pair.path)),
+        ("soft", {"alpha": 0, "beta": 1}),
+        ("hard", {"alpha": 0, "beta": 1, "mask": "hard"}),
+        ("liver", {"alpha": 1, "beta": 0}),
     ):
         run = open_joint(tmp_path / name, store)
-        train_joint(run, "ce", settings, epochs=1)
-        for stage, network in zip(
+        train_joint(run, "ce", make_joint(run, pair.path, epochs=1, **settings))
+        for part, network in zip(
             ("liver", "tumor"),
-            split_cascade(load_network(run.folder("joint", "ce") / "best.keras")),
+            split_cascade(load_network(run.folder("joint", "nested", "ce") / "best.keras")),
             strict=True,
         ):
-            before = weights(pair.folder(stage, "ce") / "best.keras")
-            moved[name, stage] = max(
+            before = weights(pair.folder("sequential", part, "ce") / "best.keras")
+            moved[name, part] = max(
                 float(np.abs(now - old).max())
                 for now, old in zip(network.get_weights(), before, strict=True)
             )
@@ -136,9 +150,9 @@ def test_the_tumor_term_alone_moves_the_liver_network(
 def test_an_interrupted_phase_resumes_to_the_same_weights(
     pair: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Joint(1, 1, "probability", pair.path)
-    straight = train_joint(open_joint(tmp_path / "straight", store), "ce", settings)
     run = open_joint(tmp_path / "run", store)
+    settings = make_joint(run, pair.path)
+    straight = train_joint(open_joint(tmp_path / "straight", store), "ce", settings)
     write_state = Checkpoint._write_state
 
     def stop_after_one(checkpoint: Checkpoint) -> None:
@@ -149,19 +163,22 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train_joint(run, "ce", settings)
     monkeypatch.undo()
-    (run.folder("joint", "ce") / ".partial-1-last-1.weights.h5").write_bytes(
+    (run.folder("joint", "nested", "ce") / ".partial-1-last-1.weights.h5").write_bytes(
         b"of a process that was killed"
     )
     with pytest.raises(
         InputError,
-        match=r"joint.ce: begun with alpha 1, not 2; repeat --alpha 1, or take another --run",
+        match=r"nested.ce: begun with alpha 1.0, not 2; repeat --alpha 1.0, or take another --run",
     ):
-        train_joint(run, "ce", Joint(2, 1, "probability", pair.path))
+        train_joint(run, "ce", make_joint(run, pair.path, alpha=2))
     keras.utils.set_random_seed(99)
     record = train_joint(run, "ce", settings)
-    assert not list(run.folder("joint", "ce").glob(".partial-*"))
+    assert not list(run.folder("joint", "nested", "ce").glob(".partial-*"))
     assert record["thresholds"] == straight["thresholds"]
-    logs = [read_log(tmp_path / name / "joint" / "ce" / "log.csv") for name in ("run", "straight")]
+    logs = [
+        read_log(tmp_path / name / "joint" / "nested" / "ce" / "log.csv")
+        for name in ("run", "straight")
+    ]
     for one, other in zip(*logs, strict=True):
         assert one == pytest.approx(other, rel=1e-4)
 
@@ -173,7 +190,11 @@ def test_what_the_nested_network_is_given(store: Store) -> None:
     hu, label = np.asarray(store.image(case), np.float32), np.asarray(store.label(case))
     assert medians[case] == np.median(hu[label >= 1])
     assert medians.keys() == set(store.cases_of("train") + store.cases_of("validation"))
-    load = nested_loader(store, (-100.0, 400.0), "liver_median", (0.0, 200.0), medians)
+    options = {
+        "liver": {"name": "windowed", "window_hu": [-100.0, 400.0]},
+        "tumor": {"name": "scaled", "scaling": "liver_median", "window_hu": [0.0, 200.0]},
+    }
+    load = make_loader(store, "joint", options, reference_livers(store, "liver_median"))
     inputs, targets = NestedBatches([(case, row)], load, 1)[0]
     np.testing.assert_allclose(
         inputs["slice"][0, ..., 0], np.clip((hu[row] + 100) / 500, 0, 1), atol=1e-6
@@ -188,7 +209,12 @@ def test_what_the_nested_network_is_given(store: Store) -> None:
 
 
 def test_augmented_channels_move_alike(store: Store) -> None:
-    load = nested_loader(store, (-100.0, 400.0), "window", (-100.0, 400.0), {})
+    window_hu = [-100.0, 400.0]
+    options = {
+        "liver": {"name": "windowed", "window_hu": window_hu},
+        "tumor": {"name": "scaled", "scaling": "window", "window_hu": window_hu},
+    }
+    load = make_loader(store, "joint", options, reference_livers(store, "window"))
     inputs, _ = NestedBatches(store.slices("train")[:2], load, 2, seed=0, augment=True)[0]
     np.testing.assert_allclose(inputs["slice"], inputs["scaled"], atol=1e-6)
     assert inputs["slice"].max() > 0
@@ -198,8 +224,17 @@ def test_the_preset_says_weights_mask_and_start(store: Store, tmp_path: Path) ->
     run = open_joint(
         tmp_path / "run", store, "joint_alpha=2.0", "joint_mask='hard'", "joint_start='scratch'"
     )
-    assert of_preset(run) == Joint(2.0, 1.0, "hard")
-    assert settings_of(run, tmp_path, beta=0.5, mask=None) == Joint(2.0, 0.5, "hard", tmp_path)
+    system = SYSTEMS["joint"].under(run.preset).inside(run)
+    assert isinstance(system, Joint)
+    settings = {"alpha": 2.0, "beta": 1.0, "mask": "hard", "start": "scratch"}
+    assert list_settings(system) == settings
+    changed = make_joint(run, tmp_path, beta=0.5)
+    assert list_settings(changed) == {**settings, "beta": 0.5, "start": "pair"}
+    assert system.loss_weights == {"liver": 2.0, "tumor": 1.0}
+
+
+def test_the_masks_that_flags_name_are_the_layer_s() -> None:
+    assert JOINT_MASKS == MASKS
 
 
 @pytest.mark.parametrize(
@@ -220,56 +255,36 @@ def test_bad_flags_end_in_one_line(
     pair: Run,
     store: Store,
     tmp_path: Path,
-    run_module: Command,
+    capsys: pytest.CaptureFixture[str],
     flags: tuple[Any, ...],
     message: str,
 ) -> None:
     tiny = [part for change in (*TINY, *JOINT) for part in ("--set", change)]
-    given = (
-        "--store",
-        store.path,
-        "--run",
-        tmp_path / "run",
-        "--preset",
-        "smoke",
-        *tiny,
-        "--init",
-        pair.path,
-    )
-    done = run_module("training.joint", *given, *flags)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
+    given = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", *tiny)
+    arguments = [str(part) for part in (*given, "--init", pair.path, *flags)]
+    with pytest.raises(SystemExit) as stopped:
+        run_command(lambda: joint.main(arguments), "training.joint")
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert error.count("\n") == 1
+    assert message in error
     assert not (tmp_path / "run").exists(), "nothing half-written"
 
 
 def test_balanced_needs_cross_entropy_first(pair: Run, store: Store, tmp_path: Path) -> None:
     run = open_joint(tmp_path / "run", store)
     with pytest.raises(InputError, match="phase ce of joint is not finished"):
-        train_joint(run, "balanced", Joint(1, 1, "probability", pair.path))
-    assert not run.folder("joint", "balanced").exists()
+        train_joint(run, "balanced", make_joint(run, pair.path))
+    assert not run.folder("joint", "nested", "balanced").exists()
 
 
 def test_balanced_alone_makes_no_run(
-    store: Store,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = (
-        "--store",
-        store.path,
-        "--run",
-        tmp_path / "run",
-        "--preset",
-        "smoke",
-        "--set",
-        "size=32",
-        "--balanced",
-    )
-    monkeypatch.setattr(sys, "argv", ["training.joint", *map(str, flags)])
+    paths = ["--store", str(store.path), "--run", str(tmp_path / "run")]
+    flags = [*paths, "--preset", "smoke", "--set", "size=32", "--balanced"]
     with pytest.raises(SystemExit) as stopped:
-        run_command(joint.main, "training.joint")
+        run_command(lambda: joint.main(flags), "training.joint")
     assert stopped.value.code == 2
     assert "phase ce of joint is not finished" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -280,17 +295,17 @@ def test_a_run_s_own_pair_is_its_start_only_where_it_was(
 ) -> None:
     """Begun from another run's pair, and repeated without --init, it is not told to train a pair of its own."""
     run = open_joint(tmp_path / "run", store)
-    begin(run, "ce", "ce", Joint(1, 1, "probability", pair.path))
-    assert own_start(run) is None
+    begin(nested(run, "ce"), make_joint(run, pair.path))
+    assert find_own_start(run) is None
     with pytest.raises(
         InputError, match="begun with start pair, not scratch; repeat --init with the pair"
     ):
-        begin(run, "ce", "ce", ONES)
+        begin(nested(run, "ce"), make_joint(run))
     own = tmp_path / "own"
     shutil.copytree(pair.path, own)
     begun = open_joint(own, store)
-    begin(begun, "ce", "ce", Joint(1, 1, "probability", own))
-    assert own_start(begun) == own
+    begin(nested(begun, "ce"), make_joint(begun, own))
+    assert find_own_start(begun) == own
 
 
 def test_an_unfinished_pair_and_another_one_are_refused(
@@ -298,37 +313,35 @@ def test_an_unfinished_pair_and_another_one_are_refused(
 ) -> None:
     run, copy = open_joint(tmp_path / "run", store), tmp_path / "copy"
     shutil.copytree(pair.path, copy)
-    settings = Joint(1, 1, "probability", copy)
-    begin(run, "ce", "ce", settings)
-    (copy / "liver" / "ce" / "best.keras").write_bytes(b"another")
+    settings = make_joint(run, copy)
+    begin(nested(run, "ce"), settings)
+    (copy / "sequential" / "liver" / "ce" / "best.keras").write_bytes(b"another")
     with pytest.raises(
         InputError, match=r"begun from another pair than .*copy; take another --run"
     ):
         train_joint(run, "ce", settings)
-    (copy / "liver" / "ce" / "best.keras").unlink()
-    with pytest.raises(InputError, match=r"best\.keras: no such file; train the liver stage again"):
+    (copy / "sequential" / "liver" / "ce" / "best.keras").unlink()
+    with pytest.raises(
+        InputError, match=r"best\.keras: no such file; train the liver network again"
+    ):
         train_joint(open_joint(tmp_path / "other", store), "ce", settings)
+    larger: Any = SimpleNamespace(size=64, split={"sha256": ""}, sha256="")
     with pytest.raises(InputError, match="a pair of another size: 32, not 64"):
-        pair_of(
-            Run(
-                pair.path, SimpleNamespace(size=64, split={"sha256": ""}, sha256=""), pair.preset, 0
-            ),
-            pair.path,
-        )  # type: ignore[arg-type]
+        check_pair(Run(pair.path, larger, pair.preset, 0), pair.path)
 
 
 def test_what_a_phase_was_begun_with_stays(store: Store, tmp_path: Path) -> None:
-    """The trial of scalings may end after joint training has begun from scratch; its choice comes too late."""
+    """A trial of scalings that ends after joint training has begun from scratch comes too late."""
     run = open_joint(tmp_path / "run", store, "tumor_scaling='choose'")
-    assert begin(run, "ce", "ce", ONES)["scaling"] == "window"
-    write_json(run.path / "tumor" / "scaling.json", {"chosen": "liver_median"})
-    assert scaling_of(run) == "liver_median"
-    assert begin(run, "ce", "ce", ONES)["scaling"] == "window"
+    assert begin(nested(run, "ce"), make_joint(run))["scaling"] == "window"
+    write_json(run.path / "sequential" / "tumor" / "scaling.json", {"chosen": "liver_median"})
+    assert find_scaling(run, make_joint(run)) == "liver_median"
+    assert begin(nested(run, "ce"), make_joint(run))["scaling"] == "window"
     with pytest.raises(
         InputError,
         match="begun with start scratch, not pair; give no --init, or take another --run",
     ):
-        begin(run, "ce", "ce", Joint(1, 1, "probability", tmp_path))
+        begin(nested(run, "ce"), make_joint(run, tmp_path))
 
 
 def test_a_pair_of_another_split_is_refused(
@@ -344,89 +357,32 @@ def test_a_pair_of_another_split_is_refused(
     )
     run = open_joint(tmp_path / "run", Store.open(path))
     with pytest.raises(InputError, match=r"a pair of another split_sha256"):
-        train_joint(run, "ce", Joint(1, 1, "probability", pair.path))
+        train_joint(run, "ce", make_joint(run, pair.path))
 
 
-def test_the_sweep_trains_every_point_and_is_scored(
-    pair: Run, store: Store, tmp_path: Path, run_module: Command
+def test_the_sweep_trains_every_point(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One ratio: three points with the control; a second call does nothing; the scores are counts by patient."""
-    changes = (
-        *TINY,
-        *JOINT,
-        "joint_sweep_ratios=(0.5,)",
-        "joint_sweep_epochs=(1,2)",
-        "liver_epochs=(2,1)",
-    )
-    tiny = [part for change in changes for part in ("--set", change)]
-    flags = ("--store", store.path, "--run", tmp_path / "run", "--preset", "smoke", *tiny)
-    done = run_module("training.joint_sweep", *flags)
-    assert done.returncode == 0, done.stderr
-    names = {"sweep_pair_0.5_hard", "sweep_pair_0.5", "sweep_scratch_0.5"}
-    folders = {path.name: path for path in (tmp_path / "run" / "joint").iterdir()}
-    assert folders.keys() == names
-    records = {
-        name: json.loads((path / "record.json").read_text()) for name, path in folders.items()
-    }
+    """One ratio: three points with the control; a second call does nothing."""
+    ratios = ("joint_sweep_ratios=(0.5,)", "joint_sweep_epochs=(1,2)", "liver_epochs=(2,1)")
+    tiny = [part for change in (*TINY, *JOINT, *ratios) for part in ("--set", change)]
+    paths = ["--store", str(store.path), "--run", str(tmp_path / "run")]
+    flags = ["joint_loss", *paths, "--preset", "smoke", *tiny]
+    sweeps.main(flags)
+    folders = [path.parent for path in (tmp_path / "run").glob("joint/nested/*/record.json")]
+    records = {path.name: json.loads((path / "record.json").read_text()) for path in folders}
+    assert records.keys() == {"sweep_pair_0.5_hard", "sweep_pair_0.5", "sweep_scratch_0.5"}
     for name, record in records.items():
         assert record["alpha"] + record["beta"] == pytest.approx(2)
+        assert record["beta"] / record["alpha"] == pytest.approx(0.5)
         assert record["fit"]["epochs"] == (2 if "scratch" in name else 1)
-    assert records["sweep_pair_0.5"]["beta"] / records["sweep_pair_0.5"]["alpha"] == pytest.approx(
-        0.5
-    )
-    assert records["sweep_pair_0.5_hard"]["mask"] == "hard"
-    assert run_module("training.joint_sweep", *flags).stdout.count("already done") == 2 + 3
-    score = (
-        "evaluation.joint_sweep",
-        "--run",
-        tmp_path / "run",
-        "--store",
-        store.path,
-        "--out",
-        tmp_path / "out",
-    )
-    scored = run_module(*score)
-    assert scored.returncode == 0, scored.stderr
-    sweep = json.loads((tmp_path / "out" / "joint_sweep.json").read_text())
-    again = run_module(*score)
-    assert again.stdout.count("already scored") == 4
-    assert json.loads((tmp_path / "out" / "joint_sweep.json").read_text()) == sweep
-    # A point whose record is another one is scored anew, and it alone; its counts stand there once.
-    path = folders["sweep_pair_0.5"] / "record.json"
-    path.write_text(json.dumps({**records["sweep_pair_0.5"], "why": "changed"}))
-    again = run_module(*score)
-    assert again.stdout.count("already scored") == 3
-    assert "sweep_pair_0.5: scored" in again.stdout
-    assert (
-        json.loads((tmp_path / "out" / "joint_sweep.json").read_text())["counts"] == sweep["counts"]
-    )
-    (tmp_path / "run" / "liver" / "ce" / "record.json").rename(tmp_path / "record.json")
-    refused = run_module(*score)
-    assert refused.returncode == 2
-    assert refused.stderr.endswith(
-        "run: phase ce of liver is not finished (python -m training.liver)\n"
-    )
-    (tmp_path / "record.json").rename(tmp_path / "run" / "liver" / "ce" / "record.json")
-    hard = run_module(
-        "training.joint_sweep",
-        *flags[:2],
-        "--run",
-        tmp_path / "hard",
-        *flags[4:],
-        "--set",
-        "joint_mask='hard'",
-    )
-    assert hard.returncode == 2
-    assert "joint_mask hard: that is the control of the sweep" in hard.stderr
-    wanted = ["sequential", "sweep_pair_0.5_hard", "sweep_pair_0.5", "sweep_scratch_0.5"]
-    assert [found["name"] for found in sweep["points"]] == wanted
-    pixels = len(store.slices("test")) * store.size**2
-    for row in sweep["counts"]:
-        if row["cohort"] == "test":
-            assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == pixels
-    answered = run_module(
-        "evaluation.joint_answer", "--out", tmp_path, tmp_path / "out" / "joint_sweep.json"
-    )
-    assert answered.returncode == 0, answered.stderr
-    assert "joint from scratch, beta / alpha 0.5" in (tmp_path / "joint.md").read_text()
-    assert (tmp_path / "fig_joint.png").stat().st_size > 10_000
+        assert (record["mask"] == "hard") == name.endswith("_hard")
+        assert (record["start"] == "pair") == name.startswith("sweep_pair")
+    assert not any((path / "tensorboard").exists() for path in folders)
+    capsys.readouterr()
+    sweeps.main(flags)
+    assert capsys.readouterr().out.count("already done") == 2 + 3
+    flags[flags.index(paths[3])] = str(tmp_path / "hard")
+    with pytest.raises(InputError, match="joint_mask hard: that is the control of the sweep"):
+        sweeps.main([*flags, "--set", "joint_mask=hard"])
+    assert not (tmp_path / "hard").exists()

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from training.metrics import BEST, MOST_PROBABLE, iou_metrics
+from training.metrics import BEST, MOST_PROBABLE, make_metrics
 
 
 def updated(
     target: str, truth: np.ndarray, logits: np.ndarray, best_by: str = BEST
 ) -> dict[str, float]:
-    metrics = iou_metrics(target, best_by)
+    metrics = make_metrics(target, best_by)
     for metric in metrics:
         for part in range(len(truth)):  # batch by batch, as in an epoch
             metric.update_state(truth[part : part + 1], logits[part : part + 1])
@@ -43,7 +43,7 @@ def test_one_step_iou_of_liver_and_tumor() -> None:
 
 
 def test_three_classes_are_followed_by_the_most_probable_one() -> None:
-    """Where liver and tumor together reach 0.5 and background is still the most probable, nothing is found."""
+    """Where liver and tumor reach 0.5 and background is the most probable, nothing is found."""
     truth = np.array([0, 1, 1, 2, 2, 2]).reshape(1, 1, 6, 1)
     shares = [
         [0.4, 0.3, 0.3],
@@ -62,7 +62,7 @@ def test_three_classes_are_followed_by_the_most_probable_one() -> None:
 
 
 def test_nothing_to_find_gives_zero_and_state_is_reset() -> None:
-    metric = iou_metrics("liver")[0]
+    metric = make_metrics("liver")[0]
     metric.update_state(np.zeros((1, 4, 4, 1), np.float32), np.full((1, 4, 4, 1), -9, np.float32))
     assert float(metric.result()) == 0
     metric.update_state(np.ones((1, 4, 4, 1), np.float32), np.full((1, 4, 4, 1), 9, np.float32))

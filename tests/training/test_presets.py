@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from data.command import InputError
 from tests.conftest import Command
-from training.presets import PRESETS, Preset, describe, preset_named
+from training.presets import PRESETS, Preset, describe, find_preset
+from training.systems import SYSTEMS
+from training.systems.base import PHASES
 
 
 def test_paper_preset_is_what_the_paper_states() -> None:
-    paper = preset_named("paper")
+    paper = find_preset("paper")
     assert paper.size == 512
     assert paper.subset == (765, 50, 50)
-    assert (paper.learning_rate("ce"), paper.learning_rate("balanced")) == (0.001, 0.0001)
-    assert (paper.epochs("one_step", "ce"), paper.epochs("one_step", "balanced")) == (50, 30)
-    assert (paper.epochs("liver", "ce"), paper.epochs("tumor", "ce")) == (300, 600)
-    assert paper.widths == (64, 128, 256, 512, 1024)
-    short = preset_named("paper-short")
-    assert {short.epochs(stage, "ce") for stage in ("one_step", "liver", "tumor")} == {50}
-    assert {short.epochs(stage, "balanced") for stage in ("one_step", "liver", "tumor")} == {30}
+    one_step, sequential = (SYSTEMS[name].under(paper) for name in ("one_step", "sequential"))
+    assert [one_step.learning_rate_of(phase) for phase in PHASES] == [0.001, 0.0001]
+    assert [one_step.epochs_of("classes", phase) for phase in PHASES] == [50, 30]
+    assert [sequential.epochs_of(network, "ce") for network in ("liver", "tumor")] == [300, 600]
+    assert one_step.options_of("classes")["widths"] == [64, 128, 256, 512, 1024]
+    short = find_preset("paper-short")
+    for name in ("one_step", "sequential"):
+        system = SYSTEMS[name].under(short)
+        for network in system.networks:
+            assert [system.epochs_of(network, phase) for phase in PHASES] == [50, 30]
 
 
 def test_only_what_the_text_states_is_called_stated() -> None:
     """Read off the text: sections 2.4 and 3.1; everything else is an assumption."""
-    stated = {
+    stated: dict[str, Any] = {
         "learning_rate_ce": 0.001,
         "learning_rate_balanced": 0.0001,
         "one_step_epochs": (50, 30),
     }
-    stated["subset"] = (765, 50, 50)
+    stated |= {"subset": (765, 50, 50), "loss": "cross_entropy"}
     for preset in PRESETS.values():
         for entry in dataclasses.fields(preset):
             if entry.name != "name" and entry.metadata["source"].startswith("paper "):
@@ -60,7 +66,7 @@ def test_sweep_has_at_least_five_weights() -> None:
 
 def test_unknown_preset_is_one_line(run_module: Command) -> None:
     with pytest.raises(InputError, match="--preset nope: unknown preset"):
-        preset_named("nope")
+        find_preset("nope")
     done = run_module("training.presets", "nope")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

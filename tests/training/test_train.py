@@ -1,56 +1,48 @@
-"""Phases of training on a small store: what they write, resume, refuse, and how failure is told."""
+"""A network from a recipe to a record: what it writes, how it resumes, what it refuses."""
 
 from __future__ import annotations
 
 import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
-import nibabel as nib
 import numpy as np
 import pytest
 
-import training.stages
-from data.backend import load_network
-from data.batches import SliceBatches, masked_slice_loader, whole_slice_loader
+import training.train
+from data.batches import make_loader
 from data.command import InputError
-from data.masks import LiverMasks, finish_masks, median_of_liver, write_masks
+from data.masks import LiverMasks, find_median, finish_masks, write_masks
 from data.store import Store
+from evaluation.metrics.counts import iou
 from evaluation.metrics.roc import ProbabilityHistogram
 from tests.conftest import Command
+from tests.training.conftest import TINY, open_tiny
 from training.callbacks import Checkpoint, read_log
-from training.liver import find_livers
 from training.metrics import AT_HALF, BEST
-from training.presets import PRESETS
-from training.run import Run, open_run
-from training.stages import blind_ious, judge, train_phase, validation_histograms
-from training.tumor import choose_scaling, train_tumor
-
-TINY = (
-    "size=32",
-    "precision=float32",
-    "filters=4",
-    "poolings=2",
-    "liver_epochs=(4,2)",
-    "tumor_epochs=(2,1)",
-    "one_step_epochs=(2,1)",
-    "trial_epochs=1",
-    "dropout=0.2",
-    "batch_size=1",
-    "learning_rate_ce=0.02",
-    "momentum=0.9",
-)
+from training.run import Run
+from training.sweeps import choose_scaling
+from training.systems import SYSTEMS
+from training.systems.gruber import Sequential
+from training.train import train_network
+from training.validation import blind_ious, judge, validate_slices
 
 
-def open_tiny(path: Path, store: Store, *changes: str) -> Run:
-    return open_run(path, store.path, "smoke", 0, (*TINY, *changes), "liver")
+def sequential(run: Run, **changes: Any) -> Sequential:
+    system = SYSTEMS["sequential"].under(run.preset)
+    assert isinstance(system, Sequential)
+    return replace(system, **changes)
 
 
-def train_liver(run: Run, phase: str = "ce", **options: Any) -> dict[str, Any]:
-    load = whole_slice_loader(run.store, "liver", run.preset.liver_window_hu)
-    return train_phase(run, "liver", phase, load, **options)
+def train_liver(run: Run, phase: str = "ce", **changes: Any) -> dict[str, Any]:
+    return train_network(run, sequential(run, **changes), "sequential", "liver", phase)
+
+
+def train_tumor(run: Run, name: str, scaling: str = "window", epochs: int = 2) -> dict[str, Any]:
+    system = sequential(run, tumor_scaling=scaling, tumor_epochs=(epochs, 1))
+    return train_network(run, system, "sequential", "tumor", "ce", name)
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +50,15 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with both liver phases and their masks."""
     run = open_tiny(tmp_path_factory.mktemp("run") / "run", store)
     for phase in ("ce", "balanced"):
-        record = train_liver(run, phase)
-        folder = run.folder("liver", phase)
-        s1, cases = (
-            record["thresholds"]["liver"]["roc"],
-            store.cases_of("train") + store.cases_of("validation"),
-        )
-        find_livers(run, load_network(folder / "best.keras"), folder / "masks", s1, cases)
+        train_liver(run, phase)
     return run
 
 
 def test_a_phase_learns_and_writes_what_it_says(finished: Run) -> None:
-    folder, record = finished.folder("liver", "ce"), finished.record("liver", "ce")
+    folder, record = (
+        finished.folder("sequential", "liver", "ce"),
+        finished.record("sequential", "liver", "ce"),
+    )
     assert record["status"] == "ok"
     assert record["validation"]["liver"]["best_iou"] > 0.5
     log = read_log(folder / "log.csv")
@@ -84,16 +73,20 @@ def test_a_phase_learns_and_writes_what_it_says(finished: Run) -> None:
 
 
 def test_the_kept_model_is_that_of_the_best_epoch(finished: Run) -> None:
-    model = keras.saving.load_model(finished.folder("liver", "ce") / "best.keras", compile=False)
-    load = whole_slice_loader(finished.store, "liver", finished.preset.liver_window_hu)
+    model = keras.saving.load_model(
+        finished.folder("sequential", "liver", "ce") / "best.keras", compile=False
+    )
+    load = make_loader(
+        finished.store, "liver", finished.record("sequential", "liver", "ce")["inputs"]
+    )
     histogram = ProbabilityHistogram()
     for chosen in finished.store.slices("validation"):
         inputs, truth = load(chosen)
         histogram.add(np.asarray(model(inputs[None, ..., None]))[0, ..., 0], truth == 1)
-    found = training.stages.iou(histogram.counts(0.5))
-    assert finished.record("liver", "ce")["validation"]["liver"]["iou_at_half"] == pytest.approx(
-        found, abs=2e-3
-    )
+    found = iou(histogram.counts(0.5))
+    assert finished.record("sequential", "liver", "ce")["validation"]["liver"][
+        "iou_at_half"
+    ] == pytest.approx(found, abs=2e-3)
 
 
 def test_class_weights_come_from_the_training_set(finished: Run) -> None:
@@ -101,7 +94,10 @@ def test_class_weights_come_from_the_training_set(finished: Run) -> None:
     for case, row in finished.store.slices("train"):
         for value in range(3):
             pixels[value] += int(np.count_nonzero(finished.store.label(case)[row] == value))
-    ce, balanced = finished.record("liver", "ce"), finished.record("liver", "balanced")
+    ce, balanced = (
+        finished.record("sequential", "liver", "ce"),
+        finished.record("sequential", "liver", "balanced"),
+    )
     assert list(ce["class_pixels"].values()) == pixels
     assert ce["class_weights"] == [1, 1]
     total, liver = sum(pixels), pixels[1] + pixels[2]
@@ -120,11 +116,11 @@ def test_balanced_phase_continues_from_the_cross_entropy_weights(
     run = open_tiny(tmp_path / "run", store, "learning_rate_balanced=1e-12")
     with pytest.raises(InputError, match=r"phase ce of liver is not finished"):
         train_liver(run, "balanced")
-    train_liver(run, epochs=1)
-    train_liver(run, "balanced", epochs=1)
+    train_liver(run, liver_epochs=(1, 1))
+    train_liver(run, "balanced", liver_epochs=(1, 1))
     before, after = (
         keras.saving.load_model(
-            run.folder("liver", phase) / "best.keras", compile=False
+            run.folder("sequential", "liver", phase) / "best.keras", compile=False
         ).get_weights()
         for phase in ("ce", "balanced")
     )
@@ -146,14 +142,16 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
     monkeypatch.setattr(Checkpoint, "_write_state", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         train_liver(run)
-    assert not run.is_done("liver", "ce")
+    assert not run.is_done("sequential", "liver", "ce")
     monkeypatch.undo()
     keras.utils.set_random_seed(99)  # what a new process would not share
     record = train_liver(run)
-    expected = finished.record("liver", "ce")
+    expected = finished.record("sequential", "liver", "ce")
     assert record["fit"]["epochs"] == 4
     assert record["thresholds"] == expected["thresholds"]
-    logs = [read_log(each.folder("liver", "ce") / "log.csv") for each in (run, finished)]
+    logs = [
+        read_log(each.folder("sequential", "liver", "ce") / "log.csv") for each in (run, finished)
+    ]
     for resumed, straight in zip(*logs, strict=True):
         assert resumed == pytest.approx(straight, rel=1e-4)
 
@@ -179,66 +177,55 @@ def test_of_epochs_that_find_nothing_at_half_the_best_ranking_one_is_kept(
 
 
 def test_a_finished_phase_is_left_as_it_is(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.stages, "fit_phase", lambda *_: pytest.fail("trained again"))
-    assert train_liver(finished) == finished.record("liver", "ce")
+    monkeypatch.setattr(training.train, "fit_phase", lambda *_: pytest.fail("trained again"))
+    assert train_liver(finished) == finished.record("sequential", "liver", "ce")
 
 
 def test_second_network_trains_on_the_first_ones_mask(finished: Run) -> None:
-    record = train_tumor(finished, "ce", "ce", scaling="window")
-    masks = LiverMasks(finished.folder("liver", "ce") / "masks")
-    assert (
-        record["mask_s1"]
-        == masks.s1
-        == finished.record("liver", "ce")["thresholds"]["liver"]["roc"]
-    )
-    # A wrong mask must change what the network sees; the reference mask plays no part.
-    loads = []
-    real = training.stages.SliceBatches
-
-    class Spy(SliceBatches):
-        def __init__(self, slices: Any, load: Any, *arguments: Any, **options: Any) -> None:
-            loads.append(load)
-            super().__init__(slices, load, *arguments, **options)
-
-    training.stages.SliceBatches = Spy  # type: ignore[misc]
-    try:
-        train_tumor(finished, "ce", "again", scaling="window", epochs=1)
-    finally:
-        training.stages.SliceBatches = real  # type: ignore[misc]
+    record = train_tumor(finished, "ce")
+    masks = LiverMasks(finished.folder("sequential", "liver", "ce") / "masks")
+    threshold = finished.record("sequential", "liver", "ce")["thresholds"]["liver"]["roc"]
+    assert record["mask_s1"] == record["inputs"]["tumor"]["mask_s1"] == masks.s1 == threshold
+    # What a slice becomes: nothing outside the mask; the reference mask plays no part.
     case, row = finished.store.slices("train")[0]
-    inputs, truth = loads[0]((case, row))
+    load = make_loader(finished.store, "tumor", record["inputs"], masks.find_liver)
+    inputs, truth = load((case, row))
     outside = np.asarray(masks.mask(case)[row]) == 0
     assert np.all(inputs[outside] == 0)
     assert outside.any()
     hu = np.asarray(finished.store.image(case)[row], np.float32)
     low, high = finished.preset.tumor_window_hu
-    np.testing.assert_allclose(
-        inputs[~outside], np.clip((hu[~outside] - low) / (high - low), 0, 1), atol=1e-6
-    )
+    expected = np.clip((hu[~outside] - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(inputs[~outside], expected, atol=1e-6)
     np.testing.assert_array_equal(truth == 1, finished.store.label(case)[row] == 2)
 
 
-def test_second_input_is_cut_by_the_mask_and_not_by_the_reference(
-    finished: Run, tmp_path: Path
+def test_second_input_is_cut_by_the_mask_that_lies_in_the_run(
+    finished: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mask is the left half of the image: liver right of it is unseen, and what lies left of the liver is seen."""
-    case, row = finished.store.slices("train")[0]
-    hu, label = (
-        np.asarray(finished.store.image(case)[row], np.float32),
-        finished.store.label(case)[row],
-    )
-    half = np.zeros(finished.store.image(case).shape, np.uint8)
+    """Half of the image is the mask: liver outside it is unseen, what is no liver in it is seen."""
+    run = open_tiny(tmp_path / "run", store)
+    train_liver(run, liver_epochs=(1, 1))
+    case, row = store.slices("train")[0]
+    hu, label = np.asarray(store.image(case)[row], np.float32), store.label(case)[row]
+    half = np.zeros(store.image(case).shape, np.uint8)
     half[:, :, : half.shape[2] // 2] = 1
-    np.save(tmp_path / f"{case}.npy", half)
-    finish_masks(tmp_path, 0.5, {case: 100.0})
-    inputs, _ = masked_slice_loader(
-        finished.store, LiverMasks(tmp_path), "window", (-200.0, 200.0)
-    )((case, row))
+    np.save(run.folder("sequential", "liver", "ce") / "masks" / f"{case}.npy", half)
+    batches = []
+
+    def take_batches(model: Any, train: Any, *others: Any) -> Any:
+        batches.append(train)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.train, "fit_phase", take_batches)
+    with pytest.raises(KeyboardInterrupt):
+        train_tumor(run, "ce")
+    inputs, _ = batches[0].load((case, row))
     inside = half[row] == 1
-    np.testing.assert_allclose(inputs[inside], np.clip((hu[inside] + 200) / 400, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(inputs[inside], np.clip(hu[inside] / 200, 0, 1), atol=1e-6)
     assert np.all(inputs[~inside] == 0)
     assert (label[~inside] > 0).any()
-    assert inputs[inside & (label == 0)].min() > 0
+    assert hu[inside & (label == 0)].max() < 0 < hu[inside & (label == 1)].min()
 
 
 def test_masks_that_do_not_fit_are_named(finished: Run, tmp_path: Path) -> None:
@@ -254,44 +241,46 @@ def test_masks_that_do_not_fit_are_named(finished: Run, tmp_path: Path) -> None:
 
 
 def test_scaling_is_chosen_by_validation_iou_once(finished: Run) -> None:
-    chosen = choose_scaling(finished)
-    content = json.loads((finished.path / "tumor" / "scaling.json").read_text())
+    system = sequential(finished)
+    chosen = choose_scaling(finished, system, "sequential")
+    content = json.loads((finished.path / "sequential" / "tumor" / "scaling.json").read_text())
     assert content["validation_iou"][chosen] == max(content["validation_iou"].values())
     for scaling, reached in content["validation_iou"].items():
-        record = finished.record("tumor", f"trial_{scaling}")
+        record = finished.record("sequential", "tumor", f"trial_{scaling}")
         assert record["scaling"] == scaling
         assert record["validation"]["tumor"]["best_iou"] == reached
     assert content["status"] == {"window": "ok", "liver_median": "ok"}
-    assert choose_scaling(finished) == chosen
+    assert choose_scaling(finished, system, "sequential") == chosen
 
 
 def test_a_scaling_whose_trial_collapsed_does_not_win(
     finished: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def trial(run: Run, phase: str, name: str, scaling: str, epochs: int) -> dict[str, Any]:
-        found = {"window": (0.4, "collapsed"), "liver_median": (0.1, "ok")}[scaling]
-        return {"validation": {"tumor": {"best_iou": found[0]}}, "status": found[1]}
+    def trial(run: Run, system: Sequential, *where: str) -> dict[str, Any]:
+        results = {"window": (0.4, "collapsed"), "liver_median": (0.1, "ok")}
+        best_iou, status = results[system.tumor_scaling]
+        return {"validation": {"tumor": {"best_iou": best_iou}}, "status": status}
 
-    monkeypatch.setattr("training.tumor.train_tumor", trial)
-    path = finished.path / "tumor" / "scaling.json"
-    kept = path.read_text() if path.exists() else None
+    monkeypatch.setattr(training.train, "train_network", trial)
+    path = finished.path / "sequential" / "tumor" / "scaling.json"
+    before = path.read_text() if path.exists() else None
     path.unlink(missing_ok=True)
     try:
-        assert choose_scaling(finished) == "liver_median"
+        assert choose_scaling(finished, sequential(finished), "sequential") == "liver_median"
         assert json.loads(path.read_text())["status"] == {
             "window": "collapsed",
             "liver_median": "ok",
         }
     finally:
         path.unlink()
-        if kept is not None:
-            path.write_text(kept)
+        if before is not None:
+            path.write_text(before)
 
 
 def test_tumor_needs_the_liver_first(store: Store, tmp_path: Path) -> None:
     run = open_tiny(tmp_path / "run", store)
     with pytest.raises(InputError, match=r"training\.liver --phase ce"):
-        train_tumor(run, "ce", "ce", scaling="window")
+        train_tumor(run, "ce")
 
 
 def test_masks_of_another_split_are_refused(tmp_path: Path) -> None:
@@ -299,7 +288,7 @@ def test_masks_of_another_split_are_refused(tmp_path: Path) -> None:
         (np.full((4, 4), 90.0), np.ones((4, 4), bool)),
         (np.full((4, 4), 110.0), np.ones((4, 4), bool)),
     ]
-    assert median_of_liver(write_masks(tmp_path, "volume-1", 2, masked)) == 100.0
+    assert find_median(write_masks(tmp_path, "volume-1", 2, masked)) == 100.0
     with pytest.raises(InputError, match="no such file"):
         LiverMasks(tmp_path)
     finish_masks(tmp_path, 0.4, {"volume-1": 100.0})
@@ -365,9 +354,9 @@ def test_tumor_is_judged_inside_the_liver(store: Store, tmp_path: Path) -> None:
             label = np.asarray(run.store.label(chosen[0])[chosen[1]])
             return 0.9 * (label >= 1).astype(np.float32), label
 
-        everywhere, possible = validation_histograms(liver, run, load, None, target)
-        assert possible[target].auc() == expected
-        assert everywhere[target].auc() > 0.8
+        validation = validate_slices(liver, run.store, load, target)
+        assert validation.possible[target].auc() == expected
+        assert validation.everywhere[target].auc() > 0.8
 
 
 def test_a_diverging_phase_is_recorded_and_gives_no_mask(
@@ -390,7 +379,9 @@ def test_a_diverging_phase_is_recorded_and_gives_no_mask(
     assert "diverged" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "DIVERGED, not a result" in done.stdout
-    record = json.loads((tmp_path / "run" / "liver" / "ce" / "record.json").read_text())
+    record = json.loads(
+        (tmp_path / "run" / "sequential" / "liver" / "ce" / "record.json").read_text()
+    )
     assert record["status"] == "diverged"
     assert record["thresholds"] == {}
 
@@ -398,112 +389,11 @@ def test_a_diverging_phase_is_recorded_and_gives_no_mask(
 def test_saturated_start_is_found_to_have_collapsed(store: Store, tmp_path: Path) -> None:
     """A network that gives p = 0 everywhere, trained with a rate of nearly 0, stays there; the record says so."""
     run = open_tiny(tmp_path / "run", store, "learning_rate_ce=1e-12", "liver_epochs=(1,1)")
-    build = training.stages.build_network
 
-    def saturated(run: Run, stage: str) -> keras.Model:
-        model = build(run, stage)
-        layer = model.get_layer("logits")
-        layer.set_weights([np.zeros_like(layer.kernel), np.full(layer.bias.shape, -40.0)])
-        return model
+    class Saturated(Sequential):
+        def load_start(self, model: keras.Model, step: Any) -> None:
+            layer = model.get_layer("logits")
+            layer.set_weights([np.zeros_like(layer.kernel), np.full(layer.bias.shape, -40.0)])
 
-    training.stages.build_network = saturated
-    try:
-        record = train_liver(run)
-    finally:
-        training.stages.build_network = build
-    assert record["status"] == "collapsed"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--preset", "nope"), "unknown preset"),
-        (("--store", "missing"), "no such store"),
-        (("--seed", "-1"), "must be from 0 to 2**32 - 1"),
-        (("--set", "depth=3"), "no field depth"),
-        (("--set", "filters='x'"), "filters must be of the kind of 8"),
-        (("--set", "filters=True"), "filters must be of the kind of 8"),
-        (
-            ("--set", "liver_epochs=(2.5,1)"),
-            f"liver_epochs must be of the kind of {PRESETS['smoke'].liver_epochs}",
-        ),
-        (
-            ("--set", "liver_window_hu=(0,)"),
-            "liver_window_hu must be of the kind of (-100.0, 400.0)",
-        ),
-        (("--set", "subset=(1,2,3)"), "data.prepare --subset decides it"),
-        (
-            ("--set", "size=64"),
-            "its slices of 32 px are not those of preset smoke+size=32+size=64, 64 px",
-        ),
-        (("--seed", str(2**32)), "must be from 0 to 2**32 - 1"),
-        (("--set", "poolings=6"), "needs a multiple of 64"),
-        (("--set", "dropout=2.0"), "dropout is out of its range"),
-        (("--set", "liver_epochs=(0,1)"), "liver_epochs is out of its range"),
-        (("--set", "precision=foo"), "precision is out of its range"),
-        (("--set", "mask_threshold_rule=foo"), "mask_threshold_rule is out of its range"),
-        (("--phase", "late"), "invalid choice"),
-    ],
-)
-def test_bad_flags_end_in_one_line(
-    store: Store, tmp_path: Path, run_module: Command, arguments: tuple[str, ...], words: str
-) -> None:
-    flags = {"--store": str(store.path), "--run": str(tmp_path / "run"), "--preset": "smoke"}
-    sets = ("--set", "size=32")
-    if arguments[0] == "--set":
-        sets += arguments
-    else:
-        flags.update([arguments])
-    done = run_module("training.liver", *[part for pair in flags.items() for part in pair], *sets)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "run").exists()
-
-
-def test_whole_numbers_are_taken_where_a_preset_holds_fractions(
-    store: Store, tmp_path: Path
-) -> None:
-    run = open_tiny(tmp_path / "run", store, "dropout=0", "liver_window_hu=(-50,200)")
-    assert (run.preset.dropout, run.preset.liver_window_hu) == (0.0, (-50.0, 200.0))
-
-
-def test_a_split_without_tumor_is_refused_before_the_run_exists(
-    cohort: Path, store: Store, tmp_path: Path, run_module: Command
-) -> None:
-    healthy = tmp_path / "healthy"
-    shutil.copytree(cohort, healthy)
-    path = healthy / "segmentation-104.nii.gz"
-    label = nib.load(path)
-    nib.save(nib.Nifti1Image(np.minimum(np.asarray(label.dataobj), 1), label.affine), path)
-    flags = (
-        "--source",
-        healthy,
-        "--store",
-        tmp_path / "store",
-        "--size",
-        32,
-        "--test",
-        105,
-        "--validation",
-        104,
-    )
-    assert run_module("data.prepare", *flags).returncode == 0
-    for stage in ("one_step", "tumor", "sweep"):
-        with pytest.raises(InputError, match="no validation slice holds tumor"):
-            open_run(tmp_path / "run", tmp_path / "store", "smoke", 0, TINY, stage)
-    assert not (tmp_path / "run").exists()
-    assert open_run(tmp_path / "run", tmp_path / "store", "smoke", 0, TINY, "liver").seed == 0
-
-
-def test_run_directory_of_another_preset_seed_or_folder_is_refused(
-    finished: Run, store: Store, tmp_path: Path
-) -> None:
-    with pytest.raises(InputError, match="run directory of another preset: smoke"):
-        open_run(finished.path, store.path, "demo", 0, ["size=32"], "liver")
-    with pytest.raises(InputError, match="run directory of another seed: 0, not 1"):
-        open_run(finished.path, store.path, "smoke", 1, TINY, "liver")
-    (tmp_path / "photo.txt").write_text("mine")
-    with pytest.raises(InputError, match="not a run directory, and not empty"):
-        open_run(tmp_path, store.path, "smoke", 0, TINY, "liver")
-    assert [path.name for path in tmp_path.iterdir()] == ["photo.txt"]
+    system = Saturated().under(run.preset)
+    assert train_network(run, system, "x", "liver", "ce")["status"] == "collapsed"

@@ -1,0 +1,403 @@
+"""What a system is: networks, inputs, losses, phases, a rule to decide by, and every value's source.
+
+A system of a document is a frozen dataclass of its values, registered in `training.systems`.
+`System.under` gives it as it is trained under a preset; what is trained reads the preset no more.
+TensorFlow is imported inside the methods that need it, so that listing systems does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+
+from data.command import InputError
+from training.presets import PRECISIONS, PRESETS, Demo, Preset, Smoke, assumed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from data.backend import keras
+    from data.batches import SliceBatches
+    from data.store import Store
+    from training.run import Run
+    from training.validation import Validation
+
+TARGETS = {"classes": "classes", "liver": "liver", "tumor": "tumor", "nested": "joint"}
+"""What a network learns, by its name."""
+PHASES = ("ce", "balanced")
+"""Of the paper's systems (2.4); the others have the one phase "train"."""
+DECISIONS = ("thresholds", "argmax", "half")
+"""How probabilities become labels: above thresholds chosen on validation data, the most probable
+class, or above 0.5."""
+SMOKE: Mapping[str, Any] = {
+    "filters": 8,
+    "epochs": 1,
+    "tumor_epochs": 1,
+    "latent": 16,
+    "crops_per_case": 1,
+}
+"""What `smoke` takes on top of a system's own `SMALL`, where the system has the field."""
+
+
+def stated(value: Any, where: str) -> Any:
+    """Make a field of a value that a document states, with the section, table or figure."""
+    return field(default=value, metadata={"source": where})
+
+
+def reported(value: Any, what: str) -> Any:
+    """Make a field of a value that the pipeline's text lacks, and its figures and code give."""
+    source = f"reported of its figures and code, not in its text: {what}"
+    return field(default=value, metadata={"source": source})
+
+
+def of_preset(name: str) -> Any:
+    """Make a field whose value, and its source, are those of a field of the preset."""
+    paper = PRESETS["paper"]
+    source = next(entry for entry in fields(paper) if entry.name == name).metadata["source"]
+    return field(default=getattr(paper, name), metadata={"source": source, "preset": name})
+
+
+class NetworkData(NamedTuple):
+    """What a network learns from.
+
+    Attributes:
+        train: batches of the training set.
+        validation: batches of the validation set.
+        record: what the record says of them: "inputs", "unit", ...
+        liver_mask: liver mask of a slice (case, row), outside which the tumor probability is 0.
+    """
+
+    train: SliceBatches
+    validation: SliceBatches
+    record: dict[str, Any]
+    liver_mask: Callable[[tuple[str, int]], np.ndarray] | None = None
+
+
+class Step(NamedTuple):
+    """A network of a system in a phase, and where in a run it lies.
+
+    Attributes:
+        run: the run.
+        label: name of the system's folder.
+        network: one of the system's networks.
+        phase: one of its phases.
+        name: name of the phase's folder; another than `phase` for trials and sweeps.
+    """
+
+    run: Run
+    label: str
+    network: str
+    phase: str
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """The folder that training writes into."""
+        return self.run.folder(self.label, self.network, self.name)
+
+    @property
+    def title(self) -> str:
+        """What a line of the log calls it, as "sequential liver ce"."""
+        network = self.network if self.network in ("liver", "tumor") else ""
+        name = "" if self.name == "train" else self.name
+        return " ".join(filter(None, (self.label, network, name)))
+
+
+@dataclass(frozen=True)
+class System:
+    """A trained method of a document; every value names its source.
+
+    Attributes:
+        name: its key in `training.systems.SYSTEMS`, the "kind" of `system.json`.
+        document: where it is described.
+        architecture: of its networks, a key of `models.ARCHITECTURES`.
+        networks: "classes" (three classes in one), "liver" and "tumor", or "nested".
+    """
+
+    PHASES: ClassVar[tuple[str, ...]] = ("train",)
+    DECISION: ClassVar[str] = "half"
+    TABLE1: ClassVar[bool] = False
+    """Whether it stands in Table 1."""
+    TITLE: ClassVar[str] = ""
+    """How tables call it; its label where it is empty."""
+    PRETRAINED: ClassVar[bool] = False
+    """Whether its encoder can begin with published weights (`training.pretrained`)."""
+    SMALL: ClassVar[Mapping[str, Any]] = {}
+    """What `demo` and the presets on real slices at 128 px take instead: 2 CPU cores, few steps."""
+    UNREAD: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """By network, the fields that it is trained without: systems that differ in them alone share
+    the network."""
+    FIXED: ClassVar[tuple[str, ...]] = ("name", "document", "architecture", "networks")
+    """Fields that make the system what it is; the command line changes all others."""
+
+    name: str = ""
+    document: str = ""
+    architecture: str = ""
+    networks: tuple[str, ...] = ("classes",)
+    loss: str = assumed("cross_entropy", "not named")
+    optimizer: str = assumed("sgd", "not named; or adam")
+    momentum: float = assumed(0.9, "not given; adam takes none")
+    batch_size: int = assumed(8, "not given")
+    precision: str = of_preset("precision")
+    filters: int = assumed(
+        64, "the architecture's own widths, of which 64 is the first or, of AlexNet, stands for all"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values that no training can use.
+
+        Raises:
+            ValueError: names the field, the rule and the value.
+        """
+        for name, holds in self.rules().items():
+            if not holds:
+                raise ValueError(f"{name} is out of its range: {getattr(self, name)!r}")
+
+    def rules(self) -> dict[str, bool]:
+        """Return by field whether its value is one that training can use."""
+        return {
+            "optimizer": self.optimizer in ("sgd", "adam"),
+            "momentum": 0 <= self.momentum < 1,
+            "batch_size": self.batch_size > 0,
+            "filters": self.filters > 0,
+            "precision": self.precision in PRECISIONS,
+        }
+
+    def under(self, preset: Preset) -> Self:
+        """Return the system as it is trained under a preset.
+
+        The preset gives the fields of `of_preset`; one for small machines replaces what no small
+        machine can do (`SMALL`, `SMOKE`).
+        """
+        small = {**self.SMALL, **(SMOKE if isinstance(preset, Smoke) and self.SMALL else {})}
+        changes = {} if not isinstance(preset, Demo) else small
+        for entry in fields(self):
+            if "preset" in entry.metadata:
+                changes[entry.name] = getattr(preset, entry.metadata["preset"])
+        known = {entry.name for entry in fields(self)}
+        return replace(self, **{key: value for key, value in changes.items() if key in known})
+
+    def inside(self, run: Run) -> Self:
+        """Return the system as it is trained in a run, with what the run holds already."""
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """Return every field with its value, ready for JSON."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+    def describe(self, preset: Preset) -> str:
+        """Return the system as text: a line per field with its value under a preset, and source."""
+        trained = self.under(preset)
+        sources = {entry.name: entry.metadata["source"] for entry in fields(preset)[1:]}
+        lines = [f"{self.name}: {' '.join((type(self).__doc__ or '').split())} ({self.document})"]
+        for entry in fields(self):
+            if "source" not in entry.metadata:
+                continue
+            value, documented = getattr(trained, entry.name), getattr(self, entry.name)
+            source = sources.get(entry.metadata.get("preset", ""), entry.metadata["source"])
+            if value != documented and "preset" not in entry.metadata:
+                source = (
+                    f"under {preset.name}, where steps are few and cores two; "
+                    f"documented {documented}: {source}"
+                )
+            lines.append(f"  {entry.name} = {value}    [{source}]")
+        return "\n".join(lines)
+
+    def epochs_of(self, network: str, phase: str) -> int:
+        """Return for how many epochs a network trains in a phase."""
+        raise NotImplementedError
+
+    def learning_rate_of(self, phase: str) -> float:
+        """Return the learning rate of a phase."""
+        raise NotImplementedError
+
+    def inputs_of(self, network: str) -> dict[str, dict[str, Any]]:
+        """Return by network how its input is made, as `record.json` and `make_input` take it."""
+        raise NotImplementedError
+
+    def shape_of(self, network: str, size: int) -> int | tuple[int, ...]:
+        """Return what a network takes of slices of a size: rows and columns; in 3D the crop."""
+        return size
+
+    def options_of(self, network: str) -> dict[str, Any]:
+        """Return what the builder of the architecture is given besides shape and classes."""
+        return {"filters": self.filters}
+
+    def check_store(self, store: Store, seed: int) -> None:
+        """Check that the cases allow the system.
+
+        Raises:
+            InputError: they do not.
+        """
+
+    def build(self, network: str, size: int, begun: Mapping[str, Any]) -> keras.Model:
+        """Build a network, with weights drawn from Keras's seed.
+
+        Args:
+            network: one of the system's.
+            size: rows and columns of the slices.
+            begun: what `begin` returned.
+        """
+        from data.inputs import INPUTS
+        from models import build
+
+        options = next(iter(self.inputs_of(network).values()))
+        return build(
+            self.architecture,
+            self.shape_of(network, size),
+            classes=3 if TARGETS[network] == "classes" else 1,
+            channels=INPUTS[options["name"]].channels,
+            name=self.name if network == "classes" else network,
+            **self.options_of(network),
+        )
+
+    def begin(self, step: Step) -> dict[str, Any]:
+        """Check and settle what a phase begins with; the record takes it over.
+
+        Raises:
+            InputError: what it needs is missing, or it was begun otherwise.
+        """
+        return {}
+
+    def check_done(self, step: Step) -> None:
+        """Check that a finished phase is the one that is asked for.
+
+        Raises:
+            InputError: it was trained with other settings.
+        """
+
+    def load_start(self, model: keras.Model, step: Step) -> None:
+        """Load the weights that a phase starts from: "balanced" goes on from the best of "ce"."""
+        if step.phase == "balanced":
+            step.run.check_weights(step.label, step.network, "ce")
+            model.load_weights(step.run.folder(step.label, step.network, "ce") / "best.keras")
+
+    def load_data(self, step: Step, begun: Mapping[str, Any]) -> NetworkData:
+        """Return what a network trains and validates on: the slices of the split."""
+        from data.batches import SliceBatches, make_loader
+        from models.inference import BATCH_SIZE
+
+        store, inputs = step.run.store, self.inputs_of(step.network)
+        load = make_loader(store, TARGETS[step.network], inputs)
+        return NetworkData(
+            SliceBatches(
+                store.slices("train"), load, self.batch_size, step.run.seed, self.is_augmented
+            ),
+            SliceBatches(store.slices("validation"), load, BATCH_SIZE),
+            {"inputs": inputs, "unit": "slices"},
+        )
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether training slices are changed at random."""
+        return False
+
+    def class_ratio(self, target: str) -> float | None:
+        """Return the class weight of tumor to the rest in place of the inverse frequency."""
+        return None
+
+    def loss_settings(self, network: str) -> dict[str, Any]:
+        """Return what the maker of the loss is given: every setting."""
+        return self.settings()
+
+    @property
+    def loss_weights(self) -> dict[str, float] | None:
+        """The weight of each network's loss, where several are trained as one."""
+        return None
+
+    def make_loss(
+        self, network: str, weights: Any
+    ) -> keras.losses.Loss | dict[str, keras.losses.Loss]:
+        """Return the loss on logits of a network.
+
+        Args:
+            network: one of the system's.
+            weights: of the classes; of the nested network by its parts.
+
+        Raises:
+            ValueError: the loss is unknown, or not for such a network.
+        """
+        from training.losses import make_loss
+
+        return make_loss(self.loss, TARGETS[network], weights, self.loss_settings(network))
+
+    def validate(self, model: keras.Model, step: Step, data: NetworkData) -> Validation:
+        """Return what the best weights reach on the validation set."""
+        from training.validation import validate_slices
+
+        target = TARGETS[step.network]
+        validation = validate_slices(
+            model, step.run.store, data.validation.load, target, data.liver_mask
+        )
+        return validation
+
+    def finish(self, step: Step, record: Mapping[str, Any]) -> None:
+        """Do what follows a finished phase; does nothing where it is done.
+
+        Raises:
+            InputError: the phase is of no use to the next network.
+        """
+
+
+@dataclass(frozen=True)
+class OnePhaseSystem(System):
+    """A system that trains each network once, on single slices."""
+
+    input: str = assumed("windowed", "a name of data.inputs.INPUTS")
+    window_hu: tuple[float, float] = of_preset("liver_window_hu")
+    learning_rate: float = assumed(1e-4, "not given")
+    epochs: int = assumed(40, "not given")
+
+    def rules(self) -> dict[str, bool]:
+        """Return by field whether its value is one that training can use."""
+        from data.inputs import INPUTS
+
+        kind = INPUTS.get(self.input)
+        return {
+            **super().rules(),
+            "input": kind is not None and not kind.needs_liver and not kind.volume,
+            "window_hu": is_window(self.window_hu),
+            "learning_rate": self.learning_rate > 0 and math.isfinite(self.learning_rate),
+            "epochs": self.epochs > 0,
+        }
+
+    def epochs_of(self, network: str, phase: str) -> int:
+        """Return for how many epochs a network trains."""
+        return self.epochs
+
+    def learning_rate_of(self, phase: str) -> float:
+        """Return the learning rate."""
+        return self.learning_rate
+
+    def inputs_of(self, network: str) -> dict[str, dict[str, Any]]:
+        """Return the input of a network: whole slices."""
+        return {network: {"name": self.input, "window_hu": list(self.window_hu)}}
+
+
+def is_window(value: Any) -> bool:
+    """Return whether a value is (low, high) in HU."""
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(isinstance(bound, int | float) and math.isfinite(bound) for bound in value)
+        and value[0] < value[1]
+    )
+
+
+def check_by_patient(store: Store) -> None:
+    """Check that the split is by patient, as scores on whole cases need it.
+
+    Raises:
+        InputError: it is by slice.
+    """
+    if store.split.get("by") == "slice":
+        raise InputError(
+            f"{store.path}: split by slice; the other systems are scored on whole cases, by patient"
+        )
