@@ -33,9 +33,9 @@ from evaluation.figures.systems import draw
 from evaluation.metrics.counts import Counts, dice, iou, pixel_accuracy, sensitivity
 from evaluation.metrics.statistics import (
     Interval,
+    bound_mean,
+    bound_mean_score,
     by_patient,
-    interval_of_mean,
-    interval_over_seeds,
     means_by_patient,
 )
 from evaluation.names import MODELS, TARGETS, origin
@@ -146,7 +146,7 @@ def _answer(comparisons: Sequence[Row], cohort: str, target: str, name: str) -> 
     answer["n_valued"] = sum(row["assd_mm"] is not None for mine in held for row in mine)
     counts = [by_patient(mine) for mine in rows]
     answer["pooled"] = {
-        score: interval_over_seeds(counts, how, of_reference=how is not pixel_accuracy)
+        score: bound_mean_score(counts, how, of_reference=how is not pixel_accuracy)
         for score, how in POOLED.items()
     }
     return answer
@@ -158,7 +158,7 @@ def mean_of(seeds: Sequence[Sequence[Row]], score: str) -> Interval | None:
     A patient's value is the mean over its cases and over the seeds that have one.
     """
     values = means_by_patient([row for rows in seeds for row in rows], score)
-    return interval_of_mean(values.values()) if values else None
+    return bound_mean(values.values()) if values else None
 
 
 def caption(comparisons: Sequence[Row]) -> str:

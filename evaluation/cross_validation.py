@@ -21,8 +21,8 @@ from data.command import InputError, Parser, run_command
 from data.files import read_json, write_json, write_text
 from evaluation.metrics.statistics import (
     LEAST_PATIENTS,
+    bound_mean,
     compare_means,
-    interval_of_mean,
     means_by_patient,
 )
 from evaluation.names import TARGETS, origin
@@ -370,7 +370,7 @@ def _held(folds: Sequence[Row], target: str) -> list[Row]:
 def _in_words(values: dict[str, float], form: str, of_folds: str) -> str:
     if not values:
         return f"n/a{of_folds}"
-    found = interval_of_mean(values.values())
+    found = bound_mean(values.values())
     text = f"{found.value:{form}}{of_folds}"
     return text if found.low is None else f"{text}<br>{found.low:{form}} to {found.high:{form}}"
 

@@ -23,9 +23,9 @@ from evaluation.metrics.counts import Counts, dice, iou
 from evaluation.metrics.statistics import (
     LEAST_PATIENTS,
     Comparison,
+    bound_mean_score,
     by_patient,
     compare_over_seeds,
-    interval_over_seeds,
 )
 from evaluation.names import TARGETS, UNSEEN, origin
 from evaluation.tables.text import (
@@ -126,7 +126,7 @@ def answer(sweeps: Sequence[Row], cohort: str, target: str, name: str) -> Row:
         if score is iou:
             row["iou_by_seed"] = values
         if scored:
-            row[f"{kind}_interval"] = interval_over_seeds([counts for _, counts in scored], score)
+            row[f"{kind}_interval"] = bound_mean_score([counts for _, counts in scored], score)
             row["n_counted"] = row[f"{kind}_interval"].n_counted
     preferred = "" if is_reference(point) else best_of(sweeps, controls_of(sweeps[0]))
     for key, other in zip(

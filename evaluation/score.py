@@ -46,8 +46,16 @@ from data.volumes import (
 )
 from evaluation.metrics.counts import Counts, dice, iou, precision, sensitivity, share
 from evaluation.metrics.lesions import find_lesions, match_once
-from evaluation.metrics.lits import ANY, HALF, MODES, CaseFigures, lesion_f1, score_case, total
-from evaluation.metrics.surfaces import surface_distances
+from evaluation.metrics.lits import (
+    ANY,
+    HALF,
+    MODES,
+    CaseFigures,
+    compute_lesion_f1,
+    pool_cases,
+    score_case,
+)
+from evaluation.metrics.surfaces import measure_distances
 
 COMMAND = "evaluation.score"
 SCHEMA = 2
@@ -298,13 +306,20 @@ def scores_json(cases: Mapping[str, CaseFigures], mode: str) -> dict[str, Any]:
     for name, case in cases.items():
         row = asdict(case)
         del row["mode"]
-        rows.append({"case": name, "figures": total([case]), "beside": lesion_f1([case]), **row})
+        rows.append(
+            {
+                "case": name,
+                "figures": pool_cases([case]),
+                "beside": compute_lesion_f1([case]),
+                **row,
+            }
+        )
     figures = list(cases.values())
     return {
         "schema": SCHEMA,
         "mode": mode,
-        TOTAL: total(figures),
-        "beside": lesion_f1(figures),
+        TOTAL: pool_cases(figures),
+        "beside": compute_lesion_f1(figures),
         "cases": rows,
     }
 
@@ -316,8 +331,8 @@ def scores_csv(cases: Mapping[str, CaseFigures]) -> str:
     sets = {name: [case] for name, case in cases.items()} | {TOTAL: list(cases.values())}
     rows = [
         {"case": name, **{key: sum(getattr(case, key) for case in members) for key in COUNTS}}
-        | total(members)
-        | lesion_f1(members)
+        | pool_cases(members)
+        | compute_lesion_f1(members)
         for name, members in sets.items()
     ]
     return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
@@ -398,7 +413,7 @@ def _score_target(
     prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> TargetScores:
     """Score one mask; the distances also check shapes and spacing."""
-    distances = surface_distances(prediction, reference, spacing_mm)
+    distances = measure_distances(prediction, reference, spacing_mm)
     counts = Counts.of(prediction, reference)
     voxel_ml = float(np.prod(spacing_mm)) / MM3_PER_ML
     return TargetScores(

@@ -19,7 +19,7 @@ import pandas as pd
 from data.command import InputError
 from data.files import write_text
 from evaluation.metrics.counts import METRICS, Counts, iou
-from evaluation.metrics.statistics import Comparison, Interval, compare, interval
+from evaluation.metrics.statistics import Comparison, Interval, bound_score, compare
 from evaluation.metrics.thresholds import RULES
 from evaluation.names import ARGMAX, COHORTS, PHASES, SLICES, SYSTEMS, TARGETS
 
@@ -224,7 +224,7 @@ def make_table1(scores: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> pd
     of_rows = [areas.get(key, {}) for key in table[KEYS[:-1]].itertuples(index=False, name=None)]
     groups = dict(iter(rows.groupby(KEYS, sort=False)))
     intervals = [
-        interval(count_patients(groups[key]), iou)
+        bound_score(count_patients(groups[key]), iou)
         for key in table[KEYS].itertuples(index=False, name=None)
     ]
     return table.assign(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from data.batches import target_of
 from data.store import Store
-from evaluation.metrics.calibration import reliability
-from evaluation.metrics.counts import Counts, scores
-from evaluation.metrics.lesion_recall import lesion_rows
+from evaluation.metrics.calibration import measure_reliability
+from evaluation.metrics.counts import Counts, compute_scores
+from evaluation.metrics.lesion_recall import list_lesions
 from evaluation.metrics.lesions import LESION
-from evaluation.metrics.lits import MODES, CaseFigures, total
+from evaluation.metrics.lits import MODES, CaseFigures, pool_cases
 from evaluation.metrics.lits import score_case as lits_figures
 from evaluation.metrics.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
 from evaluation.names import ARGMAX, TARGETS
@@ -111,7 +111,8 @@ def score_case(
     if whole:
         given, spacing_mm = np.asarray(label), spacing_of(store, case)
         kept.volumes = whole_case_rows(found, given, spacing_mm)
-        kept.lesions = lesion_rows(found == LESION, given == LESION, float(np.prod(spacing_mm)))
+        lesions = list_lesions(found == LESION, given == LESION, float(np.prod(spacing_mm)))
+        kept.lesions = [asdict(lesion) for lesion in lesions]
         maps = CaseMaps(found, livers, np.asarray(image), given, spacing_mm, kept.rows)
         kept.options = option_counts(maps, chosen)
         if keep is not None:
@@ -213,7 +214,7 @@ def table_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list
                     "threshold": threshold,
                     "n_cases": len(cases),
                     "n_slices": sum(len(case.rows) for case in cases),
-                    **scores(counts_at(cases, target, rule, threshold)),
+                    **compute_scores(counts_at(cases, target, rule, threshold)),
                     **areas,
                 }
             )
@@ -237,7 +238,7 @@ def case_rows(
                         **_what(system, target, rule, threshold),
                         "n_slices": len(case.rows),
                         **_cells(counts),
-                        **scores(counts),
+                        **compute_scores(counts),
                     }
                 )
     return rows
@@ -251,7 +252,9 @@ def slice_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list
             what = _what(system, target, SLICE_RULE, system.thresholds(target)[SLICE_RULE])
             for row, counts in zip(case.rows, case.slices[target], strict=True):
                 place = {"cohort": cohort, "case": case.case, "row": row}
-                rows.append({**place, **what, **_cells(counts), "iou": scores(counts)["iou"]})
+                rows.append(
+                    {**place, **what, **_cells(counts), "iou": compute_scores(counts)["iou"]}
+                )
     return rows
 
 
@@ -313,7 +316,7 @@ def lits_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list[
     }
     head |= {"n_cases": len(scored), "left_out": left_out}
     return [
-        {**head, "mode": mode, "figures": total([lits[mode] for lits in scored.values()])}
+        {**head, "mode": mode, "figures": pool_cases([lits[mode] for lits in scored.values()])}
         for mode in MODES
         if scored
     ]
@@ -363,14 +366,18 @@ def curve(
 
 
 def _calibration(histogram: ProbabilityHistogram, inside: ProbabilityHistogram) -> dict[str, Any]:
-    found = reliability(histogram)
+    found = measure_reliability(histogram)
     drawn = {"n_pixels": found.n_pixels.tolist()}
     for name in ("predicted", "observed"):
         values = getattr(found, name)
         drawn[name] = [
             float(value) if n else None for n, value in zip(found.n_pixels, values, strict=True)
         ]
-    return {"reliability": drawn, "ece": found.ece, "ece_restricted": reliability(inside).ece}
+    return {
+        "reliability": drawn,
+        "ece": found.ece,
+        "ece_restricted": measure_reliability(inside).ece,
+    }
 
 
 def _point(

@@ -10,7 +10,6 @@ from data.batches import target_of
 from data.store import Store
 from evaluation.metrics.counts import (
     Counts,
-    components,
     dice,
     iou,
     partition_rand_index,
@@ -20,7 +19,8 @@ from evaluation.metrics.counts import (
     specificity,
     voe,
 )
-from evaluation.metrics.surfaces import bounding_box, surface_distances
+from evaluation.metrics.regions import find_box, number_components
+from evaluation.metrics.surfaces import measure_distances
 from evaluation.names import TARGETS
 
 DISTANCES = ("assd_mm", "rmsd_mm", "hausdorff_mm", "hausdorff95_mm")
@@ -65,7 +65,7 @@ def whole_case_rows(
     ]
     rows = []
     for target, (found, given) in masks.items():
-        counts, distances = counted[target], surface_distances(found, given, spacing_mm)
+        counts, distances = counted[target], measure_distances(found, given, spacing_mm)
         n_found, n_given = sizes[target]
         rows.append(
             {
@@ -98,10 +98,10 @@ def components_rand_index(prediction: np.ndarray, reference: np.ndarray) -> floa
 
     Merged or split regions lower it much, a shifted outline little (paper 3.2.2).
     """
-    box = bounding_box(prediction | reference)
+    box = find_box(prediction | reference)
     if box is None:
         return 1.0
-    inside = components(prediction[box])
+    inside = number_components(prediction[box])
     return partition_rand_index(
-        inside, components(reference[box]), outside=prediction.size - inside.size
+        inside, number_components(reference[box]), outside=prediction.size - inside.size
     )

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 
 from evaluation.figures.legend import System, entries, look, system_table, systems_of, table_height
 from evaluation.figures.style import BLACK, GREY, SMALL, footer, new_figure, note_top
-from evaluation.metrics.lesion_recall import BINS_MM, recall_by_diameter
-from evaluation.metrics.statistics import wilson
+from evaluation.metrics.lesion_recall import BINS_MM, count_found
+from evaluation.metrics.statistics import bound_share
 from evaluation.names import TARGETS
 from evaluation.results import Results
 from evaluation.tables.text import readable
@@ -170,14 +170,20 @@ def _recall_panel(axes: Axes, rows: list[dict[str, Any]], systems: Sequence[Syst
     """Draw the shares of a cohort; return the lesions of each bin."""
     numbers = [0] * (len(BINS_MM) - 1)
     for place, (model, loss) in enumerate(systems):
-        counts = recall_by_diameter(
-            [one for one in rows if (one["model"], one["loss"]) == (model, loss)]
+        lesions = [
+            row
+            for row in rows
+            if (row["kind"], row["model"], row["loss"]) == ("lesion", model, loss)
+        ]
+        counts = count_found(
+            [float(row["diameter_mm"]) for row in lesions],
+            [str(row["touched"]) == "True" for row in lesions],
         )
         if any(n for _, n in counts):
             numbers = [n for _, n in counts]
         bins = [index for index, (_, n) in enumerate(counts) if n]
         shares = np.array([counts[index][0] / counts[index][1] for index in bins])
-        bounds = np.array([wilson(*counts[index]) for index in bins]).reshape(-1, 2)
+        bounds = np.array([bound_share(*counts[index]) for index in bins]).reshape(-1, 2)
         across = np.array(bins) + (place - (len(systems) - 1) / 2) * 0.12
         style = {**look(model, loss, line=False), "markersize": 3.5}
         # A share of 0 or 1 is a bound of its own interval, but for the last bit.

@@ -1,8 +1,9 @@
-"""Is a probability of 0.8 right in 8 of 10 pixels? Reliability diagram and expected calibration error (ECE).
+"""Is a probability of 0.8 right in 8 of 10 pixels? Reliability and calibration error (ECE).
 
-ECE = sum over bins of n_b / N * |share of positives in b - mean probability in b| (Naeini et al., AAAI 2015), with 15
-equal bins of [0, 1]. Nearly all pixels of a CT are background at p = 0, so the error over all pixels is small whatever
-the network does at the lesion: the one over pixels with probability in (0.01, 0.99) stands beside it.
+ECE = sum over bins of n_b / N * |share of positives in b - mean probability in b| (Naeini et al.,
+AAAI 2015), with 15 equal bins of [0, 1]. Nearly all pixels of a CT are background at p = 0, so the
+error over all pixels is small whatever the network does at the lesion: the one over pixels with
+probability in (0.01, 0.99) stands beside it.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ class Reliability:
         return float((self.n_pixels * gaps).sum() / total)
 
 
-def reliability(histogram: ProbabilityHistogram, n_bins: int = BINS) -> Reliability:
+def measure_reliability(histogram: ProbabilityHistogram, n_bins: int = BINS) -> Reliability:
     """Gather a histogram's fine bins, each at the middle of its edges, into equal bins of [0, 1].
 
-    Args:
-        histogram: of the pixels of a case or cohort.
-        n_bins: how many.
+    Example:
+        >>> histogram = ProbabilityHistogram()
+        >>> histogram.add(np.full(4, 0.5), np.array([True, True, True, False]))
+        >>> round(measure_reliability(histogram).ece, 3)
+        0.25
     """
     of_bin = np.minimum((_MIDDLES * n_bins).astype(np.int64), n_bins - 1)
     counts = histogram.positive + histogram.negative

@@ -1,10 +1,14 @@
 """Pooled scores of a binary segmentation, from the four counts of its confusion table.
 
+`METRICS` holds them by name; `register_metric` adds one. By hand, because scikit-learn's take
+arrays of pixels, which a cohort does not fit, and none of them add up. The tests compare the two.
+
 All scores are *pooled*: add the counts of slices or cases first, then score the sum once.
 
-The rule for empty masks, of every module of `evaluation`: a share ``part / whole`` of an empty whole is 1.0, because
-there was nothing to get wrong, and its error, ``1 - share``, is 0. A distance needs two surfaces. What does not exist
-is None: null in JSON, an empty cell in CSV; a mean leaves it out, and the mean of nothing does not exist either.
+The rule for empty masks, of every module of `evaluation`: a share ``part / whole`` of an empty
+whole is 1.0, because there was nothing to get wrong, and its error, ``1 - share``, is 0. A distance
+needs two surfaces. What does not exist is None: null in JSON, an empty cell in CSV; a mean leaves
+it out, and the mean of nothing does not exist either.
 
 =============================  =====  =========  =========
 reference                      empty  empty      not empty
@@ -18,16 +22,18 @@ RVD = (P - R) / R              0      None       -1
 ASSD, RMSD, Hausdorff, HD95    None   None       None
 =============================  =====  =========  =========
 
-Pixel accuracy, specificity and Rand index are shares of pixels and pairs: their whole is empty only without pixels. Of
-lesions that are counted, precision is a share of those predicted, recall of those of the reference. The tumor burden of
-a mask without liver is None; so are AUC and rAUC without a pixel inside, or outside, the reference, where there is no
-ROC curve (`evaluation.metrics.roc`).
+Pixel accuracy, specificity and Rand index are shares of pixels and pairs: their whole is empty only
+without pixels. Of lesions that are counted, precision is a share of those predicted, recall of
+those of the reference. The tumor burden of a mask without liver is None; so are AUC and rAUC
+without a pixel inside, or outside, the reference, where there is no ROC curve
+(`evaluation.metrics.roc`).
 
-Exceptions, in `evaluation.metrics.lits` alone. `official` is the published LiTS script's: precision, recall and
-dice_global of an empty whole are 0, and without any match lesion overlaps are 0, VOE 1, RVD and distances 9001, even
-where there was nothing to find; without a liver in the prediction its overlaps are 0, VOE 1, RVD, distances and burden
-9001. `corrected` follows the table, but for one thing: where one of the two masks is empty, or no lesion of a set is
-matched though there are some, RVD, distances and burden are 9001, the script's "infinite", so that a liver or the
+Exceptions, in `evaluation.metrics.lits` alone. `official` is the published LiTS script's:
+precision, recall and dice_global of an empty whole are 0, and without any match lesion overlaps are
+0, VOE 1, RVD and distances 9001, even where there was nothing to find; without a liver in the
+prediction its overlaps are 0, VOE 1, RVD, distances and burden 9001. `corrected` follows the table,
+but for one thing: where one of the two masks is empty, or no lesion of a set is matched though
+there are some, RVD, distances and burden are 9001, the script's "infinite", so that a liver or the
 lesions that were missed weigh on a mean instead of vanishing from it.
 """
 
@@ -39,7 +45,6 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
-from scipy.ndimage import label
 
 
 @dataclass(frozen=True)
@@ -93,11 +98,7 @@ class Counts:
         for name, mask in (("prediction", prediction), ("reference", reference)):
             if mask.dtype != np.bool_:
                 raise ValueError(f"`{name}` must be a boolean array. Received: dtype={mask.dtype}")
-        if prediction.shape != reference.shape:
-            raise ValueError(
-                "`prediction` must have the shape of `reference`. "
-                f"Received: prediction.shape={prediction.shape}, reference.shape={reference.shape}"
-            )
+        _check_shapes(prediction, reference)
         tp = int(np.count_nonzero(prediction & reference))
         fp = int(np.count_nonzero(prediction)) - tp
         fn = int(np.count_nonzero(reference)) - tp
@@ -112,66 +113,102 @@ class Counts:
 
     @property
     def n_pixels(self) -> int:
-        """Number of pixels counted."""
+        """How many pixels were counted."""
         return self.tp + self.fp + self.fn + self.tn
 
 
 def share(part: int, whole: int) -> float:
-    """``part / whole`` in [0, 1]; 1.0 when ``whole`` is 0 (the module's rule for empty masks)."""
+    """Return ``part / whole``; 1.0 of an empty whole, the module's rule for empty masks."""
     return part / whole if whole else 1.0
 
 
 def pixel_accuracy(counts: Counts) -> float:
-    """Share of pixels with the right class, ``(TP + TN) / (TP + FP + FN + TN)`` (paper, section 3.2.2).
+    """Share of pixels with the right class, ``(TP + TN) / n`` (paper 3.2.2).
 
     In [0, 1], 1 is best. Without any pixel: 1.0.
+
+    >>> pixel_accuracy(Counts(tp=2, fp=2, fn=1, tn=5))
+    0.7
     """
     return share(counts.tp + counts.tn, counts.n_pixels)
 
 
 def iou(counts: Counts) -> float:
-    """Intersection over union (Jaccard index), ``TP / (TP + FP + FN)`` (paper, section 3.2.2).
+    """Intersection over union (Jaccard index), ``TP / (TP + FP + FN)`` (paper 3.2.2).
 
     In [0, 1], 1 is best. Both masks empty: 1.0; exactly one empty: 0.0.
+
+    >>> iou(Counts(tp=2, fp=2, fn=1, tn=5))
+    0.4
     """
     return share(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
 def dice(counts: Counts) -> float:
-    """Dice coefficient, ``2 TP / (2 TP + FP + FN) = 2 IoU / (1 + IoU)``, the score of the LiTS challenge.
+    """Dice coefficient, ``2 TP / (2 TP + FP + FN)``, the score of the LiTS challenge; also F1.
 
-    Not in the paper, which reports IoU. In [0, 1], 1 is best. Both masks empty: 1.0; exactly one empty: 0.0.
+    Not in the paper, which reports IoU. In [0, 1], 1 is best. Both masks empty: 1.0; exactly one
+    empty: 0.0.
+
+    >>> dice(Counts(tp=3, fp=2, fn=2, tn=5))
+    0.6
     """
     return share(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
 
 
 def sensitivity(counts: Counts) -> float:
-    """Share of the reference that is found, ``TP / (TP + FN)``; also recall. Empty reference: 1.0."""
+    """Share of the reference that is found, ``TP / (TP + FN)``; also recall.
+
+    In [0, 1], 1 is best. Empty reference: 1.0.
+
+    >>> sensitivity(Counts(tp=3, fn=1))
+    0.75
+    """
     return share(counts.tp, counts.tp + counts.fn)
 
 
 def specificity(counts: Counts) -> float:
-    """Share of the background that is left alone, ``TN / (TN + FP)``. No background: 1.0."""
+    """Share of the background that is left alone, ``TN / (TN + FP)``.
+
+    In [0, 1], 1 is best. No background: 1.0.
+
+    >>> specificity(Counts(tn=3, fp=1))
+    0.75
+    """
     return share(counts.tn, counts.tn + counts.fp)
 
 
 def precision(counts: Counts) -> float:
-    """Share of the prediction that is right, ``TP / (TP + FP)``. Empty prediction: 1.0.
+    """Share of the prediction that is right, ``TP / (TP + FP)``.
 
-    scikit-learn's ``precision_score`` says 0 there, unless ``zero_division=1``.
+    In [0, 1], 1 is best. Empty prediction: 1.0; scikit-learn's ``precision_score`` says 0 there,
+    unless ``zero_division=1``.
+
+    >>> precision(Counts(tp=3, fp=1))
+    0.75
     """
     return share(counts.tp, counts.tp + counts.fp)
 
 
 def voe(counts: Counts) -> float:
-    """Volumetric overlap error, ``1 - IoU``. In [0, 1], 0 is best. Both masks empty: 0.0; exactly one empty: 1.0."""
+    """Volumetric overlap error, ``1 - IoU``.
+
+    In [0, 1], 0 is best. Both masks empty: 0.0; exactly one empty: 1.0.
+
+    >>> voe(Counts(tp=2, fp=1, fn=1))
+    0.5
+    """
     return 1 - iou(counts)
 
 
 def rvd(counts: Counts) -> float | None:
-    """Relative volume difference, ``(P - R) / R`` with the sizes of prediction and reference; signed, 0 is best.
+    """Relative volume difference, ``(P - R) / R`` with the sizes of prediction and reference.
 
-    At least -1, which an empty prediction has. Both masks empty: 0.0; only the reference empty: None.
+    Signed, 0 is best; at least -1, which an empty prediction has. Both masks empty: 0.0; only the
+    reference empty: None.
+
+    >>> rvd(Counts(tp=3, fp=2, fn=1))
+    0.25
     """
     if not counts.tp + counts.fn:
         return None if counts.fp else 0.0
@@ -179,19 +216,20 @@ def rvd(counts: Counts) -> float | None:
 
 
 def rand_index(counts: Counts) -> float:
-    """Rand index: share of the pairs of pixels on which the two segmentations agree (paper, section 3.2.2).
+    """Rand index: share of pairs of pixels on which both segmentations agree (paper 3.2.2).
 
-    A pair agrees when its pixels have the same class in both segmentations, or different classes in both.
-    With two classes a pair disagrees exactly when one of its pixels is classified correctly and the other is
-    not, so with n pixels
+    A pair agrees when its pixels have the same class in both segmentations, or different classes in
+    both. With two classes a pair disagrees exactly when one of its pixels is classified correctly
+    and the other is not, so with n pixels
 
         RI = 1 - (TP + TN) (FP + FN) / (n (n - 1) / 2),
 
-    computed over all pairs, without sampling, in integers of any size. Pairs are formed across the whole
-    pool, also between slices and cases. The index looks at the partition only: a mask and its complement
-    agree fully.
+    computed over all pairs, without sampling, in integers of any size. Pairs are formed across the
+    whole pool, also between slices and cases. The index looks at the partition only: a mask and its
+    complement agree fully. In [0, 1], 1 is best. Fewer than two pixels: 1.0.
 
-    In [0, 1], 1 is best. Fewer than two pixels: 1.0.
+    >>> rand_index(Counts(tp=1, tn=4))
+    1.0
     """
     n_pairs = counts.n_pixels * (counts.n_pixels - 1) // 2
     n_disagreeing = (counts.tp + counts.tn) * (counts.fp + counts.fn)
@@ -218,7 +256,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {}
-"""Every metric by name; those of Table 1 in the order of its columns. AUC and rAUC come from curves."""
+"""Metrics by name; those of Table 1 in the order of its columns. AUC and rAUC come from curves."""
 
 
 def register_metric(metric: Metric) -> Metric:
@@ -244,66 +282,57 @@ register_metric(Metric("specificity", "specificity", specificity))
 register_metric(Metric("precision", "precision", precision))
 
 
-def scores(counts: Counts) -> dict[str, float | None]:
+def compute_scores(counts: Counts) -> dict[str, float | None]:
     """Compute the metrics of Table 1, by name.
 
-    >>> scores(Counts(tp=2, fp=2, fn=1, tn=5))["iou"]
+    >>> compute_scores(Counts(tp=2, fp=2, fn=1, tn=5))["iou"]
     0.4
     """
     return {name: metric.compute(counts) for name, metric in METRICS.items() if metric.table1}
 
 
 def partition_rand_index(prediction: np.ndarray, reference: np.ndarray, outside: int = 0) -> float:
-    """Rand index of two partitions into any number of parts, by their contingency table, without sampling.
+    """Rand index of two partitions into any number of parts.
 
-    With n_ij pixels in part i of one and j of the other, a_i and b_j their sums and n pixels in all,
+    With n_ij pixels in part i of one and j of the other, a_i and b_j their sums and n pixels in
+    all,
 
         RI = 1 - (sum a_i^2 + sum b_j^2 - 2 sum n_ij^2) / (n (n - 1)),
 
-    in integers of any size. Of two binary masks it is `rand_index`; of `components` of masks it is the index of the
-    connected regions that the paper's text describes (section 3.2.2).
+    in integers of any size. Of two binary masks it is `rand_index`; of numbered components of masks
+    (`evaluation.metrics.regions`) it is the index of the connected regions that the paper's text
+    describes (3.2.2). In [0, 1], 1 is best. Fewer than two pixels: 1.0.
 
     Args:
-        prediction, reference: ndarrays of one shape, integers that name the parts.
-        outside: how many more pixels there are that are part 0 in both, so that a box around what was found will do.
-
-    In [0, 1], 1 is best. Fewer than two pixels: 1.0.
+        prediction: ndarray of any shape, integers that name the parts.
+        reference: ndarray of the same shape.
+        outside: how many more pixels there are that are part 0 in both, so that a box around what
+            was found will do.
 
     Raises:
         ValueError: the shapes differ.
+
+    Example:
+        >>> partition_rand_index(np.array([0, 1, 1, 2]), np.array([0, 1, 1, 1]))
+        0.6666666666666666
     """
+    from scipy.stats.contingency import crosstab  # here, because it takes half a second
+
+    _check_shapes(prediction, reference)
+    # One pixel more of part 0 in both, so that there is such a part to which `outside` is added.
+    flat = [np.append(partition.ravel(), 0) for partition in (prediction, reference)]
+    parts, table = crosstab(*flat)
+    table = table.astype(object)  # Python's integers: squares of pixel counts may pass 2^63
+    table[tuple(np.searchsorted(names, 0) for names in parts)] += outside - 1
+    squares = (table.sum(axis=0) ** 2).sum() + (table.sum(axis=1) ** 2).sum()
+    n = prediction.size + outside
+    n_pairs_twice = n * (n - 1)
+    return share(n_pairs_twice - (squares - 2 * (table**2).sum()), n_pairs_twice)
+
+
+def _check_shapes(prediction: np.ndarray, reference: np.ndarray) -> None:
     if prediction.shape != reference.shape:
         raise ValueError(
             "`prediction` must have the shape of `reference`. "
             f"Received: prediction.shape={prediction.shape}, reference.shape={reference.shape}"
         )
-    parts, of_part = zip(
-        *(np.unique(partition, return_inverse=True) for partition in (prediction, reference)),
-        strict=True,
-    )
-    flat = [numbers.ravel().astype(np.int64) for numbers in of_part]
-    shape = tuple(len(names) for names in parts)
-    sizes = np.bincount(flat[0] * shape[1] + flat[1], minlength=shape[0] * shape[1])
-    table = {
-        (parts[0][n // shape[1]], parts[1][n % shape[1]]): int(sizes[n])
-        for n in np.flatnonzero(sizes)
-    }
-    table[0, 0] = table.get((0, 0), 0) + outside
-    sums: list[dict[int, int]] = [{}, {}]
-    for pair, size in table.items():
-        for side, name in zip(sums, pair, strict=True):
-            side[name] = side.get(name, 0) + size
-    squares = sum(size**2 for side in sums for size in side.values())
-    together = sum(size**2 for size in table.values())
-    n = prediction.size + outside
-    n_pairs_twice = n * (n - 1)
-    return share(n_pairs_twice - (squares - 2 * together), n_pairs_twice)
-
-
-def components(mask: np.ndarray) -> np.ndarray:
-    """Number the connected regions of a mask from 1 (neighbours share an edge or a face); 0 is what lies around them.
-
-    Args:
-        mask: ndarray of any number of axes, bool.
-    """
-    return np.asarray(label(mask)[0])

@@ -1,44 +1,53 @@
 """The ROC curve of pixels that fit into memory, exact: by one sort, without bins.
 
-`evaluation.metrics.roc` streams any number of pixels through a histogram; this is its counterpart for some ten million, and
-what the tests hold it to. The pixels are sorted as whole numbers: probabilities, which are not negative, have the order
-of their bits, and the reference takes the bit that the sign leaves free.
+`evaluation.metrics.roc` streams any number of pixels through a histogram; this is its counterpart
+for some ten million, and what the tests hold it to. The pixels are sorted as whole numbers:
+probabilities, which are not negative, have the order of their bits, and the reference takes the bit
+that the sign leaves free.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from evaluation.metrics.roc import Roc, check_pixels
+from evaluation.metrics.roc import Roc, check_pixels, check_range
 
 UNSIGNED = {4: np.uint32, 8: np.uint64}  # by bytes
 
 
-def exact_roc(
+def compute_exact_roc(
     probability: np.ndarray, reference: np.ndarray, low: float = 0.0, high: float = 1.0
 ) -> Roc:
-    """Return the exact ROC curve of the pixels with ``low < p <= high``, from low = 0 on with p = 0 among them.
+    """Compute the exact ROC curve of the pixels with ``low < p <= high``.
+
+    From low = 0 on, pixels with p = 0 are among them.
 
     Args:
-        probability: ndarray of any shape, a floating dtype, values in [0, 1]. float16 is taken as float32, anything
-            longer than float32 as float64.
+        probability: ndarray of any shape, a floating dtype, values in [0, 1]. float16 is taken as
+            float32, anything longer than float32 as float64.
         reference: ndarray of the same shape, dtype bool.
-        low, high: for the restricted curve (paper 3.2.1: 0.01 and 0.99); 0 and 1 take every pixel.
+        low: of the restricted curve (paper 3.2.1: 0.01); 0 takes every pixel.
+        high: of the restricted curve (paper 3.2.1: 0.99); 1 takes every pixel.
 
     Returns:
-        The curve's corners, and its ends; the `area()` is the AUC, ties counted as a half. Point i is the prediction
-        ``p > threshold[i]``, where `threshold[i]` is the largest probability that is left out; the last takes in every
-        pixel and is `low`, or minus infinity for low = 0, because ``p > 0`` would leave out p = 0.
+        The curve's corners, and its ends; the `area()` is the AUC, ties counted as a half. Point i
+        is the prediction ``p > threshold[i]``, where `threshold[i]` is the largest probability that
+        is left out; the last takes in every pixel and is `low`, or minus infinity for low = 0,
+        because ``p > 0`` would leave out p = 0.
 
     Raises:
-        ValueError: wrong dtype, unequal shapes, a NaN, a value outside [0, 1], not 0 <= low < high <= 1, or no pixel
-            inside, or none outside, the reference in this range.
+        ValueError: wrong dtype, unequal shapes, a NaN, a value outside [0, 1], not 0 <= low < high
+            <= 1, or no pixel inside, or none outside, the reference in this range.
+
+    Example:
+        >>> probability = np.array([0.2, 0.4, 0.6, 0.8])
+        >>> compute_exact_roc(probability, np.array([False, True, False, True])).area()
+        0.75
     """
-    key, dtype = _sorted_key(*_in_range(probability, reference, low, high))
-    cuts = _corners(key)
-    within = np.add.reduceat(
-        (key & 1).astype(np.uint8), cuts[:-1], dtype=np.int64
-    )  # inside, between the cuts
+    key, dtype = _sort_pixels(*_take_range(probability, reference, low, high))
+    cuts = _find_corners(key)
+    # Pixels inside the reference between the cuts, then above each.
+    within = np.add.reduceat((key & 1).astype(np.uint8), cuts[:-1], dtype=np.int64)
     tp = np.append(np.cumsum(within[::-1])[::-1], 0)
     fp = len(key) - cuts - tp
     left_out = (key[cuts[1:] - 1] >> 1).view(dtype).astype(np.float64)
@@ -46,20 +55,17 @@ def exact_roc(
     return Roc(fp[::-1] / fp[0], tp[::-1] / tp[0], threshold[::-1])
 
 
-def _in_range(
+def _take_range(
     probability: np.ndarray, reference: np.ndarray, low: float, high: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels with ``low < p <= high``, in a row; with p = 0 for low = 0."""
     check_pixels(probability, reference)
-    if not 0.0 <= low < high <= 1.0:
-        raise ValueError(
-            f"`low` and `high` must satisfy 0 <= low < high <= 1. Received: low={low}, high={high}"
-        )
+    check_range(low, high)
     dtype = np.dtype(np.float32 if probability.dtype.itemsize <= 4 else np.float64)
     p, inside = probability.reshape(-1).astype(dtype, copy=False), reference.reshape(-1)
     if (low, high) != (0.0, 1.0):
-        kept = ((p > float(low)) | (low == 0)) & (p <= float(high))
-        p, inside = p[kept], inside[kept]
+        is_within = ((p > float(low)) | (low == 0)) & (p <= float(high))
+        p, inside = p[is_within], inside[is_within]
     n_inside = int(np.count_nonzero(inside))
     if n_inside in (0, len(p)):
         raise ValueError(
@@ -69,19 +75,20 @@ def _in_range(
     return p, inside
 
 
-def _sorted_key(p: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.dtype]:
-    """Return 2 x (bits of the probability) + (1 inside the reference), rising, and the dtype of the probability."""
+def _sort_pixels(p: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.dtype]:
+    """Return 2 x (bits of the probability) + (1 inside the reference), rising, and its dtype."""
     key = p.view(UNSIGNED[p.itemsize]) << 1
     key |= inside
     key.sort()
     return key, p.dtype
 
 
-def _corners(key: np.ndarray) -> np.ndarray:
-    """Find where the curve turns: rising places in `key`, from 0 to its length, before which it may be cut.
+def _find_corners(key: np.ndarray) -> np.ndarray:
+    """Find where the curve turns: rising places in `key`, from 0 to its length.
 
-    Between two cuts next to each other the probability is one, and those outside the reference come first. There the
-    curve goes up, to the right, or, over ties, both.
+    Before each the key may be cut. Between two cuts next to each other the probability is one, and
+    those outside the reference come first. There the curve goes up, to the right, or, over ties,
+    both.
     """
     cut = np.ones(len(key) + 1, bool)
     np.greater(key[1:] ^ key[:-1], 1, out=cut[1:-1])

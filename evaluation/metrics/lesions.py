@@ -1,7 +1,7 @@
-"""Lesions of a case, found and matched: as the published LiTS script does it, and each at most once.
+"""Lesions of a case, found and matched: as the published LiTS script does, or each at most once.
 
-A lesion is a 6-connected component of the voxels with label 2 (`scipy.ndimage.label`'s default). All work after the
-labelling is done on the lesions' voxels alone.
+A lesion is a 6-connected component of the voxels with label 2 (`scipy.ndimage.label`'s default).
+All work after the labelling is done on the lesions' voxels alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import label
 from scipy.optimize import linear_sum_assignment
 
-from evaluation.metrics.surfaces import bounding_box
+from evaluation.metrics.regions import find_box
 
 LESION = 2
 WRAP = 256  # the script keeps its labels in 8 bits
@@ -25,8 +25,10 @@ class Lesions:
 
     Attributes:
         voxels: their indices, ndarray of shape (n, 3).
-        reference, prediction: number of the lesion that each belongs to, ndarray of shape (n,); 0: to none.
-        n_reference, n_prediction: how many lesions there are; they are numbered from 1.
+        reference: number of the lesion that each belongs to, ndarray of shape (n,); 0: to none.
+        prediction: likewise.
+        n_reference: how many lesions there are; they are numbered from 1.
+        n_prediction: likewise.
     """
 
     voxels: np.ndarray
@@ -37,13 +39,11 @@ class Lesions:
 
     @cached_property
     def overlap(self) -> np.ndarray:
-        """Voxels in common: ndarray of shape (n_prediction + 1, n_reference + 1); row and column 0 are empty."""
+        """Voxels in common, (n_prediction + 1, n_reference + 1); row and column 0 are empty."""
         both = (self.prediction > 0) & (self.reference > 0)
-        pairs = (
-            self.prediction[both].astype(np.int64) * (self.n_reference + 1) + self.reference[both]
-        )
-        counts = np.bincount(pairs, minlength=(self.n_prediction + 1) * (self.n_reference + 1))
-        return counts.reshape(self.n_prediction + 1, self.n_reference + 1)
+        shape = (self.n_prediction + 1, self.n_reference + 1)
+        pairs = self.prediction[both].astype(np.int64) * shape[1] + self.reference[both]
+        return np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
 
     @cached_property
     def iou(self) -> np.ndarray:
@@ -57,13 +57,13 @@ class Lesions:
 
 
 def find_lesions(prediction: np.ndarray, reference: np.ndarray) -> Lesions:
-    """Label the lesions of a case.
+    """Label the lesions of two ndarrays of one shape with 3 axes: 0 other, 1 liver, 2 lesion.
 
-    Args:
-        prediction, reference: ndarrays of one shape with 3 axes, 0 other, 1 liver, 2 lesion.
+    >>> find_lesions(np.array([[[2, 2, 0, 2]]]), np.array([[[0, 2, 0, 0]]])).iou[1:, 1:].tolist()
+    [[0.5], [0.0]]
     """
     masks = [volume == LESION for volume in (prediction, reference)]
-    box = bounding_box(masks[0] | masks[1])
+    box = find_box(masks[0] | masks[1])
     if box is None:
         none = np.zeros(0, np.int64)
         return Lesions(np.zeros((0, 3), np.int64), none, none, 0, 0)
@@ -79,8 +79,9 @@ class Matching:
 
     Attributes:
         hits: true positives. As the script counts, it may be negative.
-        prediction, reference: for each of `Lesions.voxels` the number of the match it belongs to in the prediction and
-            in the reference; 0: to none. Numbers in `prediction` are the matches that count.
+        prediction, reference: for each of `Lesions.voxels` the number of the match it belongs to in
+            the prediction and in the reference; 0: to none. Numbers in `prediction` are the matches
+            that count.
     """
 
     hits: int
@@ -88,19 +89,22 @@ class Matching:
     reference: np.ndarray
 
     @property
-    def kept(self) -> list[int]:
+    def numbers(self) -> list[int]:
         """The matches that are scored, by number."""
         return [int(number) for number in np.unique(self.prediction) if number]
 
 
 def match_official(lesions: Lesions, threshold: float) -> Matching:
-    """Match as the published script does, its faults included (PatrickChrist/lits-challenge-scoring, branch miccai).
+    """Match as the published script does, its faults included.
 
-    References that one prediction overlaps most are merged; a prediction goes to the merged reference it overlaps most;
-    predictions with the same one are merged. A match is dropped unless its IoU exceeds the threshold, but the union is
-    taken over the *reference* number of the prediction, which names another lesion or none, in 8 bits. Of a dropped
-    match all merged references are subtracted from the hits.
+    The script is PatrickChrist/lits-challenge-scoring, branch miccai.
+    References that one prediction overlaps most are merged; a prediction goes to the merged
+    reference it overlaps most; predictions with the same one are merged. A match is dropped unless
+    its IoU exceeds the threshold, but the union is taken over the *reference* number of the
+    prediction, which names another lesion or none, in 8 bits. Of a dropped match all merged
+    references are subtracted from the hits.
     """
+    # Merge the references that one prediction overlaps most.
     overlap = lesions.overlap
     group = np.arange(lesions.n_reference + 1)
     first: dict[int, int] = {}
@@ -108,15 +112,16 @@ def match_official(lesions: Lesions, threshold: float) -> Matching:
         group[number] = first.setdefault(int(overlap[:, number].argmax()), int(number))
     merged = np.zeros_like(overlap)
     np.add.at(merged.T, group, overlap.T)
-    target = np.where(overlap.any(axis=1), merged.argmax(axis=1), 0)  # of each prediction
+    # Give each prediction the merged reference that it overlaps most.
+    target = np.where(overlap.any(axis=1), merged.argmax(axis=1), 0)
     members = np.bincount(group[1:], minlength=lesions.n_reference + 1)
     reference = group[lesions.reference]
     prediction = (target[lesions.prediction] % WRAP).astype(np.uint8)
-    matches: dict[
-        int, int
-    ] = {}  # merged prediction by its reference, in the order of the predictions
-    for one in np.flatnonzero(target):
-        matches.setdefault(int(target[one]), int(one))
+    # Merged predictions by their reference, in the order of the predictions.
+    matches: dict[int, int] = {}
+    for number in np.flatnonzero(target):
+        matches.setdefault(int(target[number]), int(number))
+    # Drop the matches whose overlap is too small, counted as the script counts.
     hits = len(matches)
     for goal, merged_prediction in matches.items():
         intersection = int(merged[target == goal, goal].sum())
@@ -128,15 +133,16 @@ def match_official(lesions: Lesions, threshold: float) -> Matching:
 
 
 def match_once(lesions: Lesions, threshold: float) -> Matching:
-    """Match each lesion at most once, by pairs of an IoU above the threshold: most pairs, then the largest sum of IoU.
+    """Match each lesion at most once: most pairs first, then the largest sum of IoU.
 
-    Most pairs first, because the matching serves to count what was found: at a threshold of 0 the largest sum alone
-    would give up a hit for a better overlap elsewhere. At a threshold of 0.5 or more no lesion has two partners, so
-    there the matching is the only one.
+    Pairs are those of an IoU above the threshold, which SciPy assigns.
+    Most pairs first, because the matching serves to count what was found: at a threshold of 0 the
+    largest sum alone would give up a hit for a better overlap elsewhere. At a threshold of 0.5 or
+    more no lesion has two partners, so there the matching is the only one.
     """
     allowed = lesions.iou > threshold
     rows, columns = (np.flatnonzero(allowed.any(axis=axis)) for axis in (1, 0))
-    # a pair weighs more than the IoU of all pairs together
+    # A pair weighs more than the IoU of all pairs together.
     weight = np.where(allowed, lesions.iou + len(rows), 0.0)[np.ix_(rows, columns)]
     first, second = linear_sum_assignment(weight, maximize=True)
     chosen = weight[first, second] > 0

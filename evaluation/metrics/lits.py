@@ -1,20 +1,24 @@
-"""The 24 figures of the LiTS challenge, for one case and for a data set (PAPER: Bilic et al., 2023).
+"""The 24 figures of the LiTS challenge, of a case and of a data set (Bilic et al., 2023).
 
-`official` equals the published script (PatrickChrist/lits-challenge-scoring, branch miccai) to its three decimals,
-faults included; `corrected` differs in four points and no other:
+By hand, because no library has them; the published script is no package, and its faults stay here.
 
-- a lesion is matched at most once (`evaluation.metrics.lesions.match_once`), by pairs above the threshold alone: as many pairs
-  as possible, among those the largest sum of IoU. So hits are never negative, and do not depend on how the lesions are
-  numbered;
-- lesion scores are taken from all matches of all cases, not only from cases with more hits than misses;
+`official` equals the published script (PatrickChrist/lits-challenge-scoring, branch miccai) to its
+three decimals, faults included; `corrected` differs in four points and no other:
+
+- a lesion is matched at most once (`evaluation.metrics.lesions.match_once`), by pairs above the
+  threshold alone: as many pairs as possible, among those the largest sum of IoU. So hits are never
+  negative, and do not depend on how the lesions are numbered;
+- lesion scores are taken from all matches of all cases, not only from cases with more hits than
+  misses;
 - the liver is label >= 1 in every case, also where no voxel has label 1;
-- where there was nothing to find, or nothing was drawn, the rule for empty masks holds that stands in
-  `evaluation.metrics.counts`, with the exceptions of the script beside it. In a set without a lesion in any reference or
-  prediction lesion precision, recall and overlaps are 1, VOE and RVD 0, and distances None, since there are no surfaces
-  (`official`: 0, but lesion_dice_per_case 1; VOE 1; RVD and distances 9001).
+- where there was nothing to find, or nothing was drawn, the rule for empty masks holds that stands
+  in `evaluation.metrics.counts`, with the exceptions of the script beside it. In a set without a
+  lesion in any reference or prediction lesion precision, recall and overlaps are 1, VOE and RVD 0,
+  and distances None, since there are no surfaces (`official`: 0, but lesion_dice_per_case 1; VOE 1;
+  RVD and distances 9001).
 
-9001 stands for "infinite" throughout: what is in one mask only, or has no match. A figure is None (null in JSON) in
-`corrected` alone.
+9001 stands for "infinite" throughout: what is in one mask only, or has no match. A figure is None
+(null in JSON) in `corrected` alone.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ import numpy as np
 
 from evaluation.metrics.counts import Counts, dice, iou, rvd, share, voe
 from evaluation.metrics.lesions import Lesions, Matching, find_lesions, match_official, match_once
-from evaluation.metrics.surfaces import bounding_box, surface_distances
+from evaluation.metrics.regions import find_box
+from evaluation.metrics.surfaces import measure_distances
 
 Figures = dict[str, float | None]
 
@@ -50,12 +55,14 @@ class CaseFigures:
     """What one case adds to the figures of its set.
 
     Attributes:
-        n_reference, n_prediction: lesions.
-        hits, hits_any: lesions found at IoU > 0.5 and > 0.
+        n_reference: lesions of the reference.
+        n_prediction: lesions predicted.
+        hits: lesions found at IoU > 0.5.
+        hits_any: lesions found at IoU > 0.
         lesions: `SHAPE_SCORES` of each match at IoU > 0.5 that is scored.
         liver: `SHAPE_SCORES` of the liver.
-        lesion_dice, liver_dice: over all voxels of the case.
-        lesion_sizes, liver_sizes: (voxels in common, in both masks together).
+        lesion_counts: voxels of all lesions together.
+        liver_counts: voxels of the liver, in a box around it.
         burden_difference: tumor burden of the reference less that of the prediction.
         mode: how it was scored.
     """
@@ -66,12 +73,20 @@ class CaseFigures:
     hits_any: int
     lesions: tuple[Figures, ...]
     liver: Figures
-    lesion_dice: float
-    liver_dice: float
-    lesion_sizes: tuple[int, int]
-    liver_sizes: tuple[int, int]
+    lesion_counts: Counts
+    liver_counts: Counts
     burden_difference: float
     mode: str = "official"
+
+    @property
+    def lesion_dice(self) -> float:
+        """Dice of the lesions over all voxels of the case."""
+        return dice(self.lesion_counts)
+
+    @property
+    def liver_dice(self) -> float:
+        """Dice of the liver over all voxels of the case."""
+        return dice(self.liver_counts)
 
 
 def score_case(
@@ -83,45 +98,58 @@ def score_case(
     """Score one case.
 
     Args:
-        prediction, reference: ndarrays of one shape with 3 axes, 0 other, 1 liver, 2 lesion.
+        prediction: ndarray with 3 axes, 0 other, 1 liver, 2 lesion.
+        reference: ndarray of the same shape.
         spacing_mm: of each axis.
         mode: "official" or "corrected".
 
     Raises:
-        ValueError: the shapes differ; the reference has no liver, of which the figures are shares; unknown mode.
+        ValueError: the shapes differ; the reference has no liver, of which the figures are shares;
+            unknown mode.
+
+    Example:
+        >>> reference = np.ones((1, 3, 4), np.uint8)
+        >>> reference[0, 1, 1:3] = 2
+        >>> figures = score_case(reference, reference, (1.0, 1.0, 1.0))
+        >>> figures.hits, figures.liver_dice
+        (1, 1.0)
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     if prediction.shape != reference.shape:
         raise ValueError(
-            f"prediction and reference must have one shape, got {prediction.shape} and {reference.shape}"
+            "prediction and reference must have one shape, "
+            f"got {prediction.shape} and {reference.shape}"
         )
-    box = bounding_box((prediction > 0) | (reference > 0))
+    box = find_box((prediction > 0) | (reference > 0))
     if box is None or not reference[box].any():
         raise ValueError("the reference must hold liver, it has none")
     prediction, reference = prediction[box], reference[box]
+    # Lesions: the script scores the matches of a case only where hits outweigh misses.
     lesions = find_lesions(prediction, reference)
     match = _MATCH[mode]
     at_half = match(lesions, HALF)
-    scored = at_half.kept if mode == "corrected" or at_half.hits > 0 else []
-    lesion_sizes = _sizes(lesions.prediction > 0, lesions.reference > 0)
-    found = bool((prediction == 1).any()) if mode == "official" else bool(prediction.any())
-    liver = (prediction > 0 if found else np.zeros_like(prediction, bool), reference > 0)
-    liver_sizes = _sizes(*liver)
-    n_lesion = [int(np.count_nonzero(part)) for part in (lesions.prediction, lesions.reference)]
-    burden = n_lesion[0] / int(np.count_nonzero(liver[0])) if found else INFINITE
+    scored = at_half.numbers if mode == "corrected" or at_half.hits > 0 else []
+    lesion_counts = Counts.of(lesions.prediction > 0, lesions.reference > 0)
+    # Liver: to the script there is none where no voxel has label 1.
+    has_liver = bool((prediction == 1).any()) if mode == "official" else bool(prediction.any())
+    liver = (prediction > 0 if has_liver else np.zeros_like(prediction, bool), reference > 0)
+    liver_counts = Counts.of(*liver)
+    burden = INFINITE
+    if has_liver:
+        n_predicted = lesion_counts.tp + lesion_counts.fp
+        burden = n_predicted / (liver_counts.tp + liver_counts.fp)
+    n_lesion, n_liver = (part.tp + part.fn for part in (lesion_counts, liver_counts))
     return CaseFigures(
         n_reference=lesions.n_reference,
         n_prediction=lesions.n_prediction,
         hits=at_half.hits,
         hits_any=match(lesions, ANY).hits,
         lesions=tuple(_score_match(lesions, at_half, number, spacing_mm) for number in scored),
-        liver=score_shape(*liver, spacing_mm) if found else dict(NOTHING),
-        lesion_dice=share(2 * lesion_sizes[0], lesion_sizes[1]),
-        liver_dice=share(2 * liver_sizes[0], liver_sizes[1]),
-        lesion_sizes=lesion_sizes,
-        liver_sizes=liver_sizes,
-        burden_difference=n_lesion[1] / int(np.count_nonzero(liver[1])) - burden,
+        liver=score_shape(*liver, spacing_mm) if has_liver else dict(NOTHING),
+        lesion_counts=lesion_counts,
+        liver_counts=liver_counts,
+        burden_difference=n_lesion / n_liver - burden,
         mode=mode,
     )
 
@@ -129,28 +157,31 @@ def score_case(
 def score_shape(
     prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
 ) -> Figures:
-    """Return `SHAPE_SCORES` of two masks that are not empty.
+    """Compute `SHAPE_SCORES` of two masks that are not empty.
 
-    dice = 2I / (P + R), jaccard = I / (P + R - I), voe = 1 - jaccard, rvd = (P - R) / R, signed; distances in mm.
+    dice = 2I / (P + R), jaccard = I / (P + R - I), voe = 1 - jaccard, rvd = (P - R) / R, signed;
+    distances in mm.
 
     Args:
-        prediction, reference: ndarrays of one shape with 3 axes, bool.
+        prediction: ndarray with 3 axes, bool.
+        reference: ndarray of the same shape, bool.
         spacing_mm: of each axis.
 
     Raises:
-        ValueError: a mask is empty (`evaluation.metrics.counts` says what its scores are), is not boolean, or has another
-            shape; a spacing is not positive.
+        ValueError: a mask is empty (`evaluation.metrics.counts` says what its scores are), is not
+            boolean, or has another shape; a spacing is not positive.
+
+    Example:
+        >>> prediction, reference = np.ones((2, 1, 1, 2), bool)
+        >>> prediction[0, 0, 1] = False
+        >>> score_shape(prediction, reference, (1.0, 1.0, 3.0))["msd"]
+        3.0
     """
-    distances = surface_distances(prediction, reference, spacing_mm)
+    distances = measure_distances(prediction, reference, spacing_mm)
     if distances is None:
-        which = [
-            name
-            for name, mask in (("prediction", prediction), ("reference", reference))
-            if not mask.any()
-        ]
-        raise ValueError(
-            f"`prediction` and `reference` must not be empty. Empty: {', '.join(which)}"
-        )
+        masks = {"prediction": prediction, "reference": reference}
+        empty = ", ".join(name for name, mask in masks.items() if not mask.any())
+        raise ValueError(f"`prediction` and `reference` must not be empty. Empty: {empty}")
     counts = Counts.of(prediction, reference)
     return {
         "dice": dice(counts),
@@ -166,6 +197,7 @@ def score_shape(
 def _score_match(
     lesions: Lesions, matching: Matching, number: int, spacing_mm: tuple[float, ...]
 ) -> Figures:
+    """Score a match on the smallest box that holds its voxels."""
     masks = matching.prediction == number, matching.reference == number
     either = masks[0] | masks[1]
     voxels = lesions.voxels[either]
@@ -178,13 +210,8 @@ def _score_match(
     return score_shape(volumes[0], volumes[1], spacing_mm)
 
 
-def _sizes(prediction: np.ndarray, reference: np.ndarray) -> tuple[int, int]:
-    both = int(np.count_nonzero(prediction & reference))
-    return both, int(np.count_nonzero(prediction)) + int(np.count_nonzero(reference))
-
-
-def total(cases: Sequence[CaseFigures]) -> Figures:
-    """Return the 24 figures of a data set, by the names of the script's scores.txt, in the mode of its cases.
+def pool_cases(cases: Sequence[CaseFigures]) -> Figures:
+    """Compute the 24 figures of a data set, by the names of the script's scores.txt.
 
     Raises:
         ValueError: no case, or cases of both modes.
@@ -194,45 +221,37 @@ def total(cases: Sequence[CaseFigures]) -> Figures:
         raise ValueError(
             f"cases must hold at least one case, all of one mode, got {sorted(modes) or 'none'}"
         )
-    rate, nothing = _of_nothing(cases, modes.pop())
-    n_reference, n_prediction = (
-        sum(getattr(case, name) for case in cases) for name in ("n_reference", "n_prediction")
-    )
-    found = {
-        "": sum(case.hits for case in cases),
-        "_greater_zero": sum(case.hits_any for case in cases),
-    }
+    # What a share of an empty whole is, and the lesions' scores where none was matched.
+    is_official = modes == {"official"}
+    has_lesion = any(case.n_reference or case.n_prediction for case in cases)
+    rate = 0.0 if is_official else share(0, 0)
+    nothing = NOTHING if is_official or has_lesion else EMPTY
+    # Lesions found, of those predicted and of those of the reference.
     figures: Figures = {}
-    for which, hits in found.items():
-        figures[f"lesion_precision{which}"] = hits / n_prediction if n_prediction else rate
-        figures[f"lesion_recall{which}"] = hits / n_reference if n_reference else rate
-    matches = [scores for case in cases for scores in case.lesions] or [nothing]
-    for part, scored in (("lesion", matches), ("liver", [case.liver for case in cases])):
-        figures |= {f"{part}_{name}": _mean(scored, name) for name in SHAPE_SCORES}
-        figures[f"{part}_dice_per_case"] = float(
-            np.mean([getattr(case, f"{part}_dice") for case in cases])
-        )
-        both, together = np.sum([getattr(case, f"{part}_sizes") for case in cases], axis=0).tolist()
-        figures[f"{part}_dice_global"] = 2 * both / together if together else rate
+    for suffix, name in (("", "hits"), ("_greater_zero", "hits_any")):
+        for figure, whole in (("precision", "n_prediction"), ("recall", "n_reference")):
+            hits, n = (sum(getattr(case, key) for case in cases) for key in (name, whole))
+            figures[f"lesion_{figure}{suffix}"] = hits / n if n else rate
+    # Shapes, over the matches and over the cases.
+    matches = [shape for case in cases for shape in case.lesions] or [nothing]
+    for part, shapes in (("lesion", matches), ("liver", [case.liver for case in cases])):
+        figures |= {f"{part}_{name}": _average(shapes, name) for name in SHAPE_SCORES}
+        of_cases = [getattr(case, f"{part}_dice") for case in cases]
+        figures[f"{part}_dice_per_case"] = float(np.mean(of_cases))
+        counts = sum((getattr(case, f"{part}_counts") for case in cases), Counts())
+        has_voxels = counts.tp + counts.fp + counts.fn > 0
+        figures[f"{part}_dice_global"] = dice(counts) if has_voxels else rate
     differences = np.array([case.burden_difference for case in cases])
     figures["RMSE_Tumorburden"] = float(np.sqrt(np.mean(differences**2)))
     figures["MAXERROR_Tumorburden"] = float(differences.max())
     return figures
 
 
-def _of_nothing(cases: Sequence[CaseFigures], mode: str) -> tuple[float, Figures]:
-    """Return a share of an empty whole, and the scores of the lesions where none was matched."""
-    if mode == "official":
-        return 0.0, NOTHING
-    return share(0, 0), NOTHING if any(
-        case.n_reference or case.n_prediction for case in cases
-    ) else EMPTY
+def compute_lesion_f1(cases: Sequence[CaseFigures]) -> dict[str, float]:
+    """Compute F1 = 2 hits / (lesions of the reference + lesions predicted); not among the 24.
 
-
-def lesion_f1(cases: Sequence[CaseFigures]) -> dict[str, float]:
-    """Return F1 = 2 hits / (lesions of the reference + lesions predicted) at IoU > 0.5 and > 0; not among the 24.
-
-    Without any lesion in either, 1.0. In mode "official" it may be negative, as the hits may be.
+    At IoU > 0.5 and, as `lesion_f1_greater_zero`, at IoU > 0. Without any lesion in either, 1.0. In
+    mode "official" it may be negative, as the hits may be.
     """
     lesions = sum(case.n_reference + case.n_prediction for case in cases)
     return {
@@ -241,6 +260,6 @@ def lesion_f1(cases: Sequence[CaseFigures]) -> dict[str, float]:
     }
 
 
-def _mean(scores: Sequence[Figures], name: str) -> float | None:
-    values = [value for one in scores if (value := one[name]) is not None]
+def _average(shapes: Sequence[Figures], name: str) -> float | None:
+    values = [shape[name] for shape in shapes if shape[name] is not None]
     return float(np.mean(values)) if values else None

@@ -1,4 +1,4 @@
-"""Connected regions of a label volume, and what is measured in it: ml of liver and tumors.
+"""Boxes and connected regions of masks, and what is measured in a label volume.
 
 A tumor is a connected component of label 2, voxels joined by their faces (6-connected), as in the
 scoring of LiTS. scikit-image measures regions as well; it would copy the whole volume as int64.
@@ -73,6 +73,27 @@ def measure_labels(labels: np.ndarray, voxel_ml: float, liver_only: bool = False
     )
 
 
+def find_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """Return the smallest box that holds a mask, bool; None for an empty one.
+
+    >>> find_box(np.array([[False, True, True], [False, True, False]]))
+    (slice(0, 2, None), slice(1, 3, None))
+    """
+    boxes = ndimage.find_objects(mask.view(np.uint8))
+    return boxes[0] if boxes else None
+
+
+def number_components(mask: np.ndarray) -> np.ndarray:
+    """Number the connected regions of a mask from 1; 0 is what lies around them.
+
+    Neighbours share an edge in two axes, a face in three.
+
+    >>> number_components(np.array([True, True, False, True])).tolist()
+    [1, 1, 0, 2]
+    """
+    return np.asarray(ndimage.label(mask)[0])
+
+
 def find_components(
     mask: np.ndarray, corners: bool = False
 ) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray]:
@@ -86,8 +107,7 @@ def find_components(
         The box that holds all components, their numbers in that box (1, 2, ...; 0 outside), and
         the number of voxels of each.
     """
-    boxes = ndimage.find_objects(mask.view(np.uint8))
-    box = boxes[0] if boxes else (slice(0, 0),) * mask.ndim
+    box = find_box(mask) or (slice(0, 0),) * mask.ndim
     numbers, n = ndimage.label(mask[box], np.ones((3,) * mask.ndim) if corners else None)
     sizes = np.zeros(n + 1, np.int64)
     for slice_numbers in numbers:  # slice by slice: bincount takes 8 bytes a voxel

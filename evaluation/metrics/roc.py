@@ -1,14 +1,15 @@
 """ROC curves and their areas from histograms of probabilities filled in one streamed pass.
 
-A test set has 10^7 to 10^10 pixels, too many to sort. `ProbabilityHistogram` keeps, for 65,536 bins of
-probability, the number of pixels inside and outside the reference. Everything below is computed from these
-counts, and histograms of slices, cases or cohorts add up.
+A test set has 10^7 to 10^10 pixels, too many to sort. `ProbabilityHistogram` keeps, for 65,536 bins
+of probability, the number of pixels inside and outside the reference. Everything below is computed
+from these counts, and histograms of slices, cases or cohorts add up.
 
-The bins are uniform in the logit, ``ln(p / (1 - p))``, of width ``BIN_WIDTH = logit(0.99) / 9411``, and reach
-from about -16 to 16. So 0.01, 0.5 and 0.99 are edges, and the bins are finest near 0 and 1, where
-probabilities of pixels crowd. Edge ``j`` is ``EDGES[j]``; bin ``k`` holds ``EDGES[k] < p <= EDGES[k + 1]``,
-and the first bin also p = 0. Hence ``p > EDGES[j]`` selects the bins from ``j`` on, exactly, decided as NumPy
-decides it: in float32 for probabilities in float32, in float64 for float64.
+The bins are uniform in the logit, ``ln(p / (1 - p))``, of width ``BIN_WIDTH = logit(0.99) / 9411``,
+and reach from about -16 to 16. So 0.01, 0.5 and 0.99 are edges, and the bins are finest near 0 and
+1, where probabilities of pixels crowd. Edge ``j`` is ``EDGES[j]``; bin ``k`` holds ``EDGES[k] < p
+<= EDGES[k + 1]``, and the first bin also p = 0. Hence ``p > EDGES[j]`` selects the bins from ``j``
+on, exactly, decided as NumPy decides it: in float32 for probabilities in float32, in float64 for
+float64.
 """
 
 from __future__ import annotations
@@ -39,21 +40,24 @@ def _make_edges() -> np.ndarray:
 
 
 EDGES = _make_edges()
-"""Edges of the bins as probabilities: ndarray of shape (65537,), float64, from 0.0 to 1.0, read-only."""
+"""Edges of the bins as probabilities: ndarray (65537,), float64, from 0.0 to 1.0, read-only."""
 
 
 @cache
-def _edges_as(dtype: np.dtype) -> np.ndarray:
-    # NumPy compares a float32 array with a Python float in float32, so the edges are rounded the same way.
+def _round_edges(dtype: np.dtype) -> np.ndarray:
+    # NumPy compares float32 with a Python float in float32: the edges are rounded likewise.
     return EDGES.astype(dtype)
 
 
-def edge_index(threshold: float) -> int:
-    """Index of the edge nearest, in the logit, to a threshold; bins from this index on lie above it.
+def find_edge(threshold: float) -> int:
+    """Return the index of the edge nearest, in the logit, to a threshold.
+
+    Bins from this index on lie above it.
 
     Args:
-        threshold: in [0, 1]. At 1 nothing lies above (index 65536). Any other is taken at an inner edge: so 0
-            means all but the first bin, which holds p = 0 and everything up to about 1.1e-7.
+        threshold: in [0, 1]. At 1 nothing lies above (index 65536). Any other is taken at an inner
+            edge: so 0 means all but the first bin, which holds p = 0 and everything up to about
+            1.1e-7.
 
     Raises:
         ValueError: the threshold is not in [0, 1].
@@ -68,15 +72,15 @@ def edge_index(threshold: float) -> int:
     return min(max(nearest, 1), N_BINS - 1)
 
 
-def _inner_bins(probability: np.ndarray) -> np.ndarray:
-    """Bins of probabilities above the first and not above the last inner edge: shape (n,), dtype int32."""
+def _bin_inner(probability: np.ndarray) -> np.ndarray:
+    """Return the bins (n,), int32, of probabilities between the first and the last inner edge."""
     logit = np.log(probability)
     logit -= np.log1p(-probability)
     logit /= probability.dtype.type(BIN_WIDTH)
     bins = np.ceil(logit, out=logit).astype(np.int32)
     bins += CENTRE - 1
     # The logarithms are right to a small part of a bin; the comparison with the edges decides.
-    edges = _edges_as(probability.dtype)
+    edges = _round_edges(probability.dtype)
     wrong = np.flatnonzero((probability <= edges[bins]) | (probability > edges[bins + 1]))
     bins[wrong] = np.searchsorted(edges, probability[wrong], side="left") - 1
     return bins
@@ -86,13 +90,16 @@ def _inner_bins(probability: np.ndarray) -> np.ndarray:
 class Roc:
     """A ROC curve from (0, 0) to (1, 1), by falling threshold.
 
-    Point i is the prediction ``p > threshold[i]``. Points that would repeat their predecessor are left out.
+    Point i is the prediction ``p > threshold[i]``. Points that would repeat their predecessor are
+    left out.
 
     Args:
-        false_positive_rate: FP / (FP + TN), ndarray of shape (n_points,), dtype float64, not decreasing.
+        false_positive_rate: FP / (FP + TN), ndarray of shape (n_points,), dtype float64, not
+            decreasing.
         true_positive_rate: TP / (TP + FN), the same shape and dtype, not decreasing.
-        threshold: probability, the same shape and dtype, falling. An end at 0.0 takes in p = 0; where a point
-            without p = 0 is told from it (`evaluation.metrics.exact_roc`) it is at minus infinity.
+        threshold: probability, the same shape and dtype, falling. An end at 0.0 takes in p = 0;
+            where a point without p = 0 is told from it (`evaluation.metrics.exact_roc`) it is at
+            minus infinity.
     """
 
     false_positive_rate: np.ndarray
@@ -142,8 +149,9 @@ class ProbabilityHistogram:
             )
 
     def _add_chunk(self, probability: np.ndarray, reference: np.ndarray) -> None:
-        edges = _edges_as(probability.dtype)
-        # Most pixels of a slice lie far from the organ, at p = 0 or nearly so: they need no logarithm.
+        edges = _round_edges(probability.dtype)
+        # Most pixels of a slice lie far from the organ, at p = 0 or nearly so: they need no
+        # logarithm.
         lowest, highest = probability <= edges[1], probability > edges[-2]
         for outer, mask in ((0, lowest), (-1, highest)):
             n_positive = np.count_nonzero(mask & reference)
@@ -151,7 +159,7 @@ class ProbabilityHistogram:
             self.negative[outer] += np.count_nonzero(mask) - n_positive
         inner = np.flatnonzero(~(lowest | highest))
         if inner.size:
-            bins = _inner_bins(probability[inner])
+            bins = _bin_inner(probability[inner])
             bins += N_BINS * reference[inner].astype(np.int32)
             both = np.bincount(bins, minlength=2 * N_BINS)
             self.negative += both[:N_BINS]
@@ -173,13 +181,13 @@ class ProbabilityHistogram:
     def counts(self, threshold: float) -> Counts:
         """Outcomes of the prediction ``p > threshold``, pooled over all pixels added.
 
-        The threshold is taken at the nearest edge (`edge_index`). So the counts are exact at 0.01, 0.5 and
-        0.99 and at each threshold this module returns.
+        The threshold is taken at the nearest edge (`find_edge`). So the counts are exact at 0.01,
+        0.5 and 0.99 and at each threshold this module returns.
 
         Raises:
             ValueError: the threshold is not in [0, 1].
         """
-        edge = edge_index(threshold)
+        edge = find_edge(threshold)
         return Counts(
             tp=int(self.positive[edge:].sum()),
             fp=int(self.negative[edge:].sum()),
@@ -188,12 +196,12 @@ class ProbabilityHistogram:
         )
 
     def inside(self, low: float = 0.01, high: float = 0.99) -> ProbabilityHistogram:
-        """Return the histogram of the pixels with ``low < p <= high`` alone, both taken at the nearest edge.
+        """Return the histogram of the pixels with ``low < p <= high`` alone, at the nearest edges.
 
         Raises:
             ValueError: not 0 <= low < high <= 1.
         """
-        first, last = edge_range(low, high)
+        first, last = find_edges(low, high)
         chosen = ProbabilityHistogram()
         chosen.positive[first:last] = self.positive[first:last]
         chosen.negative[first:last] = self.negative[first:last]
@@ -202,14 +210,14 @@ class ProbabilityHistogram:
     def roc(self, low: float = 0.0, high: float = 1.0) -> Roc:
         """ROC curve of the pixels with ``low < p <= high``, both bounds taken at the nearest edge.
 
-        The paper's restricted range is (0.01, 0.99): strictly above 0.01 and at most 0.99, both exact edges.
-        The defaults take all pixels, with p = 0 among them.
+        The paper's restricted range is (0.01, 0.99): strictly above 0.01 and at most 0.99, both
+        exact edges. The defaults take all pixels, with p = 0 among them.
 
         Raises:
-            ValueError: not 0 <= low < high <= 1, or no pixel inside, or none outside, the reference in this
-                range.
+            ValueError: not 0 <= low < high <= 1, or no pixel inside, or none outside, the reference
+                in this range.
         """
-        first, last = edge_range(low, high)
+        first, last = find_edges(low, high)
         tp, fp = (
             count_above(self.positive, first, last)[::-1],
             count_above(self.negative, first, last)[::-1],
@@ -223,11 +231,11 @@ class ProbabilityHistogram:
         return Roc(fp[moves] / fp[-1], tp[moves] / tp[-1], EDGES[last - moves])
 
     def auc(self) -> float | None:
-        """Area under the ROC curve of all pixels, trapezoid; None without a positive or a negative pixel."""
+        """Area under the ROC curve of all pixels; None without a positive or a negative pixel."""
         return self.rauc(0.0, 1.0)
 
     def rauc(self, low: float = 0.01, high: float = 0.99) -> float | None:
-        """Restricted area: under the ROC curve of the pixels with ``low < p <= high`` (paper, section 3.2.1).
+        """Area under the restricted curve, of the pixels with ``low < p <= high`` (paper 3.2.1).
 
         Pixels of one bin count as ties, half won and half lost.
 
@@ -237,7 +245,7 @@ class ProbabilityHistogram:
         Raises:
             ValueError: not 0 <= low < high <= 1.
         """
-        first, last = edge_range(low, high)
+        first, last = find_edges(low, high)
         if not (self.positive[first:last].any() and self.negative[first:last].any()):
             return None
         return self.roc(low, high).area()
@@ -264,28 +272,52 @@ def check_pixels(probability: np.ndarray, reference: np.ndarray) -> None:
         lowest, highest = probability.min(), probability.max()  # NaN if any value is
         if not (lowest >= 0 and highest <= 1):
             raise ValueError(
-                f"`probability` must be in [0, 1], without NaN. Received: minimum {lowest}, maximum {highest}"
+                "`probability` must be in [0, 1], without NaN. "
+                f"Received: minimum {lowest}, maximum {highest}"
             )
 
 
-def edge_range(low: float, high: float) -> tuple[int, int]:
-    """Edges of the bins with ``low < p <= high``: those from the first up to, without, the last."""
+def check_range(low: float, high: float) -> None:
+    """Check the bounds of a restricted curve.
+
+    Raises:
+        ValueError: not 0 <= low < high <= 1.
+    """
     if not 0.0 <= low < high <= 1.0:
         raise ValueError(
             f"`low` and `high` must satisfy 0 <= low < high <= 1. Received: low={low}, high={high}"
         )
-    return (edge_index(low) if low > 0.0 else 0), edge_index(high)
+
+
+def find_edges(low: float, high: float) -> tuple[int, int]:
+    """Return the bins with ``low < p <= high``: from the first up to, without, the last."""
+    check_range(low, high)
+    return (find_edge(low) if low > 0.0 else 0), find_edge(high)
 
 
 def count_above(counts: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Pixels of bins first to last - 1 above each edge from first to last: shape (last - first + 1,)."""
+    """Count the pixels above each edge from first to last.
+
+    Args:
+        counts: pixels a bin.
+        first: first edge, and first bin that counts.
+        last: last edge; bins from it on do not count.
+
+    Returns:
+        ndarray of shape (last - first + 1,), int64.
+    """
     above = np.zeros(last - first + 1, np.int64)
     above[:-1] = np.cumsum(counts[first:last][::-1])[::-1]
     return above
 
 
-def _farthest(x: np.ndarray, y: np.ndarray, first: int, last: int) -> tuple[float, int, int, int]:
-    """(Minus the greatest distance to the chord, its point, first, last); 0 without inner points."""
+def _find_farthest(
+    x: np.ndarray, y: np.ndarray, first: int, last: int
+) -> tuple[float, int, int, int]:
+    """Return (minus the greatest distance to the chord, its point, first, last).
+
+    The distance is 0 without inner points.
+    """
     if last - first < 2:
         return 0.0, first, first, last
     dx, dy = x[last] - x[first], y[last] - y[first]
@@ -298,10 +330,14 @@ def _farthest(x: np.ndarray, y: np.ndarray, first: int, last: int) -> tuple[floa
 def reduce_curve(roc: Roc, n: int = 400, lowest_fpr: float | None = None) -> Roc:
     """Thin a curve for drawing to at most n of its own points, the ends among them.
 
-    With `lowest_fpr` it is thinned as it looks on a logarithmic axis of FPR that begins there.
+    Start from the chord between the ends and add, again and again, the point farthest from the line
+    so far (Ramer, Douglas and Peucker's rule with a fixed number of points). Points on the line are
+    never needed.
 
-    Start from the chord between the ends and add, again and again, the point farthest from the line so far
-    (Ramer, Douglas and Peucker's rule with a fixed number of points). Points on the line are never needed.
+    Args:
+        roc: the curve.
+        n: how many points at most.
+        lowest_fpr: for a logarithmic axis of FPR that begins there; None for a linear one.
 
     Raises:
         ValueError: n is below 2.
@@ -312,13 +348,13 @@ def reduce_curve(roc: Roc, n: int = 400, lowest_fpr: float | None = None) -> Roc
     if lowest_fpr is not None:
         x = np.log10(np.maximum(x, lowest_fpr))
     kept = [0, x.size - 1]
-    pieces = [_farthest(x, y, 0, x.size - 1)]
+    pieces = [_find_farthest(x, y, 0, x.size - 1)]
     while len(kept) < n and pieces:
         negative_distance, point, first, last = heapq.heappop(pieces)
         if negative_distance > -1e-12:  # the rest lies on the line, up to rounding
             break
         kept.append(point)
-        heapq.heappush(pieces, _farthest(x, y, first, point))
-        heapq.heappush(pieces, _farthest(x, y, point, last))
+        heapq.heappush(pieces, _find_farthest(x, y, first, point))
+        heapq.heappush(pieces, _find_farthest(x, y, point, last))
     kept.sort()
     return Roc(roc.false_positive_rate[kept], y[kept], roc.threshold[kept])

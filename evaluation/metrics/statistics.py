@@ -1,12 +1,16 @@
 """How sure a score is: intervals and comparisons by patient, never by slice or pixel.
 
-Slices of a patient resemble each other, and a score pooled over pixels has as many independent parts as patients. So
-patients are drawn, with replacement, and the pooled score is taken again of each draw (percentile bootstrap).
+Slices of a patient resemble each other, and a score pooled over pixels has as many independent
+parts as patients. So patients are drawn, with replacement, and the pooled score is taken again of
+each draw (percentile bootstrap). By hand, because SciPy's `bootstrap` knows no pooled counts and
+skips no draw; tests and intervals of shares are SciPy's.
 
-What holds nothing to score has no score here, though `evaluation.metrics.counts` calls it 1: a draw of patients whose
-reference is empty is skipped, and such a patient is left out of the test by patient; both are counted.
+What holds nothing to score has no score here, though `evaluation.metrics.counts` calls it 1: a draw
+of patients whose reference is empty is skipped, and such a patient is left out of the test by
+patient; both are counted.
 
-With few patients a percentile interval is too narrow: `tests.benchmarks.interval_coverage` simulates by how much.
+With few patients a percentile interval is too narrow: `tests.benchmarks.interval_coverage`
+simulates by how much.
 """
 
 from __future__ import annotations
@@ -29,21 +33,19 @@ SEED = 0
 SIMULATED = {5: 0.83, 10: 0.88}
 """Coverage of the interval by number of patients, as `python -m tests.benchmarks.interval_coverage`
 prints it; a test holds it to the simulation."""
-HALF = "0.5"  # the threshold rule that the others are compared with
 
 Score = Callable[[Counts], float]
 ByPatient = Mapping[str, Counts]
-Side = tuple[str, str, str]
-"""Model, loss and threshold rule."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its interval; nominally 95 %, less with few patients (`tests.benchmarks.interval_coverage`).
+    """A score with its interval: nominally 95 %, less with few patients (`SIMULATED`).
 
     Attributes:
         value: of all patients.
-        low, high: bounds of the interval; None with fewer than 5 patients that count.
+        low: lower bound of the interval; None with fewer than 5 patients that count.
+        high: upper bound, likewise.
         n_patients: how many there are.
         n_counted: how many have something to score, a reference that is not empty.
         skipped: draws that were left out, because none of their patients has.
@@ -61,16 +63,18 @@ class Interval:
 class Comparison:
     """Two systems on the same patients, first less second.
 
-    The difference is of pooled scores, where a patient with a large structure weighs more; the test is of the scores
-    per patient, where each weighs the same. So the two may differ in sign.
+    The difference is of pooled scores, where a patient with a large structure weighs more; the test
+    is of the scores per patient, where each weighs the same. So the two may differ in sign.
 
     Attributes:
         difference: of the pooled scores, with its bootstrap interval.
-        p_value: Wilcoxon signed rank test of the scores per patient, two-sided, over the patients that count
-            (`Interval.n_counted`). Patients with equal scores are dropped (Wilcoxon's own rule). Of the others, exact
-            up to 50, or up to 13 where differences are of one size; beyond, the normal approximation. None with fewer
-            than 5 patients or without any difference.
-        better, worse: patients where the first scores higher, or lower.
+        p_value: Wilcoxon signed rank test of the scores per patient, two-sided, over the patients
+            that count (`Interval.n_counted`). Patients with equal scores are dropped (Wilcoxon's
+            own rule). Of the others, exact up to 50, or up to 13 where differences are of one size;
+            beyond, the normal approximation. None with fewer than 5 patients or without any
+            difference.
+        better: patients where the first scores higher.
+        worse: patients where the first scores lower.
     """
 
     difference: Interval
@@ -80,85 +84,65 @@ class Comparison:
 
     @property
     def least_p(self) -> float:
-        """Smallest two-sided p that this number of patients can give, 2 / 2^n: all differences of one sign."""
-        return least_p(self.difference.n_counted)
+        """Smallest two-sided p of this number of patients: all differences of one sign."""
+        return compute_least_p(self.difference.n_counted)
 
 
-def least_p(n: int) -> float:
-    """Return the smallest two-sided p of a Wilcoxon signed rank test of n patients, 2 / 2^n; 1 for none."""
+def compute_least_p(n: int) -> float:
+    """Compute the smallest two-sided p of a Wilcoxon test of n patients, 2 / 2^n; 1 for none.
+
+    >>> compute_least_p(5)
+    0.0625
+    """
     return min(1.0, 2.0 / 2.0**n)
 
 
-def by_patient(rows: Iterable[Mapping[str, Any]]) -> dict[str, Counts]:
-    """Sum the counts of `cases.csv`'s rows of one system, target and rule by patient."""
-    found: dict[str, Counts] = {}
-    for row in rows:
-        counts = Counts(*(int(row[name]) for name in ("tp", "fp", "fn", "tn")))
-        found[row["patient"]] = found.get(row["patient"], Counts()) + counts
-    return found
-
-
-def interval(
+def bound_score(
     patients: ByPatient, score: Score, draws: int = DRAWS, of_reference: bool = True
 ) -> Interval:
     """Return a pooled score with its bootstrap interval by patient.
 
     Args:
-        patients: counts of each.
+        patients: counts of each. Their order decides which are drawn together.
         score: of `evaluation.metrics.counts`, of the counts of all patients together.
         draws: how often patients are drawn.
-        of_reference: whether an empty reference leaves nothing to score, as for IoU, Dice and sensitivity. False for
-            a score that all pixels make, as pixel accuracy.
+        of_reference: whether an empty reference leaves nothing to score, as for IoU, Dice and
+            sensitivity. False for a score that all pixels make, as pixel accuracy.
 
     Raises:
         ValueError: no patient.
+
+    Example:
+        >>> patients = {str(n): Counts(tp=5 + n, fn=5 - n) for n in range(5)}
+        >>> interval = bound_score(patients, iou)
+        >>> interval.value, interval.low, interval.high
+        (0.7, 0.58, 0.82)
     """
-    table = _table(patients)
-    return _bootstrap([table], lambda sides: score(sides[0]), draws, _counted(table, of_reference))
+    table = _make_table(patients)
+    return _bootstrap([table], lambda seeds: score(seeds[0]), draws, of_reference)
 
 
-def compare(
-    first: ByPatient, second: ByPatient, score: Score, draws: int = DRAWS, of_reference: bool = True
-) -> Comparison:
-    """Compare two systems on the same patients, drawn together. Arguments as for `interval`.
-
-    Raises:
-        ValueError: they were scored on other patients.
-    """
-    return compare_over_seeds([first], [second], score, draws, of_reference)
-
-
-def interval_over_seeds(
+def bound_mean_score(
     seeds: Sequence[ByPatient], score: Score, draws: int = DRAWS, of_reference: bool = True
 ) -> Interval:
-    """Return the mean over seeds of a pooled score, with its interval by patient: patients are drawn, not seeds.
+    """Return the mean over seeds of a pooled score; patients are drawn for it, not seeds.
 
     Args:
-        seeds: counts by patient, one a seed.
-        score: of counts.
-        draws: of the bootstrap.
-        of_reference: as for `interval`; False for scores that every patient has, such as the pixel accuracy.
+        seeds: counts by patient, one a seed. Patients are drawn in the order of their names.
+        score: as for `bound_score`.
+        draws: as for `bound_score`.
+        of_reference: as for `bound_score`.
 
     Raises:
         ValueError: no seed, no patient, or seeds that were scored on other patients.
     """
-    tables = _tables(seeds)
     return _bootstrap(
-        tables, lambda sides: _mean(score, sides), draws, _counted(tables[0], of_reference)
+        _align_tables(seeds), lambda counts: _average(score, counts), draws, of_reference
     )
 
 
-def means_by_patient(rows: Iterable[Mapping[str, Any]], score: str) -> dict[str, float]:
-    """Return one value a patient, for `interval_of_mean`: the mean of a score over his rows in which it is not None."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        if row[score] is not None:
-            values.setdefault(row["patient"], []).append(row[score])
-    return {patient: fmean(found) for patient, found in values.items()}
-
-
-def interval_of_mean(values: Iterable[float], draws: int = DRAWS) -> Interval:
-    """Return the mean of one value a patient with its percentile bootstrap interval by patient.
+def bound_mean(values: Iterable[float], draws: int = DRAWS) -> Interval:
+    """Return the mean of one value a patient with its bootstrap interval by patient.
 
     Raises:
         ValueError: no value.
@@ -166,25 +150,28 @@ def interval_of_mean(values: Iterable[float], draws: int = DRAWS) -> Interval:
     table = np.fromiter(values, float)
     if not len(table):
         raise ValueError("values must hold at least one value, got none")
-    n = len(table)
+    n, mean = len(table), float(table.mean())
     if n < LEAST_PATIENTS:
-        return Interval(float(table.mean()), None, None, n, n)
-    drawn = table[np.random.default_rng(SEED).integers(0, n, (draws, n))].mean(axis=1)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(table.mean()), float(low), float(high), n, n)
+        return Interval(mean, None, None, n, n)
+    return Interval(mean, *_take_bounds(table[_draw_patients(n, draws)].mean(axis=1)), n, n)
 
 
-def compare_means(first: Mapping[str, float], second: Mapping[str, float]) -> Comparison:
-    """Compare the means of one value a patient of two systems, over the patients that both have.
+def compare(
+    first: ByPatient, second: ByPatient, score: Score, draws: int = DRAWS, of_reference: bool = True
+) -> Comparison:
+    """Compare two systems on the same patients, drawn together.
 
-    The difference, too, is here one in which each patient weighs the same.
+    Args:
+        first: counts by patient.
+        second: counts by patient of the other system.
+        score: as for `bound_score`.
+        draws: as for `bound_score`.
+        of_reference: as for `bound_score`.
 
     Raises:
-        ValueError: no patient has both.
+        ValueError: they were scored on other patients.
     """
-    shared = [patient for patient in first if patient in second]
-    each = np.array([first[patient] - second[patient] for patient in shared])
-    return Comparison(interval_of_mean(each), *_signed_ranks(each))
+    return compare_over_seeds([first], [second], score, draws, of_reference)
 
 
 def compare_over_seeds(
@@ -197,96 +184,145 @@ def compare_over_seeds(
     """Compare the mean scores over seeds of two systems on the same patients, drawn together.
 
     Args:
-        first, second: counts by patient, one entry a seed.
-        score, draws, of_reference: as for `interval`.
+        first: counts by patient, one entry a seed.
+        second: likewise of the other system.
+        score: as for `bound_score`.
+        draws: as for `bound_score`.
+        of_reference: as for `bound_score`.
 
     Raises:
         ValueError: no seed, no patient, or they were scored on other patients.
     """
-    tables, n = _tables([*first, *second]), len(first)
-    counted = _counted(tables[0], of_reference)
+    tables, n = _align_tables([*first, *second]), len(first)
 
-    def less(sides: list[Counts]) -> float:
-        return _mean(score, sides[:n]) - _mean(score, sides[n:])
+    def subtract(seeds: list[Counts]) -> float:
+        return _average(score, seeds[:n]) - _average(score, seeds[n:])
 
-    difference = _bootstrap(tables, less, draws, counted)
-    each = np.array(
-        [less([Counts(*table[k]) for table in tables]) for k in np.flatnonzero(counted)]
-    )
-    return Comparison(difference, *_signed_ranks(each))
+    difference = _bootstrap(tables, subtract, draws, of_reference)
+    counted = np.flatnonzero(_has_score(tables[0], of_reference))
+    differences = [subtract([Counts(*table[row]) for table in tables]) for row in counted]
+    return Comparison(difference, *_rank_signs(np.array(differences)))
 
 
-def _signed_ranks(each: np.ndarray) -> tuple[float | None, int, int]:
-    """Return p of the Wilcoxon test of one difference a patient, how many are above 0, and how many below."""
-    each = np.round(each, 12)  # the same difference of other counts is a tie, whatever its last bit
-    moved = each[
-        each != 0
-    ]  # dropped here, because SciPy gives up exactness where zeros are left to it
-    p_value = float(wilcoxon(moved).pvalue) if len(each) >= LEAST_PATIENTS and len(moved) else None
-    return p_value, int(np.count_nonzero(each > 0)), int(np.count_nonzero(each < 0))
+def compare_means(first: Mapping[str, float], second: Mapping[str, float]) -> Comparison:
+    """Compare the means of one value a patient of two systems, over the patients that both have.
+
+    The difference, too, is here one in which each patient weighs the same.
+
+    Raises:
+        ValueError: no patient has both.
+    """
+    shared = [patient for patient in first if patient in second]
+    differences = np.array([first[patient] - second[patient] for patient in shared])
+    return Comparison(bound_mean(differences), *_rank_signs(differences))
 
 
-def _mean(score: Score, sides: Sequence[Counts]) -> float:
-    return sum(score(counts) for counts in sides) / len(sides)
+def bound_share(part: int, whole: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of independent things (Wilson 1927).
 
+    Raises:
+        ValueError: `whole` is 0.
 
-def _tables(seeds: Sequence[ByPatient]) -> list[np.ndarray]:
-    """Counts of each seed as arrays, their patients in one order."""
-    names = sorted(seeds[0]) if seeds else []
-    for patients in seeds:
-        if sorted(patients) != names:
-            raise ValueError(
-                f"first and second must hold the same patients, got {names} and {sorted(patients)}"
-            )
-    return (
-        [_table({name: patients[name] for name in names}) for patients in seeds]
-        if seeds
-        else [_table({})]
-    )
+    Example:
+        >>> [round(bound, 3) for bound in bound_share(5, 10)]
+        [0.237, 0.763]
+    """
+    bounds = binomtest(part, whole).proportion_ci(LEVEL, "wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 def _bootstrap(
     tables: Sequence[np.ndarray],
     score: Callable[[list[Counts]], float],
     draws: int,
-    counted: np.ndarray,
+    of_reference: bool,
 ) -> Interval:
+    """Score the tables, (patients, 4) each, of all patients and of every draw of them."""
+    counted = _has_score(tables[0], of_reference)
     n, n_counted = len(counted), int(np.count_nonzero(counted))
     value = score([Counts(*table.sum(axis=0)) for table in tables])
     if n_counted < LEAST_PATIENTS:
         return Interval(value, None, None, n, n_counted)
-    chosen = np.random.default_rng(SEED).integers(0, n, (draws, n))
-    kept = chosen[counted[chosen].any(axis=1)]
-    sums = np.concatenate([table[kept].sum(axis=1) for table in tables], axis=1)
+    drawn = _draw_patients(n, draws)
+    drawn = drawn[counted[drawn].any(axis=1)]
+    sums = np.concatenate([table[drawn].sum(axis=1) for table in tables], axis=1)
     # Few patients have few different draws; each is scored once.
     different, which = np.unique(sums, axis=0, return_inverse=True)
-    values = np.array([score([Counts(*side) for side in row.reshape(-1, 4)]) for row in different])
-    low, high = np.quantile(values[which], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high), n, n_counted, draws - len(kept))
+    values = np.array([score([Counts(*row) for row in rows.reshape(-1, 4)]) for rows in different])
+    return Interval(value, *_take_bounds(values[which]), n, n_counted, draws - len(drawn))
 
 
-def _table(patients: ByPatient) -> np.ndarray:
-    """Counts as an array (patients, 4), int64."""
+def _draw_patients(n: int, draws: int) -> np.ndarray:
+    """Draw n of n patients with replacement: ndarray of shape (draws, n)."""
+    return np.random.default_rng(SEED).integers(0, n, (draws, n))
+
+
+def _take_bounds(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _rank_signs(differences: np.ndarray) -> tuple[float | None, int, int]:
+    """Return p of the Wilcoxon test, how many differences are above 0, and how many below."""
+    # The same difference of other counts is a tie, whatever its last bit.
+    differences = np.round(differences, 12)
+    # Zeros are dropped here, because SciPy gives up exactness where they are left to it.
+    moved = differences[differences != 0]
+    is_tested = len(differences) >= LEAST_PATIENTS and len(moved)
+    p_value = float(wilcoxon(moved).pvalue) if is_tested else None
+    return p_value, int(np.count_nonzero(moved > 0)), int(np.count_nonzero(moved < 0))
+
+
+def _average(score: Score, seeds: Sequence[Counts]) -> float:
+    return sum(score(counts) for counts in seeds) / len(seeds)
+
+
+def _align_tables(seeds: Sequence[ByPatient]) -> list[np.ndarray]:
+    """Return the counts of each seed as arrays, their patients in one order."""
+    names = sorted(seeds[0]) if seeds else []
+    for patients in seeds:
+        if sorted(patients) != names:
+            raise ValueError(
+                f"first and second must hold the same patients, got {names} and {sorted(patients)}"
+            )
+    return [_make_table({name: patients[name] for name in names}) for patients in seeds or [{}]]
+
+
+def _make_table(patients: ByPatient) -> np.ndarray:
+    """Return counts as an array (patients, 4), int64."""
     if not patients:
         raise ValueError("patients must hold at least one patient, got none")
-    return np.array(
-        [[counts.tp, counts.fp, counts.fn, counts.tn] for counts in patients.values()], np.int64
-    )
+    rows = [[counts.tp, counts.fp, counts.fn, counts.tn] for counts in patients.values()]
+    return np.array(rows, np.int64)
 
 
-def _counted(table: np.ndarray, of_reference: bool) -> np.ndarray:
+def _has_score(table: np.ndarray, of_reference: bool) -> np.ndarray:
     """Say which patients have something to score, bool (patients,)."""
     return table[:, 0] + table[:, 2] > 0 if of_reference else np.ones(len(table), bool)
 
 
-def wilson(found: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of n independent things (Wilson 1927).
+# --- Words of before, until every caller has moved to `evaluation.score_table`. ---
 
-    Raises:
-        ValueError: n is 0.
-    """
-    bounds = binomtest(found, n).proportion_ci(LEVEL, "wilson")
-    return float(bounds.low), float(bounds.high)
+HALF = "0.5"  # the threshold rule that the others are compared with
+Side = tuple[str, str, str]
+
+
+def by_patient(rows: Iterable[Mapping[str, Any]]) -> dict[str, Counts]:
+    """Sum the counts of `cases.csv`'s rows of one system, target and rule by patient."""
+    found: dict[str, Counts] = {}
+    for row in rows:
+        counts = Counts(*(int(row[name]) for name in ("tp", "fp", "fn", "tn")))
+        found[row["patient"]] = found.get(row["patient"], Counts()) + counts
+    return found
+
+
+def means_by_patient(rows: Iterable[Mapping[str, Any]], score: str) -> dict[str, float]:
+    """Return one value a patient, for `interval_of_mean`: the mean of a score over his rows in which it is not None."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row[score] is not None:
+            values.setdefault(row["patient"], []).append(row[score])
+    return {patient: fmean(found) for patient, found in values.items()}
 
 
 def with_intervals(
@@ -299,13 +335,13 @@ def with_intervals(
         cases: rows of `cases.csv`.
 
     Returns:
-        The rows with `iou_low`, `iou_high` (None without an interval), `n_patients`, `n_counted` (patients whose
-        reference holds the target) and `draws_skipped`.
+        The rows with `iou_low`, `iou_high` (None without an interval), `n_patients`, `n_counted`
+        (patients whose reference holds the target) and `draws_skipped`.
     """
     grouped = _grouped(cases)
     found = []
     for row in rows:
-        scored = interval(by_patient(grouped[tuple(row[name] for name in KEYS)]), iou)
+        scored = bound_score(by_patient(grouped[tuple(row[name] for name in KEYS)]), iou)
         found.append(
             {
                 **row,
@@ -341,8 +377,8 @@ def comparisons(cases: Sequence[Mapping[str, Any]], rule: str = "roc") -> list[d
         rule: the threshold rule compared.
 
     Returns:
-        {"cohort", "target", "first", "second" ([model, loss]), "threshold_rule", "second_rule", and what `as_row`
-        gives} for each.
+        {"cohort", "target", "first", "second" ([model, loss]), "threshold_rule", "second_rule", and
+        what `as_row` gives} for each.
     """
     grouped = _grouped(cases)
     found = []

@@ -1,17 +1,24 @@
-"""Distances between the surfaces of two masks, in mm: ASSD, RMSD, Hausdorff distance and its 95th percentile.
+"""Distances in mm between the surfaces of two masks: ASSD, RMSD, Hausdorff distance, HD95.
 
-The surface of a mask are its voxels that vanish by one erosion with the 3 x 3 x 3 neighbourhood without corners (as the
-LiTS scoring has it); beyond the edge of the volume all is background. A point is a voxel's centre in mm. Where a mask
-is empty there is no distance (`evaluation.metrics.counts` has the rule for empty masks).
+By hand, from SciPy's erosion and nearest neighbours, because none of the libraries below has the
+surface of the LiTS scoring, and NumPy and SciPy alone are to do.
 
-How others differ, which the tests show:
+The surface of a mask are its voxels that vanish by one erosion with the 3 x 3 x 3 neighbourhood
+without corners (as the LiTS scoring has it); beyond the edge of the volume all is background. A
+point is a voxel's centre in mm. Where a mask is empty there is no distance
+(`evaluation.metrics.counts` has the rule for empty masks).
 
-- MedPy 0.5 has this surface for `connectivity=2` alone; for 1, its default, a voxel that only lacks a neighbour across
-  an edge lies inside, so ASSD and Hausdorff distance may differ. Its `hd95` is the percentile of both directions'
-  distances pooled, above or below the larger of the two that is taken here.
-- DeepMind's surface-distance 0.1 puts surface elements between the voxels, at the corners of the grid, and weighs each
-  by its area: averages by area, HD95 as the first distance that 95 % of the area does not exceed, not interpolated.
-- scikit-image's `hausdorff_distance` is between all voxels of the masks, in voxels: the same when given the surfaces.
+How they differ, which the tests show:
+
+- MedPy 0.5 has this surface for `connectivity=2` alone; for 1, its default, a voxel that only lacks
+  a neighbour across an edge lies inside, so ASSD and Hausdorff distance may differ. Its `hd95` is
+  the percentile of both directions' distances pooled, above or below the larger of the two that is
+  taken here.
+- DeepMind's surface-distance 0.1 puts surface elements between the voxels, at the corners of the
+  grid, and weighs each by its area: averages by area, HD95 as the first distance that 95 % of the
+  area does not exceed, not interpolated.
+- scikit-image's `hausdorff_distance` is between all voxels of the masks, in voxels: the same when
+  given the surfaces.
 """
 
 from __future__ import annotations
@@ -21,6 +28,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_erosion, generate_binary_structure
 from scipy.spatial import cKDTree
+
+from evaluation.metrics.regions import find_box
 
 NEIGHBOURS = generate_binary_structure(3, 2)
 
@@ -39,7 +48,10 @@ class SurfaceDistances:
 
     @property
     def assd_mm(self) -> float:
-        """Average symmetric surface distance: mean over the points of both surfaces (MedPy: `assd`, connectivity=2)."""
+        """Average symmetric surface distance: the mean over the points of both surfaces.
+
+        MedPy calls it `assd`, with connectivity=2.
+        """
         return float((self.prediction_mm.sum() + self.reference_mm.sum()) / self._n)
 
     @property
@@ -55,7 +67,7 @@ class SurfaceDistances:
 
     @property
     def hausdorff95_mm(self) -> float:
-        """The 95th percentile of each direction's distances, interpolated linearly; the larger of the two.
+        """The 95th percentile of a direction's distances, linear; the larger of both directions.
 
         MedPy pools the directions, DeepMind's surface-distance weighs by area (see the module).
         """
@@ -68,14 +80,17 @@ class SurfaceDistances:
         return len(self.prediction_mm) + len(self.reference_mm)
 
 
-def surface_points(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """Return the points of a mask's surface in mm: ndarray of shape (n, 3), float64; none for an empty mask.
+def find_surface(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """Return the points of a mask's surface in mm; none for an empty mask.
 
     Args:
         mask: ndarray of 3 axes, bool.
         spacing_mm: of each axis.
+
+    Returns:
+        ndarray of shape (n, 3), float64.
     """
-    box = bounding_box(mask)
+    box = find_box(mask)
     if box is None:
         return np.zeros((0, 3))
     inside = mask[box]
@@ -83,50 +98,41 @@ def surface_points(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarra
     return (points + [part.start for part in box]) * np.asarray(spacing_mm, np.float64)
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """Return the smallest box that holds a mask; None for an empty one."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        places = np.flatnonzero(mask.any(axis=others))
-        if not len(places):
-            return None
-        box.append(slice(int(places[0]), int(places[-1]) + 1))
-    return tuple(box)
-
-
-def surface_distances(
+def measure_distances(
     prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
 ) -> SurfaceDistances | None:
-    """Return the distances between two masks' surfaces; None where a mask is empty, so that there is no distance.
+    """Measure the distances between two masks' surfaces; None where a mask is empty.
 
     Args:
-        prediction, reference: ndarrays of one shape with 3 axes, bool.
+        prediction: ndarray of 3 axes, bool.
+        reference: ndarray of the same shape, bool.
         spacing_mm: of each axis.
 
     Raises:
-        ValueError: the shapes differ, there are not 3 axes, a mask is not boolean, or a spacing is not positive.
+        ValueError: the shapes differ, there are not 3 axes, a mask is not boolean, or a spacing is
+            not positive.
+
+    Example:
+        >>> prediction = np.zeros((1, 1, 9), bool)
+        >>> reference = prediction.copy()
+        >>> prediction[0, 0, 1] = reference[0, 0, 3] = True
+        >>> measure_distances(prediction, reference, (5.0, 1.0, 0.5)).assd_mm
+        1.0
     """
-    _check(prediction, reference, spacing_mm)
-    of_prediction, of_reference = (
-        surface_points(mask, spacing_mm) for mask in (prediction, reference)
-    )
-    if not len(of_prediction) or not len(of_reference):
-        return None
-    return SurfaceDistances(
-        cKDTree(of_reference).query(of_prediction)[0], cKDTree(of_prediction).query(of_reference)[0]
-    )
-
-
-def _check(prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]) -> None:
+    masks = (prediction, reference)
     if prediction.shape != reference.shape or prediction.ndim != 3:
         raise ValueError(
             "`prediction` and `reference` must have one shape with 3 axes. "
             f"Received: {prediction.shape} and {reference.shape}"
         )
-    if prediction.dtype != np.bool_ or reference.dtype != np.bool_:
+    if any(mask.dtype != np.bool_ for mask in masks):
         raise ValueError(
-            f"`prediction` and `reference` must be boolean. Received: {prediction.dtype} and {reference.dtype}"
+            "`prediction` and `reference` must be boolean. "
+            f"Received: {prediction.dtype} and {reference.dtype}"
         )
     if len(spacing_mm) != 3 or not all(np.isfinite(mm) and mm > 0 for mm in spacing_mm):
         raise ValueError(f"`spacing_mm` must be 3 positive numbers. Received: {spacing_mm}")
+    predicted, given = (find_surface(mask, spacing_mm) for mask in masks)
+    if not len(predicted) or not len(given):
+        return None
+    return SurfaceDistances(cKDTree(given).query(predicted)[0], cKDTree(predicted).query(given)[0])

@@ -1,12 +1,12 @@
-"""The rules by which a threshold of probability is chosen, from the histogram of the validation data.
+"""The rules by which a threshold of probability is chosen, from validation pixels.
 
-`RULES` holds them by name; `choose_thresholds` runs over it, so a registered rule is trained, scored
-and tabulated as the others are. The rule "argmax" has no threshold: it takes the most probable of
-three classes, which the one-step model alone has, and does not stand here.
+`RULES` holds them by name; `choose_thresholds` runs over it, so a registered rule is trained,
+scored and tabulated as the others are. The rule "argmax" has no threshold: it takes the most
+probable of three classes, which the one-step model alone has, and does not stand here.
 
 Thresholds are edges of the histogram's bins (`evaluation.metrics.roc`), and ``p > threshold`` is
-positive. By hand, because scikit-learn's `roc_curve` needs every pixel in memory, and because integers
-of any size compare exactly. To be called with validation data only.
+positive. By hand, because scikit-learn's `roc_curve` needs every pixel in memory, and because
+integers of any size compare exactly. To be called with validation data only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from evaluation.metrics.roc import (
     N_BINS,
     ProbabilityHistogram,
     count_above,
-    edge_range,
+    find_edges,
 )
 
 IOU_RANGE = (0.001, 0.999)
@@ -82,7 +82,8 @@ def find_youden_threshold(
 
     Args:
         histogram: of validation pixels.
-        low, high: bounds of the restricted curve (paper 3.2.1: 0.01 and 0.99).
+        low: lower bound of the restricted curve (paper 3.2.1: 0.01).
+        high: upper bound of the restricted curve (paper 3.2.1: 0.99).
 
     Returns:
         The threshold; None when no positive or no negative pixel lies in the range.
@@ -90,7 +91,7 @@ def find_youden_threshold(
     Raises:
         ValueError: not 0 <= low < high <= 1.
     """
-    first, last = edge_range(low, high)
+    first, last = find_edges(low, high)
     tp = count_above(histogram.positive, first, last)
     fp = count_above(histogram.negative, first, last)
     if tp[0] == 0 or fp[0] == 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluation.metrics.counts import Counts
-from evaluation.metrics.statistics import Score, as_row, by_patient, compare, interval
+from evaluation.metrics.statistics import Score, as_row, bound_score, by_patient, compare
 from evaluation.names import COHORTS, NAMES, PAPER_MODELS
 
 FEW_CASES = 10
@@ -91,7 +91,7 @@ class Evidence:
             system: (model, loss).
         """
         found = self.patients(cohort, *system, target)
-        scored = interval(found, score, of_reference=of_reference) if found else None
+        scored = bound_score(found, score, of_reference=of_reference) if found else None
         return (
             ""
             if scored is None or scored.low is None

@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.interval_coverage [--patients 5,10,20,50] [--repetitions 2000]
 
-Patients are made up: the union of the masks of each has a lognormal size (sigma 1, as tumors differ), its IoU is
-Beta(4, 3) and independent of the size, so the pooled IoU of the population is 4/7. How often the interval of
-`evaluation.metrics.statistics` holds 4/7 depends little on these choices and much on the number of patients.
+Patients are made up: the union of the masks of each has a lognormal size (sigma 1, as tumors
+differ), its IoU is Beta(4, 3) and independent of the size, so the pooled IoU of the population is
+4/7. How often the interval of `evaluation.metrics.statistics` holds 4/7 depends little on these
+choices and much on the number of patients.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from data.command import InputError, Parser, run_command
 from evaluation.metrics.counts import Counts, iou
-from evaluation.metrics.statistics import LEAST_PATIENTS, interval
+from evaluation.metrics.statistics import LEAST_PATIENTS, bound_score
 
 IOU_OF_PATIENT = (4.0, 3.0)
 DRAWS = 500
@@ -37,7 +38,7 @@ def coverage(n_patients: int, repetitions: int = 2000, seed: int = 0) -> float:
             str(n): Counts(tp=tp, fn=union - tp)
             for n, (union, tp) in enumerate(zip(unions, found, strict=True))
         }
-        bounds = interval(study, iou, DRAWS)
+        bounds = bound_score(study, iou, DRAWS)
         assert bounds.low is not None
         assert bounds.high is not None
         held += bounds.low <= a / (a + b) <= bounds.high

@@ -1,9 +1,11 @@
 """What joint training costs a step beside the pair, one network after the other: time per slice and host memory.
 
-    python -m tests.benchmarks.joint [--size 128] [--filters 16] [--batch 2] [--precision NAME] [--slices 64]
+    python -m tests.benchmarks.joint [--size 128] [--filters 16] [--batch 2] [--precision NAME]
+    [--slices 64]
 
-Both networks of the pair are the same U-Net, so one is timed. Every measurement has a process of its own, whose memory
-nothing else has raised; it is that of the host, not of a GPU. Slices and masks are noise.
+Both networks of the pair are the same U-Net, so one is timed. Every measurement has a process of
+its own, whose memory nothing else has raised; it is that of the host, not of a GPU. Slices and
+masks are noise.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.official_lits --sets DIR
 
-DIR holds public.npz (arrays SET/CASE/ref and SET/CASE/pred, 0 background, 1 liver, 2 lesion) and public.json ({"sets":
-{SET: {"cases": [{"key", "spacing"}], "text": {figure: as the script wrote it} or "error"}}}), as the part of them in
-tests/evaluation/metrics/lits_sets does. "text" holds all 24 figures. Exit code 1 where a figure differs, 2 where DIR cannot be
-read or lacks something.
+DIR holds public.npz (arrays SET/CASE/ref and SET/CASE/pred, 0 background, 1 liver, 2 lesion) and
+public.json ({"sets": {SET: {"cases": [{"key", "spacing"}], "text": {figure: as the script wrote it}
+or "error"}}}), as the part of them in tests/evaluation/metrics/lits_sets does. "text" holds all 24
+figures. Exit code 1 where a figure differs, 2 where DIR cannot be read or lacks something.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from data.command import InputError, Parser, run_command
 from data.files import read_json
-from evaluation.metrics.lits import SHAPE_SCORES, score_case, total
+from evaluation.metrics.lits import SHAPE_SCORES, pool_cases, score_case
 
 FIGURES = (
     *(
@@ -69,7 +69,7 @@ def compare(sets: Mapping[str, Any], volumes: Mapping[str, np.ndarray]) -> Itera
         except ValueError as error:
             yield Outcome(name, [], str(error), theirs)
             continue
-        figures = total(cases)
+        figures = pool_cases(cases)
         texts = {} if theirs else content["text"]
         different = [key for key, text in texts.items() if f"{figures[key]:.3f}" != text]
         yield Outcome(name, different, "", theirs)

@@ -1,9 +1,10 @@
 """How fast and in how much memory volumes of real size become a store, beside the time of unzipping them alone.
 
-    python -m tests.benchmarks.prepare [--cases 4] [--slices 400] [--size 512] [--jobs 2] [--dir DIR]
+    python -m tests.benchmarks.prepare [--cases 4] [--slices 400] [--size 512] [--jobs 2] [--dir
+    DIR]
 
-The volumes are SYNTHETIC: a body with liver and tumor under noise, 512 x 512, int16, .nii.gz. Both times are taken in
-the same call, on the same files, with the same number of processes.
+The volumes are SYNTHETIC: a body with liver and tumor under noise, 512 x 512, int16, .nii.gz. Both
+times are taken in the same call, on the same files, with the same number of processes.
 """
 
 from __future__ import annotations

@@ -2,14 +2,16 @@
 
     python -m tests.benchmarks.scores [--slices 400] [--lesions 30] [--medpy-lesions 2]
 
-The case is SYNTHETIC: 512 x 512 x SLICES voxels, a liver with LESIONS lesions that lie apart, and a prediction in which
-four of five are moved a little and one of five lies where none is. MedPy (tests/requirements.txt) computes the same
-figures of a shape, Dice, Jaccard, VOE, RVD, ASSD, RMSD and Hausdorff distance, on the whole volume; its distances are
-computed once for all three, though its own functions would do so for each. As a lesion takes it half a minute, only
-some are timed: their mean stands for each of the lesions that are scored, those found at an IoU above 0.5.
+The case is SYNTHETIC: 512 x 512 x SLICES voxels, a liver with LESIONS lesions that lie apart, and a
+prediction in which four of five are moved a little and one of five lies where none is. MedPy
+(tests/requirements.txt) computes the same figures of a shape, Dice, Jaccard, VOE, RVD, ASSD, RMSD
+and Hausdorff distance, on the whole volume; its distances are computed once for all three, though
+its own functions would do so for each. As a lesion takes it half a minute, only some are timed:
+their mean stands for each of the lesions that are scored, those found at an IoU above 0.5.
 
-The ROC curves are of 50 slices of 512 x 512 with their areas, the best of three times: by `evaluation.metrics.exact_roc`, which
-sorts the pixels and is exact, and by the histogram of `evaluation.metrics.roc`, which is exact to a bin of probability.
+The ROC curves are of 50 slices of 512 x 512 with their areas, the best of three times: by
+`evaluation.metrics.exact_roc`, which sorts the pixels and is exact, and by the histogram of
+`evaluation.metrics.roc`, which is exact to a bin of probability.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import numpy as np
 
 from data.command import InputError, Parser, parse_count, run_command
 from data.environment import read_processor_name
-from evaluation.metrics.exact_roc import exact_roc
+from evaluation.metrics.exact_roc import compute_exact_roc
 from evaluation.metrics.lesions import find_lesions
 from evaluation.metrics.lits import HALF, MODES, score_case
 from evaluation.metrics.roc import ProbabilityHistogram
@@ -192,7 +194,7 @@ def time_roc(share: float, inside: tuple[float, float], outside: tuple[float, fl
     areas: dict[str, float | None] = {}
 
     def exact() -> None:
-        areas["exact"] = exact_roc(p, truth).area()
+        areas["exact"] = compute_exact_roc(p, truth).area()
 
     def binned() -> None:
         histogram = ProbabilityHistogram()

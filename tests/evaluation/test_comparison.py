@@ -25,7 +25,7 @@ from evaluation.comparison import (
 )
 from evaluation.comparison_notes import blind, blind_dice, in_words
 from evaluation.figures.systems import draw
-from evaluation.metrics.statistics import interval_of_mean
+from evaluation.metrics.statistics import bound_mean
 from evaluation.publish import PUBLISHED, ROOT
 from evaluation.published_numbers import NUMBERS, published_of
 from training.systems import SYSTEMS
@@ -359,16 +359,16 @@ def test_the_figure_marks_what_guessing_gives() -> None:
 
 def test_the_interval_of_a_mean_draws_patients() -> None:
     values = [0.1, 0.4, 0.5, 0.6, 0.9]
-    found = interval_of_mean(values)
+    found = bound_mean(values)
     assert found.value == pytest.approx(0.5)
     assert found.low is not None
     assert found.high is not None
     # SD of a mean of five draws: sqrt of the mean square deviation 0.068 over 5, 0.117
     assert found.low == pytest.approx(0.5 - 1.96 * 0.117, abs=0.04)
     assert found.high == pytest.approx(0.5 + 1.96 * 0.117, abs=0.04)
-    assert interval_of_mean(values[:4]).low is None
+    assert bound_mean(values[:4]).low is None
     with pytest.raises(ValueError, match="at least one value"):
-        interval_of_mean([])
+        bound_mean([])
 
 
 def test_comparisons_that_do_not_belong_together_are_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from scipy.ndimage import gaussian_filter
 
 from data.command import InputError
-from evaluation.metrics.lits import score_case, total
+from evaluation.metrics.lits import pool_cases, score_case
 from evaluation.score import find_volumes, pair_files, score_labels
 from tests.conftest import Command
 from tests.evaluation.metrics.test_lits import CONTENT, VOLUMES, scene
@@ -350,7 +350,7 @@ def test_two_arrays_agree_with_the_figures_of_the_challenge() -> None:
     prediction[:2], reference[:3] = 0, 0
     spacing_mm = (2.5, 0.8, 0.7)
     scores = score_labels(prediction, reference, spacing_mm)
-    figures = total([score_case(prediction, reference, spacing_mm, "corrected")])
+    figures = pool_cases([score_case(prediction, reference, spacing_mm, "corrected")])
     for name in ("dice", "assd", "rmsd"):
         value = getattr(scores.liver, name if name == "dice" else f"{name}_mm")
         assert value == pytest.approx(figures[f"liver_{name}"])

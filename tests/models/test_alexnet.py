@@ -36,8 +36,8 @@ def test_encoder_and_fc8_have_the_published_number_of_parameters() -> None:
     encoder = sum(
         layer.count_params() for layer in model.layers if layer.name.startswith("encoder_")
     )
-    # The text's 62.4 million: 34,944 + 614,656 + 885,120 + 1,327,488 + 884,992 of the convolutions, 37,752,832 of FC6,
-    # 16,781,312 of FC7 and 4,097,000 of FC8.
+    # The text's 62.4 million: 34,944 + 614,656 + 885,120 + 1,327,488 + 884,992 of the convolutions,
+    # 37,752,832 of FC6, 16,781,312 of FC7 and 4,097,000 of FC8.
     assert encoder == encoder_by_hand(FILTERS["krizhevsky"]) == 62_378_344 - FC8
     assert encoder_by_hand(FILTERS["torchvision"]) == 61_100_840 - FC8  # torchvision's count
     # the scores of three classes, and a kernel of 16 x 16 without bias

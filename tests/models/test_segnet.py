@@ -40,8 +40,9 @@ def by_hand(channels: int, classes: int) -> int:
 
 
 def test_network_of_the_paper_has_29458305_parameters() -> None:
-    # Kernels: encoder 9 * 1,634,368 = 14,709,312 (VGG16's 14,710,464 less 9 * 2 * 64 for one channel instead of
-    # three), decoder as many; biases 4,224 + 3,713; 4 * (4,224 + 3,712) = 31,744 in the batch normalisations.
+    # Kernels: encoder 9 * 1,634,368 = 14,709,312 (VGG16's 14,710,464 less 9 * 2 * 64 for one
+    # channel instead of three), decoder as many; biases 4,224 + 3,713; 4 * (4,224 + 3,712) = 31,744
+    # in the batch normalisations.
     model = build_segnet(None)
     assert (
         model.count_params()
@@ -149,7 +150,8 @@ def test_half_precision_reaches_the_indices_and_can_be_undone() -> None:
     with half_precision():
         model = small()
     assert [part.dtype for part in model.get_layer("encoder_1_pool").output] == ["bfloat16"] * 2
-    # the copy that a CPU without units for half precision computes with; such a CPU cannot run the original
+    # the copy that a CPU without units for half precision computes with; such a CPU cannot run the
+    # original
     single = in_single_precision(model)
     assert single.get_layer("decoder_1_unpool").output.dtype == "float32"
     runs = usable_precision("mixed_bfloat16") == "mixed_bfloat16"

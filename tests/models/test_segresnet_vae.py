@@ -163,8 +163,9 @@ def train(model: keras.Model, steps: int = 1, eagerly: bool = True) -> None:
 
 
 def test_published_network_has_6334274_parameters() -> None:
-    # Encoder 432 + 13,888; 13,824 + 110,848; 55,296 + 442,880; 221,184 + 3,540,992. Decoder 229,632 + 57,472 +
-    # 14,400. Classifier 49. VAE: down 55,600, mean and deviation 524,544 each, back 526,336, up 2,304, end 49.
+    # Encoder 432 + 13,888; 13,824 + 110,848; 55,296 + 442,880; 221,184 + 3,540,992. Decoder 229,632
+    # + 57,472 + 14,400. Classifier 49. VAE: down 55,600, mean and deviation 524,544 each, back
+    # 526,336, up 2,304, end 49.
     assert (
         build_segresnet_vae((32, 128, 128)).count_params() == by_hand((32, 128, 128)) == 6_334_274
     )

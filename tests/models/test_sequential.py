@@ -13,7 +13,8 @@ from models.sequential import (
 
 
 def test_label_rule_in_every_case() -> None:
-    # L above or at s1 or below, T above or at s2 or below: tumor only inside the liver, thresholds are strict.
+    # L above or at s1 or below, T above or at s2 or below: tumor only inside the liver, thresholds
+    # are strict.
     liver = np.array([0.9, 0.9, 0.9, 0.3, 0.3, 0.5])
     tumor = np.array([0.8, 0.4, 0.1, 0.8, 0.1, 0.8])
     masked = mask_tumor(tumor, mask_liver(liver, 0.5))
@@ -21,7 +22,8 @@ def test_label_rule_in_every_case() -> None:
 
 
 def test_tumor_mask_does_not_depend_on_the_liver_threshold_shown() -> None:
-    # M was made with the s1 the second network trained with; another rule for the liver's outline leaves T alone.
+    # M was made with the s1 the second network trained with; another rule for the liver's outline
+    # leaves T alone.
     liver, tumor = np.array([0.45, 0.45]), np.array([0.8, 0.1])
     np.testing.assert_array_equal(label_map(liver, tumor, 0.5, 0.4), [2, 0])
 

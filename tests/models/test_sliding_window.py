@@ -8,7 +8,8 @@ import pytest
 from models.sliding_window import place_windows, predict_volume, weigh_voxels
 from tests.conftest import TorchReference
 
-# Shape of the volume, window, overlap, batch: an axis as long as the window, steps that do and do not divide.
+# Shape of the volume, window, overlap, batch: an axis as long as the window, steps that do and do
+# not divide.
 SETS = [
     ((20, 33, 47), (8, 16, 16), 0.5, 1),
     ((8, 17, 40), (8, 16, 12), 0.25, 4),

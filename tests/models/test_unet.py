@@ -27,8 +27,8 @@ def by_hand(widths: tuple[int, ...], channels: int, classes: int) -> int:
 
 
 def test_paper_network_has_31030593_parameters() -> None:
-    # Worked out level by level: encoder 37,568 + 221,440 + 885,248 + 3,539,968; bottom 14,157,824; decoder
-    # 9,176,576 + 2,294,528 + 573,824 + 143,552; classifier 65.
+    # Worked out level by level: encoder 37,568 + 221,440 + 885,248 + 3,539,968; bottom 14,157,824;
+    # decoder 9,176,576 + 2,294,528 + 573,824 + 143,552; classifier 65.
     assert build_unet(None).count_params() == 31_030_593
 
 

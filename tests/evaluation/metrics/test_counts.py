@@ -17,7 +17,7 @@ from sklearn.metrics import (
 
 from evaluation.metrics.counts import (
     Counts,
-    components,
+    compute_scores,
     dice,
     iou,
     partition_rand_index,
@@ -25,11 +25,11 @@ from evaluation.metrics.counts import (
     precision,
     rand_index,
     rvd,
-    scores,
     sensitivity,
     specificity,
     voe,
 )
+from evaluation.metrics.regions import number_components
 
 
 def mask(text: str) -> np.ndarray:
@@ -55,7 +55,7 @@ def test_counts_of_two_masks_by_hand():
 
 def test_scores_by_hand():
     # TP 2, FP 2, FN 1, TN 5: 45 pairs, of which 7 right pixels x 3 wrong pixels = 21 disagree.
-    assert scores(Counts(tp=2, fp=2, fn=1, tn=5)) == {
+    assert compute_scores(Counts(tp=2, fp=2, fn=1, tn=5)) == {
         "pixel_accuracy": 7 / 10,
         "iou": 2 / 5,
         "dice": 4 / 7,
@@ -86,7 +86,7 @@ def test_the_four_combinations_of_empty_masks(prediction, reference, accuracy, o
 def test_without_pixels_nothing_is_wrong():
     counts = Counts.of(np.zeros((0, 3), bool), np.zeros((0, 3), bool))
     assert counts == Counts()
-    assert set(scores(counts).values()) == {1.0}
+    assert set(compute_scores(counts).values()) == {1.0}
 
 
 @pytest.mark.parametrize("single", [Counts(tp=1), Counts(fp=1), Counts(fn=1), Counts(tn=1)])
@@ -237,9 +237,10 @@ def test_rand_index_of_partitions() -> None:
 def test_components_by_hand() -> None:
     """Two lesions drawn as one: of 10 pixels 2 x 2 pairs between the lesions disagree, and the bridge's pairs."""
     reference, prediction = mask("##.##....."), mask("#####.....")
-    assert components(reference).tolist() == [1, 1, 0, 2, 2, 0, 0, 0, 0, 0]
-    # disagreeing: 4 pairs between the lesions, 4 of the bridge with them, 5 of the bridge with what lies around
-    assert partition_rand_index(components(prediction), components(reference)) == pytest.approx(
-        1 - 13 / 45
-    )
+    assert number_components(reference).tolist() == [1, 1, 0, 2, 2, 0, 0, 0, 0, 0]
+    # disagreeing: 4 pairs between the lesions, 4 of the bridge with them, 5 of the bridge with what
+    # lies around
+    assert partition_rand_index(
+        number_components(prediction), number_components(reference)
+    ) == pytest.approx(1 - 13 / 45)
     assert rand_index(Counts.of(prediction, reference)) == pytest.approx(1 - 9 / 45)

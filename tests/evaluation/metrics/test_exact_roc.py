@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from evaluation.metrics.exact_roc import exact_roc
+from evaluation.metrics.exact_roc import compute_exact_roc
 from evaluation.metrics.roc import ProbabilityHistogram, Roc
 
 
@@ -37,7 +37,7 @@ def check_rule(curve: Roc, p: np.ndarray, truth: np.ndarray) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_agrees_with_scikit_learn(seed: int, steps: int | None) -> None:
     p, truth = pixels(seed, steps=steps)
-    found = exact_roc(p, truth)
+    found = compute_exact_roc(p, truth)
     assert found.area() == pytest.approx(roc_auc_score(truth, p), abs=1e-12)
     fpr, tpr, _ = roc_curve(truth, p, drop_intermediate=False)
     theirs = set(zip(fpr.tolist(), tpr.tolist(), strict=True))
@@ -56,17 +56,17 @@ def test_every_point_follows_the_rule() -> None:
     for seed, steps in ((0, None), (1, 7), (2, 100)):
         p, truth = pixels(seed, 500, steps)
         truth[:2] = [False, True]
-        check_rule(exact_roc(p, truth), p, truth)
-        check_rule(exact_roc(p.astype(np.float64), truth), p, truth)
+        check_rule(compute_exact_roc(p, truth), p, truth)
+        check_rule(compute_exact_roc(p.astype(np.float64), truth), p, truth)
         inside = (p > 0.1) & (p <= 0.9)
-        check_rule(exact_roc(p, truth, 0.1, 0.9), p[inside], truth[inside])
+        check_rule(compute_exact_roc(p, truth, 0.1, 0.9), p[inside], truth[inside])
 
 
 def test_by_hand() -> None:
     """Probabilities 0 (both kinds), 0.5 (outside), 1 (both kinds): over ties the curve goes straight, both ways."""
     p = np.array([0.0, -0.0, 0.5, 1.0, 1.0])
     truth = np.array([False, True, False, True, False])
-    found = exact_roc(p, truth)
+    found = compute_exact_roc(p, truth)
     assert found.false_positive_rate.tolist() == [0, 1 / 3, 2 / 3, 1]
     assert found.true_positive_rate.tolist() == [0, 1 / 2, 1 / 2, 1]
     assert found.threshold.tolist() == [1.0, 0.5, 0.0, -np.inf]
@@ -80,7 +80,7 @@ def test_any_floating_dtype_and_shape(dtype: type) -> None:
     p = np.array([[0.25, 0.5], [0.5, 0.75]]).astype(dtype)[:, ::-1]
     truth = np.array([[False, True], [False, True]])[:, ::-1]
     # 0.5 over 0.25, tied with 0.5; 0.75 over both
-    assert exact_roc(p, truth).area() == pytest.approx(3.5 / 4)
+    assert compute_exact_roc(p, truth).area() == pytest.approx(3.5 / 4)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -90,29 +90,29 @@ def test_bounds_are_those_of_the_histogram(dtype: type) -> None:
     histogram = ProbabilityHistogram()
     histogram.add(p, truth)
     # 0.02 and 0.99 are left: one pair, won
-    assert exact_roc(p, truth, 0.01, 0.99).area() == 1
+    assert compute_exact_roc(p, truth, 0.01, 0.99).area() == 1
     assert histogram.rauc() == 1
     assert histogram.inside().n_pixels == 2
     # of all four pairs only 0.99 over 0.02 is won
-    assert exact_roc(p, truth).area() == pytest.approx(1 / 4)
+    assert compute_exact_roc(p, truth).area() == pytest.approx(1 / 4)
     assert histogram.auc() == pytest.approx(1 / 4)
     # (0, 0.99] takes in p = 0: 0 and 0.01 inside, 0.02 outside
     p = np.array([0.0, 0.01, 0.02, 1.0], dtype)
     truth = np.array([True, True, False, False])
     other = ProbabilityHistogram()
     other.add(p, truth)
-    assert exact_roc(p, truth, 0.0, 0.99).area() == other.rauc(0.0, 0.99) == 0
-    assert exact_roc(p, truth, 0.0, 0.99).true_positive_rate.tolist() == [0, 0, 1]
+    assert compute_exact_roc(p, truth, 0.0, 0.99).area() == other.rauc(0.0, 0.99) == 0
+    assert compute_exact_roc(p, truth, 0.0, 0.99).true_positive_rate.tolist() == [0, 0, 1]
 
 
 def test_the_histogram_is_close_and_the_restricted_curve_too() -> None:
     p, truth = pixels(0, n=200_000)
     histogram = ProbabilityHistogram()
     histogram.add(p, truth)
-    assert histogram.auc() == pytest.approx(exact_roc(p, truth).area(), abs=1e-6)
+    assert histogram.auc() == pytest.approx(compute_exact_roc(p, truth).area(), abs=1e-6)
     inside = (p > 0.01) & (p <= 0.99)
     expected = roc_auc_score(truth[inside], p[inside])
-    assert exact_roc(p, truth, 0.01, 0.99).area() == pytest.approx(expected, abs=1e-12)
+    assert compute_exact_roc(p, truth, 0.01, 0.99).area() == pytest.approx(expected, abs=1e-12)
     assert histogram.rauc() == pytest.approx(expected, abs=1e-6)
 
 
@@ -144,4 +144,4 @@ def test_the_histogram_is_close_and_the_restricted_curve_too() -> None:
 )
 def test_refusals(p: np.ndarray, truth: np.ndarray, bounds: tuple[float, ...], rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
-        exact_roc(p, truth, *bounds)
+        compute_exact_roc(p, truth, *bounds)

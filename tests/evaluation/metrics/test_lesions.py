@@ -23,7 +23,7 @@ def test_a_pair_above_the_threshold_is_never_given_up_for_two_below_it() -> None
     lesions = find_lesions(row(120, (0, 16), (18, 117)), row(120, (0, 77), (79, 118)))
     assert lesions.iou[1:, 1:] == pytest.approx(np.array([[17 / 78, 0], [60 / 118, 39 / 101]]))
     matching = match_once(lesions, 0.5)
-    assert (matching.hits, matching.kept) == (1, [1])
+    assert (matching.hits, matching.numbers) == (1, [1])
     assert (matching.prediction == 1).sum() == 100  # all of A
     assert match_once(lesions, 0.0).hits == 2
 

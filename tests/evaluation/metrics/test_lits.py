@@ -15,10 +15,10 @@ from evaluation.metrics.lits import (
     INFINITE,
     MODES,
     SHAPE_SCORES,
-    lesion_f1,
+    compute_lesion_f1,
+    pool_cases,
     score_case,
     score_shape,
-    total,
 )
 from tests.benchmarks.official_lits import compare
 
@@ -48,7 +48,7 @@ def test_every_case_equals_what_the_script_found(name: str) -> None:
         found, figures = case["found"], score_case(prediction, reference, tuple(case["spacing"]))
         counts = [figures.n_reference, figures.n_prediction, figures.hits, figures.hits_any]
         assert counts == [found[key] for key in ("n_ref", "n_pred", "tp", "tp_greater_zero")]
-        assert match_official(find_lesions(prediction, reference), HALF).kept == found["kept"]
+        assert match_official(find_lesions(prediction, reference), HALF).numbers == found["kept"]
         if found["lesion"] is not None:
             for key in SHAPE_SCORES:
                 assert [one[key] for one in figures.lesions] == pytest.approx(
@@ -60,9 +60,9 @@ def test_every_case_equals_what_the_script_found(name: str) -> None:
 
 def test_the_names_are_those_of_scores_txt() -> None:
     case = score_case(np.ones((2, 2, 2), np.uint8), np.ones((2, 2, 2), np.uint8), ONES)
-    assert list(total([case])) == CONTENT["metrics"]
+    assert list(pool_cases([case])) == CONTENT["metrics"]
     with pytest.raises(ValueError, match="at least one case"):
-        total([])
+        pool_cases([])
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -93,8 +93,8 @@ def test_lesions_by_hand() -> None:
         assert sorted(one["assd"] for one in figures.lesions) == pytest.approx([0, 2 / 5])
         assert figures.lesion_dice == pytest.approx(2 * 4 / (7 + 6))
         assert figures.burden_difference == pytest.approx(6 / 40 - 7 / 40)
-        assert total([figures])["lesion_recall"] == pytest.approx(2 / 3)
-        assert lesion_f1([figures]) == {"lesion_f1": 4 / 6, "lesion_f1_greater_zero": 4 / 6}
+        assert pool_cases([figures])["lesion_recall"] == pytest.approx(2 / 3)
+        assert compute_lesion_f1([figures]) == {"lesion_f1": 4 / 6, "lesion_f1_greater_zero": 4 / 6}
 
 
 def test_one_prediction_across_three_lesions() -> None:
@@ -105,7 +105,7 @@ def test_one_prediction_across_three_lesions() -> None:
     corrected = score_case(prediction, reference, ONES, "corrected")
     assert (official.hits, official.hits_any) == (-2, 1)
     assert (corrected.hits, corrected.hits_any) == (0, 1)
-    assert total([corrected])["lesion_precision"] == 0
+    assert pool_cases([corrected])["lesion_precision"] == 0
 
 
 def test_mirroring_changes_only_the_official_figures() -> None:
@@ -131,7 +131,8 @@ def test_mirroring_changes_only_the_official_figures() -> None:
 
 
 NOT_FOUND = (0, 0, 1, *[INFINITE] * 4)
-# (lesions in the reference, in the prediction): precision, recall, dice per case, dice global, F1, scores of the shapes
+# (lesions in the reference, in the prediction): precision, recall, dice per case, dice global, F1,
+# scores of the shapes
 RULE: dict[str, dict[tuple[bool, bool], Any]] = {
     "official": {
         (False, False): (0, 0, 1, 0, 1, NOT_FOUND),
@@ -156,11 +157,11 @@ def test_the_rule_for_empty_masks(mode: str, there: bool, drawn: bool) -> None:
     without, lesions = scene()
     case = score_case(lesions if drawn else without, lesions if there else without, ONES, mode)
     precision, recall, per_case, whole, f1, shapes = RULE[mode][there, drawn]
-    figures = total([case])
+    figures = pool_cases([case])
     for which in ("", "_greater_zero"):
         assert figures[f"lesion_precision{which}"] == precision
         assert figures[f"lesion_recall{which}"] == recall
-        assert lesion_f1([case])[f"lesion_f1{which}"] == f1
+        assert compute_lesion_f1([case])[f"lesion_f1{which}"] == f1
     assert (figures["lesion_dice_per_case"], figures["lesion_dice_global"]) == (per_case, whole)
     assert tuple(figures[f"lesion_{name}"] for name in SHAPE_SCORES) == shapes
     assert list(figures) == CONTENT["metrics"]
@@ -172,13 +173,13 @@ def test_nothing_to_find_beside_a_case_with_lesions() -> None:
     cases = [
         score_case(*pair, ONES, "corrected") for pair in ((without, without), (lesions, lesions))
     ]
-    figures = total(cases)
+    figures = pool_cases(cases)
     assert (figures["lesion_assd"], figures["lesion_dice"], figures["lesion_precision"]) == (
         0,
         1,
         1,
     )
-    missed = total([cases[0], score_case(without, lesions, ONES, "corrected")])
+    missed = pool_cases([cases[0], score_case(without, lesions, ONES, "corrected")])
     assert (missed["lesion_assd"], missed["lesion_dice"], missed["lesion_dice_per_case"]) == (
         INFINITE,
         0,
@@ -215,7 +216,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="official, corrected"):
         score_case(prediction, reference, ONES, "other")
     with pytest.raises(ValueError, match=r"all of one mode, got \['corrected', 'official'\]"):
-        total([score_case(prediction, reference, ONES, mode) for mode in MODES])
+        pool_cases([score_case(prediction, reference, ONES, mode) for mode in MODES])
     full, empty = np.ones((2, 2, 2), bool), np.zeros((2, 2, 2), bool)
     for pair, which in (
         ((empty, full), "prediction"),

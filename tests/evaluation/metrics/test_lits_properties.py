@@ -8,7 +8,14 @@ from medpy.metric import binary as medpy
 from scipy.ndimage import gaussian_filter
 
 from evaluation.metrics.counts import Counts, rvd, voe
-from evaluation.metrics.lits import MODES, SHAPE_SCORES, Figures, score_case, score_shape, total
+from evaluation.metrics.lits import (
+    MODES,
+    SHAPE_SCORES,
+    Figures,
+    pool_cases,
+    score_case,
+    score_shape,
+)
 
 SPACING = (2.5, 0.8, 0.7)
 OVERLAPS = ("dice", "jaccard", "voe", "rvd")
@@ -38,7 +45,7 @@ def labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def lits(
     prediction: np.ndarray, reference: np.ndarray, mode: str, spacing: tuple[float, ...] = SPACING
 ) -> Figures:
-    return total([score_case(prediction, reference, spacing, mode)])
+    return pool_cases([score_case(prediction, reference, spacing, mode)])
 
 
 def is_mm(name: str) -> bool:

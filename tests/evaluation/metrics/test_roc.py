@@ -16,7 +16,7 @@ from evaluation.metrics.roc import (
     N_BINS,
     ProbabilityHistogram,
     Roc,
-    edge_index,
+    find_edge,
     reduce_curve,
 )
 from evaluation.metrics.thresholds import (
@@ -76,7 +76,7 @@ def test_edges_are_uniform_in_the_logit_and_exact_where_it_matters():
     assert EDGES.shape == (65_537,)
     assert (np.diff(EDGES) > 0).all()
     assert (EDGES[0], EDGES[-1]) == (0.0, 1.0)
-    assert [float(EDGES[edge_index(p)]) for p in (0.01, 0.5, 0.99)] == [0.01, 0.5, 0.99]
+    assert [float(EDGES[find_edge(p)]) for p in (0.01, 0.5, 0.99)] == [0.01, 0.5, 0.99]
     logit = np.log(EDGES[1:-1] / (1 - EDGES[1:-1]))
     np.testing.assert_allclose(np.diff(logit), LOGIT_WIDTH, atol=1e-8)
     assert logit[0] == pytest.approx(-16, abs=2e-3)
@@ -118,7 +118,7 @@ def test_counts_at_edges_are_those_of_the_masks(dtype, threshold):
 
 @pytest.mark.parametrize("threshold", [0.003, 0.123, 0.7, 0.9876])
 def test_a_threshold_is_taken_at_the_nearest_edge(threshold):
-    edge = EDGES[edge_index(threshold)]
+    edge = EDGES[find_edge(threshold)]
     logit, logit_of_edge = np.log(threshold / (1 - threshold)), np.log(edge / (1 - edge))
     assert abs(logit - logit_of_edge) <= LOGIT_WIDTH / 2 * (1 + 1e-9)
 
@@ -199,7 +199,8 @@ def test_ten_slices_are_added_within_seconds():
 
 
 def test_curve_by_hand():
-    # Falling probability: positive 0.9, negative 0.7, positive 0.6, negative 0.2. Of 4 pairs 3 are in order.
+    # Falling probability: positive 0.9, negative 0.7, positive 0.6, negative 0.2. Of 4 pairs 3 are
+    # in order.
     histogram = histogram_of([0.2, 0.9, 0.6, 0.7], [False, True, True, False])
     curve = histogram.roc()
     assert curve.false_positive_rate.tolist() == [0.0, 0.0, 0.5, 0.5, 1.0]
@@ -257,7 +258,8 @@ def test_areas_are_scikit_learns_up_to_ties_within_bins(seed, dtype):
         assert area == pytest.approx(
             roc_auc_score(r, p), abs=share_of_binned_ties(p, r) / 2 + 1e-12
         )
-    # Of pairs inside (0.01, 0.99) fewer than 1 in 1,000 meet in one bin: rAUC is right to three decimals.
+    # Of pairs inside (0.01, 0.99) fewer than 1 in 1,000 meet in one bin: rAUC is right to three
+    # decimals.
     assert share_of_binned_ties(probability[kept], reference[kept]) < 1e-3
 
 
@@ -290,8 +292,8 @@ def test_youden_threshold_by_hand():
     assert 0.3 * (1 - LOGIT_WIDTH) < threshold < 0.3
     # J is 1 on [0.2, 0.8): 0.5 itself.
     assert find_youden_threshold(histogram_of([0.2, 0.8], [False, True])) == 0.5
-    # In the wrong order J is at most 0: below 0.2, and from 0.8 on. The edges just below 0.2 and just above 0.8 are
-    # equally far from 0.5, and the lower is taken.
+    # In the wrong order J is at most 0: below 0.2, and from 0.8 on. The edges just below 0.2 and
+    # just above 0.8 are equally far from 0.5, and the lower is taken.
     threshold = find_youden_threshold(histogram_of([0.2, 0.8], [True, False]))
     assert 0.2 * (1 - LOGIT_WIDTH) < threshold < 0.2
 
@@ -337,8 +339,8 @@ def test_youden_threshold_of_huge_counts_is_exact():
     histogram = histogram_of([0.2, 0.4, 0.6, 0.8], [False, True, False, True])
     histogram.positive *= 3_000_000_000
     histogram.negative *= 3_000_000_000
-    # J is 1/2 on [0.2, 0.4) and on [0.6, 0.8), where the edges nearest to 0.5 are just below 0.4 and just above
-    # 0.6; one positive pixel more at 0.8 makes the second the only best.
+    # J is 1/2 on [0.2, 0.4) and on [0.6, 0.8), where the edges nearest to 0.5 are just below 0.4
+    # and just above 0.6; one positive pixel more at 0.8 makes the second the only best.
     histogram.positive[histogram.positive.nonzero()[0][-1]] += 1
     assert find_youden_threshold(histogram) == pytest.approx(0.6, abs=LOGIT_WIDTH)
 
@@ -350,7 +352,8 @@ def test_iou_threshold_against_brute_force(seed):
     edges = EDGES[(EDGES >= 0.001) & (EDGES <= 0.999)]
     n_positive = np.count_nonzero(reference)
     order = np.sort(probability[reference]), np.sort(probability)
-    # Pixels above each edge, by sorting; float32 edges, as NumPy compares float32 with a Python float.
+    # Pixels above each edge, by sorting; float32 edges, as NumPy compares float32 with a Python
+    # float.
     tp, predicted = (
         p.size - np.searchsorted(p, edges.astype(np.float32), side="right") for p in order
     )
@@ -364,7 +367,8 @@ def test_iou_threshold_against_brute_force(seed):
 
 
 def test_iou_threshold_without_positives_keeps_the_prediction_empty():
-    # Empty reference: IoU is 1 where nothing is predicted, so from 0.7 on; the nearest such edge to 0.5.
+    # Empty reference: IoU is 1 where nothing is predicted, so from 0.7 on; the nearest such edge to
+    # 0.5.
     histogram = histogram_of([0.1, 0.7], [False, False])
     assert find_best_iou(histogram) == 1.0
     assert find_iou_threshold(histogram) == pytest.approx(0.7, abs=LOGIT_WIDTH)
@@ -389,7 +393,8 @@ def test_reduced_curve_keeps_ends_and_shape():
     assert set(zip(*(a.tolist() for a in vars(thin).values()), strict=True)) <= points
     assert (thin.false_positive_rate[0], thin.true_positive_rate[0]) == (0, 0)
     assert (thin.false_positive_rate[-1], thin.true_positive_rate[-1]) == (1, 1)
-    # Along the anti-diagonal both curves are functions, and their distance is that of the drawn lines.
+    # Along the anti-diagonal both curves are functions, and their distance is that of the drawn
+    # lines.
     along = curve.false_positive_rate + curve.true_positive_rate
     across = curve.true_positive_rate - curve.false_positive_rate
     drawn = np.interp(

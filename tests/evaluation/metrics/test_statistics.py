@@ -12,15 +12,15 @@ from evaluation.metrics.counts import Counts, iou, pixel_accuracy, sensitivity
 from evaluation.metrics.statistics import (
     LEAST_PATIENTS,
     SIMULATED,
+    bound_mean_score,
+    bound_score,
+    bound_share,
     by_patient,
     compare,
     compare_over_seeds,
     comparisons,
-    interval,
-    interval_over_seeds,
-    least_p,
+    compute_least_p,
     pairs,
-    wilson,
     with_intervals,
 )
 from tests.benchmarks.interval_coverage import coverage
@@ -42,7 +42,7 @@ def healthy(n: int, fp: int = 0) -> dict[str, Counts]:
 
 def test_the_interval_is_that_of_scipy_over_patients() -> None:
     given = patients()
-    found = interval(given, iou, draws=4000)
+    found = bound_score(given, iou, draws=4000)
     table = np.array([[c.tp, c.fp, c.fn] for c in given.values()], float)
 
     def pooled(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -60,37 +60,39 @@ def test_the_interval_is_that_of_scipy_over_patients() -> None:
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
     assert found.low is not None
     assert found.low < found.value < found.high  # type: ignore[operator]
-    assert interval(given, iou) == interval(given, iou)
+    assert bound_score(given, iou) == bound_score(given, iou)
     assert (found.n_patients, found.n_counted, found.skipped) == (12, 12, 0)
 
 
 def test_equal_patients_have_no_spread_and_few_have_no_interval() -> None:
     one = Counts(tp=5, fp=3, fn=2, tn=0)
-    same = interval(dict.fromkeys("abcde", one), iou)
+    same = bound_score(dict.fromkeys("abcde", one), iou)
     assert (same.value, same.low, same.high, same.n_patients) == (0.5, 0.5, 0.5, 5)
-    assert interval(dict.fromkeys("abcd", one), iou).low is None
+    assert bound_score(dict.fromkeys("abcd", one), iou).low is None
     with pytest.raises(ValueError, match="at least one patient"):
-        interval({}, iou)
+        bound_score({}, iou)
 
 
 def test_patients_without_tumor_make_no_score() -> None:
     """One of three with tumor, IoU 6 / 10: 8 of the 27 draws hold none, and an empty reference would score 1."""
-    found = interval({"a": Counts(tp=6, fp=2, fn=2, tn=90), **healthy(2)}, iou)
+    found = bound_score({"a": Counts(tp=6, fp=2, fn=2, tn=90), **healthy(2)}, iou)
     assert (found.value, found.low, found.n_patients, found.n_counted) == (0.6, None, 3, 1)
-    # Five with the same tumor and five without: whatever is drawn, its IoU is 0.5, but for draws without tumor.
+    # Five with the same tumor and five without: whatever is drawn, its IoU is 0.5, but for draws
+    # without tumor.
     five = dict.fromkeys("abcde", Counts(tp=5, fp=3, fn=2, tn=90))
-    found = interval({**five, **healthy(5)}, iou)
+    found = bound_score({**five, **healthy(5)}, iou)
     assert (found.low, found.high, found.n_patients, found.n_counted) == (0.5, 0.5, 10, 5)
     # The share of draws of ten that take no one of five: 2^-10, about 2 of 2000.
     assert 0 < found.skipped < 12
-    # A false positive pixel where no tumor is counts in a draw that holds a tumor; alone it would have scored 0.
-    found = interval({**five, **healthy(5, fp=1)}, iou)
+    # A false positive pixel where no tumor is counts in a draw that holds a tumor; alone it would
+    # have scored 0.
+    found = bound_score({**five, **healthy(5, fp=1)}, iou)
     # With k of ten drawn that have a tumor: 5 k / (10 k + 10 - k).
     assert 5 / 19 <= found.low <= found.high <= 50 / 100  # type: ignore[operator]
 
 
 def test_a_score_of_all_pixels_counts_patients_without_tumor() -> None:
-    found = interval(healthy(5, fp=1), pixel_accuracy, of_reference=False)
+    found = bound_score(healthy(5, fp=1), pixel_accuracy, of_reference=False)
     assert (found.n_counted, found.skipped) == (5, 0)
     assert (found.low, found.high) == (1000 / 1001, 1000 / 1001)
 
@@ -143,8 +145,8 @@ def test_the_smallest_p_is_that_of_all_assignments_of_signs() -> None:
         sums = [sum(rank for rank, sign in zip(ranks, signs, strict=True) if sign) for signs in
                 itertools.product((0, 1), repeat=n)]  # fmt: skip
         as_extreme = sum(total in (0, ranks.sum()) for total in sums)
-        assert least_p(n) == as_extreme / len(sums)
-    assert least_p(0) == 1
+        assert compute_least_p(n) == as_extreme / len(sums)
+    assert compute_least_p(0) == 1
     assert LEAST_PATIENTS == 5
 
 
@@ -163,11 +165,11 @@ def test_wilson_by_its_formula() -> None:
     """(p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)."""
     n, p, z = 10, 0.3, 1.959963984540054
     middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
-    assert wilson(3, 10) == pytest.approx(
+    assert bound_share(3, 10) == pytest.approx(
         ((middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n))
     )
-    assert wilson(0, 4)[0] == 0
-    assert wilson(4, 4)[1] == 1
+    assert bound_share(0, 4)[0] == 0
+    assert bound_share(4, 4)[1] == 1
 
 
 def test_slices_and_volumes_of_a_patient_count_once() -> None:
@@ -230,7 +232,7 @@ def test_rows_of_table_1_and_pairs_of_systems() -> None:
     ]
     row = {**head, "model": "sequential", "loss": "ce", "iou": 0.5}
     (given,) = with_intervals([row], cases)
-    expected = interval(patients(found=0.8), iou)
+    expected = bound_score(patients(found=0.8), iou)
     assert (given["iou_low"], given["iou_high"], given["n_patients"]) == (
         expected.low,
         expected.high,
@@ -282,7 +284,7 @@ def test_over_seeds_the_mean_is_what_has_the_interval() -> None:
         {name: Counts(tp=5, fn=5) for name in names},
         {name: Counts(tp=14, fn=6) for name in names},
     ]
-    found = interval_over_seeds(first, iou)
+    found = bound_mean_score(first, iou)
     assert (found.value, found.low, found.high) == pytest.approx((0.6, 0.6, 0.6))
     second = [{name: Counts(tp=4, fn=6) for name in names}] * 2
     compared = compare_over_seeds(first, second, iou)
@@ -290,4 +292,4 @@ def test_over_seeds_the_mean_is_what_has_the_interval() -> None:
     assert (compared.better, compared.worse) == (5, 0)
     assert compared.p_value == pytest.approx(2 / 2**5)
     with pytest.raises(ValueError, match="must hold the same patients"):
-        interval_over_seeds([first[0], {"other": Counts(tp=1)}], iou)
+        bound_mean_score([first[0], {"other": Counts(tp=1)}], iou)

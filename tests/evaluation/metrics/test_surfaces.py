@@ -9,12 +9,8 @@ from medpy.metric import binary as medpy
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import hausdorff_distance
 
-from evaluation.metrics.surfaces import (
-    SurfaceDistances,
-    bounding_box,
-    surface_distances,
-    surface_points,
-)
+from evaluation.metrics.regions import find_box
+from evaluation.metrics.surfaces import SurfaceDistances, find_surface, measure_distances
 
 SPACING = (2.5, 0.8, 0.7)
 
@@ -28,7 +24,7 @@ def blobs(seed: int, shape: tuple[int, int, int] = (16, 20, 18)) -> tuple[np.nda
 def found(
     prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...] = SPACING
 ) -> SurfaceDistances:
-    distances = surface_distances(prediction, reference, spacing)
+    distances = measure_distances(prediction, reference, spacing)
     assert distances is not None
     return distances
 
@@ -60,12 +56,12 @@ def test_a_line_and_its_end_by_hand() -> None:
 def test_the_surface_of_a_cube_by_hand() -> None:
     """Of 5 x 5 x 5 voxels 27 lie inside; the edge of the volume is a surface too."""
     cube = np.ones((5, 5, 5), bool)
-    assert len(surface_points(cube, (1, 1, 1))) == 125 - 27
+    assert len(find_surface(cube, (1, 1, 1))) == 125 - 27
     # a corner notch lays bare no inner voxel: the neighbourhood has no corners
     cube[0, 0, 0] = False
-    assert len(surface_points(cube, (1, 1, 1))) == 124 - 27
+    assert len(find_surface(cube, (1, 1, 1))) == 124 - 27
     cube[0, 0, 1] = False  # beside it along an edge: now (1, 1, 1) has lost a neighbour
-    assert len(surface_points(cube, (1, 1, 1))) == 123 - 26
+    assert len(find_surface(cube, (1, 1, 1))) == 123 - 26
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -100,8 +96,9 @@ def test_the_95th_percentile_of_medpy_lies_above_or_below_ours() -> None:
 def test_the_default_of_medpy_is_another_surface() -> None:
     """A cube of 3 x 3 x 3 without a voxel on an edge, against its middle alone.
 
-    25 voxels around the middle: 6 at 1 mm, 11 at sqrt(2), 8 at sqrt(3). To connectivity=2 the middle is laid bare, too:
-    two distances of 0 more. To connectivity=1, the default, it is not: from the middle to the surface 1 mm.
+    25 voxels around the middle: 6 at 1 mm, 11 at sqrt(2), 8 at sqrt(3). To connectivity=2 the
+    middle is laid bare, too: two distances of 0 more. To connectivity=1, the default, it is not:
+    from the middle to the surface 1 mm.
     """
     cube, middle = np.zeros((2, 5, 5, 5), bool)
     cube[1:4, 1:4, 1:4], cube[1, 1, 2] = True, False
@@ -120,7 +117,7 @@ def test_agrees_with_scikit_image(seed: int) -> None:
     outlines = []
     for mask in (prediction, reference):
         outline = np.zeros(mask.shape, bool)
-        outline[tuple(surface_points(mask, ones).astype(int).T)] = True
+        outline[tuple(find_surface(mask, ones).astype(int).T)] = True
         outlines.append(outline)
     assert found(prediction, reference, ones).hausdorff_mm == pytest.approx(
         hausdorff_distance(*outlines)
@@ -150,9 +147,10 @@ def test_deepmind_measures_between_other_surfaces(seed: int) -> None:
 def test_deepmind_weighs_by_area() -> None:
     """A line of 3 voxels against its first. Ours: 0, 1, 2 mm one way and 0 the other.
 
-    Theirs has four elements at each of x = -0.5, 0.5, 1.5, 2.5, at 0, 0, 1, 2 mm. Those at the two ends are the corners
-    of a cube cut off, sqrt(3) / 8 mm2; those between are its edges cut off, sqrt(1 / 2) mm2. 88 % of the area lies
-    within 1 mm, so the 95th percentile is 2 mm, where ours is 1.9.
+    Theirs has four elements at each of x = -0.5, 0.5, 1.5, 2.5, at 0, 0, 1, 2 mm. Those at the two
+    ends are the corners of a cube cut off, sqrt(3) / 8 mm2; those between are its edges cut off,
+    sqrt(1 / 2) mm2. 88 % of the area lies within 1 mm, so the 95th percentile is 2 mm, where ours
+    is 1.9.
     """
     line, point = np.zeros((2, 5, 5, 8), bool)
     line[2, 2, 2:5] = point[2, 2, 2] = True
@@ -195,13 +193,13 @@ def test_an_empty_mask_has_no_distance() -> None:
     empty, one = np.zeros((2, 3, 3, 3), bool)
     one[1, 1, 1] = True
     for pair in ((empty, one), (one, empty), (empty, empty)):
-        assert surface_distances(*pair, SPACING) is None
-    assert bounding_box(empty) is None
-    assert bounding_box(one) == (slice(1, 2),) * 3
+        assert measure_distances(*pair, SPACING) is None
+    assert find_box(empty) is None
+    assert find_box(one) == (slice(1, 2),) * 3
     with pytest.raises(ValueError, match="one shape with 3 axes"):
-        surface_distances(one, one[0], SPACING)
+        measure_distances(one, one[0], SPACING)
     with pytest.raises(ValueError, match="must be boolean"):
-        surface_distances(one, one.astype(np.uint8), SPACING)
+        measure_distances(one, one.astype(np.uint8), SPACING)
     for spacing in ((1.0, 1.0), (1.0, 1.0, 0.0), (1.0, np.nan, 1.0)):
         with pytest.raises(ValueError, match="3 positive numbers"):
-            surface_distances(one, one, spacing)
+            measure_distances(one, one, spacing)

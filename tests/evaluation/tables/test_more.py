@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.metrics.lits import score_case, total
+from evaluation.metrics.lits import pool_cases, score_case
 from evaluation.results import read_results
 from evaluation.tables.__main__ import claims_markdown, table1_markdown
 from evaluation.tables.claims import judge
@@ -140,7 +140,7 @@ def test_a_split_by_slice_has_no_lits_figures_of_the_test_set(out):
 def test_every_lits_figure_is_described():
     """By hand: which are distances in mm, which are better lower, which are signed."""
     label = np.ones((2, 3, 3), np.uint8)
-    names = list(total([score_case(label, label, (1.0, 1.0, 1.0))]))
+    names = list(pool_cases([score_case(label, label, (1.0, 1.0, 1.0))]))
     assert len(names) == 24
     found = {name: described(name) for name in names}
 
