@@ -403,8 +403,8 @@ class _Graph(dict[str, Any]):
         x = self.convolve("vae_up_conv", x, endpoint.shape[-1], size=1)
         x = self.apply(TrilinearUpsampling, "vae_up", x)
         x = self.normalise("vae_final", self.decode(self.normalise("vae_up", x), blocks))
-        end = {"size": 1, "use_bias": True, "dtype": "float32"}
-        return self.convolve("vae_reconstruction", x, channels, **end)
+        end = {"use_bias": True, "dtype": "float32"}
+        return self.convolve("vae_reconstruction", x, channels, 1, **end)
 
 
 def _check_shape(

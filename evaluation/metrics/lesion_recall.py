@@ -56,7 +56,7 @@ def list_lesions(prediction: np.ndarray, reference: np.ndarray, voxel_mm3: float
     """
     lesions = find_lesions(prediction * np.uint8(LESION), reference * np.uint8(LESION))
     best = lesions.iou.max(axis=0, initial=0)
-    is_touched, touches = ((lesions.overlap > 0).any(axis=axis) for axis in (0, 1))
+    is_touched, touches = (lesions.overlap.sum(axis=axis) > 0 for axis in (0, 1))
 
     def measure(numbers: np.ndarray, number: int) -> tuple[float, int]:
         voxels = int(np.count_nonzero(numbers == number))

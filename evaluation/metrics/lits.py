@@ -261,5 +261,5 @@ def compute_lesion_f1(cases: Sequence[CaseFigures]) -> dict[str, float]:
 
 
 def _average(shapes: Sequence[Figures], name: str) -> float | None:
-    values = [shape[name] for shape in shapes if shape[name] is not None]
+    values = [value for shape in shapes if (value := shape[name]) is not None]
     return float(np.mean(values)) if values else None
