@@ -35,23 +35,22 @@ bash reproduce.sh [--preset NAME] [--data DIR] [--external DIR] [--out DIR] [--s
                     cases that cannot be used; mirror volumes that lie otherwise than their header says
   --joint-sweep     also sweep beta / alpha of the joint loss, from the pair and from scratch (a training on 2 CPU cores takes three to four times as long)
   --all-systems     also train the systems of the other documents, and compare all (with demo two hours and more on 2 CPU cores)
-  --nominal-spacing the headers do not give the scanner's spacing: no distances in mm in the comparison of --all-systems
+  --nominal-spacing the headers do not give the scanner's spacing: no distances in mm
   --setup           only make the virtual environment
 HELP
 }
 
 fail() { echo "reproduce.sh: $1" >&2; exit 2; }
 
-preset=demo data="" external="" out="" seed=0 setup_only=false joint_sweep=false all_systems=false
-compare_flags=()
+preset=demo data="" external="" out="" seed=0 setup_only=false
+spacing_flags=() system_flags=()
 split_flags=() check_flags=() cohort_flags=() external_flags=() shared_flags=() split="" subset=""
 while [ $# -gt 0 ]; do
     case "$1" in
         --help|-h) usage; exit 0 ;;
         --setup) setup_only=true; shift; continue ;;
-        --joint-sweep) joint_sweep=true; shift; continue ;;
-        --all-systems) all_systems=true; shift; continue ;;
-        --nominal-spacing) compare_flags+=("$1"); shift; continue ;;
+        --joint-sweep|--all-systems) system_flags+=("$1"); shift; continue ;;
+        --nominal-spacing) spacing_flags+=("$1"); shift; continue ;;
         --by-slice) split_flags+=("$1"); shift; continue ;;
         --ignore-label-affine|--allow-non-hu|--skip-bad) check_flags+=("$1"); shift; continue ;;
     esac
@@ -78,10 +77,7 @@ done
 [[ "$seed" =~ ^[0-9]{1,10}$ ]] && [ "$seed" -lt 4294967296 ] ||
     fail "--seed $seed: must be a whole number from 0 to 2**32 - 1"
 
-if [ ${#compare_flags[@]} -gt 0 ] && ! $all_systems; then
-    fail "--nominal-spacing: is for --all-systems"
-fi
-if $all_systems && [[ " ${split_flags[*]-} " == *" --by-slice "* ]]; then
+if [[ " ${system_flags[*]-} " == *" --all-systems "* ]] && [[ " ${split_flags[*]-} " == *" --by-slice "* ]]; then
     fail "--all-systems: the other systems are scored on whole cases; leave out --by-slice"
 fi
 
@@ -109,58 +105,51 @@ setup
 if $setup_only; then exit 0; fi
 
 python() { "$PWD/.venv/bin/python" "$@"; }
-field() { python -m training.presets "$preset" --field "$1"; }
-size=$(field size)
-subset=${subset:-$(field subset)}
-cases=$(field phantom_cases)
+fields=$(python -m training.presets "$preset" --field size subset phantom_cases)  # a line each
+{ read -r size; read -r preset_subset; read -r cases; } <<<"$fields"
+subset=${subset:-$preset_subset}
 mkdir -p "$out" 2>/dev/null || fail "--out $out: cannot be made"
 
+# The stages, as commands for data.stages: a process for the data, one for training, one for the results.
+data_stages=() training_stages=() result_stages=()
 if [ -z "$data" ]; then
     data=$out/phantom
     # So few cases would leave a set without tumor by chance; a split by slice knows no cases.
     [[ " ${split_flags[*]-} " == *" --by-slice "* ]] || split_flags+=(--stratify)
-    python -m data.phantom --out "$data" --cases "${cases%,*}" --size "$size"
+    data_stages+=(-- data.phantom --out "$data" --cases "${cases%,*}" --size "$size")
     if [ -z "$external" ]; then
         external=$out/phantom-external
-        python -m data.phantom --out "$external" --cases "${cases#*,}" --size "$size" --external
+        data_stages+=(-- data.phantom --out "$external" --cases "${cases#*,}" --size "$size" --external)
     fi
 fi
 external_store=()
 if [ -n "$external" ]; then
-    python -m data.prepare --source "$external" --store "$out/store-external" --size "$size" --external \
-        ${external_flags[@]+"${external_flags[@]}"} ${check_flags[@]+"${check_flags[@]}"}
+    data_stages+=(-- data.prepare --source "$external" --store "$out/store-external" --size "$size" --external
+        ${external_flags[@]+"${external_flags[@]}"} ${check_flags[@]+"${check_flags[@]}"})
     external_store=(--external "$out/store-external")
     shared_flags+=(--external-store "$out/store-external")
 fi
 if [ -n "$split" ]; then split_flags+=(--split "$split"); elif [ -n "$subset" ]; then split_flags+=(--subset "$subset"); fi
-python -m data.prepare --source "$data" --store "$out/store" --size "$size" \
-    ${cohort_flags[@]+"${cohort_flags[@]}"} ${split_flags[@]+"${split_flags[@]}"} \
-    ${shared_flags[@]+"${shared_flags[@]}"} ${check_flags[@]+"${check_flags[@]}"}
-# One-step, liver, tumor, joint, sweep; each has its own command too (training.one_step and so on).
-python -m training.all_stages --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
-python -m evaluation.evaluate --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
-python -m evaluation.figures --out "$out"
-python -m evaluation.tables --out "$out"
-python -m evaluation.report --out "$out"
-if $joint_sweep; then
-    python -m training.sweeps joint_loss --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
-    python -m evaluation.joint_sweep --run "$out/run" --store "$out/store" ${external_store[@]+"${external_store[@]}"} --out "$out"
-    python -m evaluation.joint_answer --out "$out" "$out/joint_sweep.json"
-fi
-if $all_systems; then
-    for systems in all variants; do
-        python -m training.system --name $systems --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
-    done
-    python -m evaluation.compare --run "$out/run" --store "$out/store" --out "$out" \
-        ${external_store[@]+"${external_store[@]}"} ${compare_flags[@]+"${compare_flags[@]}"}
-    python -m evaluation.comparison --out "$out" "$out/comparison.json"
-fi
+data_stages+=(-- data.prepare --source "$data" --store "$out/store" --size "$size"
+    ${cohort_flags[@]+"${cohort_flags[@]}"} ${split_flags[@]+"${split_flags[@]}"}
+    ${shared_flags[@]+"${shared_flags[@]}"} ${check_flags[@]+"${check_flags[@]}"})
+training_stages+=(-- training.all_stages --store "$out/store" --run "$out/run" --preset "$preset" --seed "$seed"
+    ${system_flags[@]+"${system_flags[@]}"})
+result_stages+=(-- evaluation.evaluate --run "$out/run" --store "$out/store" --out "$out"
+    ${external_store[@]+"${external_store[@]}"} ${spacing_flags[@]+"${spacing_flags[@]}"})
+for command in figures tables report; do result_stages+=(-- evaluation.$command --out "$out"); done
+
+first=1
+total=$(printf '%s\n' "${data_stages[@]}" "${training_stages[@]}" "${result_stages[@]}" | grep -cx -- --)
+for name in data training result; do
+    stages="${name}_stages[@]"
+    python -m data.stages --first $first --total "$total" "${!stages}"
+    first=$((first + $(printf '%s\n' "${!stages}" | grep -cx -- --)))
+done
 echo
 echo "time      $((SECONDS / 60)) min $((SECONDS % 60)) s, this call"
-echo "scores    $out/summary.json, cases.csv, slices.csv"
+echo "scores    $out/scores.csv, summary.json"
 echo "tables    $out/tables/"
 echo "figures   $out/figures/"
-if $joint_sweep; then echo "joint     $out/joint.md, fig_joint.png"; fi
-if $all_systems; then echo "systems   $out/comparison.md, fig_comparison.png"; fi
 echo "report    $out/report.html, the paper's tables and figures in one page, with the slices"
 echo "models    $out/run/"

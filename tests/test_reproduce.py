@@ -41,36 +41,48 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def calls(project: Path, *flags: str) -> list[str]:
+def list_stages(project: Path, *flags: str) -> list[str]:
+    """Return the stages that reproduce.sh asks for, each as `MODULE FLAGS`, in order."""
     command = ["bash", str(project / "reproduce.sh"), "--preset", "smoke", "--out", "OUT", *flags]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return (project / "calls").read_text().replace(f"{project}/", "").splitlines()
+    calls = (project / "calls").read_text().replace(f"{project}/", "").splitlines()
+    assert len(calls) == 3, "a process each for the data, training and results"
+    stages = []
+    for call in calls:
+        own, *commands = call.split(" -- ")
+        assert own.startswith(f"-m data.stages --first {len(stages) + 1} --total ")
+        stages += commands
+    assert all(call.split(" -- ")[0].endswith(f"--total {len(stages)}") for call in calls)
+    return stages
 
 
 def test_the_default_is_the_paper_alone(project: Path) -> None:
-    modules = [line.split()[1] for line in calls(project)]
+    modules = [stage.split()[0] for stage in list_stages(project)]
     assert modules == [
         *("data.phantom", "data.phantom", "data.prepare", "data.prepare", "training.all_stages"),
         *("evaluation.evaluate", "evaluation.figures", "evaluation.tables", "evaluation.report"),
     ]
 
 
-def test_all_systems_are_trained_and_compared_after_it(project: Path) -> None:
-    made = calls(project, "--all-systems", "--nominal-spacing", "--seed", "3")
-    assert made[-4:] == [
-        "-m training.system --name all --store OUT/store --run OUT/run --preset smoke --seed 3",
-        "-m training.system --name variants --store OUT/store --run OUT/run --preset smoke --seed 3",
-        "-m evaluation.compare --run OUT/run --store OUT/store --out OUT --external OUT/store-external "
-        "--nominal-spacing",
-        "-m evaluation.comparison --out OUT OUT/comparison.json",
-    ]
-    assert made[-5].startswith("-m evaluation.report")
+def test_flags_reach_the_stages_that_they_are_for(project: Path) -> None:
+    flags = ("--all-systems", "--joint-sweep", "--nominal-spacing", "--seed", "3")
+    stages = list_stages(project, *flags)
+    assert stages[0].startswith("data.phantom --out OUT/phantom --cases 10 --size 64")
+    assert "--subset 96,24,24" in stages[3]
+    assert stages[4] == (
+        "training.all_stages --store OUT/store --run OUT/run --preset smoke --seed 3 "
+        "--all-systems --joint-sweep"
+    )
+    assert stages[5] == (
+        "evaluation.evaluate --run OUT/run --store OUT/store --out OUT "
+        "--external OUT/store-external --nominal-spacing"
+    )
 
 
 def test_without_an_external_cohort_none_is_scored(project: Path) -> None:
     (project / "lits").mkdir()
-    made = calls(project, "--data", "lits", "--test", "1,2", "--all-systems")
-    assert "-m data.prepare --source lits --store OUT/store" in made[0]
-    assert "--test 1,2" in made[0]
-    assert made[-2] == "-m evaluation.compare --run OUT/run --store OUT/store --out OUT"
+    stages = list_stages(project, "--data", "lits", "--test", "1,2")
+    assert "data.prepare --source lits --store OUT/store" in stages[0]
+    assert "--test 1,2" in stages[0]
+    assert stages[2] == "evaluation.evaluate --run OUT/run --store OUT/store --out OUT"

@@ -323,17 +323,22 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("name", nargs="?", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument(
-        "--field", help="print only this field; a tuple as numbers separated by commas"
+        "--field",
+        nargs="+",
+        metavar="NAME",
+        help="print only these fields, a line each; a tuple as numbers separated by commas",
     )
     flags = parser.parse_args(arguments)
     presets = [find_preset(flags.name)] if flags.name else list(PRESETS.values())
     if flags.field is None:
         print("\n\n".join(f"{preset.name}: {describe(preset)}" for preset in presets))
         return
-    if flags.field not in {entry.name for entry in fields(Preset)}:
-        raise InputError(f"--field {flags.field}: a preset has no such field")
-    value = getattr(presets[0], flags.field)
-    print(",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else value)
+    if unknown := set(flags.field) - {entry.name for entry in fields(Preset)}:
+        raise InputError(f"--field {min(unknown)}: a preset has no such field")
+    for name in flags.field:
+        value = getattr(presets[0], name)
+        value = "" if value is None else value
+        print(",".join(map(str, value)) if isinstance(value, tuple) else value)
 
 
 if __name__ == "__main__":
