@@ -20,7 +20,6 @@ from data.command import InputError
 from data.files import write_text
 from evaluation.metrics.counts import METRICS, Counts, iou
 from evaluation.metrics.statistics import Comparison, Interval, bound_score, compare
-from evaluation.metrics.thresholds import RULES
 from evaluation.names import ARGMAX, COHORTS, PHASES, SLICES, SYSTEMS, TARGETS
 
 KEYS = ["cohort", "target", "phase", "system", "rule"]
@@ -40,7 +39,8 @@ class ScoreRow:
         seed: of the training.
         fold: of a cross-validation, from 1; 0 where there is none.
         system, phase: what was scored.
-        rule: how probabilities became labels, a name of `RULES` or "argmax".
+        rule: how probabilities became labels: "argmax", or a name in
+            `evaluation.metrics.thresholds.RULES`.
         postprocess: options applied to the label map, joined by "+"; "none" for the label map itself;
             "" for the probabilities of each target at the rule, as in Table 1.
         chosen: whether validation data chose these options.
@@ -178,7 +178,8 @@ def sort_rows(table: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
         "target": TARGETS,
         "phase": PHASES,
         "system": SYSTEMS,
-        "rule": (ARGMAX, *RULES),
+        # Rows are scored in the order of the registry of rules, so they come in it.
+        "rule": tuple(dict.fromkeys([ARGMAX, *table.get("rule", ())])),
     }
 
     def rank(column: pd.Series) -> pd.Series:
