@@ -1,8 +1,9 @@
-"""Every public cohort in small, as it is downloaded: five slices of 16 x 16, a liver with a tumor and a cyst."""
+"""Every public cohort in small, as it is downloaded: five slices of 16 x 16, liver, tumor, cyst."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ N, SIDE = 5, 16
 
 
 def ct_and_masks(number: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """HU (z, y, x) with a liver on the patient's right, a tumor and a cyst in it, and their masks."""
+    """HU (z, y, x) with a liver on the patient's right, a tumor and a cyst in it, and masks."""
     hu = np.random.default_rng(number).integers(-1000, 140, (N, SIDE, SIDE)).astype(np.int16)
     masks = {name: np.zeros(hu.shape, bool) for name in ("liver", "tumor", "cyst")}
     masks["liver"][1:4, 4:12, 2:8] = True
@@ -81,12 +82,12 @@ def make_ircad(root: Path) -> list[str]:
         hu, masks = ct_and_masks(number)
         patient = root / f"3Dircadb1.{number}"
         write_series(patient / "PATIENT_DICOM", hu, name="image_{}")
-        one, other = masks["tumor"].copy(), masks["tumor"].copy()
-        one[:, 6], other[:, 5] = False, False  # two lesions that make the tumor
+        upper, lower = masks["tumor"].copy(), masks["tumor"].copy()
+        upper[:, 6], lower[:, 5] = False, False  # two lesions that make the tumor
         for name, mask in (
             ("liver", masks["liver"]),
-            ("livertumor01", one),
-            ("livertumor02", other),
+            ("livertumor01", upper),
+            ("livertumor02", lower),
             ("livercyst", masks["cyst"]),
             ("leftkidney", ~masks["liver"]),
         ):
@@ -137,5 +138,7 @@ MAKERS: dict[str, Callable[[Path], list[str]]] = {
 
 
 def prepare(source: Path, store: Path, *flags: str) -> Store:
-    main(["--source", str(source), "--store", str(store), "--size", str(SIDE), *flags])
+    """Run data.prepare; a flag may be a whole command line."""
+    parts = [part for flag in flags for part in shlex.split(flag)]
+    main(["--source", str(source), "--store", str(store), "--size", str(SIDE), *parts])
     return Store.open(store)

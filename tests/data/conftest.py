@@ -1,4 +1,4 @@
-"""A local server for the tests of fetching and downloading."""
+"""What the tests of this room share: how a refusal is expected, and a local server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from data.command import InputError
 from tests.data.serving import Server, serving
+
+
+def refuses(message: str) -> pytest.RaisesExc[InputError]:
+    """Expect an InputError of one line whose message matches a regular expression."""
+    return pytest.RaisesExc(InputError, match=message, check=lambda error: "\n" not in str(error))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""DICOM files as scanners and annotators write them: by pydicom and highdicom, none of the project's own code."""
+"""DICOM files as scanners and annotators write them: by pydicom and highdicom alone."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def write_series(
     study_date: str = "20200101",
     stored: np.ndarray | None = None,
 ) -> str:
-    """Write (z, y, x) HU, z to the head, y to the back, x to the patient's left, as a CT series; return its UID.
+    """Write HU (z, y, x), z to the head, y to the back, x to the left, as a CT series.
 
     Args:
         folder: made if needed.
         hu: whole numbers, (n_slices, rows, columns).
         change: called as change(index, dataset) before a slice is written; a fault to make.
         uid: of the series.
-        name: of the files; they are written from the head down, so that the names do not give the order.
+        name: of the files, written from the head down, so that the names do not give the order.
         modality, study_date: header.
         stored: pixels to store, instead of `hu` - INTERCEPT; for masks.
     """
@@ -97,10 +97,10 @@ def _slice(pixels: np.ndarray, index: int, series: str, study: str, frame: str) 
 def write_seg(
     path: Path, folder: Path, masks: dict[str, np.ndarray], empty_frames: bool = False
 ) -> None:
-    """Write masks (n_slices, rows, columns) on the series of `folder`, in its order from feet to head, as DICOM SEG."""
+    """Write masks (n_slices, rows, columns), from feet to head, on a series as DICOM SEG."""
     slices = sorted(
         (pydicom.dcmread(file) for file in folder.iterdir()),
-        key=lambda one: float(one.ImagePositionPatient[2]),
+        key=lambda header: float(header.ImagePositionPatient[2]),
     )
     segments = [
         hd.seg.SegmentDescription(

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that drops connections, lies and changes its files on request."""
+"""A real HTTP server that drops connections, lies and changes its files on request."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ class Server(ThreadingHTTPServer):
 
     def ranges(self) -> list[str | None]:
         """Take the Range of each request so far."""
-        found = [request[1] for request in self.requests]
+        ranges = [request[1] for request in self.requests]
         self.requests.clear()
-        return found
+        return ranges
 
 
 @contextmanager

@@ -31,9 +31,9 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def test_what_is_mirrored_is_named(phantom: Store, flipped: tuple[int, ...]) -> None:
     for case in phantom.cases:
         hu, labels = (np.flip(array(case), flipped) for array in (phantom.image, phantom.label))
-        found, sure = find_flips(hu, labels)
-        assert set(found) == {AXES[axis] for axis in flipped}
-        assert sure
+        axes, is_clear = find_flips(hu, labels)
+        assert set(axes) == {AXES[axis] for axis in flipped}
+        assert is_clear
 
 
 def test_a_quarter_turn_is_named(phantom: Store) -> None:
@@ -79,7 +79,7 @@ def test_mirrored_files_are_set_right_on_request(phantom: Store, tmp_path: Path)
 def test_a_volume_under_the_false_identity_is_presented_as_it_lies(
     phantom: Store, tmp_path: Path
 ) -> None:
-    """As in LiTS 28 to 47: the header says nothing, so spine and liver decide. Volume 31 has 91 slices."""
+    """As in LiTS 28 to 47: the header says nothing, spine and liver decide. 31 has 91 slices."""
     (tmp_path / "source").mkdir()
     sources = {}
     for number, case in zip((31, 60, 61), phantom.cases, strict=True):

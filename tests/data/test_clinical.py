@@ -1,4 +1,4 @@
-"""The weak label: a regression on clinical columns, against a line drawn by hand, and the tables it comes from."""
+"""The weak label: a regression on clinical columns against a line drawn by hand, and the tables."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from data.clinical import (
 from data.cohorts import lits
 from data.cohorts.base import Options
 from data.cohorts.spreadsheet import read_by_key
-from data.command import InputError
 from data.phantom.cohort import draw_clinical
+from tests.data.conftest import refuses
 
 
 def rows(n: int = 12) -> list[dict[str, Any]]:
@@ -52,34 +52,34 @@ def test_a_linear_ratio_is_found_exactly() -> None:
     ratios = np.array(
         [0.1 + 0.02 * float(row["AFP"]) + (0.05 if row["nodules"] == "one" else 0) for row in table]
     )
-    found = fit_weak_labels(table, ratios)
-    assert found.predict({"AFP": 4.0, "nodules": "one"}) == pytest.approx(0.1 + 0.08 + 0.05)
-    assert found.predict({"AFP": 4.0, "nodules": "many"}) == pytest.approx(0.18)
-    assert found.predict({"AFP": 1e6, "nodules": "many"}) == 1
-    assert found.predict({"AFP": "-1e6", "nodules": "many"}) == 0
+    labels = fit_weak_labels(table, ratios)
+    assert labels.predict({"AFP": 4.0, "nodules": "one"}) == pytest.approx(0.1 + 0.08 + 0.05)
+    assert labels.predict({"AFP": 4.0, "nodules": "many"}) == pytest.approx(0.18)
+    assert labels.predict({"AFP": 1e6, "nodules": "many"}) == 1
+    assert labels.predict({"AFP": "-1e6", "nodules": "many"}) == 0
     mean = np.mean([float(row["AFP"]) for row in table])
-    assert found.predict({"AFP": "NA", "nodules": "many"}) == pytest.approx(0.1 + 0.02 * mean)
+    assert labels.predict({"AFP": "NA", "nodules": "many"}) == pytest.approx(0.1 + 0.02 * mean)
     half = 0.5 * 0.05  # every other training row has one nodule
-    assert found.predict({"AFP": 4.0, "nodules": ""}) == pytest.approx(0.18 + half)
-    assert found.predict({"AFP": 4.0, "nodules": "seldom"}) == pytest.approx(0.18 + half)
-    said = found.describe()
-    assert said["r2_training"] == said["r2_left_out"] == 1
-    assert said["coefficients"].keys() == {"AFP", "nodules=one"}
+    assert labels.predict({"AFP": 4.0, "nodules": ""}) == pytest.approx(0.18 + half)
+    assert labels.predict({"AFP": 4.0, "nodules": "seldom"}) == pytest.approx(0.18 + half)
+    record = labels.describe()
+    assert record["r2_training"] == record["r2_left_out"] == 1
+    assert record["coefficients"].keys() == {"AFP", "nodules=one"}
 
 
 def test_few_rows_leave_room_for_the_best_column_only() -> None:
     """Nine rows: one feature. The ratio follows the second column; the first is noise."""
     table = [{"noise": float(k % 4), "load": float(k)} for k in range(9)]
-    found = fit_weak_labels(table, np.arange(9) / 20)
-    assert found.describe()["columns"] == ["load"]
-    assert found.predict({"load": 4}) == pytest.approx(0.2)
+    labels = fit_weak_labels(table, np.arange(9) / 20)
+    assert labels.describe()["columns"] == ["load"]
+    assert labels.predict({"load": 4}) == pytest.approx(0.2)
 
 
 def test_unrelated_columns_explain_nothing_of_a_patient_left_out() -> None:
     table = rows(30)
-    found = fit_weak_labels(table, np.random.default_rng(1).uniform(0, 0.3, 30))
-    assert found.r2_left_out < found.r2_training < 0.3
-    assert found.r2_left_out < 0.1
+    labels = fit_weak_labels(table, np.random.default_rng(1).uniform(0, 0.3, 30))
+    assert labels.r2_left_out < labels.r2_training < 0.3
+    assert labels.r2_left_out < 0.1
 
 
 def test_a_patient_s_other_scan_does_not_predict_him() -> None:
@@ -97,31 +97,31 @@ def test_a_patient_s_other_scan_does_not_predict_him() -> None:
 def test_a_patient_without_whom_no_column_is_left_is_predicted_by_the_mean_of_the_others() -> None:
     """One "no" among eight rows: without its patient the column says nothing."""
     ratios = np.array([0.1, 0.2, 0.1, 0.2, 0.1, 0.2, 0.1, 0.8])
-    found = fit_weak_labels([{"cirrhosis": "no" if k == 7 else "yes"} for k in range(8)], ratios)
-    assert found.predict({"cirrhosis": "no"}) == pytest.approx(0.8)
-    assert found.r2_left_out < 0 < found.r2_training
+    labels = fit_weak_labels([{"cirrhosis": "no" if k == 7 else "yes"} for k in range(8)], ratios)
+    assert labels.predict({"cirrhosis": "no"}) == pytest.approx(0.8)
+    assert labels.r2_left_out < 0 < labels.r2_training
 
 
 def test_a_column_is_left_out_where_more_than_a_third_lack_it() -> None:
     """At any number of rows: exactly a third is not more."""
     for n in (6, 9, 12, 15, 18, 21, 24):
         third = n // 3
-        for lacking, kept in ((third, ["load"]), (third + 1, [])):
+        for lacking, usable in ((third, ["load"]), (third + 1, [])):
             table = [{"load": "" if k < lacking else float(k)} for k in range(n)]
-            assert [column.name for column in find_columns(make_table(table))] == kept
+            assert [column.name for column in find_columns(make_table(table))] == usable
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(InputError, match="5 training rows, a weak label needs 6"):
+    with refuses("5 training rows, a weak label needs 6"):
         fit_weak_labels(rows(5), np.zeros(5))
-    with pytest.raises(InputError, match="no column of the 6 training rows is usable"):
+    with refuses("no column of the 6 training rows is usable"):
         fit_weak_labels([{"a": "x"}] * 6, np.zeros(6))
 
 
 def test_a_case_without_a_row_is_named() -> None:
     store: Any = SimpleNamespace(path="STORE", cases={"a": {"clinical": {"x": 1}}, "b": {}})
     assert read_clinical_rows(store, ["a"]) == [{"x": 1}]
-    with pytest.raises(InputError, match="STORE: no clinical row for b;"):
+    with refuses("STORE: no clinical row for b;"):
         read_clinical_rows(store, ["a", "b"])
 
 
@@ -139,8 +139,8 @@ def test_the_phantom_s_table_tells_the_tumor_load_imperfectly() -> None:
         draw_clinical(np.random.default_rng([1, k]), load, 1 + (load > 0.05))
         for k, load in enumerate(loads)
     ]
-    found = fit_weak_labels(table, loads)
-    assert 0.15 < found.r2_left_out < 0.8
+    labels = fit_weak_labels(table, loads)
+    assert 0.15 < labels.r2_left_out < 0.8
     unrelated = [
         {name: row[name] for name in ("age_years", "sex", "bilirubin_mg_dl", "cirrhosis")}
         for row in table
@@ -152,8 +152,8 @@ def test_a_table_beside_volumes_in_the_lits_layout_is_read(tmp_path: Path) -> No
     for name in ("volume-1.nii", "segmentation-1.nii", "volume-2.nii", "segmentation-2.nii"):
         (tmp_path / name).touch()
     (tmp_path / "clinical.csv").write_text("case,age\nvolume-1,60\n")
-    found = lits.find_cases(tmp_path, Options())
-    assert [case.clinical for case in found] == [{"age": "60"}, {}]
+    cases = lits.find_cases(tmp_path, Options())
+    assert [case.clinical for case in cases] == [{"age": "60"}, {}]
 
 
 @pytest.mark.parametrize(
@@ -162,5 +162,5 @@ def test_a_table_beside_volumes_in_the_lits_layout_is_read(tmp_path: Path) -> No
 )
 def test_a_table_that_is_none_is_refused(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "clinical.csv").write_text(text)
-    with pytest.raises(InputError, match=words):
+    with refuses(words):
         read_by_key(tmp_path / "clinical.csv", "case")

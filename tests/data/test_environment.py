@@ -28,5 +28,5 @@ def test_only_cores_that_the_process_may_use_are_recorded() -> None:
 
 
 def test_machines_are_named_once_and_in_good_grammar() -> None:
-    one, two = {"cores": 1, "processor": "EPYC"}, {"cores": 2, "processor": "EPYC"}
-    assert machines([two, one, two]) == ["1 core of EPYC", "2 cores of EPYC"]
+    single, dual = {"cores": 1, "processor": "EPYC"}, {"cores": 2, "processor": "EPYC"}
+    assert machines([dual, single, dual]) == ["1 core of EPYC", "2 cores of EPYC"]

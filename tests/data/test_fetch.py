@@ -11,6 +11,7 @@ import pytest
 
 from data.command import InputError
 from data.fetch import Fetched, _Redirects, fetch
+from tests.data.conftest import refuses
 from tests.data.serving import File, Server, Waits, names
 
 # the test vector "abc" of RFC 1321 and FIPS 180
@@ -153,9 +154,7 @@ def test_everything_is_there_but_the_name(server: Server, tmp_path: Path) -> Non
 def test_wrong_bytes_are_removed(server: Server, tmp_path: Path, published: dict[str, Any]) -> None:
     server.files["/a"] = File(b"abd")
     kind, value = next(iter(published.items()))
-    with pytest.raises(
-        InputError, match=rf"/a: its {kind} is \w+, published is {value}; removed, the next call"
-    ):
+    with refuses(rf"/a: its {kind} is \w+, published is {value}; removed, the next call"):
         fetch(server.url("/a"), tmp_path / "a", **published)
     assert names(tmp_path) == []
     server.files["/a"] = File(b"abc")
@@ -165,30 +164,26 @@ def test_wrong_bytes_are_removed(server: Server, tmp_path: Path, published: dict
 
 def test_a_wrong_file_of_the_users_own_stays(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abd")
-    with pytest.raises(
-        InputError, match="a: its md5 is 4911e516e5aa21d327512e0c8b197616, published is"
-    ):
+    with refuses("a: its md5 is 4911e516e5aa21d327512e0c8b197616, published is"):
         fetch("http://127.0.0.1:9/a", tmp_path / "a", md5=MD5_ABC)  # md5sum of "abd", by coreutils
-    with pytest.raises(InputError, match="a: has 3 bytes, published are 4"):
+    with refuses("a: has 3 bytes, published are 4"):
         fetch("http://127.0.0.1:9/a", tmp_path / "a", size=4)
     assert (tmp_path / "a").read_bytes() == b"abd"
 
 
 def test_wrong_lengths(server: Server, tmp_path: Path) -> None:
     server.files["/a"] = File(BODY)
-    with pytest.raises(InputError, match="/a: the server offers 5000 bytes, published are 5001"):
+    with refuses("/a: the server offers 5000 bytes, published are 5001"):
         fetch(server.url("/a"), tmp_path / "a", size=5001)
     server.files["/a"] = File(BODY, chunked=True)
-    with pytest.raises(InputError, match="/a: has 5000 bytes, published are 5001; removed"):
+    with refuses("/a: has 5000 bytes, published are 5001; removed"):
         fetch(server.url("/a"), tmp_path / "a", size=5001, sleep=Waits())
     assert server.ranges() == [None, None, "bytes=5000-"]
     server.files["/a"] = File(
         BODY, etag=None, length=6000
     )  # and breaks off after 5000 bytes, each time
     waits = Waits()
-    with pytest.raises(
-        InputError, match="/a: the connection broke at 5000 of 6000 bytes, after 6 attempts"
-    ):
+    with refuses("/a: the connection broke at 5000 of 6000 bytes, after 6 attempts"):
         fetch(server.url("/a"), tmp_path / "a", sleep=waits)
     assert waits == [1, 2, 4, 8, 16]
     assert len(server.requests) == 6
@@ -196,7 +191,7 @@ def test_wrong_lengths(server: Server, tmp_path: Path) -> None:
 
 
 def test_answers_that_are_no_file(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="/none: the server answers 404 Not Found"):
+    with refuses("/none: the server answers 404 Not Found"):
         fetch(server.url("/none"), tmp_path / "a", sleep=Waits())
     assert len(server.requests) == 1
     waits = Waits()
@@ -204,9 +199,7 @@ def test_answers_that_are_no_file(server: Server, tmp_path: Path) -> None:
     fetch(server.url("/a"), tmp_path / "a", md5=MD5_ABC, sleep=waits)
     assert waits == [1, 2]
     server.files["/b"] = File(b"abc", statuses=[503] * 6)
-    with pytest.raises(
-        InputError, match="/b: the server answers 503 Service Unavailable, after 6 attempts"
-    ):
+    with refuses("/b: the server answers 503 Service Unavailable, after 6 attempts"):
         fetch(server.url("/b"), tmp_path / "b", sleep=waits)
     assert waits == [1, 2, 1, 2, 4, 8, 16]
     assert names(tmp_path) == ["a"]
@@ -216,9 +209,7 @@ def test_no_server(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound but not listening
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/a"
-        with pytest.raises(
-            InputError, match=r"/a: no connection \(.*refused\), after 6 attempts"
-        ) as caught:
+        with refuses(r"/a: no connection \(.*refused\), after 6 attempts") as caught:
             fetch(url, tmp_path / "a", sleep=Waits())
     assert "\n" not in str(caught.value)
 
@@ -227,7 +218,7 @@ def test_a_silent_server(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        with pytest.raises(InputError, match=r"/a: no connection \(timed out\)"):
+        with refuses(r"/a: no connection \(timed out\)"):
             fetch(
                 f"http://127.0.0.1:{silent.getsockname()[1]}/a",
                 tmp_path / "a",
@@ -249,7 +240,7 @@ def test_a_silent_server(tmp_path: Path) -> None:
     ],
 )
 def test_other_addresses_are_refused(tmp_path: Path, url: str) -> None:
-    with pytest.raises(InputError, match="not an http or https address"):
+    with refuses("not an http or https address"):
         fetch(url, tmp_path / "a")
 
 
@@ -263,9 +254,7 @@ def test_redirects(server: Server, tmp_path: Path) -> None:
             fetch(server.url("/loop"), tmp_path / "b", sleep=Waits())
         assert str(caught.value).startswith(server.url("/loop"))
         assert "\n" not in str(caught.value)
-    with pytest.raises(
-        InputError, match=r"redirected to http://b/; http is not followed from https"
-    ):
+    with refuses(r"redirected to http://b/; http is not followed from https"):
         _Redirects().redirect_request(
             urllib.request.Request("https://a/"), io.BytesIO(), 302, "", {}, "http://b/"
         )

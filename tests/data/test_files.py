@@ -45,6 +45,6 @@ def test_an_error_names_the_file_and_not_the_temporary_one(
         write_text(path, "x")
     assert (denied.value.filename, denied.value.errno) == (str(path), 13)
     assert os.listdir(tmp_path) == []
-    with pytest.raises(OSError, match="other") as other, replace_file(path):
+    with pytest.raises(OSError, match="other") as caught, replace_file(path):
         raise OSError(5, "other", "other.nii")
-    assert other.value.filename == "other.nii"
+    assert caught.value.filename == "other.nii"

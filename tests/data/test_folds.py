@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.command import InputError
 from data.folds import deal_out, make_folds
 from data.store import Store
+from tests.data.conftest import refuses
 
 
 def test_every_patient_is_tested_once(store: Store, tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_every_patient_is_tested_once(store: Store, tmp_path: Path) -> None:
 
 
 def test_patients_with_several_cases_stay_together_and_tumors_are_deal_out() -> None:
-    """Eight patients, two cases each; four of them hold tumor: each of four folds tests one of these."""
+    """Eight patients of two cases; four hold tumor: each of four folds tests one of these."""
     cases: dict[str, Any] = {
         f"{p}{k}": {"tumor_rows": [1, 2] if p < "e" else []} for p in "abcdefgh" for k in (1, 2)
     }
@@ -66,9 +66,7 @@ def test_with_a_subset_every_patient_is_tested_whole(store: Store, tmp_path: Pat
         for case, rows in fold.split["slices"]["test"].items():
             assert list(rows) == list(store.cases[case]["liver_rows"])
     assert sorted(case for fold in folds for case in fold.cases_of("test")) == sorted(store.cases)
-    with pytest.raises(
-        InputError, match=r"--subset: two numbers \(train, validation\), got \[5, 2, 9\]"
-    ):
+    with refuses(r"--subset: two numbers \(train, validation\), got \[5, 2, 9\]"):
         make_folds(store, 3, tmp_path / "other", subset=(5, 2, 9))
 
 
@@ -76,21 +74,19 @@ def test_with_a_subset_every_patient_is_tested_whole(store: Store, tmp_path: Pat
 def test_a_number_of_folds_that_cannot_be_is_refused(
     folds: int, store: Store, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=f"--folds {folds}: must be from 2 to the 6 patients"):
+    with refuses(f"--folds {folds}: must be from 2 to the 6 patients"):
         make_folds(store, folds, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_seed_out_of_range_is_refused(store: Store, tmp_path: Path) -> None:
     for seed in (-1, 2**32):
-        with pytest.raises(InputError, match=f"--seed {seed}: must be from 0 to"):
+        with refuses(f"--seed {seed}: must be from 0 to"):
             make_folds(store, 2, tmp_path, seed)
     assert not list(tmp_path.iterdir())
 
 
 def test_folds_of_another_seed_are_not_taken_over(store: Store, tmp_path: Path) -> None:
     make_folds(store, 2, tmp_path)
-    with pytest.raises(
-        InputError, match="fold-1: a fold of another store, seed or number of folds"
-    ):
+    with refuses("fold-1: a fold of another store, seed or number of folds"):
         make_folds(store, 3, tmp_path)

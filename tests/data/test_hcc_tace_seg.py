@@ -10,8 +10,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from data.command import InputError
 from tests.data.cohort_folders import ct_and_masks, labels_of, make_hcc, prepare
+from tests.data.conftest import refuses
 from tests.data.dicom_writers import write_seg, write_series
 
 
@@ -91,5 +91,5 @@ def _no_workbook(root: Path) -> None:
 def test_what_hcc_refuses(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     make_hcc(tmp_path / "source")
     damage(tmp_path / "source")
-    with pytest.raises(InputError, match=message):
+    with refuses(message):
         prepare(tmp_path / "source", tmp_path / "store")

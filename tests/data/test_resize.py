@@ -71,10 +71,10 @@ def test_the_label_rule(block: list[list[int]], label: int) -> None:
 
 
 def test_the_label_rule_where_areas_do_not_divide() -> None:
-    # 3 -> 2: a new pixel holds (1 + 0.25) / 2.25 = 0.56 of the diagonal, 0.25 / 2.25 = 0.11 to its right
+    # 3 -> 2: a new pixel holds (1 + 0.25) / 2.25 = 0.56 of the diagonal, 0.11 to its right
     checker = np.array([[[2, 0, 0], [0, 2, 0], [0, 0, 0]]])
     np.testing.assert_array_equal(resize_label(checker, 2), [[[2, 0], [0, 0]]])
-    # 4 -> 3: the middle third is column 1 and column 2 by halves, exactly; the first has a quarter of column 1
+    # 4 -> 3: the middle third is columns 1 and 2 by halves; the first has a quarter of column 1
     column = np.array([[[0, 2, 0, 0]] * 4])
     np.testing.assert_array_equal(resize_label(column, 3), [[[0, 2, 0]] * 3])
 
@@ -88,9 +88,9 @@ def test_a_plane_survives_the_way_there_and_back() -> None:
 
 @pytest.mark.parametrize(("rows", "columns"), [(8, 8), (6, 8), (8, 5)])
 def test_probabilities_come_back_where_they_were(rows: int, columns: int) -> None:
-    one = np.zeros((1, 4, 4), np.float32)
-    one[0, 2, 1] = 1  # its centre is (4.5, 2.5) of the padded 8 x 8
-    native = restore_probability(one, rows, columns)[0]
+    p = np.zeros((1, 4, 4), np.float32)
+    p[0, 2, 1] = 1  # its centre is (4.5, 2.5) of the padded 8 x 8
+    native = restore_probability(p, rows, columns)[0]
     assert native.shape == (rows, columns)
     top, left = (8 - rows) // 2, (8 - columns) // 2
     centre = [(native.sum(1) * np.arange(rows)).sum(), (native.sum(0) * np.arange(columns)).sum()]

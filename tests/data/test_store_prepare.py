@@ -1,4 +1,4 @@
-"""From a folder in the LiTS layout to a store and back, with interruptions, re-runs and every refusal."""
+"""From a folder in the LiTS layout to a store and back: interruptions, re-runs, refusals."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,13 +18,15 @@ from data.cohorts import Case
 from data.command import InputError
 from data.prepare import main
 from data.store import Store
+from tests.conftest import Command
+from tests.data.cohort_folders import prepare
+from tests.data.conftest import refuses
 
-ROOT = Path(__file__).parents[2]
 AFFINE = np.diag([-0.75, 0.75, 2.0, 1.0])  # axes L, A, S as most of LiTS
 
 
 def canonical_case(number: int, n_slices: int = 6, rows: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """HU and labels in canonical order: a liver on the patient's right in slices 1 to 4, tumor in slice 2."""
+    """HU and labels in canonical order: a liver on the right in slices 1 to 4, tumor in slice 2."""
     hu = np.random.default_rng(number).integers(-1000, 200, (n_slices, rows, 16)).astype(np.int16)
     label = np.zeros(hu.shape, np.uint8)
     label[1:5, 4:12, 2:8] = 1
@@ -55,15 +55,10 @@ def source(tmp_path: Path) -> Path:
     return make_source(tmp_path / "LITS")
 
 
-def run(source: Path, store: Path, *flags: str) -> Store:
-    main(["--source", str(source), "--store", str(store), "--size", "16", *flags])
-    return Store.open(store)
-
-
 def test_a_store_holds_what_the_volumes_hold(
     tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = run(source, tmp_path / "store")
+    store = prepare(source, tmp_path / "store")
     assert list(store.cases) == ["volume-0", "volume-1", "volume-2", "volume-10"]  # numeric order
     assert (store.size, store.cohort, store.synthetic) == (16, "lits", False)
     for number in (0, 10):
@@ -111,7 +106,7 @@ def test_slices_are_resized_and_clipped(tmp_path: Path) -> None:
     hu[1] = 10000
     save_native(source / "volume-0.nii", hu)
     save_native(source / "segmentation-0.nii", label)
-    store = run(source, tmp_path / "store", "--size", "8")
+    store = prepare(source, tmp_path / "store", "--size 8")
     image = store.image("volume-0")
     assert image.shape == (6, 8, 8)
     assert (image[0] == -1024).all()
@@ -125,35 +120,35 @@ def test_slices_are_resized_and_clipped(tmp_path: Path) -> None:
 def test_opening_reads_no_voxel(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(source, tmp_path / "store")
+    prepare(source, tmp_path / "store")
     monkeypatch.setattr(np, "load", None)
     assert Store.open(tmp_path / "store").cases_of("train")
 
 
 def test_flags_reach_the_split(tmp_path: Path, source: Path) -> None:
-    store = run(source, tmp_path / "a", "--test", "10", "--validation", "2", "--slices", "all")
+    store = prepare(source, tmp_path / "a", "--test 10 --validation 2 --slices all")
     assert store.slices("test") == [("volume-10", row) for row in range(6)]
     assert store.cases_of("validation") == ["volume-2"]
-    store = run(source, tmp_path / "b", "--subset", "5,2,3", "--seed", "7")
+    store = prepare(source, tmp_path / "b", "--subset 5,2,3 --seed 7")
     assert [len(store.slices(name)) for name in ("train", "validation", "test")] == [5, 2, 3]
     assert store.split["seed"] == 7
-    store = run(source, tmp_path / "c", "--same-patient", "0,10")
+    store = prepare(source, tmp_path / "c", "--same-patient 0,10")
     assert store.patient("volume-10") == "lits:volume-0"
-    store = run(source, tmp_path / "d", "--external")
+    store = prepare(source, tmp_path / "d", "--external")
     assert len(store.slices("external")) == 16
     assert store.cohort == "lits"
-    with pytest.raises(InputError, match="no set 'train'"):
+    with refuses("no set 'train'"):
         store.slices("train")
-    store = run(source, tmp_path / "e", "--fractions", "0.25,0.5,0.25")
+    store = prepare(source, tmp_path / "e", "--fractions 0.25,0.5,0.25")
     assert [len(store.cases_of(name)) for name in ("train", "validation", "test")] == [1, 2, 1]
 
 
 def test_cohort_json_names_the_cohort_and_lifts_the_lits_groups(tmp_path: Path) -> None:
     source = make_source(tmp_path / "LITS", (7, 8, 9))
-    with pytest.raises(InputError, match="at least 3 patients"):
-        run(source, tmp_path / "store")
+    with refuses("at least 3 patients"):
+        prepare(source, tmp_path / "store")
     (source / "cohort.json").write_text('{"cohort": "phantom", "synthetic": true}')
-    store = run(source, tmp_path / "store")
+    store = prepare(source, tmp_path / "store")
     assert (store.cohort, store.synthetic) == ("phantom", True)
     assert len(store.split["patients"]["train"]) == 1
 
@@ -164,8 +159,9 @@ def test_a_mirrored_volume_is_remarked(
     hu, label = canonical_case(1)
     save_native(source / "volume-1.nii.gz", hu[..., ::-1])
     save_native(source / "segmentation-1.nii.gz", label[..., ::-1])
-    store = run(source, tmp_path / "store")
-    remark = "the liver is on the patient's left: is the affine right? (too little to tell whether to mirror it)"
+    store = prepare(source, tmp_path / "store")
+    remark = "the liver is on the patient's left: is the affine right? "
+    remark += "(too little to tell whether to mirror it)"
     assert [entry["notes"] for entry in store.cases.values()] == [[], [remark], [], []]
     assert f"volume-1: 6 slices, 4 with liver, 1 with tumor; {remark}\n" in capsys.readouterr().out
 
@@ -174,11 +170,9 @@ def test_labels_under_another_affine_are_laid_on_their_volume_on_request(
     tmp_path: Path, source: Path
 ) -> None:
     save_native(source / "segmentation-2.nii.gz", canonical_case(2)[1], np.eye(4))
-    with pytest.raises(
-        InputError, match=r"segmentation-2\.nii\.gz: its affine .*--ignore-label-affine"
-    ):
-        run(source, tmp_path / "store")
-    store = run(source, tmp_path / "store", "--ignore-label-affine")
+    with refuses(r"segmentation-2\.nii\.gz: its affine .*--ignore-label-affine"):
+        prepare(source, tmp_path / "store")
+    store = prepare(source, tmp_path / "store", "--ignore-label-affine")
     np.testing.assert_array_equal(store.label("volume-2"), canonical_case(2)[1])
 
 
@@ -203,17 +197,17 @@ def test_a_run_goes_on_after_an_interruption(
 
     monkeypatch.setattr(prepare_module, "fill_case", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(source, tmp_path / "store")
+        prepare(source, tmp_path / "store")
     assert not (tmp_path / "store").exists()
-    kept = tmp_path / "store.partial" / "cases"
-    assert sorted(path.name for path in kept.iterdir()) == ["volume-0", "volume-1"]
+    finished = tmp_path / "store.partial" / "cases"
+    assert sorted(path.name for path in finished.iterdir()) == ["volume-0", "volume-1"]
     assert made == ["volume-0", "volume-1"]
     # volume-1 changes meanwhile: it is made again, volume-0 is not
     save_native(source / "volume-1.nii.gz", canonical_case(5)[0])
     os.utime(source / "volume-1.nii.gz", ns=(1, 1))
     monkeypatch.setattr(prepare_module, "fill_case", counted)
     made.clear()
-    store = run(source, tmp_path / "store")
+    store = prepare(source, tmp_path / "store")
     assert made == ["volume-1", "volume-2", "volume-10"]
     np.testing.assert_array_equal(store.image("volume-1"), canonical_case(5)[0])
     np.testing.assert_array_equal(store.image("volume-0"), canonical_case(0)[0])
@@ -230,10 +224,10 @@ def test_a_kept_case_of_another_size_or_of_a_vanished_volume_is_not_used(
     with monkeypatch.context() as patch:
         patch.setattr(prepare_module.StoreWriter, "finish", stop)
         with pytest.raises(KeyboardInterrupt):
-            run(source, tmp_path / "store")
+            prepare(source, tmp_path / "store")
     for name in ("volume", "segmentation"):
         (source / f"{name}-1.nii.gz").unlink()
-    store = run(source, tmp_path / "store", "--size", "8")
+    store = prepare(source, tmp_path / "store", "--size 8")
     assert store.image("volume-0").shape == (6, 8, 8)
     assert not (tmp_path / "store" / "cases" / "volume-1").exists()
 
@@ -241,11 +235,11 @@ def test_a_kept_case_of_another_size_or_of_a_vanished_volume_is_not_used(
 def test_a_second_run_does_nothing(
     tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(source, tmp_path / "store")
+    prepare(source, tmp_path / "store")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")}
     shutil.rmtree(source)  # a finished store does not need its source any more
     capsys.readouterr()
-    run(source, tmp_path / "store")
+    prepare(source, tmp_path / "store")
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'store'}: already done\n")
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")}
 
@@ -253,89 +247,84 @@ def test_a_second_run_does_nothing(
 @pytest.mark.parametrize(
     ("flags", "difference"),
     [
-        (["--size", "8"], "size 16, now asked for 8"),
-        (["--seed", "1"], "seed 0, now asked for 1"),
+        (["--size 8"], "size 16, now asked for 8"),
+        (["--seed 1"], "seed 0, now asked for 1"),
         (["--external"], "external False"),
-        (["--test", "10"], "test None"),
+        (["--test 10"], "test None"),
     ],
 )
 def test_other_parameters_are_refused(
     tmp_path: Path, source: Path, flags: list[str], difference: str
 ) -> None:
-    run(source, tmp_path / "store")
-    with pytest.raises(InputError, match=f"store: made with {difference}"):
-        run(source, tmp_path / "store", *flags)
+    prepare(source, tmp_path / "store")
+    with refuses(f"store: made with {difference}"):
+        prepare(source, tmp_path / "store", *flags)
 
 
 def test_two_runs_give_the_same_bytes(tmp_path: Path, source: Path) -> None:
     for name in ("a", "b"):
-        run(source, tmp_path / name)
+        prepare(source, tmp_path / name)
     for path in (tmp_path / "a").rglob("*"):
         if path.is_file():
-            other = tmp_path / "b" / path.relative_to(tmp_path / "a")
-            assert path.read_bytes() == other.read_bytes()
+            twin = tmp_path / "b" / path.relative_to(tmp_path / "a")
+            assert path.read_bytes() == twin.read_bytes()
 
 
-def _unlink(name: str) -> Callable[[Path], None]:
-    return lambda source: (source / name).unlink()
-
-
-def _second_file(source: Path) -> None:
-    save_native(source / "volume-1.nii", canonical_case(1)[0])
-
-
-def _empty(source: Path) -> None:
-    for path in source.iterdir():
-        path.unlink()
-
-
-def _shape(source: Path) -> None:
-    save_native(source / "segmentation-10.nii.gz", canonical_case(10, n_slices=7)[1])
-
-
-def _fraction(source: Path) -> None:
+def save_fraction(source: Path) -> None:
     hu = canonical_case(0)[0].astype(np.float32)
     save_native(source / "volume-0.nii.gz", (hu - hu.min()) / np.ptp(hu))
 
 
-def _no_liver(source: Path) -> None:
-    save_native(source / "segmentation-0.nii.gz", canonical_case(0)[1] * 0)
-
-
-def _truncated(source: Path) -> None:
+def truncate(source: Path) -> None:
     path = source / "volume-0.nii.gz"
     path.write_bytes(path.read_bytes()[:-500])
 
 
-def _cohort(source: Path) -> None:
-    (source / "cohort.json").write_text('{"synthetic": "yes"}')
+def unlink(pattern: str) -> Callable[[Path], None]:
+    return lambda source: [path.unlink() for path in source.glob(pattern)] and None
 
 
-def _unfinished(source: Path) -> None:
-    (source / ".cohort-unfinished.json").write_text("{}")
+def replace(name: str, array: np.ndarray) -> Callable[[Path], None]:
+    return lambda source: save_native(source / name, array)
+
+
+def write(name: str, text: str) -> Callable[[Path], None]:
+    return lambda source: (source / name).write_text(text) and None
 
 
 FAULTS: dict[str, tuple[Callable[[Path], None] | None, list[str], str]] = {
-    "no labels": (_unlink("segmentation-1.nii.gz"), [], "volume-1.nii.gz: no segmentation-1.nii"),
-    "no volume": (_unlink("volume-2.nii.gz"), [], "segmentation-2.nii.gz: no volume-2.nii"),
-    "nii and nii.gz": (_second_file, [], "volume-1.nii.gz: volume-1.nii is there too"),
-    "no pairs": (_empty, [], "LITS: no pair"),
-    "no source": (shutil.rmtree, [], "LITS: no such folder"),
-    "another shape": (_shape, [], "segmentation-10.nii.gz: its shape"),
-    "not HU": (_fraction, [], "volume-0.nii.gz: all values lie within 0..1"),
-    "fractions lost": (
-        _fraction,
-        ["--allow-non-hu"],
-        "volume-0.nii.gz: values from 0 to 1 would be lost",
+    "no labels": (unlink("segmentation-1.nii.gz"), [], "volume-1.nii.gz: no segmentation-1.nii"),
+    "no volume": (unlink("volume-2.nii.gz"), [], "segmentation-2.nii.gz: no volume-2.nii"),
+    "nii and nii.gz": (
+        replace("volume-1.nii", canonical_case(1)[0]),
+        [],
+        "volume-1.nii.gz: volume-1.nii is there too",
     ),
-    "no liver": (_no_liver, [], "segmentation-0.nii.gz: no liver"),
-    "truncated": (_truncated, [], "volume-0.nii.gz: the voxels cannot be read"),
-    "cohort.json": (_cohort, [], "cohort.json: needs"),
-    "unfinished phantom": (_unfinished, [], "LITS: a phantom cohort that is not finished"),
-    "subset": (None, ["--subset", "765,50,50"], "LITS: --subset wants 765 slices for train"),
-    "unknown test": (None, ["--test", "3"], "--test: no case 3 in"),
-    "unknown group": (None, ["--same-patient", "0,3"], "--same-patient: no case 3 in"),
-    "too few": (None, ["--same-patient", "0,1,2"], "LITS: a split needs at least 3 patients"),
+    "no pairs": (unlink("*"), [], "LITS: no pair"),
+    "no source": (shutil.rmtree, [], "LITS: no such folder"),
+    "another shape": (
+        replace("segmentation-10.nii.gz", canonical_case(10, n_slices=7)[1]),
+        [],
+        "segmentation-10.nii.gz: its shape",
+    ),
+    "not HU": (save_fraction, [], "volume-0.nii.gz: all values lie within 0..1"),
+    "fractions lost": (save_fraction, ["--allow-non-hu"], "values from 0 to 1 would be lost"),
+    "no liver": (
+        replace("segmentation-0.nii.gz", canonical_case(0)[1] * 0),
+        [],
+        "segmentation-0.nii.gz: no liver",
+    ),
+    "truncated": (truncate, [], "volume-0.nii.gz: the voxels cannot be read"),
+    "cohort.json": (write("cohort.json", '{"synthetic": "yes"}'), [], "cohort.json: needs"),
+    "unfinished phantom": (
+        write(".cohort-unfinished.json", "{}"),
+        [],
+        "LITS: a phantom cohort that is not finished",
+    ),
+    "subset": (None, ["--subset 765,50,50"], "LITS: --subset wants 765 slices for train"),
+    "unknown test": (None, ["--test 3"], "--test: no case 3 in"),
+    "unknown group": (None, ["--same-patient 0,3"], "--same-patient: no case 3 in"),
+    "too few": (None, ["--same-patient 0,1,2"], "LITS: a split needs at least 3 patients"),
 }
 
 
@@ -345,7 +334,7 @@ def test_refusals_leave_nothing(tmp_path: Path, source: Path, fault: str) -> Non
     if damage:
         damage(source)
     with pytest.raises(InputError) as caught:
-        run(source, tmp_path / "store", *flags)
+        prepare(source, tmp_path / "store", *flags)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "store").exists()
@@ -359,124 +348,129 @@ def test_refusals_leave_nothing(tmp_path: Path, source: Path, fault: str) -> Non
 
 def test_a_fault_in_a_later_case_keeps_the_finished_ones(tmp_path: Path, source: Path) -> None:
     save_native(source / "segmentation-1.nii.gz", canonical_case(1)[1] * 0)
-    with pytest.raises(InputError, match="no liver"):
-        run(source, tmp_path / "store")
-    kept = {path.name for path in (tmp_path / "store.partial" / "cases").iterdir()}
-    assert kept == {"volume-0", "volume-2", "volume-10"}
+    with refuses("no liver"):
+        prepare(source, tmp_path / "store")
+    finished = {path.name for path in (tmp_path / "store.partial" / "cases").iterdir()}
+    assert finished == {"volume-0", "volume-2", "volume-10"}
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(
-    "flags",
+    ("flags", "message"),
     [
-        ["--size", "0"],
-        ["--seed", "-1"],
-        ["--external", "--subset", "1,1,1"],
-        ["--external", "--test", "1"],
-        ["--subset", "a,b"],
-        ["--fractions", "a"],
-        ["--slices", "some"],
-        [],
+        ("--size 0", "--size: must be at least 1, got 0"),
+        ("--seed -1", "--seed: must not be negative, got -1"),
+        ("--jobs 0", "--jobs: must be 1 or more"),
+        ("--external --subset 1,1,1", "--subset: not together with --external"),
+        ("--external --test 1", "--test: not together with --external"),
+        ("--external --external-store x", "--external-store: not together with --external"),
+        ("--split a.json --seed 1", "--seed: not together with --split, which says it already"),
+        ("--by-slice --stratify", "--stratify: not together with --by-slice"),
+        ("--by-slice --external", "--external: not together with --by-slice"),
+        ("--shared-patients drop", "--shared-patients: needs --external-store"),
+        ("--lesions cysts", "--lesions: needs --cohort ircad"),
+        ("--lesions bones", "'bones': choose from tumors"),
+        ("--images {case}.nii", "--images: needs --cohort nifti"),
+        ("--subset a,b", "expected integers separated by commas, got 'a,b'"),
+        ("--fractions a", "expected numbers separated by commas, got 'a'"),
+        ("--slices some", "invalid choice: 'some'"),
+        ("--sorce a", "--sorce: no such flag; did you mean --source?"),
     ],
 )
-def test_wrong_flags_end_in_one_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_flags_end_in_one_line(
+    flags: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        main([*(["--source", "a", "--store", "b"] if flags else []), *flags])
-    assert caught.value.code == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+        main(f"--source a --store b {flags}".split())
+    error = capsys.readouterr().err
+    assert (caught.value.code, len(error.splitlines())) == (2, 1)
+    assert message in error
 
 
-def test_the_command_exits_with_2_and_one_line(tmp_path: Path, source: Path) -> None:
-    _truncated(source)
-    command = [
-        sys.executable,
-        "-m",
-        "data.prepare",
-        "--source",
-        str(source),
-        "--store",
-        str(tmp_path / "store"),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_the_command_exits_with_2_and_one_line(
+    tmp_path: Path, source: Path, run_module: Command
+) -> None:
+    truncate(source)
+    done = run_module("data.prepare", "--source", source, "--store", tmp_path / "store")
     assert done.returncode == 2
-    assert not (tmp_path / "store").exists()
-    assert "volume-0.nii.gz" in done.stderr
+    assert done.stderr.startswith(f"python -m data.prepare: {source / 'volume-0.nii.gz'}: ")
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "store").exists()
 
 
 def test_opening_refuses_what_is_no_store(tmp_path: Path, source: Path) -> None:
     path = tmp_path / "store"
-    with pytest.raises(InputError, match="no such store"):
+    with refuses("no such store"):
         Store.open(path)
-    with pytest.raises(InputError, match="not a slice store"):
+    with refuses("not a slice store"):
         Store.open(source)
-    with pytest.raises(InputError, match="LITS: lies in the source"):
-        run(source, source)
+    with refuses("LITS: lies in the source"):
+        prepare(source, source)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="not a slice store"):
-        run(source, tmp_path / "full")  # a folder that holds something else is never built over
-    run(source, path)
+    with refuses("not a slice store"):
+        prepare(source, tmp_path / "full")  # a folder that holds something else is never built over
+    prepare(source, path)
     (path / "cases" / "volume-2" / "image.npy").rename(tmp_path / "image.npy")
-    with pytest.raises(InputError, match=r"volume-2.image\.npy: missing"):
+    with refuses(r"volume-2.image\.npy: missing"):
         Store.open(path)
     (tmp_path / "image.npy").rename(path / "cases" / "volume-2" / "image.npy")
     split = json.loads((path / "split.json").read_text())
     split["slices"]["test"].popitem()
     (path / "split.json").write_text(json.dumps(split))
-    with pytest.raises(InputError, match=r"split\.json: its slices do not match"):
+    with refuses(r"split\.json: its slices do not match"):
         Store.open(path)
     (path / "split.json").unlink()
-    with pytest.raises(InputError, match=r"split\.json: no such file"):
+    with refuses(r"split\.json: no such file"):
         Store.open(path)
     info = json.loads((path / "store.json").read_text())
     (path / "store.json").write_text(json.dumps({**info, "schema": 3}))
-    with pytest.raises(InputError, match="schema 3, this version reads 2"):
+    with refuses("schema 3, this version reads 2"):
         Store.open(path)
 
 
 def test_another_source_of_the_same_name_is_not_taken_for_done(
     tmp_path: Path, source: Path
 ) -> None:
-    store = run(source, tmp_path / "store")
+    store = prepare(source, tmp_path / "store")
     (tmp_path / "other").mkdir()
-    other = make_source(tmp_path / "other" / "LITS", numbers=(3, 4, 5, 6))
-    with pytest.raises(InputError, match="its source has changed"):
-        run(other, tmp_path / "store")
+    namesake = make_source(tmp_path / "other" / "LITS", numbers=(3, 4, 5, 6))
+    with refuses("its source has changed"):
+        prepare(namesake, tmp_path / "store")
     hu, _ = canonical_case(99)
     save_native(source / "volume-0.nii.gz", hu)
-    with pytest.raises(InputError, match="its source has changed"):
-        run(source, tmp_path / "store")
+    with refuses("its source has changed"):
+        prepare(source, tmp_path / "store")
     shutil.rmtree(source)
     assert (
-        run(source, tmp_path / "store").sha256 == store.sha256
+        prepare(source, tmp_path / "store").sha256 == store.sha256
     )  # the source may go once the store is made
 
 
 def test_hash_of_a_store_follows_the_voxels(tmp_path: Path, source: Path) -> None:
-    first = run(source, tmp_path / "first")
-    assert run(source, tmp_path / "second").sha256 == first.sha256
+    first = prepare(source, tmp_path / "first")
+    assert prepare(source, tmp_path / "second").sha256 == first.sha256
     hu, _ = canonical_case(99)
     save_native(source / "volume-0.nii.gz", hu)
-    changed = run(source, tmp_path / "third")
+    changed = prepare(source, tmp_path / "third")
     assert changed.split["sha256"] == first.split["sha256"]
     assert changed.sha256 != first.sha256
 
 
 def test_a_copied_volume_cannot_be_two_patients(tmp_path: Path, source: Path) -> None:
     shutil.copy(source / "volume-0.nii.gz", source / "volume-2.nii.gz")
-    with pytest.raises(InputError, match="volume-2: the same voxels as volume-0"):
-        run(source, tmp_path / "store")
+    with refuses("volume-2: the same voxels as volume-0"):
+        prepare(source, tmp_path / "store")
     assert not (tmp_path / "store").exists()
     assert (
-        run(source, tmp_path / "store", "--same-patient", "0,2").patient("volume-2")
+        prepare(source, tmp_path / "store", "--same-patient 0,2").patient("volume-2")
         == "lits:volume-0"
     )
 
 
 def test_a_damaged_array_is_one_line(tmp_path: Path, source: Path) -> None:
-    store = run(source, tmp_path / "store")
+    store = prepare(source, tmp_path / "store")
     path = tmp_path / "store" / "cases" / "volume-0" / "image.npy"
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(InputError, match=r"image\.npy: damaged"):
+    with refuses(r"image\.npy: damaged"):
         store.image("volume-0")

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 from data.command import InputError
-from data.volumes import Volume, check_label, check_pair, open_volume, read_image, write_labels
+from data.volumes import (
+    Volume,
+    check_label,
+    check_pair,
+    check_same_spacing,
+    check_spacing,
+    open_volume,
+    read_image,
+    write_labels,
+)
+from tests.data.conftest import refuses
 
 CODES = [
     codes for pick in itertools.product("LR", "PA", "SI") for codes in itertools.permutations(pick)
@@ -21,9 +31,9 @@ SPACING_LPS = {0: 0.5, 1: 0.75, 2: 2.0}  # mm along left-right, front-back, feet
 
 
 def oriented(canonical: np.ndarray, codes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Store a canonical (feet->head, front->back, right->left) array with axes `codes`: (array, affine).
+    """Store a canonical (feet->head, front->back, right->left) array with axes `codes`.
 
-    By hand: world axis 0 (left-right) is canonical axis 2, 1 is 1, 2 is 0; canonical axes grow to S, P, L.
+    By hand: world axis 0 (left-right) is canonical axis 2, 1 is 1, 2 is 0; canonical: S, P, L.
     """
     canonical_axis = {0: 2, 1: 1, 2: 0}
     array = canonical.transpose([canonical_axis[RAS_AXIS[code][0]] for code in codes])
@@ -232,13 +242,13 @@ def test_a_file_without_permission_is_named(
 
     path = save(tmp_path / "volume-0.nii", ct())
     monkeypatch.setattr("data.volumes.ImageOpener", denied)  # root may read everything
-    with pytest.raises(InputError, match=r"volume-0\.nii: may not be read, permission denied"):
+    with refuses(r"volume-0\.nii: may not be read, permission denied"):
         read_image(path)
 
 
 def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
     _truncated_gzip(tmp_path / "volume-0.nii")
-    with pytest.raises(InputError, match=r"volume-0\.nii\.gz: the voxels cannot be read"):
+    with refuses(r"volume-0\.nii\.gz: the voxels cannot be read"):
         read_image(tmp_path / "volume-0.nii.gz")
 
 
@@ -249,13 +259,13 @@ def test_a_gzip_whose_checksum_does_not_match_is_refused(tmp_path: Path) -> None
     content = bytearray(path.read_bytes())
     content[-8] ^= 1  # of the CRC-32: the voxels themselves are whole
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"volume-0\.nii\.gz: the voxels cannot be read.*CRC"):
+    with refuses(r"volume-0\.nii\.gz: the voxels cannot be read.*CRC"):
         read_image(path)
 
 
 def test_a_gzip_name_without_gzip_content_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "v.nii", ct()).rename(tmp_path / "v.nii.gz")
-    with pytest.raises(InputError, match=r"v\.nii\.gz: not a NIfTI"):
+    with refuses(r"v\.nii\.gz: not a NIfTI"):
         read_image(tmp_path / "v.nii.gz")
 
 
@@ -263,7 +273,7 @@ def test_allow_non_hu_takes_a_picture_but_no_nan(tmp_path: Path) -> None:
     picture = save(tmp_path / "a.nii", (ct() > 0).astype(np.uint8) * 200)
     assert read_image(picture, allow_non_hu=True).value_range == (0, 200)
     _nan(tmp_path / "b.nii", np.nan)
-    with pytest.raises(InputError, match="NaN"):
+    with refuses("NaN"):
         read_image(tmp_path / "b.nii", allow_non_hu=True)
 
 
@@ -281,13 +291,13 @@ def test_allow_non_hu_takes_a_picture_but_no_nan(tmp_path: Path) -> None:
 def test_refused_labels(tmp_path: Path, value: float, rule: str) -> None:
     array = (ct() > 0).astype(np.float32)
     array[0, 0, 0] = value
-    with pytest.raises(InputError, match=rf"segmentation-0\.nii: .*{rule}"):
+    with refuses(rf"segmentation-0\.nii: .*{rule}"):
         read_label(save(tmp_path / "segmentation-0.nii", array))
 
 
 def test_a_label_without_liver_is_refused_and_tumor_counts_as_liver(tmp_path: Path) -> None:
     empty = np.zeros((4, 5, 3), np.uint8)
-    with pytest.raises(InputError, match="no liver"):
+    with refuses("no liver"):
         read_label(save(tmp_path / "segmentation-0.nii", empty))
     empty[0, 0, 0] = 2
     assert read_label(save(tmp_path / "segmentation-0.nii", empty)).value_range == (0, 2)
@@ -295,20 +305,17 @@ def test_a_label_without_liver_is_refused_and_tumor_counts_as_liver(tmp_path: Pa
 
 def test_pairs_must_share_shape_and_affine(tmp_path: Path) -> None:
     image = open_volume(save(tmp_path / "volume-0.nii", ct()))
-    other = open_volume(save(tmp_path / "segmentation-0.nii", ct((4, 5, 4))))
-    with pytest.raises(InputError, match=r"segmentation-0\.nii: its shape"):
-        check_pair(image, other)
+    longer = open_volume(save(tmp_path / "segmentation-0.nii", ct((4, 5, 4))))
+    with refuses(r"segmentation-0\.nii: its shape"):
+        check_pair(image, longer)
     affine = image.affine.copy()
     affine[0, 3] += 0.12  # of 0.5 mm
     check_pair(image, open_volume(save(tmp_path / "segmentation-1.nii", ct(), affine)))
     affine[0, 3] += 0.01
     shifted = open_volume(save(tmp_path / "segmentation-2.nii", ct(), affine))
-    with pytest.raises(
-        InputError,
-        match=r"segmentation-2\.nii: its affine .* 0\.13 mm apart \(--ignore-label-affine",
-    ):
+    with refuses(r"segmentation-2\.nii: its affine .* 0\.13 mm apart \(--ignore-label-affine"):
         check_pair(image, shifted)
-    with pytest.raises(InputError, match=r"\(--other takes it voxel for voxel\)"):
+    with refuses(r"\(--other takes it voxel for voxel\)"):
         check_pair(image, shifted, "--other")
 
 
@@ -320,11 +327,11 @@ def test_a_label_shifted_by_a_slice_is_refused_wherever_the_origin_is(
     affine[:3, 3] = [200, -200, origin]
     image = open_volume(save(tmp_path / "volume-0.nii", ct(), affine))
     affine[2, 3] += 0.7
-    with pytest.raises(InputError, match=r"its affine .* 0\.7 mm apart"):
+    with refuses(r"its affine .* 0\.7 mm apart"):
         check_pair(image, open_volume(save(tmp_path / "segmentation-0.nii", ct(), affine)))
     affine[2, 3] -= 0.7
     affine[2, 2] *= 1.2  # the last of three slices lies 0.28 mm further
-    with pytest.raises(InputError, match=r"its affine .* 0\.28 mm apart"):
+    with refuses(r"its affine .* 0\.28 mm apart"):
         check_pair(image, open_volume(save(tmp_path / "segmentation-1.nii", ct(), affine)))
 
 
@@ -337,5 +344,35 @@ def test_lengths_in_metres_are_refused(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([0.001, 0.001, 0.002, 1.0]))
     image.header.set_xyzt_units("meter")
     nib.save(image, tmp_path / "ct.nii")
-    with pytest.raises(InputError, match=r"ct\.nii: lengths must be in mm, its header says meter"):
+    with refuses(r"ct\.nii: lengths must be in mm, its header says meter"):
         open_volume(tmp_path / "ct.nii")
+
+
+def with_pixdim(path: Path, axis: int, mm: float) -> Volume:
+    """A volume of 0.5 x 0.5 x 2 mm by its affine, with another pixdim of one axis."""
+    return open_volume(with_field(save(path, ct()), "pixdim", axis, mm))
+
+
+def test_pixdim_and_affine_must_agree(tmp_path: Path) -> None:
+    check_spacing(open_volume(save(tmp_path / "good.nii", ct())))
+    check_spacing(with_pixdim(tmp_path / "rounded.nii", 1, 0.504))
+    with pytest.raises(InputError) as caught:
+        check_spacing(with_pixdim(tmp_path / "false.nii", 1, 5.0))
+    assert str(caught.value) == (
+        f"{tmp_path / 'false.nii'}: its spacing must be that of its affine, pixdim says "
+        "2 x 0.5 x 5 mm and the affine 2 x 0.5 x 0.5 mm (slices x rows x columns)"
+    )
+
+
+def test_of_an_oblique_affine_the_columns_count(tmp_path: Path) -> None:
+    turn = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]]) @ np.diag([0.5, 0.75, 2.0])
+    affine = np.eye(4)
+    affine[:3, :3] = turn
+    check_spacing(open_volume(save(tmp_path / "oblique.nii", ct(), affine)))
+
+
+def test_a_pair_must_have_one_spacing(tmp_path: Path) -> None:
+    image = open_volume(save(tmp_path / "image.nii", ct()))
+    check_same_spacing(image, with_pixdim(tmp_path / "rounded.nii", 3, 2.01))
+    with refuses(r"label\.nii: its spacing of 2\.5 x 0\.5 x 0\.5 mm is not that of image\.nii"):
+        check_same_spacing(image, with_pixdim(tmp_path / "label.nii", 3, 2.5))
