@@ -30,9 +30,10 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from data.command import InputError
 from data.store import Store
 
-OUTCOMES = tuple(
-    "death os ttp pfs interval surviv censor progress recist mrecist easl fu".split()  # noqa: SIM905
-)
+OUTCOMES = (
+    "death", "os", "ttp", "pfs", "interval", "surviv", "censor", "progress", "recist", "mrecist",
+    "easl", "fu",
+)  # fmt: skip
 """Beginnings of words, in the names of columns, that are known later than the scan only.
 
 Assumed, after HCC-TACE-Seg's columns: Death_1_StillAliveorLostToFU_0, Censored_0_progressed_1, TTP,

@@ -74,6 +74,7 @@ def fill_case(
     check_label(label)
     _check_whole_numbers(image)
     hu, labels = _write_arrays(folder, image, label, how.size)
+    # Where the anatomy contradicts the header, the slices are written again or it is remarked.
     notes = list(image.notes)
     axes, is_clear = find_flips(hu, labels)
     contradictions = [FLIPS[axis] for axis in axes]

@@ -28,9 +28,10 @@ if TYPE_CHECKING:  # pydicom is imported where a file is read: most commands nev
     import pydicom
     from pydicom.uid import UID
 
-NOT_DICOM = tuple(
-    ".txt .xml .csv .json .html .pdf .md .xlsx .zip .nii .nii.gz .db .ini".split()  # noqa: SIM905
-)
+NOT_DICOM = (
+    ".txt", ".xml", ".csv", ".json", ".html", ".pdf", ".md", ".xlsx", ".zip", ".nii", ".nii.gz",
+    ".db", ".ini",
+)  # fmt: skip
 """Endings of files beside the slices; DICOMDIR, LICENSE and hidden files are passed over, too."""
 
 SAME_DIRECTION = 1e-3  # of a unit vector, and of a pixel spacing in mm

@@ -421,6 +421,7 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.name is None:
         parser.error("which cohort? --list shows them")
     dataset = DATASETS[flags.name]
+    # What needs an account is explained; only the rest needs a folder.
     if dataset.kind == "manual":
         print(f"{dataset.title}\nlicence: {dataset.licence}, stated at {dataset.licence_page}")
         print(LITS_STEPS)

@@ -13,19 +13,9 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "tensorflow",
-    "keras",
-    "jax",
-    "torch",
-    "numpy",
-    "scipy",
-    "nibabel",
-    "pydicom",
-    "highdicom",
-    "joblib",
-    "scikit-image",
-    "scikit-learn",
-)
+    "tensorflow", "keras", "jax", "torch", "numpy", "scipy", "nibabel", "pydicom", "highdicom",
+    "joblib", "scikit-image", "scikit-learn",
+)  # fmt: skip
 
 
 def list_packages() -> dict[str, str]:

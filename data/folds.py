@@ -84,6 +84,7 @@ def make_folds(
         sets: dict[str, Any] = {"seed": seed, "test": test, "validation": validation}
         sets["source"] = str(store.path)
         split = make_split(store.cases, patient_of, **sets)
+        # A subset needs the number of test slices, which stay whole.
         if subset is not None:
             tested = sum(map(len, split["slices"]["test"].values()))
             split = make_split(store.cases, patient_of, **sets, subset=(*subset, tested))

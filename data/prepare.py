@@ -98,11 +98,13 @@ class Source:
         self.folder: Path = flags.source
         chosen = choose_cohort(flags.cohort, self.folder)
         self.layout, self.cohort, self.synthetic = read_cohort(self.folder, chosen.name)
+        # The cases, then who they are: in all cohorts, and joined by the user.
         options = Options(flags.lesions, flags.images, flags.labels)
         self.cases = {case.name: case for case in chosen.find_cases(self.folder, options)}
         self.identity = {name: identify_patient(self.cohort, name) for name in self.cases}
         groups = [self.look_up(group, "--same-patient") for group in flags.same_patient]
         self.patient_of = group_patients(self.identity, groups)
+        # Patients of the external cohort are found after joining, so that none hides.
         self.external = Store.open(flags.external_store) if flags.external_store else None
         self.shared = self._find_shared(flags.shared_patients)
         if flags.shared_patients == "drop":
@@ -332,6 +334,7 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--seed: must not be negative, got {flags.seed}")
     if flags.jobs == 0:
         parser.error("--jobs: must be 1 or more, or -1 for all cores, got 0")
+    # A flag that would do nothing is refused, not ignored.
     for is_chosen, useless, why in (
         (flags.external, ONLY_TO_TRAIN, "--external"),
         (flags.split, GIVEN_BY_A_SPLIT, "--split, which says it already"),

@@ -22,25 +22,13 @@ from data.folders import Folder
 from data.volumes import SAME_PLACE
 
 _READ_ERRORS = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+    AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError,
     struct.error,
-)
+)  # fmt: skip
 _MAY_BE_EMPTY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyID",
-    "AccessionNumber",
-    "StudyDate",
-    "StudyTime",
-)
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber",
+    "StudyDate", "StudyTime",
+)  # fmt: skip
 """What highdicom copies though a series may lack it (DICOM type 2), as anonymised ones do."""
 
 

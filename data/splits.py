@@ -90,6 +90,7 @@ def make_split(
             f"{source}: a split needs at least 3 patients, one per set; "
             f"it holds {len(patients)} ({len(slices_by_case)} cases)"
         )
+    # Patients to sides: the explicit ones first, then the drawn ones.
     explicit = {
         name: _find_explicit(name, cases, slices_by_case, patient_of)
         for name, cases in (("validation", validation), ("test", test))
@@ -99,6 +100,7 @@ def make_split(
     for case, entry in slices_by_case.items():
         load[patient_of[case]] += len(entry.get("tumor_rows", ())) if stratify else 0
     sides = _draw_sides(load, explicit, seed, fractions, source)
+    # Slices of each side, all of them or a subset.
     rows = {case: _choose_rows(entry, which) for case, entry in slices_by_case.items()}
     taken = {
         name: {case: rows[case] for case in rows if patient_of[case] in side}
@@ -148,6 +150,7 @@ def make_split_by_slice(
         counts = _check_subset(subset)
     if sum(counts) > len(pool):
         raise InputError(f"{source}: {sum(counts)} slices are asked for, it holds {len(pool)}")
+    # One order of all slices, cut into the three sets.
     order = np.random.default_rng([seed, 4]).permutation(len(pool))
     taken: dict[str, Rows] = {}
     for index, name in enumerate(SETS):
@@ -216,6 +219,7 @@ def check_split(
         )
     if hash_json(split["slices"]) != split["sha256"]:
         raise InputError(f"{name}: its slices do not match its sha256; it was edited or damaged")
+    # Each patient, or slice, belongs to the first set that names it.
     by_slice = split.get("by") == "slice"
     set_of: dict[str, str] = {}
     for set_name, cases in split["slices"].items():

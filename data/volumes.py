@@ -302,6 +302,7 @@ def _read_raw_header(path: Path) -> Any:
 
 
 def _check_header(path: Path, header: Any) -> None:
+    # Shape, unit, spacing, voxel type, in the order in which a reader would look.
     n_axes = int(header["dim"][0])
     if n_axes != 3:
         raise InputError(f"{path}: a volume must have 3 axes, this one has {n_axes}")

@@ -71,6 +71,7 @@ def find_cases(source: Path, options: Options) -> list[Case]:
         paths[number] = path
     if not volumes:
         raise InputError(f"{source}: no pair volume-N.nii[.gz] and segmentation-N.nii[.gz] in it")
+    # A volume without labels, or the reverse, is a case that says so when it is opened.
     table = source / CLINICAL
     clinical = read_by_key(table, "case") if table.is_file() else {}
     cases = []

@@ -169,6 +169,7 @@ def write_case(out: Path, cohort: Cohort, seed: int, size: int, case: int) -> di
         with replace_file(path) as temporary:
             save_nifti(temporary, image)
         checksums[kind] = hash_file(path)
+    # The clinical table follows the load that the labels show, not the one that was drawn.
     labels = arrays["segmentation"]
     load = float((labels == 2).sum() / (labels > 0).sum())
     clinical_rng = spawn_generators(cohort, seed, case)[3]
@@ -212,6 +213,7 @@ def find_finished_cases(
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: not a folder")
+    # An unfinished record is newer than a finished one.
     path = next((out / name for name in (PROGRESS, RECORD) if (out / name).is_file()), None)
     if path is None:
         strangers = sorted(out.glob("volume-*.nii*")) + sorted(out.glob("segmentation-*.nii*"))

@@ -258,6 +258,7 @@ def paint_liver(canvas: Canvas, patient: Patient, labels: Array) -> None:
         return
     part = canvas.grid.part(box)
     f = shape_liver(patient.frame, patient.organs, patient.columns, part)
+    # On a canvas of its own, so that vessels and tumors end at the liver's surface.
     inside = Canvas(part)
     inside.hu[:] = (
         patient.hu["liver"] + 2.5 * patient.texture(part) + 1.5 * patient.fine_texture(part)

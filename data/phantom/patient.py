@@ -165,6 +165,7 @@ def shape_liver(
     f = smooth_min(organs["right lobe"](grid), organs["left lobe"](grid), 22)
     f = smooth_max(f, frame.cavity(grid) + 3, 10)
     f = smooth_max(f, (grid.z - frame.diaphragm(grid) + 5) * np.float32(0.8), 8)
+    # Shape, gap and rounding in mm of what leaves a mark on the liver.
     neighbours: list[tuple[Shape, float, float]] = [
         (organs[name], gap, 6.0)
         for name, gap in (
@@ -366,11 +367,12 @@ def draw_patient(
     frame, hu = draw_frame(rng), draw_hu(rng, timing)
     organs, columns = draw_organs(rng, frame), draw_columns(rng, frame)
     axes = [np.arange(low, high, COARSE_MM) for low, high in zip(LOW, HIGH, strict=True)]
+    # On a coarse grid: where the liver is, and how deep below its surface.
     grid = Grid.of(axes[0], axes[1], axes[2])
     depth = -shape_liver(frame, organs, columns, grid)
-    at = np.argwhere(depth > 0)
-    points = at * COARSE_MM + np.array(LOW)
-    depths = depth[tuple(at.T)]
+    places = np.argwhere(depth > 0)
+    points = places * COARSE_MM + np.array(LOW)
+    depths = depth[tuple(places.T)]
     count = 0 if healthy else int(rng.choice(np.arange(1, 9), p=COUNT_SHARES))
     cysts = rng.poisson(0.7)
     return Patient(

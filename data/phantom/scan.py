@@ -78,6 +78,7 @@ def draw_scan(
         The scan.
     """
     fov = float(np.clip(2 * patient.frame.half_width_mm * rng.uniform(1.04, 1.16), 320, 420))
+    # The slices reach beyond the liver, in three of ten cases far into the pelvis.
     low, high = patient.liver_extent_mm
     low -= rng.uniform(10, 20) + (rng.uniform(0, 50) if rng.uniform() < 0.3 else 0)
     high += rng.uniform(10, 20)
