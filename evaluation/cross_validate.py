@@ -1,13 +1,15 @@
 """Cross-validate a system of the other documents by patient (Elmenabawy et al., III.E: four folds).
 
-    python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] [--preset NAME] [--seed N]
-                                        [--subset N,N] [--weights FILE] [--set FIELD=VALUE --label NAME]
-                                        [--nominal-spacing]
+    python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] [--preset NAME]
+                                        [--seed N] [--subset N,N] [--weights FILE]
+                                        [--set FIELD=VALUE --label NAME] [--nominal-spacing]
 
-Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process of its own), scores
-the whole test cases of each, and writes OUT/cross_validation-<label>.json and .md: DSC and ASSD per fold and in all.
-Every patient with a liver is tested once, by a network that never saw him. A second call goes on where the first one
-stopped; other systems may share the folds of OUT, which are made before training checks what it is given.
+Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process of
+its own) and scores the whole test cases of each. Every patient with a liver is tested once, by a
+network that never saw him. Writes OUT/<label>.json, a record as `evaluation.publish` publishes it with
+an entry for each fold, and OUT/<label>.scores.csv, the score table. A second call goes on where the
+first one stopped; other systems may share the folds of OUT, which are made before training checks
+what it is given.
 """
 
 from __future__ import annotations
@@ -18,95 +20,70 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from data.command import REFUSED, InputError, Parser, parse_integers, run_command
 from data.environment import describe_environment
-from data.files import hash_file, hash_json, read_json, write_json, write_text
+from data.files import read_json, write_json
 from data.folds import make_folds
 from data.store import Store
-from evaluation.compare import NOMINAL, case_scores, predicted
-from evaluation.cross_validation import SCHEMA, page
-from evaluation.evaluate import SCORING_VERSION
-from evaluation.other_systems import load_other
-from evaluation.systems import read_run
+from evaluation.evaluate import (
+    NOMINAL,
+    SCORING_VERSION,
+    Scored,
+    describe_system,
+    list_trainings,
+    make_fingerprint,
+)
+from evaluation.results import SCHEMA
+from evaluation.score_table import make_table, read_table, select, write_table
+from evaluation.segmenter import load_segmenter, read_run
 
-Row = dict[str, Any]
+PHASE = "train"
+"""The one phase of a system of another document."""
 
 
 def main() -> None:
-    """Train and score every fold that is not finished, and write the table."""
-    flags = parse()
+    """Train and score every fold that is not finished, and write the record."""
+    flags = parse_flags()
     check_name(flags.name)
     store = Store.open(flags.store)
     folds = make_folds(store, flags.folds, flags.out, flags.seed, flags.subset)
     label = flags.label or flags.name
-    scored = []
+    earlier = read_folds(flags.out, label)
+    scored: list[Scored] = []
     for number, fold in enumerate(folds, start=1):
         run = flags.out / f"run-{number}"
-        train(flags, fold, run)
-        scored.append({"fold": number, **score(fold, run, label, flags.nominal_spacing)})
+        train_fold(flags, fold, run)
+        scored.append(score_fold(flags, fold, number, label, earlier))
+        write_record(flags, store, label, scored)
         print(f"fold {number} of {len(folds)}: {len(fold.cases_of('test'))} test cases scored")
-    data = {
-        "cohort": store.cohort,
-        "synthetic": store.synthetic,
-        "size": store.size,
-        "split_by": "patient",
-    }
-    data["nominal_spacing"] = flags.nominal_spacing
-    first = flags.out / "run-1"
-    settings = read_json(first / "systems" / label / "system.json", ("settings",))["settings"]
-    content: Row = {
-        "schema": SCHEMA,
-        "system": label,
-        "settings": settings,
-        "preset": read_run(first)["preset"],
-    }
-    content["seed"] = flags.seed
-    content |= {"data": data, "environment": describe_environment(), "folds": scored}
-    write_json(flags.out / f"cross_validation-{label}.json", content)
-    write_text(flags.out / f"cross_validation-{label}.md", page([content]))
-    print(flags.out / f"cross_validation-{label}.md")
+    print(flags.out / f"{label}.json")
 
 
-def parse() -> argparse.Namespace:
+def parse_flags() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(
-        prog="evaluation.cross_validate", description="Cross-validate a system by patient."
+        prog="evaluation.cross_validate",
+        description="Cross-validate a system by patient.",
+        example="python -m evaluation.cross_validate --name cdnn_alexnet --store S --out folds",
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("system and folders").add_argument
     add("--name", required=True, help="system, as for training.system")
     add("--label", help="name of its folder and of the table; default NAME")
-    add(
-        "--store",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="store whose patients are dealt out",
-    )
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for folds, runs and table")
+    add("--store", type=Path, required=True, metavar="DIR", help="its patients are dealt out")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for folds, runs and record")
+    add = parser.add_argument_group("folds and training").add_argument
     add("--folds", type=int, default=4, metavar="N", help="number of folds; default 4")
     add("--preset", default="demo", metavar="NAME", help="as for training.system; default demo")
     add("--seed", type=int, default=0, help="of folds and training; default 0")
-    add(
-        "--subset",
-        type=parse_integers,
-        metavar="N,N",
-        help="slices to train and validate each fold; default: all",
-    )
+    text = "slices to train and validate each fold; default: all"
+    add("--subset", type=parse_integers, metavar="N,N", help=text)
     add("--weights", type=Path, metavar="FILE", help="ImageNet weights, as for training.system")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change one value of the system (repeatable)",
-    )
-    add(
-        "--set-preset",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change one value of the preset",
-    )
+    for flag, whose in (("--set", "system"), ("--set-preset", "preset")):
+        text = f"change one value of the {whose} (repeatable)"
+        add(flag, action="append", default=[], metavar="FIELD=VALUE", help=text)
+    add = parser.add_argument_group("scoring").add_argument
     add("--nominal-spacing", action="store_true", help=NOMINAL)
     return parser.parse_args()
 
@@ -117,11 +94,16 @@ def check_name(name: str) -> None:
     Raises:
         InputError: there is none.
     """
-    run_of_project("training.systems", name, stdout=subprocess.DEVNULL)
+    run_module("training.systems", name, stdout=subprocess.DEVNULL)
 
 
-def train(flags: argparse.Namespace, fold: Store, run: Path) -> None:
+def train_fold(flags: argparse.Namespace, fold: Store, run: Path) -> None:
     """Train the system on a fold, in a run directory of that fold.
+
+    Args:
+        flags: of the command line.
+        fold: the fold's store.
+        run: its run directory.
 
     Raises:
         InputError: training refused, with its own line.
@@ -132,21 +114,27 @@ def train(flags: argparse.Namespace, fold: Store, run: Path) -> None:
     arguments += ["--weights", flags.weights] if flags.weights else []
     for flag, changes in (("--set", flags.set), ("--set-preset", flags.set_preset)):
         arguments += [part for change in changes for part in (flag, change)]
-    run_of_project("training.system", *arguments)
+    run_module("training.system", *arguments)
 
 
-def run_of_project(module: str, *arguments: Any, stdout: int | None = None) -> None:
-    """Run a command of the project, paths made absolute; this room does not import training, it starts it.
+def run_module(module: str, *arguments: Any, stdout: int | None = None) -> None:
+    """Run a command of the project; this room does not import training, it starts it.
 
-    What it writes on standard error is held back while it runs, and passed on if it failed by a fault of its own.
+    What it writes on standard error is held back while it runs, and passed on if it failed by a
+    fault of its own.
+
+    Args:
+        module: to run.
+        *arguments: of it; paths are made absolute.
+        stdout: as `subprocess.run` takes it.
 
     Raises:
         InputError: it refused, with its own line.
         SystemExit: it failed, with its exit code.
     """
-    given = [str(part.resolve()) if isinstance(part, Path) else str(part) for part in arguments]
+    texts = [str(part.resolve()) if isinstance(part, Path) else str(part) for part in arguments]
     root = Path(__file__).resolve().parent.parent
-    command = [sys.executable, "-m", module, *given]
+    command = [sys.executable, "-m", module, *texts]
     done = subprocess.run(
         command, cwd=root, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
     )
@@ -155,46 +143,91 @@ def run_of_project(module: str, *arguments: Any, stdout: int | None = None) -> N
         raise InputError(lines[-1].removeprefix(f"{module}: "))
     if done.returncode:
         sys.stderr.write(done.stderr)
-        how = (
-            f"ended by signal {-done.returncode}"
-            if done.returncode < 0
-            else f"failed, exit code {done.returncode}"
-        )
-        print(
-            f"evaluation.cross_validate: {module} {how}; the same command goes on from here",
-            file=sys.stderr,
-        )
-        sys.exit(128 - done.returncode if done.returncode < 0 else done.returncode)
+        by_signal = done.returncode < 0
+        how = f"ended by signal {-done.returncode}" if by_signal else "failed"
+        how += "" if by_signal else f", exit code {done.returncode}"
+        text = f"{module} {how}; the same command goes on from here"
+        print(f"evaluation.cross_validate: {text}", file=sys.stderr)
+        sys.exit(128 - done.returncode if by_signal else done.returncode)
 
 
-def score(fold: Store, run: Path, label: str, nominal_spacing: bool) -> Row:
-    """Return the scores of a fold's test cases, from the file of an earlier call where the same was scored."""
-    path = run / "systems" / label / "scores.json"
-    records = sorted(path.parent.glob("*/record.json"))
-    key = hash_json(
-        [SCHEMA, SCORING_VERSION, fold.sha256, nominal_spacing, *map(hash_file, records)]
-    )
-    if path.is_file() and (kept := read_json(path, ("fingerprint", "cases")))["fingerprint"] == key:
-        return dict(kept)
-    system = load_other(run, label)
-    rows: list[Row] = []
-    if system.targets:
-        for case, labels, _ in predicted(system, fold, "test"):
-            scored = case_scores(fold, "test", case, labels, nominal_spacing)
-            rows += [row for row in scored if row["target"] in system.targets]
-    train_s = sum(record["fit"]["train_s"] for record in system.records.values())
-    found: Row = {
-        "fingerprint": key,
-        "store_sha256": fold.sha256,
-        "why": system.failure,
-        "weak": system.weakness,
-        "train_s": round(train_s, 1),
-        "trained_with": system.trained_with,
-        "cases": rows,
+def score_fold(
+    flags: argparse.Namespace, fold: Store, number: int, label: str, earlier: dict[str, Scored]
+) -> Scored:
+    """Return the scores of a fold's test cases, from an earlier call where they are the same.
+
+    Args:
+        flags: of the command line.
+        fold: the fold's store.
+        number: of the fold, from 1.
+        label: name of the system.
+        earlier: what an earlier call scored, by fingerprint.
+    """
+    run = flags.out / f"run-{number}"
+    asked = [SCORING_VERSION, SCHEMA, number, fold.sha256, flags.nominal_spacing]
+    key = make_fingerprint(run, label, PHASE, asked)
+    if key in earlier:
+        return earlier[key]
+    from evaluation.scoring import Scorer, SystemScores
+
+    segmenter = load_segmenter(run, label, PHASE)
+    scores = SystemScores()
+    if segmenter.targets:
+        scorer = Scorer(segmenter, flags.seed, flags.nominal_spacing, number)
+        for rows, _ in scorer.score_whole_cases(fold, "test"):
+            scores.rows += rows
+    records = [read_json(path, ("fit",)) for path in list_trainings(run, label, PHASE)]
+    entry = {"fold": number, **describe_system(segmenter, records, scores), "fingerprint": key}
+    entry["store_sha256"] = fold.sha256
+    for name in ("train", "validation", "test"):
+        entry[f"{name}_cases"] = len(fold.cases_of(name))
+    return Scored(entry, make_table(scores.rows))
+
+
+def read_folds(out: Path, label: str) -> dict[str, Scored]:
+    """Return what an earlier call scored, by fingerprint; nothing where there is no such record."""
+    path, table = out / f"{label}.json", out / f"{label}.scores.csv"
+    if not path.is_file() or not table.is_file():
+        return {}
+    record, scores = read_json(path, ("schema", "summary")), read_table(table)
+    if record["schema"] != SCHEMA:
+        return {}
+    return {
+        entry["fingerprint"]: Scored(entry, select(scores, fold=entry["fold"]))
+        for entry in record["summary"]["systems"]
     }
-    found |= {f"{name}_cases": len(fold.cases_of(name)) for name in ("train", "validation", "test")}
-    write_json(path, found)
-    return found
+
+
+def write_record(flags: argparse.Namespace, store: Store, label: str, scored: list[Scored]) -> None:
+    """Write the record of the folds that are scored, and their score table before it.
+
+    Args:
+        flags: of the command line.
+        store: whose patients were dealt out.
+        label: name of the system.
+        scored: the folds.
+    """
+    write_table(flags.out / f"{label}.scores.csv", pd.concat([fold.scores for fold in scored]))
+    data = {
+        "cohort": store.cohort,
+        "synthetic": store.synthetic,
+        "size": store.size,
+        "split_by": "patient",
+        "external": None,
+        "nominal_spacing": flags.nominal_spacing,
+    }
+    summary = {
+        "schema": SCHEMA,
+        "preset": read_run(flags.out / "run-1")["preset"],
+        "seed": flags.seed,
+        "data": data,
+        "systems": [fold.entry for fold in scored],
+        "left": [f"fold {number}" for number in range(len(scored) + 1, flags.folds + 1)],
+        "lits": [],
+        "environment": describe_environment(),
+    }
+    record = {"schema": SCHEMA, "experiment": "", "key": label, "summary": summary}
+    write_json(flags.out / f"{label}.json", {**record, "training": {"phases": []}})
 
 
 if __name__ == "__main__":

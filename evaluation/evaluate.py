@@ -1,110 +1,104 @@
-"""Score every finished model of a run on validation, test and external slices (paper 3.2, Table 1).
+"""Score every finished system of a run: the paper's, those of other documents, points of the joint sweep.
 
-    python -m evaluation.evaluate --run DIR --store DIR --out DIR [--external STORE]
+    python -m evaluation.evaluate --run DIR --store DIR --out DIR [--external STORE] [--nominal-spacing]
 
-Thresholds come from the run's records, where training chose them on validation data; nothing is chosen here.
-Writes OUT/summary.json (all of Table 1), the CSV files of `CSV_FILES`, curves.json, training.json, examples and
-viewer.npz; the README describes them. `evaluation.tables` and `evaluation.figures` draw from these files alone. Cases
-are predicted whole, for volumes, lesions, LiTS figures and post-processing.
+Thresholds come from the run's records, where training chose them on validation data; nothing is
+chosen here but the post-processing, on validation data too. Writes into OUT
+
+scores.csv      the score table (`evaluation.score_table`)
+curves.json     ROC curves and calibration; lesions.csv: every lesion of every whole case
+summary.json    the run: data, what each system is and took, LiTS figures; no scores
+training.json   logs, trials and architectures of the systems of Table 1 (`evaluation.figures.history`)
+examples.*, viewer.npz    slices to show (`evaluation.page.recording`)
+
+A call goes on where an earlier one stopped, system by system, and scores anew what has changed since.
+`evaluation.tables`, `evaluation.figures` and `evaluation.report` read these files alone.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import tempfile
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from data.backend import keras
-from data.cohorts.patients import find_shared_patients
-from data.command import InputError, Parser, run_command
-from data.environment import describe_environment, read_peak_memory, reset_peak_memory
+import pandas as pd
+
+from data.command import InputError, Parser, parse_count, run_command
+from data.environment import describe_environment
 from data.files import hash_file, hash_json, read_json, write_json, write_text
 from data.store import Store
-from evaluation.examples import write_examples
-from evaluation.history import phase_seconds, record_paths, training_environments, write_training
-from evaluation.metrics.statistics import comparisons, with_intervals
-from evaluation.names import LOSSES, MODELS, TARGETS
-from evaluation.postprocess_scores import chosen_options
-from evaluation.results import order
-from evaluation.scoring import (
-    CaseScores,
-    case_rows,
-    curve,
-    kept_maps,
-    lesion_table,
-    lits_rows,
-    option_table,
-    pooled_histogram,
-    score_cohort,
-    slice_rows,
-    table_rows,
-    whole_case_table,
+from evaluation.names import PHASES, SLICE, TARGETS
+from evaluation.results import SCHEMA
+from evaluation.score_table import make_table, read_table, select, write_table
+from evaluation.segmenter import (
+    THRESHOLDS,
+    Segmenter,
+    finished_systems,
+    list_sweep_points,
+    list_systems,
+    load_segmenter,
+    read_run,
+    read_system,
 )
-from evaluation.systems import System, finished_systems, load_system, read_run, slices_of
-from evaluation.viewer import write_viewer
 
-Cohorts = dict[str, Store]
+if TYPE_CHECKING:
+    from evaluation.scoring import Cohorts, SystemScores
 
-SCORING_VERSION = 6  # raise it when a change of the code changes a score
-CSV_FILES = ("cases", "slices", "whole_cases", "lesions", "postprocess")
-OUTPUTS = ("summary.json", *(f"{name}.csv" for name in CSV_FILES), "curves.json", "training.json")
+Name = tuple[str, str]
+"""System and phase."""
+
+SCORING_VERSION = 7  # raise it when a change of the code changes a score
+OUTPUTS = ("summary.json", "scores.csv", "curves.json", "lesions.csv")
+SHOWN = ("training.json", "examples.json", "examples.npz", "viewer.npz")
+"""Files for figures and page; those of slices are missing where no slice can be shown."""
+LESION_COLUMNS = ["cohort", "case", "patient", "system", "phase"]
+LESION_COLUMNS += ["kind", "diameter_mm", "voxels", "touched", "iou"]
+VIEWER_CASES, MOST_VIEWER_CASES = 3, 5
+NOMINAL = "the volumes' headers do not give the scanner's spacing: leave distances in mm out"
+MACHINE = ("git_commit", "processor", "cores", "keras_backend")
+"""What is said of the machine that trained a network."""
 
 
 def main() -> None:
-    """Score what is finished, unless the same run and stores were scored into OUT already."""
-    evaluate(*open_from_command_line("evaluate", "Score every finished model of a run."))
-
-
-def open_from_command_line(command: str, description: str) -> tuple[Path, Cohorts, Path]:
-    """Parse the flags of a command that scores a run; return the run, its cohorts and the folder for the results."""
-    return open_as_asked(scoring_parser(command, description).parse_args())
-
-
-def scoring_parser(command: str, description: str) -> Parser:
-    """Return the parser of a command that scores a run."""
-    parser = Parser(prog=f"evaluation.{command}", description=description)
-    parser.add_argument(
-        "--run",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="run directory of the training scripts",
+    """Score what is finished and was not scored into OUT already."""
+    parser = Parser(
+        prog="evaluation.evaluate",
+        description="Score every finished system of a run.",
+        example="python -m evaluation.evaluate --run out/demo/run --store out/demo/store --out out/demo",
     )
-    parser.add_argument(
-        "--store",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="slice store the run was trained on",
+    add = parser.add_argument_group("folders").add_argument
+    add("--run", type=Path, required=True, metavar="DIR", help="run directory of training")
+    add("--store", type=Path, required=True, metavar="DIR", help="store the run was trained on")
+    add("--external", type=Path, metavar="STORE", help="store of another cohort, as a further test")
+    add("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    add = parser.add_argument_group("scoring").add_argument
+    add("--nominal-spacing", action="store_true", help=NOMINAL)
+    text = (
+        f"cases for the report's slice viewer, at most {MOST_VIEWER_CASES}; default {VIEWER_CASES}"
     )
-    parser.add_argument(
-        "--external",
-        type=Path,
-        metavar="STORE",
-        help="store of another cohort (prepare --external)",
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="where the results go"
-    )
-    return parser
-
-
-def open_as_asked(flags: argparse.Namespace) -> tuple[Path, Cohorts, Path]:
-    """Return the run, its cohorts and the folder for the results that the flags of `scoring_parser` name."""
-    return flags.run, open_cohorts(flags.run, flags.store, flags.external), flags.out
+    add("--viewer-cases", type=parse_count, metavar="N", help=text)
+    flags = parser.parse_args()
+    if flags.viewer_cases and flags.viewer_cases > MOST_VIEWER_CASES:
+        parser.error(f"--viewer-cases {flags.viewer_cases}: at most {MOST_VIEWER_CASES}")
+    cohorts = open_cohorts(flags.run, flags.store, flags.external)
+    evaluate(flags.run, cohorts, flags.out, flags.nominal_spacing, flags.viewer_cases)
 
 
 def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Cohorts:
-    """Return the store of each cohort that is scored: "validation", "test" and, if given, "external".
+    """Return the store of each cohort that is scored.
+
+    Args:
+        run: run directory.
+        store_path: the store that it was trained on.
+        external_path: a store of another cohort; None where there is none.
+
+    Returns:
+        "validation", "test" and, if given, "external".
 
     Raises:
-        InputError: the run was trained on another split or size, or the external store is not external.
+        InputError: the run was trained on another split or size, or the external store is none.
     """
     content = read_run(run)
     store = Store.open(store_path)
@@ -129,133 +123,309 @@ def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Coh
 
 
 def check_unseen(store: Store, external: Store) -> list[str]:
-    """Check that no external patient is among those that trained the run or chose its thresholds.
+    """Check that no external patient trained the run or chose its thresholds.
 
     Returns:
-        The cases that are, where the store was prepared to allow that for this external store.
+        The cases that show such a patient, where the store was prepared to allow that for this
+        external store.
 
     Raises:
-        InputError: one shows such a patient, or has the voxels of such a volume.
+        InputError: a case shows such a patient, or has the voxels of such a volume.
     """
+    from data.cohorts.patients import find_shared_patients
+
     trained = [case for name in ("train", "validation") for case in store.cases_of(name)]
     identities = {case: store.cases[case]["identity"] for case in trained}
-    others = [entry["identity"] for entry in external.cases.values()]
+    external_identities = [entry["identity"] for entry in external.cases.values()]
     voxels = {entry["sha256_image"] for entry in external.cases.values()}
-    shared = set(find_shared_patients(identities, others, external.layout))
+    shared = set(find_shared_patients(identities, external_identities, external.layout))
     patients = {store.patient(case) for case in shared}
-    found = [
+    seen = [
         case
         for case in trained
         if store.patient(case) in patients or store.cases[case]["sha256_image"] in voxels
     ]
-    said = store.info["shared_patients"]
-    if found and not (said["policy"] == "allow" and said["external_sha256"] == external.sha256):
+    choice = store.info["shared_patients"]
+    allowed = choice["policy"] == "allow" and choice["external_sha256"] == external.sha256
+    if seen and not allowed:
         raise InputError(
-            f"{external.path}: its patients trained the run, or may have: {', '.join(found)} "
+            f"{external.path}: its patients trained the run, or may have: {', '.join(seen)} "
             "(data.prepare --external-store with --shared-patients drop leaves them out)"
         )
-    return found
+    return seen
 
 
-def evaluate(run: Path, cohorts: Cohorts, out: Path) -> None:
-    """Score the finished systems of `run` on `cohorts` and write the results into `out`."""
-    systems = finished_systems(run)
-    key = fingerprint(run, cohorts, systems)
-    summary_path = out / "summary.json"
-    if (
-        all((out / name).is_file() for name in OUTPUTS)
-        and read_json(summary_path).get("fingerprint") == key
-    ):
+@dataclass
+class Scored:
+    """What OUT holds of one system after a phase.
+
+    Attributes:
+        entry: of summary.json.
+        scores: rows of the score table.
+        lesions: rows of lesions.csv.
+        curves: entries of curves.json.
+        lits: entries of summary.json.
+    """
+
+    entry: dict[str, Any]
+    scores: pd.DataFrame = field(default_factory=lambda: make_table([]))
+    lesions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=LESION_COLUMNS))
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    lits: list[dict[str, Any]] = field(default_factory=list)
+
+
+def evaluate(
+    run: Path,
+    cohorts: Cohorts,
+    out: Path,
+    nominal_spacing: bool = False,
+    viewer_cases: int | None = None,
+) -> None:
+    """Score what is finished of a run and write the results.
+
+    Args:
+        run: run directory.
+        cohorts: the stores.
+        out: where the results go.
+        nominal_spacing: leave distances out.
+        viewer_cases: cases for the slice viewer; None for what there is, or `VIEWER_CASES`.
+
+    Raises:
+        InputError: nothing is finished, or nothing of it can be scored on this split.
+    """
+    names = list_scored(run, cohorts["test"])
+    stores = [[cohort, store.sha256] for cohort, store in cohorts.items()]
+    asked = [SCORING_VERSION, stores, nominal_spacing]
+    keys = {name: make_fingerprint(run, *name, asked) for name in names}
+    shown_key = hash_json([asked, hash_files(run, list_shown_files(run))])
+    summary = _read_summary(out)
+    shown = summary.get("shown", {})
+    n_cases = viewer_cases or shown.get("viewer_cases", VIEWER_CASES)
+    done = {(entry["system"], entry["phase"]): entry for entry in summary.get("systems", [])}
+    is_scored = [done.get(name, {}).get("fingerprint") == key for name, key in keys.items()]
+    asked_for = {"fingerprint": shown_key, "viewer_cases": n_cases}
+    is_shown = shown == {**asked_for, "files": list_shown(out)}
+    if all(is_scored) and len(done) == len(names) and is_shown and not summary["left"]:
         print("evaluation: already done")
         return
     started = time.perf_counter()
-    names = ("rows", *CSV_FILES, "lits", "curves", "systems")
-    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for model, loss in systems:
-        keras.backend.clear_session()
-        score_system(load_system(run, model, loss), cohorts, tables)
-    for model, loss in [
-        (model, loss) for loss in LOSSES for model in MODELS if (model, loss) not in systems
-    ]:
-        print(f"{model} {loss}: not trained yet, so not scored")
-    write_training(run, out)
-    for name in CSV_FILES:
-        write_csv(out / f"{name}.csv", tables[name])
-    write_json(out / "curves.json", {"schema": 1, "curves": tables["curves"]})
-    write_examples(run, cohorts["test"], tables["slices"], out)
-    write_viewer(run, cohorts["test"], tables["rows"], tables["cases"], out)
-    seconds = {**phase_seconds(run), "evaluate": round(time.perf_counter() - started, 1)}
-    # Written last: with it the evaluation counts as done.
-    write_json(summary_path, {**summary(run, cohorts, tables, seconds), "fingerprint": key})
-    print(f"scores: {summary_path}")
+    seconds = float(summary.get("timing_s", {}).get("evaluate", 0.0)) if any(is_scored) else 0.0
+    head = describe_run(run, cohorts, nominal_spacing)
+    scored = read_scored(out, summary, keys)
+
+    def save(left: Sequence[Name], **more: Any) -> None:
+        spent = round(seconds + time.perf_counter() - started, 1)
+        timing_s = {**sum_phase_seconds(run), "evaluate": spent}
+        texts = ["_".join(name) for name in left]
+        content = {**head, "timing_s": timing_s, "left": texts, **more}
+        write_scored(out, content, [scored[name] for name in names if name in scored])
+
+    for number, name in enumerate(names, start=1):
+        if name in scored:
+            print(f"{'_'.join(name)}: already scored")
+            continue
+        scored[name] = score_system(run, name, cohorts, nominal_spacing, keys[name])
+        save(names[number:], shown=shown if is_shown else {})
+    if is_shown:
+        save([], shown=shown)
+    else:
+        show_run(run, cohorts["test"], scored, out, n_cases)
+        save([], shown={**asked_for, "files": list_shown(out)})
+    print(f"scores: {out / 'scores.csv'}")
 
 
-def score_system(system: System, cohorts: Cohorts, tables: dict[str, list[dict[str, Any]]]) -> None:
-    """Score one system on all cohorts and add what comes of it to `tables`.
+def list_scored(run: Path, store: Store) -> list[Name]:
+    """List what is scored: finished systems and sweep points; say what is left out, and why.
 
-    The scores of a collapsed or diverged system are no result: only its failure is recorded.
+    Raises:
+        InputError: nothing is left to score.
     """
-    status = "failed" if system.failure else "ok"
-    tables["systems"].append(
-        {"model": system.model, "loss": system.loss, "status": status, "why": system.failure}
-    )
-    if system.failure:
-        print(f"{system.name}: not a result, {system.failure}")
-        return
-    memory = prediction_memory(system, cohorts["test"])
-    timed: list[CaseScores] = []
-    chosen: tuple[str, ...] | None = None
-    for cohort, store in cohorts.items():  # validation comes first: it alone chooses
-        # Other slices of a test case trained the run where the split is by slice.
-        whole = store.split.get("by") != "slice"
-        choosing = cohort == "validation" and whole
-        with tempfile.TemporaryDirectory() as folder:
-            keep = Path(folder) if choosing else None
-            cases: Sequence[CaseScores] = list(
-                score_cohort(system, store, cohort, whole, chosen, keep)
-            )
-            if choosing:
-                maps = partial(kept_maps, store, cases, Path(folder))
-                chosen = chosen_options([case.options for case in cases], maps)
-        timed += [case for case in cases if case.whole]
-        if not cases:
-            raise InputError(f"{store.path}: no slice in its {cohort} set")
-        tables["rows"] += table_rows(system, cohort, cases)
-        tables["cases"] += case_rows(system, store, cohort, cases)
-        if cohort != "validation":
-            tables["slices"] += slice_rows(system, cohort, cases)
-            tables["whole_cases"] += whole_case_table(system, store, cohort, cases)
-            tables["lesions"] += lesion_table(system, store, cohort, cases)
-            tables["lits"] += lits_rows(system, cohort, cases)
-        tables["postprocess"] += option_table(system, store, cohort, cases, chosen or ())
-        tables["curves"] += [
-            curve(system, cohort, target, pooled_histogram(cases, target)) for target in TARGETS
-        ]
-        print(
-            f"{system.name}: {cohort}, {sum(len(case.rows) for case in cases)} slices of {len(cases)} cases"
-        )
-    slices = sum(case.n_predicted for case in timed)
-    per_slice = round(1000 * sum(case.predict_s for case in timed) / slices, 2) if slices else None
-    measured = {"ms_per_slice": per_slice, "predict_peak_memory_mib": memory}
-    tables["systems"][-1] |= {"postprocess": list(chosen or ()), **measured}
+    finished = finished_systems(run)
+    for system in list_systems(run):
+        for phase in system.phases:
+            if (system.name, phase) not in finished:
+                print(f"{'_'.join((system.name, phase))}: not trained yet, so not scored")
+    names = []
+    for name, phase in finished:
+        # Other slices of a test case trained the run: its whole cases are not unseen.
+        by_slice = store.split.get("by") == "slice"
+        if by_slice and read_system(run, name).decision != THRESHOLDS:
+            print(f"{name}: not scored, the split is by slice and it is scored on whole cases")
+        else:
+            names.append((name, phase))
+    if not names:
+        raise InputError(f"{store.path}: split by slice; no system of {run} is scored on slices")
+    return names + list_sweep_points(run)
 
 
-def prediction_memory(system: System, store: Store) -> float:
-    """Predict the first test case and return the largest host memory meanwhile, in MiB, with the loaded networks.
+# --- What depends on what ---
 
-    Compilation falls here too, so that it is not in the time of the first case that is scored.
+
+def list_trainings(run: Path, name: str, phase: str) -> list[Path]:
+    """List the records of the trainings behind a system after a phase.
+
+    The balanced phase follows cross-entropy; a joint model may have begun as the sequential pair.
+    A point of a sweep counts alone.
     """
-    image = store.image(store.cases_of("test")[0])
-    for _ in system.probabilities(slices_of(image, [0]), slices_of(image, [0])):
-        pass
-    reset_peak_memory()
-    for _ in system.of_whole_case(slices_of(image)):
-        pass
-    return read_peak_memory()
+    system = read_system(run, name)
+    if phase not in system.phases:
+        return list(system.list_records(phase).values())
+    phases = system.phases[: system.phases.index(phase) + 1]
+    paths = [
+        system.folder / network / earlier / "record.json"
+        for network in system.networks
+        for earlier in phases
+    ]
+    if read_json(paths[0]).get("start") == "pair":
+        pair = [run / "sequential" / network / PHASES[0] / "record.json" for network in TARGETS]
+        paths += [path for path in pair if path.is_file()]
+    return paths
 
 
-def described_data(cohorts: Cohorts) -> dict[str, Any]:
-    """Return what the records of evaluation say of the data that was trained and is scored on."""
+def list_shown_files(run: Path) -> list[Path]:
+    """List the records of the systems of Table 1, of trials and of the class weight's sweep."""
+    systems = [system for system in list_systems(run) if system.table1]
+    records = [
+        path
+        for system in systems
+        for network in system.networks
+        for path in sorted((system.folder / network).glob("*/record.json"))
+        # The sweep of the joint loss is an experiment of its own.
+        if not (network == "nested" and path.parent.name.startswith("sweep_"))
+    ]
+    return records + sorted(run.glob("sequential/tumor/*.json"))
+
+
+def hash_files(run: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """Return the hash of each file by its path in the run."""
+    return {str(path.relative_to(run)): hash_file(path) for path in paths}
+
+
+def make_fingerprint(run: Path, name: str, phase: str, asked: Sequence[Any]) -> str:
+    """Return a hash of what the scores of a system depend on.
+
+    Args:
+        run: run directory.
+        name, phase: the system.
+        asked: version of the code, stores, flags.
+    """
+    files = [read_system(run, name).folder / "system.json", *list_trainings(run, name, phase)]
+    return hash_json([*asked, name, phase, hash_files(run, files)])
+
+
+# --- A system ---
+
+
+def score_system(
+    run: Path, name: Name, cohorts: Cohorts, nominal_spacing: bool, fingerprint: str
+) -> Scored:
+    """Score one system; where its training failed, only the failure is recorded."""
+    from data.backend import keras
+    from evaluation.scoring import Scorer, SystemScores
+
+    keras.backend.clear_session()
+    segmenter = load_segmenter(run, *name)
+    is_point = name[1] not in segmenter.about.phases
+    scores = SystemScores()
+    if segmenter.targets:
+        scorer = Scorer(segmenter, read_run(run)["seed"], nominal_spacing)
+        scores = scorer.score_slices(cohorts) if is_point else scorer.score(cohorts)
+    records = [read_json(path, ("fit",)) for path in list_trainings(run, *name)]
+    entry = {**describe_system(segmenter, records, scores), "fingerprint": fingerprint}
+    print(f"{segmenter.name}: {entry['why'] or 'scored'}")
+    lesions = pd.DataFrame(scores.lesions, columns=LESION_COLUMNS)
+    return Scored(entry, make_table(scores.rows), lesions, scores.curves, scores.lits)
+
+
+def describe_system(
+    segmenter: Segmenter, trainings: Sequence[dict[str, Any]], scores: SystemScores
+) -> dict[str, Any]:
+    """Return what summary.json says of a system.
+
+    Args:
+        segmenter: the system.
+        trainings: records of all trainings behind it.
+        scores: of it.
+    """
+    about, settings = segmenter.about, segmenter.settings
+    own = {record["network"]: record for record in segmenter.records.values()}
+    first = next(iter(own.values()))
+    fits = [record["fit"] for record in trainings]
+    why = "; ".join(filter(None, (segmenter.failure, *scores.gaps.values())))
+    status = "ok" if not why else "partial" if segmenter.targets else "failed"
+    n_slices = first["fit"]["train_slices"]
+    entry = {
+        "system": segmenter.system,
+        "phase": segmenter.phase,
+        "title": segmenter.title,
+        "kind": about.kind,
+        "document": about.document,
+        "settings": settings,
+        "table1": about.table1 and segmenter.phase in about.phases,
+        "status": status,
+        "why": why,
+        "note": segmenter.weakness,
+        "targets": list(segmenter.targets),
+        "begins": "weights of a file" if settings.get("weights_sha256") else "random",
+        "trained_with": f"every slice of the training cases, {n_slices} crops an epoch"
+        if first.get("unit") == "crops"
+        else f"{n_slices} slices",
+        "parameters": sum(record["fit"]["parameters"] for record in own.values()),
+        "predicting_parameters": sum(net.count_params() for net in segmenter.networks.values()),
+        "epochs": {
+            network: [record["fit"]["best_epoch"], record["fit"]["epochs"]]
+            for network, record in own.items()
+        },
+        "train_s": round(sum(fit["train_s"] for fit in fits), 1),
+        "peak_memory_mib": max(fit["peak_memory_mib"] for fit in fits),
+        "trained_on": describe_machine(fits[0]),
+        "postprocess": list(scores.postprocess),
+        "ms_per_slice": scores.ms_per_slice,
+        "predict_peak_memory_mib": scores.predict_peak_memory_mib,
+    }
+    entry |= {key: first[key] for key in ("start", "alpha", "beta", "mask") if key in first}
+    if segmenter.decision == THRESHOLDS:
+        entry["validation_iou"] = {
+            target: of_target["iou_at_roc"]
+            for record in own.values()
+            for target, of_target in record["validation"].items()
+        }
+    weak_label = segmenter.records.get("tumor", {}).get("weak_label")
+    if weak_label:
+        keys = ("columns", "r2_training", "r2_left_out")
+        entry["weak_label"] = {key: weak_label[key] for key in keys}
+    return entry
+
+
+def describe_machine(fit: dict[str, Any]) -> dict[str, Any]:
+    """Return the machine of a training: commit, processor, cores, backend."""
+    return {key: fit["environment"][key] for key in MACHINE}
+
+
+# --- The run ---
+
+
+def describe_run(run: Path, cohorts: Cohorts, nominal_spacing: bool) -> dict[str, Any]:
+    """Return what summary.json says of the run, without systems and times."""
+    content, data = read_run(run), describe_data(cohorts)
+    data["nominal_spacing"] = nominal_spacing
+    machines: list[dict[str, Any]] = []
+    for path in list_shown_files(run):
+        if path.name == "record.json":
+            machine = describe_machine(read_json(path, ("fit",))["fit"])
+            machines += [machine] * (machine not in machines)
+    return {
+        "schema": SCHEMA,
+        "preset": content["preset"],
+        "seed": content["seed"],
+        "data": data,
+        "environment": describe_environment(),
+        "trained_on": machines,
+    }
+
+
+def describe_data(cohorts: Cohorts) -> dict[str, Any]:
+    """Return what the results say of the data that was trained and is scored on."""
     store, external = cohorts["test"], cohorts.get("external")
     described: dict[str, Any] = {
         "cohort": store.cohort,
@@ -271,73 +441,96 @@ def described_data(cohorts: Cohorts) -> dict[str, Any]:
         "slices": len(external.slices("external")),
         "cases": len(external.cases_of("external")),
         "store_sha256": external.sha256,
+        "trained_on": check_unseen(store, external),
     }
     described.update(split_sha256=store.split["sha256"], split_rule=store.split["rule"])
     described["split_by"] = store.split.get("by", "patient")
     return described
 
 
-def summary(
-    run: Path, cohorts: Cohorts, tables: dict[str, list[dict[str, Any]]], seconds: dict[str, float]
-) -> dict[str, Any]:
-    """Return the content of summary.json."""
-    content, described = read_run(run), described_data(cohorts)
-    if described["external"]:
-        described["external"]["trained_on"] = check_unseen(cohorts["test"], cohorts["external"])
-    described["blind_tumor_iou"] = blind_tumor_iou(tables["cases"])
-    return {
-        "schema": 1,
-        "preset": content["preset"],
-        "seed": content["seed"],
-        "data": described,
-        "systems": tables["systems"],
-        "rows": sorted(with_intervals(tables["rows"], tables["cases"]), key=order),
-        "comparisons": comparisons(tables["cases"]),
-        "lits": tables["lits"],
-        "environment": describe_environment(),
-        "trained_on": training_environments(run),
-        "timing_s": seconds,
-    }
+def sum_phase_seconds(run: Path) -> dict[str, float]:
+    """Return the training time of every phase of Table 1's systems, trials and sweep included.
+
+    Returns:
+        Seconds by `<network>_<phase>`; a system of one network gives its own name.
+    """
+    seconds: dict[str, float] = {}
+    for path in list_shown_files(run):
+        if path.name != "record.json":
+            continue
+        system, network, phase = path.relative_to(run).parts[:3]
+        name = network if system == "sequential" else system
+        key = "sweep" if phase.startswith("sweep_") else f"{name}_{phase}"
+        seconds[key] = round(seconds.get(key, 0.0) + read_json(path)["fit"]["train_s"], 1)
+    return seconds
 
 
-def blind_tumor_iou(cases: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return, by cohort, the tumor IoU of marking the whole reference liver as tumor: what sees nothing gets.
+def show_run(
+    run: Path, store: Store, scored: dict[Name, Scored], out: Path, viewer_cases: int
+) -> None:
+    """Write training.json, examples and viewer.npz of the systems of Table 1."""
+    from evaluation.figures.history import write_training
+    from evaluation.page.recording import write_examples, write_viewer
+
+    tables = [entry.scores for entry in scored.values() if entry.entry["table1"]]
+    scores = pd.concat([make_table([]), *tables], ignore_index=True)
+    write_training(run, out)
+    write_examples(run, store, select(scores, unit=SLICE), out)
+    write_viewer(run, store, scores, out, viewer_cases)
+
+
+# --- OUT ---
+
+
+def list_shown(out: Path) -> list[str]:
+    """Return which of the files `SHOWN` there are."""
+    return [name for name in SHOWN if (out / name).is_file()]
+
+
+def _read_summary(out: Path) -> dict[str, Any]:
+    """Read OUT/summary.json; {} where an earlier call left none of this form, or not all files."""
+    if not all((out / name).is_file() for name in OUTPUTS):
+        return {}
+    content: dict[str, Any] = read_json(out / "summary.json")
+    return content if content.get("schema") == SCHEMA and "left" in content else {}
+
+
+def read_scored(out: Path, summary: dict[str, Any], keys: dict[Name, str]) -> dict[Name, Scored]:
+    """Read what an earlier call scored and is as it was.
 
     Args:
-        cases: rows of `cases.csv`; a cohort without a liver pixel is left out.
+        out: its folder.
+        summary: content of its summary.json.
+        keys: fingerprint of each system now.
     """
-    pixels: dict[tuple[str, str, str], dict[str, int]] = {}
-    for row in cases:
-        if row["threshold_rule"] == "0.5":
-            reference = pixels.setdefault(
-                (row["cohort"], row["model"], row["loss"]), dict.fromkeys(TARGETS, 0)
-            )
-            reference[row["target"]] += row["tp"] + row["fn"]
-    return {
-        cohort: found["tumor"] / found["liver"]
-        for (cohort, _, _), found in pixels.items()
-        if found["liver"]
-    }
+    if not summary:
+        return {}
+    scores = read_table(out / "scores.csv")
+    texts = {"case": "str", "patient": "str"}
+    lesions = pd.read_csv(out / "lesions.csv", dtype=texts)
+    curves = read_json(out / "curves.json", ("curves",))["curves"]
+    scored: dict[Name, Scored] = {}
+    for entry in summary["systems"]:
+        name = entry["system"], entry["phase"]
+        if keys.get(name) == entry["fingerprint"]:
+            same = {"system": name[0], "phase": name[1]}
+            scored[name] = Scored(entry, select(scores, **same), select(lesions, **same))
+            for part, entries in (("curves", curves), ("lits", summary["lits"])):
+                of_system = [row for row in entries if same.items() <= row.items()]
+                setattr(scored[name], part, of_system)
+    return scored
 
 
-def fingerprint(run: Path, cohorts: Cohorts, systems: Sequence[tuple[str, str]]) -> str:
-    """Return a hash of everything the scores depend on: records of the run, stores, `SCORING_VERSION`."""
-    files = record_paths(run) + sorted(run.glob("tumor/*.json")) + [run / "run.json"]
-    records = {str(path.relative_to(run)): hash_file(path) for path in files}
-    stores = {name: store.sha256 for name, store in cohorts.items()}
-    return hash_json(
-        {"version": SCORING_VERSION, "systems": systems, "records": records, "stores": stores}
-    )
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows of equal keys as CSV; None is an empty cell. No rows give an empty file."""
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    write_text(path, text.getvalue())
+def write_scored(out: Path, summary: dict[str, Any], scored: Sequence[Scored]) -> None:
+    """Write what is scored; the summary last, by which the rest counts as done."""
+    write_table(out / "scores.csv", pd.concat([entry.scores for entry in scored]))
+    lesions = pd.concat([entry.lesions for entry in scored])
+    write_text(out / "lesions.csv", lesions.to_csv(index=False, lineterminator="\n"))
+    curves = [curve for entry in scored for curve in entry.curves]
+    write_json(out / "curves.json", {"schema": SCHEMA, "curves": curves})
+    lits = [row for entry in scored for row in entry.lits]
+    systems = [entry.entry for entry in scored]
+    write_json(out / "summary.json", {**summary, "systems": systems, "lits": lits})
 
 
 if __name__ == "__main__":

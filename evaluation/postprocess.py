@@ -1,19 +1,23 @@
-"""Post-processing of label maps: named options, each alone or several in this order, for every model.
+"""Post-processing of label maps: named options, each alone or several in this order, for every system.
 
-None of them is in the paper; the paper's results are those without any. Which of them a system gets is chosen on
-validation data (`chosen`), and what each does alone stands in the ablation table.
+None of them is in the paper, whose results are those without any. Which of them a system gets is
+chosen on validation data (`choose_options`); what each does alone stands in the ablation table. The
+global and local pipeline has options of its own and ends with a contour (`move_tumor_contour`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from skimage.segmentation import morphological_chan_vese
 
+from data.inputs import target_of
 from data.scaling import window
+from evaluation.metrics.counts import Counts, iou
 from evaluation.metrics.regions import find_components, keep_largest
+from evaluation.names import TARGETS
 
 # Assumed.
 LEAST_DIAMETER_MM = 5.0
@@ -22,12 +26,14 @@ CONTOUR_STEPS = 2
 CONTOUR_WINDOW_HU = (-100.0, 400.0)
 CONTOUR_MARGIN = 4
 """Voxels around the liver that the contour sees; it moves by one a step."""
+TUMOR_CONTOUR = "tumor_contour"
+"""The last step of the global and local pipeline, of its settings alone."""
 
 Spacing = tuple[float, float, float]
 
 
-def inside_liver(labels: np.ndarray, liver: np.ndarray) -> np.ndarray:
-    """Drop tumor where the liver was not found: one-step gives each pixel its tumor without asking for a liver."""
+def drop_outer_tumor(labels: np.ndarray, liver: np.ndarray) -> np.ndarray:
+    """Drop tumor where the liver was not found: one-step marks tumor without asking for a liver."""
     return np.where((labels == 2) & ~liver, 0, labels).astype(np.uint8)
 
 
@@ -37,49 +43,75 @@ def fill_holes(labels: np.ndarray) -> np.ndarray:
     return np.where(filled & (labels == 0), 1, labels).astype(np.uint8)
 
 
-def min_lesion(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
-    """Call liver the lesions (6-connected) that are smaller than a sphere of `LEAST_DIAMETER_MM`."""
+def drop_small_lesions(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+    """Call liver the lesions (6-connected) smaller than a sphere of `LEAST_DIAMETER_MM`."""
     least = np.pi / 6 * LEAST_DIAMETER_MM**3 / float(np.prod(spacing_mm))
     box, numbers, sizes = find_components(labels == 2)
-    small = np.concatenate([[False], sizes < least])
-    kept = labels.copy()
-    kept[box][small[numbers]] = 1
-    return kept
+    is_small = np.concatenate([[False], sizes < least])
+    cleaned = labels.copy()
+    cleaned[box][is_small[numbers]] = 1
+    return cleaned
 
 
-def active_contour(labels: np.ndarray, hu: np.ndarray) -> np.ndarray:
-    """Move the outline of the liver, then that of the tumors in it, by a morphological active contour on the image.
+def move_contours(labels: np.ndarray, hu: np.ndarray) -> np.ndarray:
+    """Move the outline of the liver, then that of the tumors in it, by a contour on the image.
 
-    `skimage.segmentation.morphological_chan_vese`, `CONTOUR_STEPS` steps from the mask as it is, on the windowed CT;
-    the tumors' outline moves on the liver alone, whose surroundings are given the liver's mean.
+    `skimage.segmentation.morphological_chan_vese`, `CONTOUR_STEPS` steps from the mask as it is, on
+    the windowed CT. The tumors' outline moves on the liver alone, whose surroundings are given the
+    liver's mean.
     """
+    from skimage.segmentation import morphological_chan_vese
+
     boxes = ndimage.find_objects((labels > 0).view(np.uint8))
     if not boxes:
         return labels
     box = tuple(
         slice(max(part.start - CONTOUR_MARGIN, 0), part.stop + CONTOUR_MARGIN) for part in boxes[0]
     )
-    found, image = labels[box], window(np.asarray(hu[box], np.float32), *CONTOUR_WINDOW_HU)
-    liver = morphological_chan_vese(image, CONTOUR_STEPS, init_level_set=found > 0).astype(bool)
-    tumor = (found == 2) & liver
+    inside, image = labels[box], window(np.asarray(hu[box], np.float32), *CONTOUR_WINDOW_HU)
+    liver = morphological_chan_vese(image, CONTOUR_STEPS, init_level_set=inside > 0).astype(bool)
+    tumor = (inside == 2) & liver
     if tumor.any() and (liver & ~tumor).any():
         image = np.where(liver, image, image[liver & ~tumor].mean())
-        tumor = (
-            morphological_chan_vese(image, CONTOUR_STEPS, init_level_set=tumor).astype(bool) & liver
-        )
-    moved = np.zeros_like(labels)
-    moved[box] = liver.astype(np.uint8) + tumor
-    return moved
+        moved = morphological_chan_vese(image, CONTOUR_STEPS, init_level_set=tumor)
+        tumor = moved.astype(bool) & liver
+    contoured = np.zeros_like(labels)
+    contoured[box] = liver.astype(np.uint8) + tumor
+    return contoured
+
+
+def move_tumor_contour(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Move the tumors' outline by a contour on the image; the liver's stays.
+
+    `skimage.segmentation.morphological_chan_vese`, `CONTOUR_STEPS` steps, of a voxel each, from the
+    tumors as they are. What it takes for outside is the mean of everything else in the box, fat and
+    other organs too. So it can spoil correct tumors, the more the larger the voxels; that is why
+    systems are scored without it, too (`evaluation.names.NO_CONTOUR`).
+
+    Args:
+        labels: (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
+        image: CT windowed to [0, 1], the same shape.
+
+    Returns:
+        Labels of the same shape. What is no longer tumor is liver; tumor may reach out of the liver.
+    """
+    from skimage.segmentation import morphological_chan_vese
+
+    tumor = labels == 2
+    if not tumor.any() or tumor.all():
+        return labels
+    moved = morphological_chan_vese(image, CONTOUR_STEPS, init_level_set=tumor).astype(bool)
+    return np.where(moved, 2, np.minimum(labels, 1)).astype(np.uint8)
 
 
 OPTIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Spacing], np.ndarray]] = {
-    "inside_liver": lambda labels, liver, hu, spacing_mm: inside_liver(labels, liver),
+    "inside_liver": lambda labels, liver, hu, spacing_mm: drop_outer_tumor(labels, liver),
     "largest_liver": lambda labels, liver, hu, spacing_mm: keep_largest(labels),
     "fill_holes": lambda labels, liver, hu, spacing_mm: fill_holes(labels),
-    "active_contour": lambda labels, liver, hu, spacing_mm: active_contour(labels, hu),
-    "min_lesion": lambda labels, liver, hu, spacing_mm: min_lesion(labels, spacing_mm),
+    "active_contour": lambda labels, liver, hu, spacing_mm: move_contours(labels, hu),
+    "min_lesion": lambda labels, liver, hu, spacing_mm: drop_small_lesions(labels, spacing_mm),
 }
-"""By name, in the order in which several are applied: the smallest lesions last, since the contour may leave some."""
+"""By name, in the order in which several are applied: small lesions last, as a contour leaves some."""
 NONE, CHOSEN = "none", "chosen"
 
 
@@ -117,10 +149,69 @@ def postprocess(
     return labels
 
 
-def choose(
+TargetCounts = dict[str, Counts]
+"""Counts by target."""
+OptionCounts = dict[str, TargetCounts]
+"""Counts by option: "none", each of `OPTIONS`, and "chosen" once that is known."""
+
+
+@dataclass(frozen=True)
+class CaseMaps:
+    """What options are applied to in a case.
+
+    Attributes:
+        labels, liver, hu, spacing_mm: as `postprocess` takes them.
+        reference: labels 0/1/2, the same shape.
+        rows: the slices that are counted, those of Table 1; options see the whole case.
+    """
+
+    labels: np.ndarray
+    liver: np.ndarray
+    hu: np.ndarray
+    reference: np.ndarray
+    spacing_mm: Spacing
+    rows: Sequence[int]
+
+    def count(self, options: Iterable[str]) -> TargetCounts:
+        """Count the pixels by target after these options."""
+        cleaned = postprocess(self.labels, self.liver, self.hu, self.spacing_mm, options)
+        prediction, reference = cleaned[self.rows], self.reference[self.rows]
+        return {
+            target: Counts.of(target_of(prediction, target) > 0, target_of(reference, target) > 0)
+            for target in TARGETS
+        }
+
+
+def count_options(case: CaseMaps, chosen: Iterable[str] | None = None) -> OptionCounts:
+    """Count the pixels of a case after each option alone and after the chosen ones together.
+
+    Args:
+        case: its label map.
+        chosen: the options that validation data chose; None while they are not known.
+    """
+    counts = {NONE: case.count(()), **{name: case.count((name,)) for name in OPTIONS}}
+    return counts if chosen is None else {**counts, CHOSEN: case.count(chosen)}
+
+
+def choose_options(
+    counts: Sequence[OptionCounts], maps: Callable[[], Iterable[CaseMaps]]
+) -> tuple[str, ...]:
+    """Choose the options by the mean of the pooled IoU of liver and tumor on validation cases.
+
+    Args:
+        counts: of each case, by `count_options`.
+        maps: gives the cases again, for several options together; read one by one.
+    """
+    alone = {name: score_mean_iou([case[name] for case in counts]) for name in (NONE, *OPTIONS)}
+    return combine_options(
+        alone, lambda names: score_mean_iou([case.count(names) for case in maps()])
+    )
+
+
+def combine_options(
     alone: Mapping[str, float], together: Callable[[tuple[str, ...]], float]
 ) -> tuple[str, ...]:
-    """Return the options to use: those that raise the score alone, by falling gain, each kept if it raises it further.
+    """Return the options that raise the score alone, by falling gain, each if it raises it further.
 
     Args:
         alone: score of each option by name, and without any as `NONE`.
@@ -136,3 +227,13 @@ def choose(
         if score > best:
             chosen, best = more, score
     return chosen
+
+
+def score_mean_iou(cases: Sequence[Mapping[str, Counts]]) -> float:
+    """Return the mean over liver and tumor of the pooled IoU.
+
+    A target that is neither in the reference nor in the prediction does not count.
+    """
+    pooled = [sum((case[target] for case in cases), Counts()) for target in TARGETS]
+    known = [iou(counts) for counts in pooled if counts.n_pixels > counts.tn]
+    return sum(known) / len(known) if known else 0.0

@@ -2,7 +2,7 @@
 
     python -m evaluation.report --out OUT
 
-Reads what `evaluation.evaluate` wrote into OUT, OUT/viewer.npz (of evaluate or `evaluation.viewer`) and OUT/figures;
+Reads what `evaluation.evaluate` wrote into OUT, OUT/viewer.npz and OUT/figures;
 makes every table anew; writes OUT/report.html, which needs no network and no server. Where the run has real patients,
 the page holds their slices: it is for OUT alone.
 """
@@ -28,8 +28,9 @@ from evaluation.tables.text import caption
 BEHIND_FIGURES = "training"
 """The first section that comes after the figures."""
 NO_SLICES = (
-    "<p>No slices were recorded for this run (no <code>viewer.npz</code>): <code>python -m evaluation.viewer --run DIR "
-    "--store DIR --out DIR</code> records them; then make this page again.</p>\n"
+    "<p>No slices were recorded for this run (no <code>viewer.npz</code>): <code>python -m "
+    "evaluation.evaluate --run DIR --store DIR --out DIR</code> records them; then make this page "
+    "again.</p>\n"
 )
 
 

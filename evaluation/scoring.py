@@ -1,48 +1,151 @@
-"""From probabilities to scores: per case, per slice and pooled over a cohort (paper 3.2, Table 1)."""
+"""Score a trained system: from its probabilities and label maps to rows of the score table.
+
+Paper 3.2 pools the pixels of the split's slices. Beyond that every case is scored as a volume, lesion
+by lesion and by the figures of LiTS, and after each post-processing option. A system of another
+document has no thresholds of its own: its label maps of whole cases are scored.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.batches import target_of
+from data.command import InputError
+from data.environment import read_peak_memory, reset_peak_memory
+from data.inputs import target_of
+from data.progress import track
 from data.store import Store
 from evaluation.metrics.calibration import measure_reliability
-from evaluation.metrics.counts import Counts, compute_scores
+from evaluation.metrics.counts import Counts, partition_rand_index
 from evaluation.metrics.lesion_recall import list_lesions
 from evaluation.metrics.lesions import LESION
 from evaluation.metrics.lits import MODES, CaseFigures, pool_cases
-from evaluation.metrics.lits import score_case as lits_figures
+from evaluation.metrics.lits import score_case as score_lits
 from evaluation.metrics.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
-from evaluation.names import ARGMAX, TARGETS
-from evaluation.postprocess_scores import CaseMaps, OptionCounts, option_counts, option_rows
-from evaluation.systems import System, check_numbers, slices_of
-from evaluation.whole_cases import spacing_of, whole_case_rows
-from models.sequential import label_map, mask_liver
+from evaluation.metrics.regions import find_box, number_components
+from evaluation.metrics.surfaces import measure_distances
+from evaluation.names import ARGMAX, SLICE, SLICES, TARGETS, UNSEEN, WHOLE
+from evaluation.postprocess import (
+    CHOSEN,
+    NONE,
+    CaseMaps,
+    OptionCounts,
+    Spacing,
+    choose_options,
+    count_options,
+)
+from evaluation.score_table import DISTANCES, MAIN_RULE, ScoreRow
+from evaluation.segmenter import (
+    THRESHOLDS,
+    Segmenter,
+    check_numbers,
+    find_most_probable,
+    slices_of,
+)
 
-SLICE_RULE = "roc"
+Cohorts = Mapping[str, Store]
+"""The store of each cohort by its name: "validation", "test", "external"."""
+
+
+def read_spacing(store: Store, case: str) -> Spacing:
+    """Return the spacing of the store's slices in mm.
+
+    The store holds the volume's own slices, padded to a square and resampled.
+    """
+    entry = store.cases[case]
+    slice_mm, row_mm, column_mm = entry["spacing_mm"]
+    factor = max(entry["native_shape"]) / store.size
+    return slice_mm, row_mm * factor, column_mm * factor
+
+
+@dataclass(frozen=True)
+class VolumeScores:
+    """A target of a case, scored as a volume.
+
+    Attributes:
+        counts: of its voxels.
+        voxel_ml: volume of one.
+        distances: in mm, by the names of `DISTANCES`; None where a mask is empty or the spacing is
+            nominal.
+        components_rand_index: Rand index of the connected regions (paper 3.2.2).
+    """
+
+    counts: Counts
+    voxel_ml: float
+    distances: dict[str, float | None]
+    components_rand_index: float
+
+
+def score_volumes(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: Spacing,
+    nominal_spacing: bool = False,
+) -> dict[str, VolumeScores]:
+    """Score a case's label map as volumes.
+
+    Args:
+        prediction, reference: ndarrays of shape (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
+        spacing_mm: of each axis.
+        nominal_spacing: whether the header does not give the scanner's spacing; no distances then.
+
+    Returns:
+        The scores of liver (tumor included) and tumor, by target. `evaluation.metrics.counts` has
+        the rule for empty masks.
+    """
+    scores = {}
+    for target in TARGETS:
+        predicted, given = target_of(prediction, target) > 0, target_of(reference, target) > 0
+        distances = None if nominal_spacing else measure_distances(predicted, given, spacing_mm)
+        scores[target] = VolumeScores(
+            Counts.of(predicted, given),
+            float(np.prod(spacing_mm)) / 1000,
+            {
+                name: None if distances is None else round(getattr(distances, name), 4)
+                for name in DISTANCES
+            },
+            score_components(predicted, given),
+        )
+    return scores
+
+
+def score_components(prediction: np.ndarray, reference: np.ndarray) -> float:
+    """Return the Rand index of the connected regions of two masks of one shape, bool.
+
+    Merged or split regions lower it much, a shifted outline little (paper 3.2.2).
+    """
+    box = find_box(prediction | reference)
+    if box is None:
+        return 1.0
+    inside = number_components(prediction[box])
+    n_outside = prediction.size - inside.size
+    return partition_rand_index(inside, number_components(reference[box]), outside=n_outside)
 
 
 @dataclass
 class CaseScores:
-    """What is kept of one case: its probabilities as histograms, the argmax counts, counts per slice.
+    """What is held of a case of a system that decides by thresholds.
 
     Attributes:
         case, rows: which slices were scored.
-        histograms: by target.
-        argmax: counts of the one-step model's most probable class, by target.
-        slices: counts of each row by target, at the system's threshold of `SLICE_RULE`.
-        whole: whether every slice was predicted, too; without it there are no volumes, lesions and LiTS figures.
-        volumes: rows of `evaluation.whole_cases`, at the same threshold.
-        lesions: rows of `evaluation.metrics.lesion_recall`, at the same threshold.
-        lits: the case's part of the LiTS figures by mode, same threshold; none where the reference holds no liver.
-        options: counts after each post-processing option (`evaluation.postprocess`), same threshold.
-        predict_s: seconds that the networks took, scaling included, for `n_predicted` slices.
+        histograms: of the probabilities, by target.
+        argmax: counts of the most probable of three classes, by target.
+        slices: counts of each row by target, at `MAIN_RULE`.
+        n_predicted: number of slices that were predicted.
+        predict_s: seconds that the networks took for them, inputs included.
+        volumes: the case as a volume by target, at `MAIN_RULE`; empty unless all was predicted, as
+            are the following.
+        lesions: rows of `evaluation.metrics.lesion_recall`, at the same rule.
+        lits: the case's part of the LiTS figures by mode, at the same rule; none where the
+            reference holds no liver.
+        options: counts after each post-processing option, at the same rule.
     """
 
     case: str
@@ -51,300 +154,420 @@ class CaseScores:
         default_factory=lambda: {target: ProbabilityHistogram() for target in TARGETS}
     )
     argmax: dict[str, Counts] = field(
-        default_factory=lambda: {target: Counts(0, 0, 0, 0) for target in TARGETS}
+        default_factory=lambda: {target: Counts() for target in TARGETS}
     )
     slices: dict[str, list[Counts]] = field(
         default_factory=lambda: {target: [] for target in TARGETS}
     )
-    whole: bool = False
-    volumes: list[dict[str, Any]] = field(default_factory=list)
+    n_predicted: int = 0
+    predict_s: float = 0.0
+    volumes: dict[str, VolumeScores] = field(default_factory=dict)
     lesions: list[dict[str, Any]] = field(default_factory=list)
     lits: dict[str, CaseFigures] = field(default_factory=dict)
     options: OptionCounts = field(default_factory=dict)
-    predict_s: float = 0.0
-    n_predicted: int = 0
+
+    def count(self, target: str, rule: str, threshold: float | None) -> Counts:
+        """Return the counts of the scored slices under a rule."""
+        return (
+            self.argmax[target] if threshold is None else self.histograms[target].counts(threshold)
+        )
 
 
 def score_case(
-    system: System,
+    segmenter: Segmenter,
     store: Store,
     case: str,
     rows: Sequence[int],
     whole: bool = False,
     chosen: Iterable[str] | None = None,
-    keep: Path | None = None,
+    maps_folder: Path | None = None,
+    nominal_spacing: bool = False,
 ) -> CaseScores:
-    """Predict the slices `rows` of a case and score them against the labels.
+    """Predict slices of a case and score them against the labels.
 
     Args:
-        system: the trained model.
+        segmenter: a system that decides by thresholds.
         store, case: the case.
         rows: the slices that Table 1 is about.
-        whole: predict every slice, for the scores of the case as a volume and for post-processing.
+        whole: predict every slice, for the case as a volume and for post-processing.
         chosen: the post-processing that validation data chose; None: not known yet.
-        keep: folder for the label map of a whole case, which `kept_maps` reads again.
+        maps_folder: where the label map of a whole case is kept, which `read_maps` reads again.
+        nominal_spacing: leave distances out.
 
     Raises:
         InputError: a probability is NaN.
     """
     image, label = store.image(case), store.label(case)
-    kept = CaseScores(case, sorted(rows), whole=whole)
-    scored, wanted = set(rows), list(range(len(image))) if whole else kept.rows
-    thresholds = {target: system.thresholds(target)[SLICE_RULE] for target in TARGETS}
+    scores = CaseScores(case, sorted(rows))
+    is_scored, predicted = set(rows), list(range(len(image))) if whole else scores.rows
+    thresholds = {target: segmenter.thresholds(target)[MAIN_RULE] for target in TARGETS}
     if whole:
-        predictions = system.of_whole_case(slices_of(image))
+        predictions = segmenter.of_whole_case(slices_of(image))
     else:
-        predictions = system.probabilities(slices_of(image), slices_of(image, wanted))
-    found, livers = np.zeros(label.shape, np.uint8), np.zeros(label.shape, bool)
-    for row in wanted:
+        predictions = segmenter.probabilities(slices_of(image), slices_of(image, predicted))
+    # Slice by slice, so that no probability of the case need be held.
+    labels, livers = np.zeros(label.shape, np.uint8), np.zeros(label.shape, bool)
+    for row in predicted:
         started = time.perf_counter()
-        liver, tumor = next(predictions)
-        kept.predict_s += time.perf_counter() - started
-        check_numbers(system.name, f"{case}, slice {row}", liver, tumor)
-        found[row] = label_map(liver, tumor, thresholds["liver"], thresholds["tumor"])
-        livers[row] = mask_liver(liver, thresholds["liver"])
-        if row in scored:
-            _add_slice(
-                kept, system, np.asarray(label[row]), {"liver": liver, "tumor": tumor}, thresholds
-            )
-    kept.n_predicted = len(wanted)
+        probabilities = next(predictions)
+        scores.predict_s += time.perf_counter() - started
+        check_numbers(segmenter.name, f"{case}, slice {row}", *probabilities)
+        labels[row], livers[row] = segmenter.decide(probabilities, MAIN_RULE)
+        if row in is_scored:
+            by_target = dict(zip(TARGETS, probabilities, strict=True))
+            _add_slice(scores, segmenter, np.asarray(label[row]), by_target, thresholds)
+    scores.n_predicted = len(predicted)
     if whole:
-        given, spacing_mm = np.asarray(label), spacing_of(store, case)
-        kept.volumes = whole_case_rows(found, given, spacing_mm)
-        lesions = list_lesions(found == LESION, given == LESION, float(np.prod(spacing_mm)))
-        kept.lesions = [asdict(lesion) for lesion in lesions]
-        maps = CaseMaps(found, livers, np.asarray(image), given, spacing_mm, kept.rows)
-        kept.options = option_counts(maps, chosen)
-        if keep is not None:
-            np.savez(keep / f"{case}.npz", labels=found, liver=livers)
-        if given.any():
-            kept.lits = {mode: lits_figures(found, given, spacing_mm, mode) for mode in MODES}
-    return kept
+        reference, spacing_mm = np.asarray(label), read_spacing(store, case)
+        scores.volumes = score_volumes(labels, reference, spacing_mm, nominal_spacing)
+        voxel_mm3 = float(np.prod(spacing_mm))
+        lesions = list_lesions(labels == LESION, reference == LESION, voxel_mm3)
+        scores.lesions = [asdict(lesion) for lesion in lesions]
+        maps = CaseMaps(labels, livers, np.asarray(image), reference, spacing_mm, scores.rows)
+        scores.options = count_options(maps, chosen)
+        if maps_folder is not None:
+            np.savez(maps_folder / f"{case}.npz", labels=labels, liver=livers)
+        if reference.any():
+            scores.lits = {mode: score_lits(labels, reference, spacing_mm, mode) for mode in MODES}
+    return scores
 
 
 def _add_slice(
-    kept: CaseScores,
-    system: System,
+    scores: CaseScores,
+    segmenter: Segmenter,
     label: np.ndarray,
     probabilities: dict[str, np.ndarray],
     thresholds: dict[str, float],
 ) -> None:
     """Add a slice's pixels to the histograms and counts of its case."""
-    classes = (
-        most_probable(probabilities["liver"], probabilities["tumor"])
-        if system.model == "one_step"
-        else None
-    )
+    has_classes = ARGMAX in segmenter.rules(TARGETS[0])
+    classes = find_most_probable(*probabilities.values()) if has_classes else None
     for target, probability in probabilities.items():
         truth = target_of(label, target) > 0
-        kept.histograms[target].add(probability, truth)
-        kept.slices[target].append(Counts.of(probability > thresholds[target], truth))
+        scores.histograms[target].add(probability, truth)
+        scores.slices[target].append(Counts.of(probability > thresholds[target], truth))
         if classes is not None:
-            kept.argmax[target] += Counts.of(target_of(classes, target) > 0, truth)
+            scores.argmax[target] += Counts.of(target_of(classes, target) > 0, truth)
 
 
-def most_probable(liver: np.ndarray, tumor: np.ndarray) -> np.ndarray:
-    """Return the label 0/1/2 of the most probable of other, liver and tumor, int64 (rows, columns).
-
-    Args:
-        liver: probability of liver or tumor; tumor: probability of tumor; both (rows, columns).
-    """
-    return np.argmax(np.stack([1 - liver, liver - tumor, tumor]), axis=0)
-
-
-def score_cohort(
-    system: System,
-    store: Store,
-    set_name: str,
-    whole: bool = False,
-    chosen: Iterable[str] | None = None,
-    keep: Path | None = None,
-) -> Iterator[CaseScores]:
-    """Score every slice of a set of the store's split, case by case; `whole`, `chosen`, `keep` as for `score_case`."""
-    for case in store.cases_of(set_name):
-        rows = [row for other, row in store.slices(set_name) if other == case]
-        if rows:
-            yield score_case(system, store, case, rows, whole, chosen, keep)
-
-
-def kept_maps(store: Store, cases: Sequence[CaseScores], folder: Path) -> Iterator[CaseMaps]:
+def read_maps(store: Store, cases: Sequence[CaseScores], folder: Path) -> Iterator[CaseMaps]:
     """Yield what `score_case` kept of whole cases in `folder`, one at a time."""
-    for case in cases:
-        with np.load(folder / f"{case.case}.npz") as maps:
-            arrays = maps["labels"], maps["liver"], np.asarray(store.image(case.case))
-        yield CaseMaps(
-            *arrays, np.asarray(store.label(case.case)), spacing_of(store, case.case), case.rows
+    for scores in cases:
+        case = scores.case
+        with np.load(folder / f"{case}.npz") as arrays:
+            labels, liver = arrays["labels"], arrays["liver"]
+        image, reference = np.asarray(store.image(case)), np.asarray(store.label(case))
+        yield CaseMaps(labels, liver, image, reference, read_spacing(store, case), scores.rows)
+
+
+@dataclass
+class SystemScores:
+    """The scores of a system.
+
+    Attributes:
+        rows: of the score table.
+        lesions: of lesions.csv: every lesion of a case, and what was drawn where none is.
+        lits: the 24 LiTS figures of each unseen cohort, in each mode.
+        curves: of curves.json.
+        postprocess: the options that validation data chose.
+        gaps: why a cohort has no scores, by cohort.
+        ms_per_slice: time of prediction; None where no whole case was predicted.
+        predict_peak_memory_mib: largest host memory in prediction; None likewise.
+    """
+
+    rows: list[ScoreRow] = field(default_factory=list)
+    lesions: list[dict[str, Any]] = field(default_factory=list)
+    lits: list[dict[str, Any]] = field(default_factory=list)
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    postprocess: tuple[str, ...] = ()
+    gaps: dict[str, str] = field(default_factory=dict)
+    ms_per_slice: float | None = None
+    predict_peak_memory_mib: float | None = None
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores one system.
+
+    Attributes:
+        segmenter: the trained system.
+        seed: of its training.
+        nominal_spacing: whether distances are left out.
+        fold: of a cross-validation; 0 where there is none.
+    """
+
+    segmenter: Segmenter
+    seed: int
+    nominal_spacing: bool = False
+    fold: int = 0
+
+    def score(self, cohorts: Cohorts) -> SystemScores:
+        """Score the system on all cohorts.
+
+        By thresholds: pooled pixels, curves, volumes, lesions, post-processing. Otherwise the label
+        maps of the whole cases of `UNSEEN`.
+        """
+        scores = SystemScores()
+        scores.predict_peak_memory_mib = measure_memory(self.segmenter, cohorts["test"])
+        if self.segmenter.decision == THRESHOLDS:
+            self._score_probabilities(cohorts, scores)
+        else:
+            self._score_label_maps(cohorts, scores)
+        return scores
+
+    def score_slices(self, cohorts: Cohorts) -> SystemScores:
+        """Score the split's slices alone, at `MAIN_RULE`: all there is of a point of a sweep."""
+        scores = SystemScores()
+        for cohort, store in cohorts.items():
+            for case in self._score_cases(store, cohort):
+                scores.rows += self._list_slices(store, cohort, case, (MAIN_RULE,))
+        return scores
+
+    def _score_cases(self, store: Store, cohort: str, **how: Any) -> Iterator[CaseScores]:
+        """Yield the scores of each case of a cohort; `how` as for `score_case`."""
+        rows_of: dict[str, list[int]] = {}
+        for case, row in store.slices(cohort):
+            rows_of.setdefault(case, []).append(row)
+        if not rows_of:
+            raise InputError(f"{store.path}: no slice in its {cohort} set")
+        for case, rows in track(rows_of.items(), f"{self.segmenter.name}, {cohort}"):
+            yield score_case(self.segmenter, store, case, rows, **how)
+
+    def _score_probabilities(self, cohorts: Cohorts, scores: SystemScores) -> None:
+        """Add the scores of a system that decides by thresholds."""
+        chosen: tuple[str, ...] | None = None
+        timed: list[CaseScores] = []
+        for cohort, store in cohorts.items():  # validation comes first: it alone chooses
+            # Other slices of a test case trained the run where the split is by slice.
+            whole = store.split.get("by") != "slice"
+            choosing = cohort == "validation" and whole
+            with tempfile.TemporaryDirectory() as folder:
+                how = {"whole": whole, "chosen": chosen, "nominal_spacing": self.nominal_spacing}
+                how["maps_folder"] = Path(folder) if choosing else None
+                cases = list(self._score_cases(store, cohort, **how))
+                if choosing:
+                    maps = partial(read_maps, store, cases, Path(folder))
+                    chosen = choose_options([case.options for case in cases], maps)
+            timed += [case for case in cases if case.volumes]
+            self._add_cohort(scores, store, cohort, cases, chosen or ())
+        scores.postprocess = chosen or ()
+        n_slices = sum(case.n_predicted for case in timed)
+        if n_slices:
+            seconds = sum(case.predict_s for case in timed)
+            scores.ms_per_slice = round(1000 * seconds / n_slices, 2)
+
+    def _add_cohort(
+        self,
+        scores: SystemScores,
+        store: Store,
+        cohort: str,
+        cases: Sequence[CaseScores],
+        chosen: Sequence[str],
+    ) -> None:
+        """Add the scores of a cohort's cases."""
+        for case in cases:
+            scores.rows += self._list_slices(store, cohort, case, tuple(self._list_rules()))
+            scores.rows += self._list_options(store, cohort, case, chosen)
+            if cohort in UNSEEN:
+                scores.rows += self._list_each_slice(store, cohort, case)
+                scores.rows += self._list_volumes(
+                    store, cohort, case.case, case.volumes, case.n_predicted
+                )
+                place = {"cohort": cohort, "case": case.case, "patient": store.patient(case.case)}
+                scores.lesions += [
+                    {**place, **self._name_system(), **lesion} for lesion in case.lesions
+                ]
+        if cohort in UNSEEN:
+            scores.lits += self._list_lits(cohort, cases)
+        for target in TARGETS:
+            pooled = sum((case.histograms[target] for case in cases), ProbabilityHistogram())
+            scores.curves.append(make_curve(self.segmenter, cohort, target, pooled))
+
+    def _score_label_maps(self, cohorts: Cohorts, scores: SystemScores) -> None:
+        """Add the scores of a system that decides by its own rule, on whole unseen cases."""
+        seconds, n_slices = 0.0, 0
+        for cohort in [cohort for cohort in UNSEEN if cohort in cohorts]:
+            store = cohorts[cohort]
+            if gap := find_short_case(self.segmenter, store, cohort):
+                scores.gaps[cohort] = gap
+                continue
+            for rows, predict_s in self.score_whole_cases(store, cohort):
+                scores.rows += rows
+                seconds, n_slices = seconds + predict_s, n_slices + rows[0].n_slices
+        scores.ms_per_slice = round(1000 * seconds / n_slices, 2) if n_slices else None
+
+    def score_whole_cases(
+        self, store: Store, cohort: str
+    ) -> Iterator[tuple[list[ScoreRow], float]]:
+        """Yield the rows of each case of a cohort by its label map, and the seconds it took."""
+        for case in track(store.cases_of(cohort), f"{self.segmenter.name}, {cohort}"):
+            image, reference = np.asarray(store.image(case)), np.asarray(store.label(case))
+            started = time.perf_counter()
+            labels, _ = self.segmenter.labels(image)
+            seconds = time.perf_counter() - started
+            volumes = score_volumes(
+                labels, reference, read_spacing(store, case), self.nominal_spacing
+            )
+            yield self._list_volumes(store, cohort, case, volumes, len(labels)), seconds
+
+    def _list_rules(self) -> dict[str, float | None]:
+        return self.segmenter.rules(TARGETS[0])
+
+    def _name_system(self) -> dict[str, str]:
+        return {"system": self.segmenter.system, "phase": self.segmenter.phase}
+
+    def _make_row(
+        self, store: Store, cohort: str, case: str, target: str, counts: Counts, **values: Any
+    ) -> ScoreRow:
+        return ScoreRow(
+            seed=self.seed,
+            fold=self.fold,
+            cohort=cohort,
+            case=case,
+            patient=store.patient(case),
+            target=target,
+            system=self.segmenter.system,
+            phase=self.segmenter.phase,
+            **asdict(counts),
+            **values,
         )
 
+    def _list_slices(
+        self, store: Store, cohort: str, case: CaseScores, rules: Sequence[str]
+    ) -> list[ScoreRow]:
+        """Return the rows of Table 1's slices of a case, by target and rule."""
+        rows = []
+        for target in TARGETS:
+            for rule in rules:
+                threshold = self.segmenter.rules(target)[rule]
+                how = {"rule": rule, "threshold": threshold, "unit": SLICES}
+                counts = case.count(target, rule, threshold)
+                how["n_slices"] = len(case.rows)
+                rows.append(self._make_row(store, cohort, case.case, target, counts, **how))
+        return rows
 
-def pooled_histogram(cases: Sequence[CaseScores], target: str) -> ProbabilityHistogram:
-    """Return the histogram of all pixels of the cases."""
-    return sum((case.histograms[target] for case in cases), ProbabilityHistogram())
-
-
-def threshold_rules(system: System, target: str) -> dict[str, float | None]:
-    """Return the thresholds by rule in the order of the table; argmax (one-step only) has none."""
-    first: dict[str, float | None] = {ARGMAX: None} if system.model == "one_step" else {}
-    return {**first, **system.thresholds(target)}
-
-
-def counts_at(
-    cases: Sequence[CaseScores], target: str, rule: str, threshold: float | None
-) -> Counts:
-    """Return the counts of all pixels of the cases under a threshold rule."""
-    if threshold is None:
-        return sum((case.argmax[target] for case in cases), Counts(0, 0, 0, 0))
-    return pooled_histogram(cases, target).counts(threshold)
-
-
-def table_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
-    """Return the rows of Table 1 for one system and cohort; scores are pooled over all pixels."""
-    rows = []
-    for target in TARGETS:
-        pooled = pooled_histogram(cases, target)
-        areas = {"auc": pooled.auc(), "rauc": pooled.rauc()}
-        for rule, threshold in threshold_rules(system, target).items():
-            rows.append(
-                {
-                    "cohort": cohort,
-                    "model": system.model,
-                    "loss": system.loss,
-                    "target": target,
-                    "threshold_rule": rule,
-                    "threshold": threshold,
-                    "n_cases": len(cases),
-                    "n_slices": sum(len(case.rows) for case in cases),
-                    **compute_scores(counts_at(cases, target, rule, threshold)),
-                    **areas,
-                }
+    def _list_each_slice(self, store: Store, cohort: str, case: CaseScores) -> list[ScoreRow]:
+        """Return a row of each of Table 1's slices of a case, at `MAIN_RULE`."""
+        return [
+            self._make_row(
+                store, cohort, case.case, target, counts, slice=row, n_slices=1,
+                unit=SLICE, rule=MAIN_RULE, threshold=self.segmenter.thresholds(target)[MAIN_RULE],
             )
-    return rows
+            for target in TARGETS
+            for row, counts in zip(case.rows, case.slices[target], strict=True)
+        ]  # fmt: skip
+
+    def _list_volumes(
+        self,
+        store: Store,
+        cohort: str,
+        case: str,
+        volumes: Mapping[str, VolumeScores],
+        n_slices: int,
+    ) -> list[ScoreRow]:
+        """Return the rows of a case as a volume, for the targets that are a result."""
+        rule = self.segmenter.rule
+        return [
+            self._make_row(
+                store, cohort, case, target, scored.counts, n_slices=n_slices, unit=WHOLE,
+                rule=rule, threshold=self.segmenter.rules(target)[rule],
+                voxel_ml=scored.voxel_ml, components_rand_index=scored.components_rand_index,
+                **scored.distances,
+            )
+            for target, scored in volumes.items()
+            if target in self.segmenter.targets
+        ]  # fmt: skip
+
+    def _list_options(
+        self, store: Store, cohort: str, case: CaseScores, chosen: Sequence[str]
+    ) -> list[ScoreRow]:
+        """Return the rows of a case after each post-processing option, on Table 1's slices."""
+        names = {CHOSEN: "+".join(chosen) or NONE}
+        return [
+            self._make_row(
+                store, cohort, case.case, target, counts, n_slices=len(case.rows), unit=SLICES,
+                rule=MAIN_RULE, threshold=self.segmenter.thresholds(target)[MAIN_RULE],
+                postprocess=names.get(option, option), chosen=option == CHOSEN,
+            )
+            for option, by_target in case.options.items()
+            for target, counts in by_target.items()
+        ]  # fmt: skip
+
+    def _list_lits(self, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
+        """Return the 24 LiTS figures of a cohort in each mode, of the cases that hold a liver."""
+        scored = {case.case: case.lits for case in cases if case.lits}
+        entry: dict[str, Any] = {"cohort": cohort, **self._name_system(), "rule": MAIN_RULE}
+        left_out = [case.case for case in cases if case.case not in scored]
+        entry |= {"n_cases": len(scored), "left_out": left_out}
+        return [
+            {
+                **entry,
+                "mode": mode,
+                "figures": pool_cases([figures[mode] for figures in scored.values()]),
+            }
+            for mode in MODES
+            if scored
+        ]
 
 
-def case_rows(
-    system: System, store: Store, cohort: str, cases: Sequence[CaseScores]
-) -> list[dict[str, Any]]:
-    """Return the rows of `cases.csv`: counts and scores per case, target and threshold rule."""
-    rows = []
-    for case in cases:
-        for target in TARGETS:
-            for rule, threshold in threshold_rules(system, target).items():
-                counts = counts_at([case], target, rule, threshold)
-                rows.append(
-                    {
-                        "cohort": cohort,
-                        "case": case.case,
-                        "patient": store.patient(case.case),
-                        **_what(system, target, rule, threshold),
-                        "n_slices": len(case.rows),
-                        **_cells(counts),
-                        **compute_scores(counts),
-                    }
-                )
-    return rows
+def find_short_case(segmenter: Segmenter, store: Store, cohort: str) -> str:
+    """Return which case has fewer slices than the window of a system in 3D; "" where none has."""
+    depth = segmenter.settings.get("depth", 0)
+    for case in store.cases_of(cohort):
+        n_slices = store.cases[case]["n_slices"]
+        if n_slices < depth:
+            return f"{cohort}: {case} has {n_slices} slices, the 3D window takes {depth}"
+    return ""
 
 
-def slice_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
-    """Return the rows of `slices.csv`: counts and IoU per slice and target at `SLICE_RULE`."""
-    rows = []
-    for case in cases:
-        for target in TARGETS:
-            what = _what(system, target, SLICE_RULE, system.thresholds(target)[SLICE_RULE])
-            for row, counts in zip(case.rows, case.slices[target], strict=True):
-                place = {"cohort": cohort, "case": case.case, "row": row}
-                rows.append(
-                    {**place, **what, **_cells(counts), "iou": compute_scores(counts)["iou"]}
-                )
-    return rows
+def measure_memory(segmenter: Segmenter, store: Store) -> float:
+    """Predict the first test case; return the largest host memory meanwhile, in MiB.
+
+    The loaded networks are in it. Compilation falls here too, so that it is not in the time of the
+    first case that is scored.
+    """
+    case = store.cases_of("test")[0]
+    image = store.image(case)
+    if segmenter.decision == THRESHOLDS:
+        for _ in segmenter.probabilities(slices_of(image, [0]), slices_of(image, [0])):
+            pass
+        reset_peak_memory()
+        for _ in segmenter.of_whole_case(slices_of(image)):
+            pass
+    elif len(image) >= segmenter.settings.get("depth", 0):
+        reset_peak_memory()
+        segmenter.labels(np.asarray(image))
+    return read_peak_memory()
 
 
-def lesion_table(
-    system: System, store: Store, cohort: str, cases: Sequence[CaseScores]
-) -> list[dict[str, Any]]:
-    """Return the rows of `lesions.csv`: every lesion of every case, and what was drawn where none is."""
-    return [
-        {
-            "cohort": cohort,
-            "case": case.case,
-            "patient": store.patient(case.case),
-            "model": system.model,
-        }
-        | {"loss": system.loss, **lesion}
-        for case in cases
-        for lesion in case.lesions
-    ]
-
-
-def whole_case_table(
-    system: System, store: Store, cohort: str, cases: Sequence[CaseScores]
-) -> list[dict[str, Any]]:
-    """Return the rows of `whole_cases.csv`: liver and tumor of every case as volumes."""
-    return [
-        {
-            "cohort": cohort,
-            "case": case.case,
-            "patient": store.patient(case.case),
-            "model": system.model,
-        }
-        | {"loss": system.loss, "threshold_rule": SLICE_RULE, "n_slices": case.n_predicted, **row}
-        for case in cases
-        for row in case.volumes
-    ]
-
-
-def option_table(
-    system: System, store: Store, cohort: str, cases: Sequence[CaseScores], chosen: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return the rows of `postprocess.csv`: every case after every option."""
-    rows = []
-    for case in cases:
-        head = {"cohort": cohort, "case": case.case, "patient": store.patient(case.case)}
-        head |= {"model": system.model, "loss": system.loss}
-        rows += option_rows(head, case.options, chosen)
-    return rows
-
-
-def lits_rows(system: System, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
-    """Return the 24 LiTS figures of a cohort in each mode; a case whose reference holds no liver is left out."""
-    scored = {case.case: case.lits for case in cases if case.lits}
-    left_out = [case.case for case in cases if case.case not in scored]
-    head: dict[str, Any] = {
-        "cohort": cohort,
-        "model": system.model,
-        "loss": system.loss,
-        "threshold_rule": SLICE_RULE,
-    }
-    head |= {"n_cases": len(scored), "left_out": left_out}
-    return [
-        {**head, "mode": mode, "figures": pool_cases([lits[mode] for lits in scored.values()])}
-        for mode in MODES
-        if scored
-    ]
-
-
-def curve(
-    system: System, cohort: str, target: str, histogram: ProbabilityHistogram
+def make_curve(
+    segmenter: Segmenter, cohort: str, target: str, histogram: ProbabilityHistogram
 ) -> dict[str, Any]:
-    """Return the ROC curves of a cohort, full and restricted to (0.01, 0.99), with the frozen thresholds on them.
+    """Return the ROC curves of a cohort with the thresholds of the records on them.
 
-    Both are thinned for drawing; `auc` and `rauc` are not. A curve is None where the cohort, or the range, has no
-    pixel inside or none outside the reference.
+    Args:
+        segmenter: the system.
+        cohort, target: what the probabilities are of.
+        histogram: all pixels of the cohort.
+
+    Returns:
+        The entry of curves.json: the full curve and the one restricted to (0.01, 0.99), thinned for
+        drawing; `auc` and `rauc`, which are not; reliability. A curve is None where the cohort, or
+        the range, has no pixel inside or none outside the reference.
     """
     inside = histogram.inside(0.01, 0.99)
-    restricted = None if histogram.rauc() is None else reduce_curve(histogram.roc(0.01, 0.99))
-    full = (
-        None
-        if histogram.auc() is None
-        else reduce_curve(histogram.roc(), lowest_fpr=LOWEST_DRAWN_FPR)
-    )
+    auc, rauc = histogram.auc(), histogram.rauc()
+    full = None if auc is None else reduce_curve(histogram.roc(), lowest_fpr=LOWEST_DRAWN_FPR)
+    restricted = None if rauc is None else reduce_curve(histogram.roc(0.01, 0.99))
+    thresholds = segmenter.thresholds(target)
     return {
         "cohort": cohort,
-        "model": system.model,
-        "loss": system.loss,
+        "system": segmenter.system,
+        "phase": segmenter.phase,
         "target": target,
-        "auc": histogram.auc(),
-        "rauc": histogram.rauc(),
-        **_calibration(histogram, inside),
+        "auc": auc,
+        "rauc": rauc,
+        **_describe_calibration(histogram, inside),
         "n_positive": int(histogram.positive.sum()),
         "n_negative": int(histogram.negative.sum()),
         "n_restricted_positive": int(inside.positive.sum()),
@@ -357,61 +580,47 @@ def curve(
             "tpr": _list(restricted.true_positive_rate),
             "threshold": _list(restricted.threshold),
         },
-        "thresholds": system.thresholds(target),
+        "thresholds": thresholds,
         "points": {
-            rule: _point(histogram, inside, threshold)
-            for rule, threshold in system.thresholds(target).items()
+            rule: _find_point(histogram, inside, threshold)
+            for rule, threshold in thresholds.items()
         },
     }
 
 
-def _calibration(histogram: ProbabilityHistogram, inside: ProbabilityHistogram) -> dict[str, Any]:
-    found = measure_reliability(histogram)
-    drawn = {"n_pixels": found.n_pixels.tolist()}
+def _describe_calibration(
+    histogram: ProbabilityHistogram, inside: ProbabilityHistogram
+) -> dict[str, Any]:
+    diagram = measure_reliability(histogram)
+    drawn: dict[str, Any] = {"n_pixels": diagram.n_pixels.tolist()}
     for name in ("predicted", "observed"):
-        values = getattr(found, name)
-        drawn[name] = [
-            float(value) if n else None for n, value in zip(found.n_pixels, values, strict=True)
-        ]
+        values = zip(diagram.n_pixels, getattr(diagram, name), strict=True)
+        drawn[name] = [float(value) if n else None for n, value in values]
     return {
         "reliability": drawn,
-        "ece": found.ece,
+        "ece": diagram.ece,
         "ece_restricted": measure_reliability(inside).ece,
     }
 
 
-def _point(
+def _find_point(
     histogram: ProbabilityHistogram, inside: ProbabilityHistogram, threshold: float
 ) -> dict[str, float | None]:
-    fpr, tpr = _rates(histogram.counts(threshold))
-    within = 0.01 <= threshold <= 0.99
-    restricted_fpr, restricted_tpr = _rates(inside.counts(threshold)) if within else (None, None)
+    fpr, tpr = _find_rates(histogram.counts(threshold))
+    is_inside = 0.01 <= threshold <= 0.99
+    restricted = _find_rates(inside.counts(threshold)) if is_inside else (None, None)
     return {
         "fpr": fpr,
         "tpr": tpr,
-        "restricted_fpr": restricted_fpr,
-        "restricted_tpr": restricted_tpr,
+        "restricted_fpr": restricted[0],
+        "restricted_tpr": restricted[1],
     }
 
 
-def _rates(counts: Counts) -> tuple[float | None, float | None]:
+def _find_rates(counts: Counts) -> tuple[float | None, float | None]:
     negative, positive = counts.fp + counts.tn, counts.tp + counts.fn
     return counts.fp / negative if negative else None, counts.tp / positive if positive else None
 
 
 def _list(values: np.ndarray) -> list[float]:
     return [float(f"{value:.7g}") for value in np.nan_to_num(values, posinf=1.0)]
-
-
-def _what(system: System, target: str, rule: str, threshold: float | None) -> dict[str, Any]:
-    return {
-        "model": system.model,
-        "loss": system.loss,
-        "target": target,
-        "threshold_rule": rule,
-        "threshold": threshold,
-    }
-
-
-def _cells(counts: Counts) -> dict[str, int]:
-    return {"tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn}

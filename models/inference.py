@@ -20,8 +20,9 @@ def predict_slices(
     because Keras's `predict` returns only when all slices are in memory.
 
     Args:
-        model: (batch, rows, columns, 1) -> (batch, rows, columns, classes).
-        inputs: slices of shape (rows, columns), float32; read as they are needed.
+        model: (batch, rows, columns, channels) -> (batch, rows, columns, classes).
+        inputs: slices of shape (rows, columns), or (rows, columns, channels), float32; read as they
+            are needed.
         batch_size: how many slices the model gets at once.
 
     Yields:
@@ -29,6 +30,8 @@ def predict_slices(
     """
     slices = iter(inputs)
     while batch := list(islice(slices, batch_size)):
-        filled = np.zeros((batch_size, *batch[0].shape, 1), np.float32)
-        filled[: len(batch), ..., 0] = batch
+        stacked = np.stack(batch)
+        stacked = stacked[..., np.newaxis] if stacked.ndim == 3 else stacked
+        filled = np.zeros((batch_size, *stacked.shape[1:]), np.float32)
+        filled[: len(batch)] = stacked
         yield from np.asarray(model.predict_on_batch(filled))[: len(batch)]

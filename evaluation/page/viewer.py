@@ -29,7 +29,7 @@ from evaluation.results import Results
 from evaluation.tables.__main__ import readable
 from evaluation.tables.evidence import system
 
-SCHEMA = 1
+SCHEMA = 2
 OFFSET = -int(LOWEST_HU)
 SOURCES = ("label", *MODELS)
 """Whose labels a slice has, in the order of their bits."""
@@ -48,7 +48,7 @@ ABOUT = (
     "synthetic",
     "size",
     "rule",
-    "loss",
+    "phase",
     "ranked_by",
     "n_ranked",
     "n_test_cases",
@@ -59,7 +59,7 @@ ABOUT = (
 
 @dataclass(frozen=True)
 class Recording:
-    """Content of `viewer.npz`, see `evaluation.viewer`."""
+    """Content of `viewer.npz`, see `evaluation.page.recording`."""
 
     about: dict[str, Any]
     arrays: dict[str, np.ndarray]
@@ -95,14 +95,15 @@ def read_recording(results: Results) -> Recording | None:
         zlib.error,
     ) as error:
         raise InputError(
-            f"{path}: damaged, record it again with python -m evaluation.viewer ({error})"
+            f"{path}: damaged, remove it and call python -m evaluation.evaluate again ({error})"
         ) from None
     _check(path, about, arrays)
     summary = results.summary
     run = (summary["preset"], summary["seed"], summary["data"]["split_sha256"])
     if (about["preset"], about["seed"], about["split_sha256"]) != run:
         raise InputError(
-            f"{path}: of another run than summary.json, record it again with python -m evaluation.viewer"
+            f"{path}: of another run than summary.json; "
+            "remove it and call python -m evaluation.evaluate again"
         )
     return Recording(about, arrays)
 
@@ -248,7 +249,7 @@ def viewer_html(recording: Recording, data: dict[str, Any]) -> str:
         for index, case in enumerate(about["cases"])
     )
     counted = (
-        f'<tr data-model="{model}"><th scope="row">{system(model, about["loss"][model])}</th>{"<td></td>" * 4}</tr>'
+        f'<tr data-model="{model}"><th scope="row">{system(model, about["phase"][model])}</th>{"<td></td>" * 4}</tr>'
         for model in models
     )
     judged = sorted(models, key=lambda model: model != about["ranked_by"])

@@ -49,15 +49,15 @@ def write_viewer(out: Path, joint: bool = False, **change: Any) -> dict[str, np.
         )
     ]
     about = {
-        "schema": 1,
+        "schema": 2,
         "preset": "demo",
         "seed": 0,
         "split_sha256": "ab" * 32,
         "cohort": "phantom",
         "synthetic": True,
     }
-    losses = {"one_step": "ce", "sequential": "balanced"} | ({"joint": "balanced"} if joint else {})
-    about |= {"size": SIZE, "rule": "roc", "loss": losses, "left_out": []}
+    phases = {"one_step": "ce", "sequential": "balanced"} | ({"joint": "balanced"} if joint else {})
+    about |= {"size": SIZE, "rule": "roc", "phase": phases, "left_out": []}
     about |= {"ranked_by": "sequential", "n_ranked": 2, "n_test_cases": 4, "cases": cases, **change}
     np.savez_compressed(out / "viewer.npz", about=np.array(json.dumps(about)), **arrays)
     return arrays

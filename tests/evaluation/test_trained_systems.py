@@ -1,25 +1,25 @@
-"""The systems of other documents after an epoch: scored, compared, cross-validated, used."""
+"""The systems of other documents after an epoch: scored, cross-validated, used by predict."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from data.files import read_json, write_json
 from data.store import Store
 from data.volumes import open_volume
-from evaluation.compare import score_one, too_small
-from evaluation.comparison import tables
-from evaluation.cross_validate import run_of_project
+from evaluation.cross_validate import run_module as run_of_project
+from evaluation.evaluate import score_system
 from evaluation.names import NO_CONTOUR
-from evaluation.other_systems import load_other
+from evaluation.results import read_results
+from evaluation.score_table import read_table, select
+from evaluation.segmenter import load_segmenter
 from tests.conftest import (
     DEEP,
     DEEP_CASES,
@@ -37,141 +37,92 @@ NAMES = LABELS | {label + NO_CONTOUR for label in ("global_local", DEEP_VARIANT)
 
 @pytest.mark.parametrize("label", sorted(LABELS - {DEEP_VARIANT}))
 def test_a_system_segments_a_case(label: str, deep_run: Path, deep: Store) -> None:
-    system = load_other(deep_run, label)
+    system = load_segmenter(deep_run, label)
     hu = deep.image("volume-107")
-    labels = system.labels(hu)
-    assert labels.shape == hu.shape
-    assert labels.dtype == np.uint8
+    labels, livers = system.labels(hu)
+    assert labels.shape == livers.shape == hu.shape
+    assert (labels.dtype, livers.dtype) == (np.uint8, bool)
     assert set(np.unique(labels)) <= {0, 1, 2}
-    np.testing.assert_array_equal(system.labels(hu), labels)
+    np.testing.assert_array_equal(system.labels(hu)[0], labels)
 
 
-def test_all_are_compared_in_one_table(
+def test_all_are_scored_by_one_command(
     deep_run: Path, deep: Store, tmp_path: Path, run_module: Command
 ) -> None:
     flags = ("--run", deep_run, "--store", deep.path, "--out", tmp_path)
-    done = run_module("evaluation.compare", *flags)
+    done = run_module("evaluation.evaluate", *flags)
     assert done.returncode == 0, done.stderr
-    assert run_module("evaluation.compare", *flags).stdout.count("already done") == len(NAMES)
-    content = json.loads((tmp_path / "comparison.json").read_text())
-    assert content["left"] == []
-    assert {system["system"] for system in content["systems"]} == NAMES
-    scored = {system["system"] for system in content["systems"] if not system["why"]}
-    voxels = len(deep.image("volume-107")) * SIZE**2
-    for row in content["cases"]:
-        assert row["tp"] + row["fp"] + row["fn"] + row["tn"] == voxels
-    assert len(content["cases"]) == len(scored) * 2 * 2  # cases and targets
-    made = run_module("evaluation.comparison", "--out", tmp_path, tmp_path / "comparison.json")
-    assert made.returncode == 0, made.stderr
-    table = (tmp_path / "comparison.md").read_text()
-    assert all(f"| `{name}` |" in table for name in NAMES)
-    costs = {system["system"]: system for system in content["systems"]}
-    pipeline, unet = costs["global_local"], costs["unet_dhanush"]
+    again = run_module("evaluation.evaluate", *flags)
+    assert again.stdout == "evaluation: already done\n"
+    results = read_results(tmp_path)
+    entries = {entry["system"]: entry for entry in results.summary["systems"]}
+    assert entries.keys() == NAMES
+    assert results.summary["left"] == []
+    scored = {name for name, entry in entries.items() if entry["status"] == "ok"}
+    cells = results.scores[["tp", "fp", "fn", "tn"]].sum(axis=1)
+    assert set(cells) == {len(deep.image("volume-107")) * SIZE**2}
+    assert len(select(results.scores, system=list(scored))) == len(scored) * 2 * 2
+    pipeline, unet = entries["global_local"], entries["unet_dhanush"]
     assert pipeline["predicting_parameters"] < pipeline["parameters"]
     assert unet["predicting_parameters"] == unet["parameters"]
-    assert (
-        costs["global_local" + NO_CONTOUR]["settings"]["postprocess"]
-        == pipeline["settings"]["postprocess"][:-1]
-    )
-    assert "published, other split" in table
-    assert (tmp_path / "fig_comparison.png").stat().st_size > 10_000
+    assert pipeline["weak_label"]["columns"] == ["age"]
+    assert "crops an epoch" in pipeline["trained_with"]
+    without = entries["global_local" + NO_CONTOUR]["settings"]["postprocess"]
+    assert without == pipeline["settings"]["postprocess"][:-1]
+
+
+def copy_run(deep_run: Path, run: Path, *labels: str) -> Path:
+    """Copy some systems of the run."""
+    for label in labels:
+        shutil.copytree(deep_run / label, run / label)
+    shutil.copy(deep_run / "run.json", run)
+    return run
 
 
 def test_a_system_that_is_not_finished_is_named(
     deep_run: Path, deep: Store, tmp_path: Path, run_module: Command
 ) -> None:
-    few = tmp_path / "run"
-    for label in ("segnet", "cdnn_resnet18"):
-        shutil.copytree(deep_run / label, few / label)
-    shutil.copy(deep_run / "run.json", few)
-    (few / "segnet" / "tumor" / "record.json").unlink()
-    done = run_module("evaluation.compare", "--run", few, "--store", deep.path, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "segnet: training begun, not finished, so not scored\n" in done.stdout
-    content = json.loads((tmp_path / "comparison.json").read_text())
-    assert [system["system"] for system in content["systems"]] == ["cdnn_resnet18"]
-
-
-def test_distances_are_left_out_at_nominal_spacing(
-    deep_run: Path, deep: Store, tmp_path: Path, run_module: Command
-) -> None:
-    few = tmp_path / "run"
-    shutil.copytree(deep_run / "unet_dhanush", few / "unet_dhanush")
-    shutil.copy(deep_run / "run.json", few)
+    few = copy_run(deep_run, tmp_path / "run", "segnet", "cdnn_resnet18")
+    (few / "segnet" / "tumor" / "train" / "record.json").unlink()
     flags = ("--run", few, "--store", deep.path, "--out", tmp_path, "--nominal-spacing")
-    assert run_module("evaluation.compare", *flags).returncode == 0
-    content = json.loads((tmp_path / "comparison.json").read_text())
-    assert all(row["assd_mm"] is None and row["hausdorff95_mm"] is None for row in content["cases"])
-    text = tables([content])
-    assert "the spacing in the headers of these volumes is nominal" in text
-    assert (
-        "Not trained on these data: `global_local`; published, other split: liver accuracy 0.994"
-        in text
-    )
-
-
-def test_a_case_smaller_than_the_window_costs_one_system_its_result() -> None:
-    store: Any = SimpleNamespace(
-        path="STORE", image=lambda case: np.zeros((12, 8, 8)), cases_of=lambda name: ["volume-1"]
-    )
-    assert (
-        too_small({"depth": 16}, store, "test")
-        == "test: volume-1 has 12 slices, the 3D window takes 16"
-    )
-    assert too_small({"depth": 12}, store, "test") == too_small({}, store, "test") == ""
-    assert too_small(None, store, "test") == ""
+    done = run_module("evaluation.evaluate", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "segnet_train: not trained yet, so not scored\n" in done.stdout
+    scores = read_table(tmp_path / "scores.csv")
+    assert set(scores["system"]) == {"cdnn_resnet18"}
+    assert scores["assd_mm"].isna().all(), "at nominal spacing there are no distances"
 
 
 def test_a_short_external_case_leaves_the_result_on_the_test_set(
     deep_run: Path, deep: Store, tmp_path: Path, run_module: Command
 ) -> None:
     (tmp_path / "source").mkdir()
-    flags = (
-        "--source",
-        write_cohort(tmp_path / "source", 2),
-        "--size",
-        SIZE,
-        "--external",
-        "--cohort",
-        "lits-layout",
-    )
+    source = write_cohort(tmp_path / "source", 2)
+    flags = ("--source", source, "--size", SIZE, "--external", "--cohort", "lits-layout")
     done = run_module("data.prepare", *flags, "--store", tmp_path / "store")
     assert done.returncode == 0, done.stderr
     cohorts = {"test": deep, "external": Store.open(tmp_path / "store")}
-    for name, found in (("global_local", {"test"}), ("segnet", {"test", "external"})):
-        described, rows = score_one(deep_run, name, cohorts, nominal_spacing=False)
-        assert {row["cohort"] for row in rows} == found
+    for name, expected in (("global_local", {"test"}), ("segnet", {"test", "external"})):
+        scored = score_system(deep_run, (name, "train"), cohorts, False, "key")
+        assert set(scored.scores["cohort"]) == expected
         short = "external: volume-100 has 8 slices, the 3D window takes 16"
-        assert described["why"] == (short if name == "global_local" else "")
-        assert all(kept <= epochs for kept, epochs in described["epochs"].values())
+        assert scored.entry["why"] == (short if name == "global_local" else "")
+        assert all(best <= epochs for best, epochs in scored.entry["epochs"].values())
 
 
 def test_cross_validation_tests_every_patient_once(
     deep: Store, tmp_path: Path, run_module: Command
 ) -> None:
-    flags = (
-        "--name",
-        "unet_dhanush",
-        "--folds",
-        2,
-        "--store",
-        deep.path,
-        "--out",
-        tmp_path,
-        *DEEP,
-    )
+    flags = ("--name", "unet_dhanush", "--folds", 2, "--store", deep.path, "--out", tmp_path, *DEEP)
     done = run_module("evaluation.cross_validate", *flags)
     assert done.returncode == 0, done.stderr
-    content = json.loads((tmp_path / "cross_validation-unet_dhanush.json").read_text())
-    assert content["settings"]["loss"] == "dice"
-    assert content["preset"] == f"smoke+size={SIZE}"
-    tested = [
-        row["case"]
-        for fold in content["folds"]
-        for row in fold["cases"]
-        if row["target"] == "liver"
-    ]
-    assert sorted(tested) == sorted(deep.cases)
+    summary = read_json(tmp_path / "unet_dhanush.json")["summary"]
+    assert [entry["fold"] for entry in summary["systems"]] == [1, 2]
+    assert summary["systems"][0]["settings"]["loss"] == "dice"
+    assert (summary["preset"], summary["left"]) == (f"smoke+size={SIZE}", [])
+    scores = read_table(tmp_path / "unet_dhanush.scores.csv")
+    livers = select(scores, target="liver", cohort="test", unit="whole")
+    assert sorted(livers["case"]) == sorted(deep.cases)
     for number in (1, 2):
         fold = Store.open(tmp_path / f"fold-{number}")
         patients = [
@@ -179,39 +130,43 @@ def test_cross_validation_tests_every_patient_once(
             for name in ("train", "validation", "test")
         ]
         assert sum(map(len, patients)) == len(set.union(*patients)) == DEEP_CASES
-    table = (tmp_path / "cross_validation-unet_dhanush.md").read_text()
-    assert "| **all** | 9 |" in table
+        assert set(select(livers, fold=number)["case"]) == set(fold.cases_of("test"))
     again = run_module("evaluation.cross_validate", *flags)
     assert again.stdout.count("already done") == 4
+    assert read_table(tmp_path / "unet_dhanush.scores.csv").equals(scores)
+    assert read_json(tmp_path / "unet_dhanush.json")["summary"]["systems"] == summary["systems"]
 
 
-def test_a_training_that_breaks_is_no_mistake_of_the_user_s(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    real = subprocess.run
-    for code, ends, status in (
+@pytest.mark.parametrize(
+    ("code", "ending", "status"),
+    [
         (
             "raise RuntimeError('ours')",
-            "training.system failed, exit code 1; the same command goes on from here",
+            "failed, exit code 1; the same command goes on from here",
             1,
         ),
-        (
-            "import os; os.kill(os.getpid(), 9)",
-            "training.system ended by signal 9; the same command goes on",
-            137,
-        ),
-    ):
+        ("import os; os.kill(os.getpid(), 9)", "ended by signal 9; the same command goes on", 137),
+    ],
+)
+def test_a_training_that_breaks_is_no_mistake_of_the_user_s(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    code: str,
+    ending: str,
+    status: int,
+) -> None:
+    run = subprocess.run
 
-        def broken(command: list[str], code: str = code, **options: Any) -> Any:
-            return real([sys.executable, "-c", code], **options)
+    def break_down(command: list[str], **options: Any) -> Any:
+        return run([sys.executable, "-c", code], **options)
 
-        monkeypatch.setattr(subprocess, "run", broken)
-        with pytest.raises(SystemExit) as ended:
-            run_of_project("training.system", "--name", "segnet")
-        assert ended.value.code == status
-        said = capfd.readouterr().err
-        assert ends in said.splitlines()[-1]
-        assert ("RuntimeError: ours" in said) == (status == 1)
+    monkeypatch.setattr(subprocess, "run", break_down)
+    with pytest.raises(SystemExit) as ended:
+        run_of_project("training.system", "--name", "segnet")
+    assert ended.value.code == status
+    errors = capfd.readouterr().err
+    assert f"training.system {ending}" in errors.splitlines()[-1]
+    assert ("RuntimeError: ours" in errors) == (status == 1)
 
 
 def test_cross_validation_of_no_system_makes_no_fold(
@@ -225,41 +180,36 @@ def test_cross_validation_of_no_system_makes_no_fold(
     assert not (tmp_path / "out").exists()
 
 
+def predict(
+    run_module: Command, run: Path, name: str, folder: Path, *flags: object
+) -> tuple[np.ndarray, dict[str, Any], str]:
+    """Segment the first test case; return labels, table and output of the command."""
+    volume = write_cohort(folder, DEEP_CASES, DEEP_SLICES) / "volume-107.nii.gz"
+    paths = ("--run", run, "--input", volume, "--output", folder / "labels.nii.gz")
+    done = run_module(
+        "evaluation.predict", *paths, "--model", name, "--table", folder / "table", *flags
+    )
+    assert done.returncode == 0, done.stderr
+    labels = open_volume(folder / "labels.nii.gz").slices(0, DEEP_SLICES)
+    return labels, read_json(folder / "table.json"), done.stdout
+
+
 @pytest.mark.parametrize(
     "name", ["cdnn_resnet18", "segnet", "global_local", f"global_local{NO_CONTOUR}"]
 )
 def test_a_system_segments_a_volume(
     deep_run: Path, deep: Store, tmp_path: Path, run_module: Command, name: str
 ) -> None:
-    """The volumes of the store have the networks' size, so that predict gives what the comparison scores."""
-    case = deep.cases_of("test")[0]
-    volume = write_cohort(tmp_path, DEEP_CASES, DEEP_SLICES) / f"{case}.nii.gz"
-    flags = (
-        "--run",
-        deep_run,
-        "--input",
-        volume,
-        "--model",
-        name,
-        "--output",
-        tmp_path / "labels.nii.gz",
-    )
-    done = run_module("evaluation.predict", *flags, "--table", tmp_path / "table")
-    assert done.returncode == 0, done.stderr
-    assert f"({name})" in done.stdout
-    system = load_other(deep_run, name)
-    assert ("on its validation data: " in done.stdout) == bool(system.weakness)
-    wanted = system.labels(np.asarray(deep.image(case)))
-    np.testing.assert_array_equal(
-        open_volume(tmp_path / "labels.nii.gz").slices(0, DEEP_SLICES), wanted
-    )
-    table = json.loads((tmp_path / "table.json").read_text())
+    """The volumes have the networks' size, so that predict gives what is scored."""
+    labels, table, said = predict(run_module, deep_run, name, tmp_path)
+    system = load_segmenter(deep_run, name)
+    assert f"({name})" in said
+    assert ("on its validation data: " in said) == bool(system.weakness)
+    expected, _ = system.labels(np.asarray(deep.image("volume-107")))
+    np.testing.assert_array_equal(labels, expected)
     rule = "argmax" if name == "cdnn_resnet18" else "0.5"
-    assert [table["cases"][0][key] for key in ("model", "loss", "threshold_rule")] == [
-        name,
-        "",
-        rule,
-    ]
+    columns = [table["cases"][0][key] for key in ("model", "loss", "threshold_rule")]
+    assert columns == [name, "", rule]
     assert set(table["networks"]) == {"system", *system.records}
 
 
@@ -268,64 +218,31 @@ def test_livers_alone_need_no_tumor_network(
     deep_run: Path, deep: Store, tmp_path: Path, run_module: Command, name: str
 ) -> None:
     """As of one that diverged in its first epoch; nothing of it is read."""
-    case = deep.cases_of("test")[0]
-    volume = write_cohort(tmp_path, DEEP_CASES, DEEP_SLICES) / f"{case}.nii.gz"
-    few = tmp_path / "run"
-    shutil.copytree(deep_run / name, few / name)
-    shutil.copy(deep_run / "run.json", few)
-    record = few / name / "tumor" / "record.json"
-    record.write_text(
-        json.dumps({**json.loads(record.read_text()), "status": "diverged", "why": "the loss"})
-    )
-    (record.parent / "best.keras").unlink()
-    flags = (
-        "--run",
-        few,
-        "--input",
-        volume,
-        "--model",
-        name,
-        "--output",
-        tmp_path / "l.nii.gz",
-        "--liver-only",
-    )
-    done = run_module("evaluation.predict", *flags, "--table", tmp_path / "table")
-    assert done.returncode == 0, done.stderr
-    wanted = load_other(deep_run, name, liver_only=True).found(np.asarray(deep.image(case)))[1]
-    np.testing.assert_array_equal(open_volume(tmp_path / "l.nii.gz").slices(0, DEEP_SLICES), wanted)
-    assert set(json.loads((tmp_path / "table.json").read_text())["networks"]) == {"system", "liver"}
+    few = copy_run(deep_run, tmp_path / "run", name)
+    path = few / name / "tumor" / "train" / "record.json"
+    write_json(path, {**read_json(path), "status": "diverged", "why": "the loss"})
+    path.with_name("best.keras").unlink()
+    labels, table, _ = predict(run_module, few, name, tmp_path, "--liver-only")
+    system = load_segmenter(deep_run, name, liver_only=True)
+    np.testing.assert_array_equal(labels, system.labels(np.asarray(deep.image("volume-107")))[1])
+    assert set(table["networks"]) == {"system", "liver"}
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (
-            ("--model", "nope"),
-            "--model nope: none of one_step, sequential, joint, nor a system of ",
-        ),
-        (("--model", "nope", "--loss", "ce"), "--model nope: none of"),
-        (
-            ("--model", "segnet", "--loss", "ce"),
-            "--loss: for one_step, sequential, joint only, not --model segnet",
-        ),
-        (("--model", "segnet", "--threshold-rule", "roc"), "--threshold-rule: for one_step"),
-        (("--model", "segnet", "--probabilities"), "--probabilities: for one_step"),
+        (("--model", "nope"), "--model nope: no finished system of "),
+        (("--model", "segnet", "--loss", "ce"), "--loss ce: segnet has not finished it"),
+        (("--model", "segnet", "--threshold-rule", "roc"), "--threshold-rule: segnet decides by a"),
+        (("--model", "segnet", "--probabilities"), "--probabilities: segnet decides by a rule of"),
     ],
 )
 def test_predict_refuses_what_a_system_has_not(
     deep_run: Path, tmp_path: Path, run_module: Command, flags: tuple[str, ...], words: str
 ) -> None:
     volume = write_cohort(tmp_path, 1) / "volume-100.nii.gz"
-    done = run_module(
-        "evaluation.predict",
-        "--run",
-        deep_run,
-        "--input",
-        volume,
-        "--output",
-        tmp_path / "l.nii",
-        *flags,
-    )
+    paths = ("--run", deep_run, "--input", volume, "--output", tmp_path / "l.nii")
+    done = run_module("evaluation.predict", *paths, *flags)
     assert done.returncode == 2
     assert done.stderr.startswith(f"evaluation.predict: {words}")
     assert done.stderr.count("\n") == 1

@@ -247,7 +247,7 @@ def test_without_slices_and_figures_the_report_says_so(
     report.main(["--out", str(out)])
     assert "no slices recorded" in capsys.readouterr().out
     page = (out / "report.html").read_text()
-    assert "python -m evaluation.viewer" in page
+    assert "python -m evaluation.evaluate" in page
     assert "Not drawn: Overlays" in page
     assert "<canvas" not in page
     before = (out / "report.html").read_bytes()
@@ -296,7 +296,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, run_module: Command) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema": 2}, "expected schema 1, got 2"),
+        ({"schema": 1}, "expected schema 2, got 1"),
         ({"seed": 1}, "of another run than summary.json"),
         ({"size": 32}, "has shape"),
         ({"cases": []}, "has shape"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.history import describe_network
+from evaluation.figures.history import describe_network
 from evaluation.results import read_results
 from evaluation.tables.cost import cost_markdown, cost_rows, gflops
 from models.unet import build_unet
