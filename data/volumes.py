@@ -243,12 +243,38 @@ def open_volume(path: Path, on: Volume | None = None) -> Volume:
         raise InputError(f"{path}: not a readable NIfTI file ({error})") from None
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path}: not a single-file NIfTI (.nii or .nii.gz)")
-    affine = np.asarray(image.affine)
-    if on is None and not np.isfinite(affine).all():
-        raise InputError(f"{path}: the affine must be finite")
-    if on is None and np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise InputError(f"{path}: the affine must be invertible, it is singular")
+    if on is None:
+        _check_affine(path, np.asarray(image.affine))
     return Volume(path, image, None if on is None else on.affine)
+
+
+def wrap_image(image: Any) -> Volume:
+    """Take an image of nibabel for a volume, as `open_volume` does a file.
+
+    Args:
+        image: of any class of nibabel that holds voxels with an affine.
+
+    Raises:
+        InputError: what `open_volume` refuses, but for the file.
+    """
+    path = Path(image.get_filename() or "image")
+    nifti = image if isinstance(image, nib.Nifti1Image) else nib.Nifti1Image.from_image(image)
+    _check_header(path, nifti.header)
+    _check_affine(path, np.asarray(nifti.affine))
+    if not nib.is_proxy(
+        nifti.dataobj
+    ):  # an array: no scaling, and the header's type is not its own
+        array = np.asarray(nifti.dataobj)
+        voxels = LazyVoxels(array.shape, array.dtype, lambda: array)
+        nifti = type(nifti)(voxels, nifti.affine, nifti.header)
+    return Volume(path, nifti)
+
+
+def _check_affine(path: Path, affine: np.ndarray) -> None:
+    if not np.isfinite(affine).all():
+        raise InputError(f"{path}: the affine must be finite")
+    if np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise InputError(f"{path}: the affine must be invertible, it is singular")
 
 
 def open_image(path: Path) -> Volume:
@@ -480,10 +506,9 @@ def write_labels(path: Path, labels: np.ndarray, like: Volume) -> None:
     Raises:
         ValueError: `labels` has another shape or values outside 0..255.
     """
-    native = like.to_native(labels)
-    if native.min() < 0 or native.max() > 255:
-        raise ValueError(f"labels must lie in 0..255, got {native.min()}..{native.max()}")
-    _write(path, native.astype(np.uint8), like)
+    if labels.min() < 0 or labels.max() > 255:
+        raise ValueError(f"labels must lie in 0..255, got {labels.min()}..{labels.max()}")
+    _write(path, make_image(labels.astype(np.uint8), like))
 
 
 def write_map(path: Path, values: np.ndarray, like: Volume) -> None:
@@ -497,13 +522,28 @@ def write_map(path: Path, values: np.ndarray, like: Volume) -> None:
     Raises:
         ValueError: `values` has another shape.
     """
-    _write(path, like.to_native(values).astype(np.float32, copy=False), like)
+    _write(path, make_image(values.astype(np.float32, copy=False), like))
 
 
-def _write(path: Path, native: np.ndarray, like: Volume) -> None:
+def make_image(values: np.ndarray, like: Volume) -> nib.Nifti1Image:
+    """Make a NIfTI image on the grid of `like`, as `write_labels` writes it.
+
+    Args:
+        values: ndarray of shape (n_slices, rows, columns), canonical order.
+        like: the volume that was segmented.
+
+    Returns:
+        The image, of the dtype of `values`.
+
+    Raises:
+        ValueError: `values` has another shape.
+    """
     header = like.copy_header()
-    header.set_data_dtype(native.dtype)
+    header.set_data_dtype(values.dtype)
     header["cal_min"] = header["cal_max"] = 0  # the CT's display window means nothing here
-    image = like.image_class(native, like.affine, header)
+    return like.image_class(like.to_native(values), like.affine, header)
+
+
+def _write(path: Path, image: nib.Nifti1Image) -> None:
     with replace_file(Path(path)) as temporary:
         nib.save(image, temporary)

@@ -30,8 +30,8 @@ from evaluation.metrics.regions import measure_labels
 from evaluation.names import TARGETS
 from evaluation.postprocess import postprocess
 
-if TYPE_CHECKING:  # it needs TensorFlow, which mistakes in the flags do not wait for
-    from evaluation.segmenters import Segmenter
+if TYPE_CHECKING:
+    from evaluation.segmenter import Segmenter
 
 COMMAND = "evaluation.predict"
 SCHEMA = 1
@@ -134,7 +134,7 @@ class Options:
     """How a volume is segmented and what is written of it: the flags of the same names.
 
     Attributes:
-        threshold_rule: how probabilities become labels.
+        threshold_rule: how probabilities become labels; None for the system's own rule.
         liver_only: look for no tumor.
         postprocess: names of `evaluation.postprocess.OPTIONS`, separated by commas.
         dicom_seg: write a DICOM SEG, too.
@@ -142,7 +142,7 @@ class Options:
         allow_non_hu: take values that are not HU.
     """
 
-    threshold_rule: str
+    threshold_rule: str | None
     liver_only: bool
     postprocess: str
     dicom_seg: bool
@@ -164,14 +164,7 @@ def base_name(path: Path) -> str:
 
 
 def find_cases(source: Path, output: Path) -> tuple[bool, list[Case]]:
-    """Find the volumes to segment, before any work.
-
-    Args:
-        source: value of `--input`.
-        output: value of `--output`.
-
-    Returns:
-        Whether it is one volume rather than a batch, and the cases.
+    """Find the volumes to segment, and whether it is one volume rather than a batch.
 
     Raises:
         InputError: no volume there, or an output that does not fit it.
@@ -254,11 +247,7 @@ def list_cases(source: Path, output: Path) -> list[Case]:
 
 
 def check_names(cases: Sequence[Case], targets: tuple[str, ...]) -> None:
-    """Check that no two cases write one file.
-
-    Args:
-        cases: of a call.
-        targets: those of the probability maps.
+    """Check that no two cases write one file; `targets` are those of the probability maps.
 
     Raises:
         InputError: two do, or a name cannot be written into a table.
@@ -345,21 +334,25 @@ class Predictor:
         maps = {target: np.empty(volume.shape, np.float32) for target in targets}
         steps = options.postprocess.split(",") if options.postprocess else []
         livers = np.zeros(volume.shape, bool) if "inside_liver" in steps else None
-        labels = self.segmenter.segment(volume, list(maps.values()), case.name, livers)
+        labels = self.segmenter.segment(
+            volume,
+            options.threshold_rule,
+            options.liver_only,
+            maps=list(maps.values()),
+            livers=livers,
+            progress=case.name,
+        )
         if steps:
             hu = volume.slices(0, volume.n_slices) if "active_contour" in steps else labels
             liver = labels > 0 if livers is None else livers
             labels = postprocess(labels, liver, hu, volume.spacing_mm, steps)
         measures = measure_labels(labels, measure_voxel_ml(volume), options.liver_only)
         outputs, notes = self._write(case, volume, labels, maps)
-        described = self.segmenter.described
         return Row(
             case=case.name,
             **asdict(measures),
             spacing_mm=[round(mm, 6) for mm in volume.spacing_mm],
-            model=described["model"],
-            loss=described["loss"],
-            threshold_rule=described["threshold_rule"],
+            **self.described,
             run=str(self.run),
             input=str(case.path),
             read_from=read_from,
@@ -395,9 +388,19 @@ class Predictor:
         return written, notes
 
     def _write_seg(self, path: Path, labels: np.ndarray, series: Series) -> None:
-        algorithm = f"joint-liver-tumor {self.segmenter.system.name}"
+        algorithm = f"joint-liver-tumor {self.segmenter.name}"
         version = describe_commit() or "unknown"
         write_seg(path, labels, series, algorithm, version, self.options.liver_only)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Columns of a row: the system, its phase ("" where it has only one), and the rule."""
+        has_phases = len(self.segmenter.about.phases) > 1
+        return {
+            "model": self.segmenter.system,
+            "loss": self.segmenter.phase if has_phases else "",
+            "threshold_rule": self.options.threshold_rule or self.segmenter.rule,
+        }
 
     def describe(self) -> dict[str, Any]:
         """Return what a table says of its origin: equal for the same networks and flags only."""
@@ -411,7 +414,7 @@ class Predictor:
                 for network, paths in self.segmenter.files.items()
             },
             "made_by": {"git_commit": describe_commit(), "packages": list_packages()},
-            "options": {**asdict(self.options), **self.segmenter.described},
+            "options": {**asdict(self.options), **self.described},
         }
 
 
@@ -454,12 +457,7 @@ def note_geometry(volume: Volume) -> list[str]:
 
 
 def note_anatomy(volume: Volume, labels: np.ndarray) -> list[str]:
-    """Note where what was found contradicts the affine (see `data.anatomy`).
-
-    Args:
-        volume: the CT.
-        labels: found in it, ndarray of shape (n_slices, rows, columns), canonical order.
-    """
+    """Note where the labels of a volume contradict its affine (see `data.anatomy`)."""
     small = labels[:, ::EVERY, ::EVERY]
     if not small.any():
         return []

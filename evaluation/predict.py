@@ -13,29 +13,31 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data.command import InputError, Parser, run_command
-from data.files import read_json
-from evaluation.names import ARGMAX, PHASES, SYSTEMS
+from evaluation.metrics.thresholds import RULES
+from evaluation.names import ARGMAX, PHASES, TARGETS
 from evaluation.postprocess import OPTIONS as POSTPROCESSING
 from evaluation.postprocess import check_options
+from evaluation.segmenter import THRESHOLDS, finished_systems, load_segmenter, read_run, read_system
 
 if TYPE_CHECKING:
+    import nibabel as nib
+
     from evaluation.batch import Options
-    from evaluation.segmenters import Segmenter
+    from evaluation.segmenter import Segmenter
 
 COMMAND = "evaluation.predict"
-DEFAULT_RULE = "roc"
 
 _INPUT_HELP = (
     "CT in HU: a .nii or .nii.gz, a folder or .zip with one DICOM series, or a folder of many"
 )
 _MODEL_HELP = (
-    f"{', '.join(SYSTEMS)}, or a finished system of the other documents, which decides by its own "
-    "rule (no --loss, --threshold-rule, --probabilities); default sequential"
+    "a finished system of the run, as one_step or joint; default sequential. One that decides by "
+    "a rule of its own has no --threshold-rule and no --probabilities"
 )
 _OUTPUT_HELP = (
     "label volume to write, .nii or .nii.gz; for many, a folder: it gets NAME.nii.gz, volumes.csv "
@@ -56,8 +58,7 @@ def main() -> None:
     options = batch.Options(
         **{field.name: getattr(arguments, field.name) for field in fields(batch.Options)}
     )
-    if not (arguments.run / "run.json").is_file():
-        raise InputError(f"{arguments.run}: not a run directory (no run.json in it)")
+    record = read_run(arguments.run)
     is_one, cases = batch.find_cases(arguments.input, arguments.output)
     table = check_table(arguments.table, is_one)
     batch.check_names(cases, options.targets if options.probabilities else ())
@@ -66,22 +67,21 @@ def main() -> None:
             raise InputError(
                 f"{case.path}: --dicom-seg needs a DICOM series as input, this is NIfTI"
             )
-    record = read_json(arguments.run / "run.json", ("size", "synthetic"))
-    segmenter = load_segmenter(arguments.run, arguments.model, arguments.loss, options)
+    segmenter = load_system(arguments, options)
     predictor = batch.Predictor(arguments.run, record, segmenter, options)
     failures = []
     if is_one:
         row = predictor.predict(cases[0])
         if table is not None:
             batch.write_table(table, predictor.describe(), [row])
-        print(f"{cases[0].labels}: {row} ({segmenter.system.name})")
+        print(f"{cases[0].labels}: {row} ({segmenter.name})")
         batch.print_notes(cases[0], row)
     else:
         failures = batch.predict_all(predictor.predict, cases, predictor.describe())
-    if predictor.record["synthetic"]:
+    if record["synthetic"]:
         print("the model was trained on the SYNTHETIC phantom and has never seen a patient")
-    if segmenter.system.weakness:
-        print(f"on its validation data: {segmenter.system.weakness}")
+    if segmenter.weakness:
+        print(f"on its validation data: {segmenter.weakness}")
     if failures:
         lines = (f"{COMMAND}: {failure['error']}" for failure in failures)
         print(*lines, sep="\n", file=sys.stderr)
@@ -108,8 +108,8 @@ def parse_flags() -> argparse.Namespace:
     add("--model", default="sequential", metavar="NAME", help=_MODEL_HELP)
     better = "default: the one with the better tumors (or livers) on validation data"
     add("--loss", choices=PHASES, help=better)
-    rules = ("roc", "0.5", "iou", ARGMAX)
-    add("--threshold-rule", choices=rules, help=f"default {DEFAULT_RULE}; argmax: one_step")
+    rules = "default roc; argmax: of a system with one network of three classes"
+    add("--threshold-rule", choices=(*RULES, ARGMAX), help=rules)
     only = "labels 0 and 1; the sequential model needs no tumor network"
     add("--liver-only", action="store_true", help=only)
     options = f"one or several of {', '.join(POSTPROCESSING)}"
@@ -124,8 +124,6 @@ def parse_flags() -> argparse.Namespace:
     table = "of one volume, write volumes and counts to NAME.csv and NAME.json"
     add("--table", type=Path, metavar="NAME", help=table)
     arguments = parser.parse_args()
-    check_system(arguments)
-    arguments.threshold_rule = arguments.threshold_rule or DEFAULT_RULE
     names = [name for name in arguments.postprocess.split(",") if name]
     try:
         steps = check_options(names + ["largest_liver"] * arguments.keep_largest)
@@ -133,28 +131,6 @@ def parse_flags() -> argparse.Namespace:
         raise InputError(f"--postprocess: {error}") from None
     arguments.postprocess = ",".join(steps)
     return arguments
-
-
-def check_system(arguments: argparse.Namespace) -> None:
-    """Check that the run has the system, and the system the flags.
-
-    Raises:
-        InputError: it does not.
-    """
-    if arguments.model not in SYSTEMS:
-        from evaluation.segmenters import check_finished
-
-        check_finished(arguments.run, arguments.model)
-        for name in ("loss", "threshold_rule", "probabilities"):
-            if getattr(arguments, name):
-                flag = f"--{name.replace('_', '-')}"
-                raise InputError(
-                    f"{flag}: for {', '.join(SYSTEMS)} only, not --model {arguments.model}"
-                )
-    if arguments.threshold_rule == ARGMAX and arguments.model != "one_step":
-        raise InputError(
-            "--threshold-rule argmax: only the one_step model has classes to choose from"
-        )
 
 
 def check_table(table: Path | None, is_one: bool) -> Path | None:
@@ -177,27 +153,76 @@ def check_table(table: Path | None, is_one: bool) -> Path | None:
     return table.with_name(name)
 
 
-def load_segmenter(run: Path, model: str, loss: str | None, options: Options) -> Segmenter:
-    """Load the system that is asked for; TensorFlow is imported here.
+def load_system(arguments: argparse.Namespace, options: Options) -> Segmenter:
+    """Load the system that is asked for; TensorFlow is imported after all checks.
 
     Args:
-        run: run directory of the training.
-        model: name of the system.
-        loss: its phase; None: the better one on validation data.
-        options: flags.
+        arguments: of the command line.
+        options: those of them that say how a volume is segmented.
 
     Raises:
-        InputError: it is not trained, or its training failed.
+        InputError: it is not trained, its training failed, or it does not have a flag.
     """
-    from evaluation import segmenters
-    from evaluation.systems import read_run
+    run, name, rule = arguments.run, arguments.model, options.threshold_rule
+    finished = finished_systems(run, options.liver_only)
+    phases = [phase for system, phase in finished if system == name]
+    if not phases:
+        names = ", ".join(dict.fromkeys(system for system, _ in finished))
+        raise InputError(f"--model {name}: no finished system of {run}; finished there: {names}")
+    if arguments.loss not in (None, *phases):
+        there = ", ".join(phases)
+        raise InputError(f"--loss {arguments.loss}: {name} has not finished it; finished: {there}")
+    system = read_system(run, name)
+    if system.decision != THRESHOLDS:
+        for flag, value in (("threshold-rule", rule), ("probabilities", options.probabilities)):
+            if value:
+                raise InputError(
+                    f"--{flag}: {name} decides by a rule of its own, {system.decision}"
+                )
+    if rule == ARGMAX and system.networks != ("classes",):
+        raise InputError(f"--threshold-rule argmax: {name} has no three classes to choose from")
+    segmenter = load_segmenter(run, name, arguments.loss, options.liver_only)
+    segmenter.check_usable(options.liver_only)
+    if rule and rule not in segmenter.rules(TARGETS[0]):
+        raise InputError(f"--threshold-rule {rule}: {segmenter.name} was trained without it")
+    return segmenter
 
-    size, liver_only = read_run(run)["size"], options.liver_only
-    if model not in SYSTEMS:
-        system = segmenters.choose_other(run, model, liver_only)
-        return segmenters.OtherSegmenter(run, system, size, liver_only)
-    chosen = segmenters.choose_system(run, model, loss, liver_only)
-    return segmenters.PaperSegmenter(run, chosen, size, options.threshold_rule, liver_only)
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What was found in a CT, on its own grid.
+
+    Attributes:
+        labels: uint8 image, 0 other, 1 liver, 2 tumor.
+        probabilities: float32 images by target, "liver" (tumor included) and "tumor"; none unless
+            they were asked for.
+    """
+
+    labels: nib.Nifti1Image
+    probabilities: dict[str, nib.Nifti1Image]
+
+
+def segment_image(
+    image: Any, run: Path | str, system: str, phase: str | None, probabilities: bool
+) -> Segmentation:
+    """Segment one CT; see `evaluation.segment`."""
+    import numpy as np
+
+    from data.volumes import check_hu, make_image, read_image, wrap_image
+
+    if isinstance(image, str | Path):
+        volume = read_image(Path(image))
+    else:
+        volume = wrap_image(image)
+        check_hu(volume)
+    segmenter = load_segmenter(Path(run), system, phase)
+    segmenter.check_usable()
+    if probabilities and segmenter.decision != THRESHOLDS:
+        raise InputError(f"{system}: decides by {segmenter.decision}, so it has no probabilities")
+    maps = {target: np.empty(volume.shape, np.float32) for target in TARGETS if probabilities}
+    labels = segmenter.segment(volume, maps=list(maps.values()))
+    images = {target: make_image(values, volume) for target, values in maps.items()}
+    return Segmentation(make_image(labels, volume), images)
 
 
 if __name__ == "__main__":
