@@ -14,14 +14,58 @@ Folders    drawing (figures), reporting (the report's page), published (recorded
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # packages are loaded when a function is called, so that --help need not wait
     import numpy as np
+    import pandas as pd
 
+    from evaluation.predict import Segmentation
     from evaluation.score import LabelScores
 
-__all__ = ["score_labels"]
+__all__ = ["read_scores", "score_labels", "segment"]
+
+
+def segment(
+    image: Any,
+    run: Path | str,
+    system: str = "sequential",
+    phase: str | None = None,
+    probabilities: bool = False,
+) -> Segmentation:
+    """Segment one CT with a trained system; for research, not for diagnosis.
+
+    For many volumes `python -m evaluation.predict` is faster: it loads the networks once.
+
+    Args:
+        image: CT in HU: an image of nibabel, or a path to a NIfTI file, a folder with one DICOM
+            series, or a zip of one.
+        run: run directory of the training.
+        system: name of a finished system in it.
+        phase: of its training; None for the one with the better tumors on validation data.
+        probabilities: whether to return the probabilities of liver and tumor, too.
+
+    Returns:
+        Labels (0 other, 1 liver, 2 tumor) and probabilities on the grid of the image, as images of
+        nibabel.
+
+    Raises:
+        data.command.InputError: the image is no CT in HU, or the system is not trained.
+
+    Example:
+        >>> import nibabel as nib
+        >>> image = nib.load("scan.nii.gz")  # doctest: +SKIP
+        >>> result = segment(image, "out/run", probabilities=True)  # doctest: +SKIP
+        >>> result.labels.shape == image.shape  # doctest: +SKIP
+        True
+        >>> nib.save(result.labels, "labels.nii.gz")  # doctest: +SKIP
+        >>> sorted(result.probabilities)  # doctest: +SKIP
+        ['liver', 'tumor']
+    """
+    from evaluation.predict import segment_image
+
+    return segment_image(image, run, system, phase, probabilities)
 
 
 def score_labels(
@@ -58,3 +102,31 @@ def score_labels(
     from evaluation.score import score_labels as score_arrays
 
     return score_arrays(prediction, reference, spacing_mm)
+
+
+def read_scores(out: Path | str) -> pd.DataFrame:
+    """Read the score table of a run, with the metrics of Table 1 as columns.
+
+    `evaluation.score_table.ScoreRow` says what the other columns are.
+
+    Args:
+        out: folder that `python -m evaluation.evaluate` wrote.
+
+    Returns:
+        The table: a row for each case, system, phase, rule, target and unit.
+
+    Raises:
+        data.command.InputError: there is no such table, or it is damaged.
+
+    Example:
+        >>> scores = read_scores("out")  # doctest: +SKIP
+        >>> sorted(set(scores["target"]))  # doctest: +SKIP
+        ['liver', 'tumor']
+        >>> tumors = scores.query("unit == 'slices' and target == 'tumor'")  # doctest: +SKIP
+        >>> dice = tumors.groupby(["system", "phase", "rule"])["dice"].mean()  # doctest: +SKIP
+        >>> bool(dice.between(0, 1).all())  # doctest: +SKIP
+        True
+    """
+    from evaluation.score_table import add_metrics, read_table
+
+    return add_metrics(read_table(Path(out) / "scores.csv"))

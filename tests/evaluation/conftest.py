@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation import predict as predict_command
 from tests.evaluation.fake_out import FAILURE, write_out
 from tests.evaluation.fake_viewer import write_viewer
 from tests.evaluation.page.browser import INDEX, Browser, why_missing
@@ -27,6 +26,8 @@ def known_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     """evaluation.predict in this process, which is faster: predict(run, input, output, *flags)."""
+
+    from evaluation import predict as predict_command
 
     def call(run: Path, source: Path, output: Path, *flags: object) -> None:
         paths = ("--run", run, "--input", source, "--output", output)

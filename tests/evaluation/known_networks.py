@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import nibabel as nib
@@ -23,32 +24,53 @@ def make_threshold_network(scale: float, offset: float) -> keras.Model:
     return model
 
 
-def make_run(path: Path, scaling: str = "liver_median") -> Path:
+def write_system(
+    run: Path, name: str, networks: dict[str, tuple[keras.Model, dict[str, Any]]], **values: Any
+) -> None:
+    """Write a system into a run, after its phase "ce".
+
+    Args:
+        run: the run directory, made if needed.
+        name: of the system.
+        networks: Keras model and what its record says beside the usual, by network.
+        **values: of `system.json` beside the usual.
+    """
+    about = {"schema": 1, "name": name, "kind": name, "title": name, "document": "a test"}
+    about |= {"phases": ["ce", "balanced"], "decision": "thresholds", "table1": True}
+    system = {**about, "networks": list(networks), "settings": {}, **values}
+    write_json(run / "run.json", {"schema": 1, "size": SIZE, "synthetic": name != "one_step"})
+    write_json(run / name / "system.json", system)
+    for network, (model, record) in networks.items():
+        folder = run / name / network / "ce"
+        folder.mkdir(parents=True)
+        model.save(folder / "best.keras")
+        usual = {"status": "ok", "why": "", "note": "", "fit": {"best_epoch": 1}}
+        write_json(folder / "record.json", {**usual, **record})
+
+
+def make_run(run: Path, scaling: str = "liver_median") -> Path:
     """Make a run whose L answers HU > 0 and whose T answers HU < 50 of a liver of 100, inside M."""
-    write_json(
-        path / "run.json", {"schema": 1, "size": SIZE, "split_sha256": "", "synthetic": True}
-    )
     # L sees (HU + 100) / 500: HU 0 is 0.2. T sees HU / 200 (50 is 0.25), or (HU - 100) / 40
     # (50 is -1.25).
-    tumor = (-100, 25) if scaling == "window" else (-10, -12.5)
-    networks = {
-        "liver": (make_threshold_network(100, -20), {"window_hu": [-100, 400]}),
-        "tumor": (
-            make_threshold_network(*tumor),
-            {"window_hu": [0, 200], "scaling": scaling, "mask_s1": 0.5},
-        ),
+    weights = {"liver": (100, -20), "tumor": (-100, 25) if scaling == "window" else (-10, -12.5)}
+    inputs = {
+        "liver": {"name": "windowed", "window_hu": [-100, 400]},
+        "tumor": {"name": "masked", "window_hu": [0, 200], "scaling": scaling},
     }
-    for stage, (model, inputs) in networks.items():
-        thresholds = {stage: {"0.5": 0.5, "roc": 0.5, "iou": 0.5}}
-        record = {"status": "ok", "why": "", "thresholds": thresholds, **inputs}
-        record["validation"] = {stage: {"iou_at_roc": 0.5}}
-        (path / stage / "ce").mkdir(parents=True)
-        model.save(path / stage / "ce" / "best.keras")
-        write_json(path / stage / "ce" / "record.json", record)
-    return path
+    networks = {}
+    for target in ("liver", "tumor"):
+        record = {
+            "inputs": {target: inputs[target]},
+            "thresholds": {target: {"0.5": 0.5, "roc": 0.5, "iou": 0.5}},
+            "validation": {target: {"iou_at_roc": 0.5}},
+            "mask_s1": 0.5,
+        }
+        networks[target] = make_threshold_network(*weights[target]), record
+    write_system(run, "sequential", networks)
+    return run
 
 
-def make_one_step_run(path: Path) -> Path:
+def make_one_step_run(run: Path) -> Path:
     """Make a one-step run of a softmax over three logits that are linear in HU.
 
     Of w = (HU + 100) / 500: other 10, liver 100 w - 20, tumor 30 w + 1; so at HU 100 the logits
@@ -59,14 +81,13 @@ def make_one_step_run(path: Path) -> Path:
     model = keras.Model(inputs, classes)
     weights = [np.array([0.0, 100, 30]).reshape(1, 1, 1, 3), np.array([10.0, -20, 1])]
     model.get_layer("classes").set_weights(weights)
-    folder = path / "one_step" / "ce"
-    folder.mkdir(parents=True)
-    model.save(folder / "best.keras")
-    thresholds = {"liver": {"roc": 0.1}, "tumor": {"roc": 0.1}}
-    record = {"status": "ok", "why": "", "window_hu": [-100, 400], "thresholds": thresholds}
-    write_json(folder / "record.json", {**record, "validation": {"liver": {"iou_at_roc": 0.5}}})
-    write_json(path / "run.json", {"size": SIZE, "synthetic": False})
-    return path
+    record = {
+        "inputs": {"classes": {"name": "windowed", "window_hu": [-100, 400]}},
+        "thresholds": {"liver": {"roc": 0.1}, "tumor": {"roc": 0.1}},
+        "validation": {"liver": {"iou_at_roc": 0.5}},
+    }
+    write_system(run, "one_step", {"classes": (model, record)})
+    return run
 
 
 def make_scene(slices: int, rows: int = SIZE, columns: int = SIZE) -> tuple[np.ndarray, np.ndarray]:

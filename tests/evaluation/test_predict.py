@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from evaluation.segmenter import Segmenter, load_segmenter
 from scipy.ndimage import binary_erosion
 
 from data.command import InputError
@@ -17,8 +18,6 @@ from data.dicom import open_series
 from data.files import read_json, write_json
 from data.seg import Segments
 from data.volumes import read_image
-from evaluation.segmenters import choose_system, segment
-from evaluation.systems import System, load_system
 from tests.conftest import Command
 from tests.data.dicom_writers import SPACING, write_series
 from tests.evaluation.conftest import Predict
@@ -33,26 +32,29 @@ from tests.evaluation.known_networks import (
 
 
 def test_the_phase_with_the_better_validation_tumors_is_taken(tmp_path: Path) -> None:
-    path = make_run(tmp_path / "run", "window")
-    for stage in ("liver", "tumor"):
-        shutil.copytree(path / stage / "ce", path / stage / "balanced")
-    record_path = path / "tumor" / "balanced" / "record.json"
-    record = read_json(record_path)
+    run = make_run(tmp_path / "run", "window")
+    for network in ("liver", "tumor"):
+        folder = run / "sequential" / network
+        shutil.copytree(folder / "ce", folder / "balanced")
+    path = run / "sequential" / "tumor" / "balanced" / "record.json"
+    record = read_json(path)
     for change, expected in (
         ({}, "ce"),  # a tie
         ({"validation": {"tumor": {"iou_at_roc": 0.6}}}, "balanced"),
         ({"validation": {"tumor": {"iou_at_roc": 0.6}}, "status": "collapsed"}, "ce"),
     ):
-        write_json(record_path, {**record, **change})
-        assert choose_system(path, "sequential", None).loss == expected
-    write_json(record_path, record)
-    assert choose_system(path, "sequential", "balanced").loss == "balanced"
+        write_json(path, {**record, **change})
+        assert load_segmenter(run, "sequential").phase == expected
+    write_json(path, record)
+    assert load_segmenter(run, "sequential", "balanced").phase == "balanced"
 
 
 @pytest.fixture(scope="module", params=["window", "liver_median"])
-def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> System:
+def segmenter(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Segmenter:
     run = make_run(tmp_path_factory.mktemp(request.param), request.param)
-    return load_system(run, "sequential", "ce")
+    return load_segmenter(run, "sequential", "ce")
 
 
 ALL_AXES = [
@@ -64,12 +66,12 @@ ALL_AXES = [
 
 @pytest.mark.parametrize("axes", ALL_AXES)
 def test_every_orientation_gives_the_same_physical_labels(
-    system: System, tmp_path: Path, axes: str
+    segmenter: Segmenter, tmp_path: Path, axes: str
 ) -> None:
     hu, labels = make_scene(6)
     volume = read_image(save(tmp_path / "ct.nii", hu, axes))
     expected = read(save(tmp_path / "expected.nii", labels, axes))
-    np.testing.assert_array_equal(volume.to_native(segment(system, volume, SIZE)), expected)
+    np.testing.assert_array_equal(volume.to_native(segmenter.segment(volume)), expected)
 
 
 def test_command_writes_labels_on_the_grid_of_the_input(
@@ -92,23 +94,23 @@ def test_command_writes_labels_on_the_grid_of_the_input(
 
 
 def test_larger_slices_are_shrunk_for_the_network_and_labelled_in_full(
-    system: System, tmp_path: Path
+    segmenter: Segmenter, tmp_path: Path
 ) -> None:
     hu, labels = make_scene(6, 4 * SIZE, 4 * SIZE)
     volume = read_image(save(tmp_path / "ct.nii", hu))
-    prediction, reference = volume.to_native(segment(system, volume, SIZE)) > 0, labels.T > 0
+    prediction, reference = volume.to_native(segmenter.segment(volume)) > 0, labels.T > 0
     assert prediction.shape == (4 * SIZE, 4 * SIZE, 6)
     assert (prediction & reference).sum() / (prediction | reference).sum() > 0.8
 
 
 def test_memory_does_not_grow_with_the_slices_beyond_volume_and_labels(
-    system: System, tmp_path: Path
+    segmenter: Segmenter, tmp_path: Path
 ) -> None:
     side, peaks = 8 * SIZE, []
     for slices in (40, 160):
         volume = read_image(save(tmp_path / "ct.nii", make_scene(slices, side, side)[0]))
         tracemalloc.start()
-        segment(system, volume, SIZE)
+        segmenter.segment(volume)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     # Labels are one byte a voxel, the network's liver masks 1/64 of that; nothing else may grow.
@@ -126,12 +128,10 @@ def test_memory_does_not_grow_with_the_slices_beyond_volume_and_labels(
         ({"--output": "ct.nii"}, "is the input"),
         ({"--table": "."}, "must be a file name"),
         ({"--postprocess": "crf"}, "unknown post-processing crf; there are inside_liver, "),
-        (
-            {"--model": "one_step"},
-            "no one_step model is finished; take another (--model sequential)",
-        ),
-        ({"--loss": "balanced"}, "phase balanced of liver is not finished"),
-        ({"--threshold-rule": "argmax"}, "only the one_step model"),
+        ({"--model": "one_step"}, "no finished system of"),
+        ({"--model": "one_step", "--loss": "ce"}, "; finished there: sequential"),
+        ({"--loss": "balanced"}, "sequential has not finished it; finished: ce"),
+        ({"--threshold-rule": "argmax"}, "sequential has no three classes to choose from"),
         ({"--treshold-rule": "roc"}, "did you mean --threshold-rule?"),
     ],
 )
@@ -158,7 +158,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 
 def test_a_collapsed_model_is_not_used(known_run: Path, tmp_path: Path, predict: Predict) -> None:
     shutil.copytree(known_run, tmp_path / "run")
-    record = tmp_path / "run" / "tumor" / "ce" / "record.json"
+    record = tmp_path / "run" / "sequential" / "tumor" / "ce" / "record.json"
     write_json(record, {**read_json(record), "status": "collapsed"})
     source = save(tmp_path / "ct.nii", make_scene(5)[0])
     with pytest.raises(InputError, match="tumor collapsed"):
@@ -255,11 +255,11 @@ def test_liver_only_needs_no_tumor_network(
     hu, labels = make_scene(5)
     source = save(tmp_path / "ct.nii", hu)
     run = shutil.copytree(known_run, tmp_path / "run")
-    record = run / "tumor" / "ce" / "record.json"
+    record = run / "sequential" / "tumor" / "ce" / "record.json"
     flags = ("--liver-only", "--table", tmp_path / "t")
     write_json(record, {**read_json(record), "status": "collapsed"})
     predict(run, source, tmp_path / "1.nii", *flags)
-    shutil.rmtree(run / "tumor")
+    shutil.rmtree(run / "sequential" / "tumor")
     predict(run, source, tmp_path / "2.nii", *flags, "--probabilities")
     for name in ("1.nii", "2.nii"):
         np.testing.assert_array_equal(read(tmp_path / name), labels.T > 0)
