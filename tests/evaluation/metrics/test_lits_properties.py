@@ -23,13 +23,13 @@ IN_MM = ("assd", "rmsd", "msd")
 SEEDS = pytest.mark.parametrize("seed", range(6))
 
 
-def masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def make_masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     first, second = (gaussian_filter(rng.normal(size=(14, 16, 15)), 1.5) > 0.03 * n for n in (1, 2))
     return first, second
 
 
-def labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def make_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(prediction, reference): a liver with some 10 lesions, and the same moved by a voxel, with others."""
     rng = np.random.default_rng(seed)
     reference, other = (
@@ -42,7 +42,7 @@ def labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return prediction.astype(np.uint8), reference.astype(np.uint8)
 
 
-def lits(
+def score_lits(
     prediction: np.ndarray, reference: np.ndarray, mode: str, spacing: tuple[float, ...] = SPACING
 ) -> Figures:
     return pool_cases([score_case(prediction, reference, spacing, mode)])
@@ -54,7 +54,7 @@ def is_mm(name: str) -> bool:
 
 @SEEDS
 def test_overlaps_agree_with_medpy(seed: int) -> None:
-    prediction, reference = masks(seed)
+    prediction, reference = make_masks(seed)
     scores, counts = score_shape(prediction, reference, SPACING), Counts.of(prediction, reference)
     assert scores["dice"] == pytest.approx(medpy.dc(prediction, reference))
     assert scores["jaccard"] == pytest.approx(medpy.jc(prediction, reference))
@@ -68,14 +68,12 @@ def test_overlaps_agree_with_medpy(seed: int) -> None:
 
 @SEEDS
 def test_symmetry(seed: int) -> None:
-    prediction, reference = masks(seed)
-    one, other = (
-        score_shape(prediction, reference, SPACING),
-        score_shape(reference, prediction, SPACING),
-    )
+    prediction, reference = make_masks(seed)
+    forward = score_shape(prediction, reference, SPACING)
+    backward = score_shape(reference, prediction, SPACING)
     for name in SHAPE_SCORES:
         if name != "rvd":
-            assert one[name] == pytest.approx(other[name])
+            assert forward[name] == pytest.approx(backward[name])
     # sizes P and R: (P / R) (R / P) = 1
     counts = Counts.of(prediction, reference), Counts.of(reference, prediction)
     assert (1 + (rvd(counts[0]) or 0)) * (1 + (rvd(counts[1]) or 0)) == pytest.approx(1)
@@ -83,7 +81,7 @@ def test_symmetry(seed: int) -> None:
 
 @SEEDS
 def test_axes_places_and_spacing(seed: int) -> None:
-    prediction, reference = masks(seed)
+    prediction, reference = make_masks(seed)
     expected = score_shape(prediction, reference, SPACING)
     turned = [np.flip(mask.transpose(2, 0, 1), 1) for mask in (prediction, reference)]
     assert score_shape(*turned, (0.7, 2.5, 0.8)) == pytest.approx(expected)
@@ -97,7 +95,7 @@ def test_axes_places_and_spacing(seed: int) -> None:
 
 @SEEDS
 def test_bounds(seed: int) -> None:
-    scores = {name: value or 0.0 for name, value in score_shape(*masks(seed), SPACING).items()}
+    scores = {name: value or 0.0 for name, value in score_shape(*make_masks(seed), SPACING).items()}
     assert 0 < scores["jaccard"] <= scores["dice"] < 1
     assert scores["dice"] == pytest.approx(2 * scores["jaccard"] / (1 + scores["jaccard"]))
     assert scores["voe"] == pytest.approx(1 - scores["jaccard"])
@@ -127,48 +125,51 @@ def test_perfect_and_disjoint_masks() -> None:
 @SEEDS
 @pytest.mark.parametrize("mode", MODES)
 def test_spacing_changes_the_lits_figures_in_mm_alone(seed: int, mode: str) -> None:
-    prediction, reference = labels(seed)
-    one, three = (
-        lits(prediction, reference, mode, tuple(n * mm for mm in SPACING)) for n in (1, 3)
+    prediction, reference = make_labels(seed)
+    once, thrice = (
+        score_lits(prediction, reference, mode, tuple(n * mm for mm in SPACING)) for n in (1, 3)
     )
-    for name, value in one.items():
+    for name, value in once.items():
         factor = 3 if is_mm(name) and value != 9001 else 1
-        assert three[name] == pytest.approx(factor * (value or 0)), name
+        assert thrice[name] == pytest.approx(factor * (value or 0)), name
 
 
 @SEEDS
 def test_axes_and_mirrors_do_not_change_the_corrected_figures(seed: int) -> None:
-    prediction, reference = labels(seed)
+    prediction, reference = make_labels(seed)
     turned = [np.flip(volume.transpose(2, 0, 1), (0, 2)) for volume in (prediction, reference)]
-    expected = lits(prediction, reference, "corrected")
+    expected = score_lits(prediction, reference, "corrected")
     assert expected["lesion_recall"] not in (0, 1)  # there is something to match
-    assert lits(*turned, "corrected", (0.7, 2.5, 0.8)) == pytest.approx(expected)
+    assert score_lits(*turned, "corrected", (0.7, 2.5, 0.8)) == pytest.approx(expected)
 
 
 @SEEDS
 def test_exchanging_the_two_exchanges_precision_and_recall(seed: int) -> None:
-    prediction, reference = labels(seed)
-    one, other = lits(prediction, reference, "corrected"), lits(reference, prediction, "corrected")
+    prediction, reference = make_labels(seed)
+    forward = score_lits(prediction, reference, "corrected")
+    backward = score_lits(reference, prediction, "corrected")
     for which in ("", "_greater_zero"):
-        assert one[f"lesion_precision{which}"] == other[f"lesion_recall{which}"]
-    for name in one:
+        assert forward[f"lesion_precision{which}"] == backward[f"lesion_recall{which}"]
+    for name in forward:
         if not name.endswith(
             ("rvd", "precision", "recall", "greater_zero", "MAXERROR_Tumorburden")
         ):
-            assert one[name] == pytest.approx(other[name]), name
-    assert one["MAXERROR_Tumorburden"] == pytest.approx(-(other["MAXERROR_Tumorburden"] or 0))
+            assert forward[name] == pytest.approx(backward[name]), name
+    assert forward["MAXERROR_Tumorburden"] == pytest.approx(
+        -(backward["MAXERROR_Tumorburden"] or 0)
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_perfect_and_a_disjoint_prediction(mode: str) -> None:
-    _, reference = labels(0)
-    perfect = lits(reference, reference, mode)
+    _, reference = make_labels(0)
+    perfect = score_lits(reference, reference, mode)
     for name, value in perfect.items():
         best = 0 if is_mm(name) or name.endswith(("voe", "rvd", "Tumorburden")) else 1
         assert value == best, name
     disjoint = np.where(reference == 2, 1, reference)
     disjoint[reference == 0] = 2
-    found = lits(disjoint, reference, mode)
+    found = score_lits(disjoint, reference, mode)
     for name in (
         "lesion_precision",
         "lesion_recall",
