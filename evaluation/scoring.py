@@ -28,8 +28,8 @@ from evaluation.metrics.lesion_recall import list_lesions
 from evaluation.metrics.lesions import LESION
 from evaluation.metrics.lits import MODES, CaseFigures, pool_cases
 from evaluation.metrics.lits import score_case as score_lits
-from evaluation.metrics.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
 from evaluation.metrics.regions import find_box, number_components
+from evaluation.metrics.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
 from evaluation.metrics.surfaces import measure_distances
 from evaluation.names import ARGMAX, SLICE, SLICES, TARGETS, UNSEEN, WHOLE
 from evaluation.postprocess import (

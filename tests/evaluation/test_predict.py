@@ -10,7 +10,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from evaluation.segmenter import Segmenter, load_segmenter
 from scipy.ndimage import binary_erosion
 
 from data.command import InputError
@@ -18,6 +17,7 @@ from data.dicom import open_series
 from data.files import read_json, write_json
 from data.seg import Segments
 from data.volumes import read_image
+from evaluation.segmenter import Segmenter, load_segmenter
 from tests.conftest import Command
 from tests.data.dicom_writers import SPACING, write_series
 from tests.evaluation.conftest import Predict
