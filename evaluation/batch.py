@@ -61,7 +61,7 @@ class Case:
     @property
     def name(self) -> str:
         """What tables call it."""
-        return base_name(self.path)
+        return strip_ending(self.path)
 
     @property
     def is_dicom(self) -> bool:
@@ -79,7 +79,7 @@ class Case:
 
     def beside(self, suffix: str) -> Path:
         """A file beside the labels: their name without .nii or .nii.gz, and `suffix`."""
-        return self.labels.with_name(base_name(self.labels) + suffix)
+        return self.labels.with_name(strip_ending(self.labels) + suffix)
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,7 @@ COLUMNS = [field.name for field in fields(Row)][:12]
 class Options:
     """How a volume is segmented and what is written of it: the flags of the same names.
 
-    Attributes:
-        threshold_rule: how probabilities become labels; None for the system's own rule.
-        liver_only: look for no tumor.
-        postprocess: names of `evaluation.postprocess.OPTIONS`, separated by commas.
-        dicom_seg: write a DICOM SEG, too.
-        probabilities: write the probability maps, too.
-        allow_non_hu: take values that are not HU.
+    `postprocess` holds names separated by commas; no `threshold_rule` is the system's own rule.
     """
 
     threshold_rule: str | None
@@ -155,7 +149,7 @@ class Options:
         return TARGETS[:1] if self.liver_only else TARGETS
 
 
-def base_name(path: Path) -> str:
+def strip_ending(path: Path) -> str:
     """Return the name of a file without .nii, .nii.gz or .zip; of a folder, its name."""
     if path.is_dir():
         return path.name if path.name not in ("", "..") else path.resolve().name
@@ -236,7 +230,7 @@ def list_cases(source: Path, output: Path) -> list[Case]:
             continue
         if _is_volume(entry):
             _check_apart(entry, output)
-            cases.append(Case(entry, output / f"{base_name(entry)}.nii.gz"))
+            cases.append(Case(entry, output / f"{strip_ending(entry)}.nii.gz"))
         elif entry.is_dir():
             passed_over.append(entry)
     if not cases:
@@ -467,10 +461,7 @@ def note_anatomy(volume: Volume, labels: np.ndarray) -> list[str]:
 
 
 def write_table(
-    stem: Path,
-    origin: dict[str, Any],
-    rows: Sequence[Row],
-    failures: Sequence[dict[str, str]] = (),
+    stem: Path, origin: dict[str, Any], rows: Sequence[Row], failures: Sequence[dict[str, str]] = ()
 ) -> None:
     """Write STEM.json and STEM.csv (of `COLUMNS`), each whole or not at all.
 

@@ -79,9 +79,16 @@ def main() -> None:
     for path in (table, arguments.out):
         check_target(path)
     pairs, surplus = pair_files(arguments.reference, arguments.prediction)
-    cases = score_pairs(pairs, arguments.mode, arguments.ignore_affine, arguments.jobs)
-    content = scores_json(cases, arguments.mode)
-    write_texts({table: scores_csv(cases), arguments.out: format_json(content)})
+    settings = {"mode": arguments.mode, "ignore_affine": arguments.ignore_affine}
+    work = {case: partial(score_files, *pair, **settings) for case, pair in pairs.items()}
+    # A bad case does not stop the others, so that one call names them all.
+    failures = Failures(skip=False, order=list(pairs), can_skip=False)
+    scored = run_cases(work, min(arguments.jobs, len(work)), "loky", failures)
+    figures = dict(track(scored, "scoring", total=len(work)))
+    failures.stop()
+    cases = {case: figures[case] for case in pairs}
+    content = make_json(cases, arguments.mode)
+    write_texts({table: make_csv(cases), arguments.out: format_json(content)})
     for name, value in (content[TOTAL] | content["beside"]).items():
         print(f"{name:32} {'none' if value is None else f'{value:.3f}':>10}")
     print(f"{arguments.out}: {len(cases)} cases, {arguments.mode}")
@@ -102,37 +109,18 @@ def parse_flags() -> argparse.Namespace:
         example="python -m evaluation.score --reference labels --prediction predicted "
         "--out scores.json --mode corrected",
     )
-    paths = parser.add_argument_group("files")
-    paths.add_argument("--reference", type=Path, required=True, metavar="DIR", help=_REFERENCE_HELP)
-    paths.add_argument(
-        "--prediction",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="label volumes of these names; see --reference",
-    )
-    paths.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="JSON to write, named .json; a .csv comes beside it",
-    )
-    scoring = parser.add_argument_group("scoring")
-    scoring.add_argument(
-        "--mode",
-        choices=MODES,
-        default="official",
-        help="default official: as the published script, faults included",
-    )
-    scoring.add_argument(
-        "--ignore-affine",
-        action="store_true",
-        help="compare voxel for voxel where the affines differ",
-    )
-    scoring.add_argument(
-        "--jobs", type=parse_count, default=1, metavar="N", help="cases at once (default 1)"
-    )
+    add = parser.add_argument_group("files").add_argument
+    add("--reference", type=Path, required=True, metavar="DIR", help=_REFERENCE_HELP)
+    named = "label volumes of these names; see --reference"
+    add("--prediction", type=Path, required=True, metavar="DIR", help=named)
+    table = "JSON to write, named .json; a .csv comes beside it"
+    add("--out", type=Path, required=True, metavar="FILE", help=table)
+    add = parser.add_argument_group("scoring").add_argument
+    faults = "default official: as the published script, faults included"
+    add("--mode", choices=MODES, default="official", help=faults)
+    voxels = "compare voxel for voxel where the affines differ"
+    add("--ignore-affine", action="store_true", help=voxels)
+    add("--jobs", type=parse_count, default=1, metavar="N", help="cases at once (default 1)")
     arguments = parser.parse_args()
     if arguments.out.suffix != ".json":
         raise InputError(f"--out {arguments.out}: must end in .json; the .csv gets the same name")
@@ -201,7 +189,7 @@ def pair_files(
     pairs, missing = {}, []
     for name, path in references.items():
         candidates = [
-            predictions[allowed] for allowed in allowed_names(name) if allowed in predictions
+            predictions[allowed] for allowed in list_allowed_names(name) if allowed in predictions
         ]
         if len(candidates) > 1:
             first, second = candidates
@@ -214,7 +202,7 @@ def pair_files(
             missing.append(name)
     surplus = sorted(set(predictions.values()) - {path for _, path in pairs.values()})
     if missing:
-        expected = " or ".join(f"{name}.nii[.gz]" for name in allowed_names(missing[0]))
+        expected = " or ".join(f"{name}.nii[.gz]" for name in list_allowed_names(missing[0]))
         more = f" (nor for {len(missing) - 1} more)" if len(missing) > 1 else ""
         unused = f"; {list_names(surplus)} without a reference" if surplus else ""
         raise InputError(
@@ -223,7 +211,7 @@ def pair_files(
     return pairs, surplus
 
 
-def allowed_names(reference: str) -> tuple[str, ...]:
+def list_allowed_names(reference: str) -> tuple[str, ...]:
     """Return the names that the prediction for a reference may have."""
     match = _LITS_LABELS.fullmatch(reference)
     return (reference, f"volume-{match[1]}") if match else (reference,)
@@ -233,34 +221,6 @@ def list_names(paths: list[Path]) -> str:
     """List the names of files, the first few, in one line."""
     names = ", ".join(path.name for path in paths[:MOST_NAMED])
     return names + (", ..." if len(paths) > MOST_NAMED else "")
-
-
-def score_pairs(
-    pairs: Mapping[str, tuple[Path, Path]], mode: str, ignore_affine: bool, jobs: int
-) -> dict[str, CaseFigures]:
-    """Score pairs of files.
-
-    Args:
-        pairs: (reference, prediction) by case.
-        mode: "official" or "corrected".
-        ignore_affine: take a prediction voxel for voxel, whatever its affine.
-        jobs: cases at once.
-
-    Returns:
-        What each case adds to the figures, in the order of the pairs.
-
-    Raises:
-        InputError: some cannot be scored; the first is named, and how many more.
-    """
-    work = {
-        case: partial(score_files, *pair, mode=mode, ignore_affine=ignore_affine)
-        for case, pair in pairs.items()
-    }
-    failures = Failures(skip=False, order=list(pairs), can_skip=False)
-    scored = run_cases(work, min(jobs, len(work)), "loky", failures)
-    figures = dict(track(scored, "scoring", total=len(work)))
-    failures.stop()
-    return {case: figures[case] for case in pairs}
 
 
 def score_files(
@@ -300,7 +260,7 @@ def _read_native(volume: Volume) -> np.ndarray:
     return volume.to_native(volume.labels(0, volume.n_slices))
 
 
-def scores_json(cases: Mapping[str, CaseFigures], mode: str) -> dict[str, Any]:
+def make_json(cases: Mapping[str, CaseFigures], mode: str) -> dict[str, Any]:
     """Return the content of the JSON file (see the module)."""
     rows = []
     for name, case in cases.items():
@@ -324,7 +284,7 @@ def scores_json(cases: Mapping[str, CaseFigures], mode: str) -> dict[str, Any]:
     }
 
 
-def scores_csv(cases: Mapping[str, CaseFigures]) -> str:
+def make_csv(cases: Mapping[str, CaseFigures]) -> str:
     """Return the content of the CSV file: a row for each case, a last row for all of them."""
     import pandas as pd  # only here: --help and mistakes do not wait for it
 

@@ -285,30 +285,15 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str, str, tuple[str, ...]]] 
         (),
     ),
     "the input": (list_files, "in", "in: is the input", ()),
-    "among slices": (
-        list_files,
-        "in/Müller CT/out",
-        "lies in .*Müller CT, among the slices",
-        (),
-    ),
-    "a table": (
-        list_files,
-        "out",
-        "a batch writes volumes.csv and volumes.json",
-        ("--table", "t"),
-    ),
+    "among slices": (list_files, "in/Müller CT/out", "lies in .*Müller CT, among the slices", ()),
+    "a table": (list_files, "out", "a batch writes volumes.csv and volumes.json", ("--table", "t")),
     "a SEG of NIfTI": (
         list_files,
         "out",
         r"a ñ\.1\.nii\.gz: --dicom-seg needs a DICOM series",
         ("--dicom-seg",),
     ),
-    "one series": (
-        copy_slices,
-        "out",
-        "must end in .nii or .nii.gz, --input is one volume",
-        (),
-    ),
+    "one series": (copy_slices, "out", "must end in .nii or .nii.gz, --input is one volume", ()),
 }
 
 
