@@ -27,6 +27,7 @@ clinical     a weak label of the tumor load from clinical tables
 augment      random changes of training slices
 batches      slices as batches for Keras
 volume_batches   3D crops as batches for Keras
+runs         what a run directory holds: systems, phases, records
 
 command      shared by all commands: the parser, one-line errors, exit codes
 stages       several commands in one process, numbered

@@ -11,8 +11,9 @@ Of a volume   global, local (it needs the liver)
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ from data.scaling import check_mask, window
 
 Options = Mapping[str, Any]
 Box = tuple[slice, slice, slice]
-Window = tuple[float, float]
+Slices = Callable[[Options], Iterator[np.ndarray]]
+"""Slices of a case in float32 HU: given an input's options, what that input reads of each."""
+ONE_SLICE: Options = {"name": "windowed"}
+"""Options of an input that reads a slice without its neighbours."""
 
 LIVER_SCALE_HU = 40.0  # assumed: about the spread of HU in a liver with tumors
 MEDIAN_SIZE = 3  # assumed: Elmenabawy et al. do not give the size of their median filter
@@ -133,6 +137,26 @@ def stream_slices(slices: Iterable[np.ndarray], options: Options) -> Iterator[np
         held.append(held[-1])
         if len(held) == held.maxlen:
             yield np.stack(held)
+
+
+def slices_of(image: np.ndarray, rows: Sequence[int] | None = None) -> Slices:
+    """Return the slices (all, or `rows`) of an array of HU, which may be memory-mapped."""
+
+    def read(options: Options) -> Iterator[np.ndarray]:
+        for row in range(len(image)) if rows is None else rows:
+            yield np.asarray(read_slices(image, row, options), np.float32)
+
+    return read
+
+
+def share_slices(
+    slices: Slices, first: Options, second: Options
+) -> tuple[Iterator[np.ndarray], Iterator[np.ndarray]]:
+    """Return the slices for two inputs; where both read alike, each slice is made once."""
+    if INPUTS[first["name"]].context == INPUTS[second["name"]].context:
+        shared = tee(slices(first))
+        return shared[0], shared[1]
+    return slices(first), slices(second)
 
 
 def make_windowed(hu: np.ndarray, options: Options, liver: Liver | None = None) -> np.ndarray:

@@ -26,6 +26,7 @@ from data.command import REFUSED, InputError, Parser, parse_integers, run_comman
 from data.environment import describe_environment
 from data.files import read_json, write_json
 from data.folds import make_folds
+from data.runs import read_run
 from data.store import Store
 from evaluation.evaluate import (
     NOMINAL,
@@ -37,7 +38,7 @@ from evaluation.evaluate import (
 )
 from evaluation.results import SCHEMA
 from evaluation.score_table import make_table, read_table, select, write_table
-from evaluation.segmenter import load_segmenter, read_run
+from evaluation.segmenter import load_segmenter
 
 PHASE = "train"
 """The one phase of a system of another document."""

@@ -28,20 +28,18 @@ import pandas as pd
 from data.command import InputError, Parser, parse_count, run_command
 from data.environment import describe_environment
 from data.files import hash_file, hash_json, read_json, write_json, write_text
+from data.runs import (
+    finished_systems,
+    list_sweep_points,
+    list_systems,
+    read_run,
+    read_system,
+)
 from data.store import Store
 from evaluation.names import PHASES, SLICE, TARGETS
 from evaluation.results import SCHEMA
 from evaluation.score_table import make_table, read_table, select, write_table
-from evaluation.segmenter import (
-    THRESHOLDS,
-    Segmenter,
-    finished_systems,
-    list_sweep_points,
-    list_systems,
-    load_segmenter,
-    read_run,
-    read_system,
-)
+from evaluation.segmenter import THRESHOLDS, Segmenter, load_segmenter
 
 if TYPE_CHECKING:
     from evaluation.scoring import Cohorts, SystemScores
@@ -347,7 +345,7 @@ def describe_system(
         trainings: records of all trainings behind it.
         scores: of it.
     """
-    about, settings = segmenter.about, segmenter.settings
+    about, settings = segmenter.about, segmenter.about.settings
     own = {record["network"]: record for record in segmenter.records.values()}
     first = next(iter(own.values()))
     fits = [record["fit"] for record in trainings]
@@ -357,7 +355,7 @@ def describe_system(
     entry = {
         "system": segmenter.system,
         "phase": segmenter.phase,
-        "title": segmenter.title,
+        "title": about.title,
         "kind": about.kind,
         "document": about.document,
         "settings": settings,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from data.runs import PHASES, SYSTEMS
+
 COHORTS = ("validation", "test", "external")
 UNSEEN = COHORTS[1:]
 """Cohorts by which nothing is chosen: those whose results are shown."""
 TARGETS = ("liver", "tumor")
-PHASES = ("ce", "balanced")
-"""Phases of the paper's systems (2.4); a system of another document has one phase, "train"."""
-SYSTEMS = ("one_step", "sequential", "joint")
-"""The paper's systems; every other one stands after them, by name."""
 PAPER_SYSTEMS = ("one_step", "sequential")
 """Those that the paper's claims are about; it leaves the joint loss as future work."""
 ARGMAX = "argmax"
@@ -31,8 +29,6 @@ NAMES = {
 """How tables and figures spell them; `evaluation.metrics.counts.METRICS` spells its own."""
 
 SYNTHETIC = "SYNTHETIC PHANTOM"
-NO_CONTOUR = "_no_contour"
-"""Ending of the name under which a system that ends with an active contour is scored without it."""
 
 
 def spell_system(system: str, phase: str = "") -> str:

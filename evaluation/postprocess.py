@@ -26,8 +26,6 @@ CONTOUR_STEPS = 2
 CONTOUR_WINDOW_HU = (-100.0, 400.0)
 CONTOUR_MARGIN = 4
 """Voxels around the liver that the contour sees; it moves by one a step."""
-TUMOR_CONTOUR = "tumor_contour"
-"""The last step of the global and local pipeline, of its settings alone."""
 
 Spacing = tuple[float, float, float]
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.command import InputError, Parser, run_command
+from data.runs import finished_systems, read_run, read_system
 from evaluation.metrics.thresholds import RULES
 from evaluation.names import ARGMAX, PHASES, TARGETS
 from evaluation.postprocess import OPTIONS as POSTPROCESSING
 from evaluation.postprocess import check_options
-from evaluation.segmenter import THRESHOLDS, finished_systems, load_segmenter, read_run, read_system
+from evaluation.segmenter import THRESHOLDS, load_segmenter
 
 if TYPE_CHECKING:
     import nibabel as nib

@@ -19,17 +19,17 @@ import numpy as np
 
 from data.command import InputError
 from data.environment import read_peak_memory, reset_peak_memory
-from data.inputs import target_of
+from data.inputs import slices_of, target_of
 from data.progress import track
 from data.store import Store
-from evaluation.metrics.calibration import measure_reliability
 from evaluation.metrics.counts import Counts, partition_rand_index
+from evaluation.metrics.curves import describe_curves
 from evaluation.metrics.lesion_recall import list_lesions
 from evaluation.metrics.lesions import LESION
 from evaluation.metrics.lits import MODES, CaseFigures, pool_cases
 from evaluation.metrics.lits import score_case as score_lits
 from evaluation.metrics.regions import find_box, number_components
-from evaluation.metrics.roc import LOWEST_DRAWN_FPR, ProbabilityHistogram, reduce_curve
+from evaluation.metrics.roc import ProbabilityHistogram
 from evaluation.metrics.surfaces import measure_distances
 from evaluation.names import ARGMAX, SLICE, SLICES, TARGETS, UNSEEN, WHOLE
 from evaluation.postprocess import (
@@ -42,13 +42,8 @@ from evaluation.postprocess import (
     count_options,
 )
 from evaluation.score_table import DISTANCES, MAIN_RULE, ScoreRow
-from evaluation.segmenter import (
-    THRESHOLDS,
-    Segmenter,
-    check_numbers,
-    find_most_probable,
-    slices_of,
-)
+from evaluation.segmenter import THRESHOLDS, Segmenter
+from models.sequential import find_most_probable
 
 Cohorts = Mapping[str, Store]
 """The store of each cohort by its name: "validation", "test", "external"."""
@@ -211,7 +206,7 @@ def score_case(
         started = time.perf_counter()
         probabilities = next(predictions)
         scores.predict_s += time.perf_counter() - started
-        check_numbers(segmenter.name, f"{case}, slice {row}", *probabilities)
+        segmenter.check_numbers(f"{case}, slice {row}", *probabilities)
         labels[row], livers[row] = segmenter.decide(probabilities, MAIN_RULE)
         if row in is_scored:
             by_target = dict(zip(TARGETS, probabilities, strict=True))
@@ -381,7 +376,10 @@ class Scorer:
             scores.lits += self._list_lits(cohort, cases)
         for target in TARGETS:
             pooled = sum((case.histograms[target] for case in cases), ProbabilityHistogram())
-            scores.curves.append(make_curve(self.segmenter, cohort, target, pooled))
+            curves = describe_curves(pooled, self.segmenter.thresholds(target))
+            scores.curves.append(
+                {"cohort": cohort, **self._name_system(), "target": target, **curves}
+            )
 
     def _score_label_maps(self, cohorts: Cohorts, scores: SystemScores) -> None:
         """Add the scores of a system that decides by its own rule, on whole unseen cases."""
@@ -512,7 +510,7 @@ class Scorer:
 
 def find_short_case(segmenter: Segmenter, store: Store, cohort: str) -> str:
     """Return which case has fewer slices than the window of a system in 3D; "" where none has."""
-    depth = segmenter.settings.get("depth", 0)
+    depth = segmenter.about.settings.get("depth", 0)
     for case in store.cases_of(cohort):
         n_slices = store.cases[case]["n_slices"]
         if n_slices < depth:
@@ -534,93 +532,7 @@ def measure_memory(segmenter: Segmenter, store: Store) -> float:
         reset_peak_memory()
         for _ in segmenter.of_whole_case(slices_of(image)):
             pass
-    elif len(image) >= segmenter.settings.get("depth", 0):
+    elif len(image) >= segmenter.about.settings.get("depth", 0):
         reset_peak_memory()
         segmenter.labels(np.asarray(image))
     return read_peak_memory()
-
-
-def make_curve(
-    segmenter: Segmenter, cohort: str, target: str, histogram: ProbabilityHistogram
-) -> dict[str, Any]:
-    """Return the ROC curves of a cohort with the thresholds of the records on them.
-
-    Args:
-        segmenter: the system.
-        cohort, target: what the probabilities are of.
-        histogram: all pixels of the cohort.
-
-    Returns:
-        The entry of curves.json: the full curve and the one restricted to (0.01, 0.99), thinned for
-        drawing; `auc` and `rauc`, which are not; reliability. A curve is None where the cohort, or
-        the range, has no pixel inside or none outside the reference.
-    """
-    inside = histogram.inside(0.01, 0.99)
-    auc, rauc = histogram.auc(), histogram.rauc()
-    full = None if auc is None else reduce_curve(histogram.roc(), lowest_fpr=LOWEST_DRAWN_FPR)
-    restricted = None if rauc is None else reduce_curve(histogram.roc(0.01, 0.99))
-    thresholds = segmenter.thresholds(target)
-    return {
-        "cohort": cohort,
-        "system": segmenter.system,
-        "phase": segmenter.phase,
-        "target": target,
-        "auc": auc,
-        "rauc": rauc,
-        **_describe_calibration(histogram, inside),
-        "n_positive": int(histogram.positive.sum()),
-        "n_negative": int(histogram.negative.sum()),
-        "n_restricted_positive": int(inside.positive.sum()),
-        "n_restricted_negative": int(inside.negative.sum()),
-        "full": full
-        and {"fpr": _list(full.false_positive_rate), "tpr": _list(full.true_positive_rate)},
-        "restricted": restricted
-        and {
-            "fpr": _list(restricted.false_positive_rate),
-            "tpr": _list(restricted.true_positive_rate),
-            "threshold": _list(restricted.threshold),
-        },
-        "thresholds": thresholds,
-        "points": {
-            rule: _find_point(histogram, inside, threshold)
-            for rule, threshold in thresholds.items()
-        },
-    }
-
-
-def _describe_calibration(
-    histogram: ProbabilityHistogram, inside: ProbabilityHistogram
-) -> dict[str, Any]:
-    diagram = measure_reliability(histogram)
-    drawn: dict[str, Any] = {"n_pixels": diagram.n_pixels.tolist()}
-    for name in ("predicted", "observed"):
-        values = zip(diagram.n_pixels, getattr(diagram, name), strict=True)
-        drawn[name] = [float(value) if n else None for n, value in values]
-    return {
-        "reliability": drawn,
-        "ece": diagram.ece,
-        "ece_restricted": measure_reliability(inside).ece,
-    }
-
-
-def _find_point(
-    histogram: ProbabilityHistogram, inside: ProbabilityHistogram, threshold: float
-) -> dict[str, float | None]:
-    fpr, tpr = _find_rates(histogram.counts(threshold))
-    is_inside = 0.01 <= threshold <= 0.99
-    restricted = _find_rates(inside.counts(threshold)) if is_inside else (None, None)
-    return {
-        "fpr": fpr,
-        "tpr": tpr,
-        "restricted_fpr": restricted[0],
-        "restricted_tpr": restricted[1],
-    }
-
-
-def _find_rates(counts: Counts) -> tuple[float | None, float | None]:
-    negative, positive = counts.fp + counts.tn, counts.tp + counts.fn
-    return counts.fp / negative if negative else None, counts.tp / positive if positive else None
-
-
-def _list(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.7g}") for value in np.nan_to_num(values, posinf=1.0)]

@@ -14,7 +14,7 @@ window: the liver first, then the tumor in the liver's box, with post-processing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
@@ -24,13 +24,26 @@ import numpy as np
 
 from data.command import InputError
 from data.files import read_json
-from data.inputs import INPUTS, Liver, find_liver_box, make_input, read_slices, stream_slices
+from data.inputs import (
+    INPUTS,
+    ONE_SLICE,
+    Liver,
+    Options,
+    Slices,
+    find_liver_box,
+    make_input,
+    share_slices,
+    slices_of,
+    stream_slices,
+)
 from data.masks import find_median
 from data.progress import track
+from data.runs import TUMOR_CONTOUR, System, choose_phase, read_run, read_system
 from data.scaling import window
-from evaluation.names import ARGMAX, NO_CONTOUR, PHASES, SYSTEMS, TARGETS
-from evaluation.postprocess import TUMOR_CONTOUR, move_tumor_contour, postprocess
+from evaluation.names import ARGMAX, TARGETS
+from evaluation.postprocess import move_tumor_contour, postprocess
 from models.sequential import (
+    find_most_probable,
     label_map,
     mask_liver,
     mask_tumor,
@@ -41,192 +54,15 @@ if TYPE_CHECKING:
     from data.backend import keras
     from data.volumes import Volume
 
-Slices = Callable[[Mapping[str, Any]], Iterator[np.ndarray]]
-"""The slices to predict, float32 HU: given an input's options, what that input reads of each slice."""
 Probabilities = Iterator[tuple[np.ndarray, ...]]
 
 THRESHOLDS, HALF = "thresholds", "half"
 RULE_OF = {THRESHOLDS: "roc", ARGMAX: ARGMAX, HALF: "0.5"}
 """The rule by which a system decides on whole cases, by its decision."""
 HALF_THRESHOLDS = {"0.5": 0.5}  # assumed: the other documents name no threshold
-ONE_SLICE = {"name": "windowed"}
-"""Options of an input that reads a slice without its neighbours."""
 LIVER_OPTIONS = ("largest_liver", "fill_holes")
 """Post-processing of the liver, before tumors are looked for in its box."""
 UNREAD_SPACING = (1.0, 1.0, 1.0)  # mm; none of the pipeline's own options reads it
-
-
-@dataclass(frozen=True)
-class System:
-    """What `system.json` says of a system.
-
-    Attributes:
-        folder: RUN/<system>.
-        name: of its folder; with `NO_CONTOUR` at the end where its contour is left out.
-        kind: name under which it is registered for training.
-        title: for readers.
-        document: where it is described.
-        networks: ("classes",), ("liver", "tumor") or ("nested",).
-        phases: of its training, in order.
-        decision: a key of `RULE_OF`.
-        table1: whether it stands in Table 1.
-        settings: as trained.
-    """
-
-    folder: Path
-    name: str
-    kind: str
-    title: str
-    document: str
-    networks: tuple[str, ...]
-    phases: tuple[str, ...]
-    decision: str
-    table1: bool
-    settings: dict[str, Any]
-
-    def list_networks(self, liver_only: bool = False) -> tuple[str, ...]:
-        """Return the networks that are needed; for the liver alone, the first one."""
-        return self.networks[:1] if liver_only else self.networks
-
-    def list_records(self, phase: str, liver_only: bool = False) -> dict[str, Path]:
-        """Return where the record of each needed network lies, by network."""
-        networks = self.list_networks(liver_only)
-        return {name: self.folder / name / phase / "record.json" for name in networks}
-
-    def is_finished(self, phase: str, liver_only: bool = False) -> bool:
-        """Return whether the needed networks have finished a phase."""
-        return all(path.is_file() for path in self.list_records(phase, liver_only).values())
-
-
-def read_run(run: Path) -> dict[str, Any]:
-    """Read `run.json`.
-
-    Raises:
-        InputError: not a run directory.
-    """
-    if not (run / "run.json").is_file():
-        raise InputError(f"{run}: not a run directory (no run.json in it)")
-    content: dict[str, Any] = read_json(run / "run.json", ("size", "synthetic"))
-    return content
-
-
-def read_system(run: Path, name: str) -> System:
-    """Read what a system of a run is.
-
-    Args:
-        run: its run directory.
-        name: of the system; ending in `NO_CONTOUR`, the system without its contour.
-
-    Raises:
-        InputError: the run has no such system, or its file is damaged.
-    """
-    folder = run / name
-    without_contour = not folder.is_dir() and name.endswith(NO_CONTOUR)
-    if without_contour:
-        folder = run / name.removesuffix(NO_CONTOUR)
-    keys = ("kind", "title", "document", "networks", "phases", "decision", "table1", "settings")
-    content = read_json(folder / "system.json", keys)
-    settings, title = content["settings"], content["title"]
-    if without_contour:
-        steps = [step for step in settings["postprocess"] if step != TUMOR_CONTOUR]
-        settings, title = {**settings, "postprocess": steps}, f"{title}{NO_CONTOUR}"
-    return System(
-        folder,
-        name,
-        content["kind"],
-        title,
-        content["document"],
-        tuple(content["networks"]),
-        tuple(content["phases"]),
-        content["decision"],
-        content["table1"],
-        settings,
-    )
-
-
-def list_systems(run: Path) -> list[System]:
-    """Return the systems that were begun in a run, the paper's first, the others by name.
-
-    One that ends with a contour is followed by itself without it.
-    """
-    names = [path.parent.name for path in run.glob("*/system.json")]
-    order = {name: rank for rank, name in enumerate(SYSTEMS)}
-    systems = []
-    for name in sorted(names, key=lambda name: (order.get(name, len(order)), name)):
-        systems.append(read_system(run, name))
-        if TUMOR_CONTOUR in systems[-1].settings.get("postprocess", ()):
-            systems.append(read_system(run, name + NO_CONTOUR))
-    return systems
-
-
-def list_phases(run: Path, liver_only: bool = False) -> list[tuple[str, str]]:
-    """Return (system, phase) of all that is finished, phase by phase; none is no error."""
-    systems = list_systems(run)
-    phases = dict.fromkeys([*PHASES, *(phase for system in systems for phase in system.phases)])
-    return [
-        (system.name, phase)
-        for phase in phases
-        for system in systems
-        if phase in system.phases and system.is_finished(phase, liver_only)
-    ]
-
-
-def finished_systems(run: Path, liver_only: bool = False) -> list[tuple[str, str]]:
-    """Return (system, phase) of all that is finished (`list_phases`), at least one.
-
-    Raises:
-        InputError: not a run directory, or nothing is finished.
-    """
-    read_run(run)
-    finished = list_phases(run, liver_only)
-    if not finished:
-        raise InputError(
-            f"{run}: no system is finished (python -m training.one_step, liver and tumor, or system)"
-        )
-    return finished
-
-
-def list_sweep_points(run: Path) -> list[tuple[str, str]]:
-    """Return (system, phase) of the finished points of joint sweeps.
-
-    Controls with a hard mask come first, then those from the pair and from scratch, by ratio.
-    """
-
-    def rank(folder: Path) -> tuple[bool, str, float]:
-        record = read_json(folder / "record.json", ("mask", "start", "alpha", "beta"))
-        ratio = record["beta"] / max(record["alpha"], 1e-12)
-        return record["mask"] != "hard", record["start"], ratio
-
-    folders = [path.parent for path in run.glob("*/nested/sweep_*/record.json")]
-    return [(folder.parent.parent.name, folder.name) for folder in sorted(folders, key=rank)]
-
-
-def choose_phase(run: Path, name: str, liver_only: bool = False) -> str:
-    """Return the finished phase of the higher validation IoU (rule roc).
-
-    The IoU is that of the tumor; with `liver_only`, that of the liver.
-
-    Raises:
-        InputError: no phase of the system is finished.
-    """
-    finished = finished_systems(run, liver_only)
-    phases = [phase for system, phase in finished if system == name]
-    if not phases:
-        names = ", ".join(dict.fromkeys(system for system, _ in finished))
-        raise InputError(f"{run}: {name} is not finished; finished there: {names}")
-    if len(phases) == 1:
-        return phases[0]
-    system = read_system(run, name)
-
-    def read_iou(phase: str) -> float:
-        paths = system.list_records(phase, liver_only).values()
-        records = [read_json(path, ("status", "validation")) for path in paths]
-        if any(record["status"] != "ok" for record in records):
-            return -1.0
-        validation = records[-1]["validation"]["liver" if liver_only else "tumor"]
-        return float(validation["iou_at_roc"])
-
-    return max(phases, key=read_iou)
 
 
 @dataclass(frozen=True)
@@ -255,19 +91,9 @@ class Segmenter:
         return self.about.name
 
     @property
-    def title(self) -> str:
-        """Name of the system for readers."""
-        return self.about.title
-
-    @property
     def decision(self) -> str:
         """How it decides, a key of `RULE_OF`."""
         return self.about.decision
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Settings of the system."""
-        return self.about.settings
 
     @property
     def name(self) -> str:
@@ -342,6 +168,15 @@ class Segmenter:
         if not set(TARGETS[:1] if liver_only else TARGETS) <= set(self.targets):
             raise InputError(f"{self.about.folder}: {self.name} is not usable: {self.failure}")
 
+    def check_numbers(self, where: str, *probabilities: np.ndarray) -> None:
+        """Check that the probabilities that it gives somewhere are numbers.
+
+        Raises:
+            InputError: one is NaN, which no comparison with a threshold would show.
+        """
+        if any(np.isnan(values).any() for values in probabilities):
+            raise InputError(f"{self.name}: a probability of {where} is NaN; train it again")
+
     # --- Probabilities, slice by slice ---
 
     def probabilities(self, all_slices: Slices, wanted: Slices) -> Probabilities:
@@ -355,10 +190,14 @@ class Segmenter:
             wanted: the slices to predict.
         """
         if "classes" in self.networks:
-            return map(split_classes, self._predict_slices("classes", wanted))
+            slices = wanted(self.read_options("classes"))
+            return map(split_classes, self._predict_slices("classes", slices))
         if "tumor" not in self.records:
-            return ((liver,) for liver in self._find_livers(wanted))
-        return self._find_pairs(wanted, None, self.find_median(all_slices))
+            return ((liver,) for liver in self._find_livers(wanted(self.read_options("liver"))))
+        median_hu = self.find_median(all_slices)
+        options = self.read_options("liver"), self.read_options("tumor")
+        for_liver, for_tumor = share_slices(wanted, *options)
+        return self._find_tumors(for_tumor, self._find_livers(for_liver), median_hu)
 
     def of_whole_case(self, slices: Slices) -> Probabilities:
         """Yield what `probabilities` does for every slice of a case, each network asked once.
@@ -368,26 +207,19 @@ class Segmenter:
         """
         if not self.needs_median:
             return self.probabilities(slices, slices)
-        livers = list(self._find_livers(slices))
-        s1 = self.mask_threshold
-        masked = (
-            (hu, mask_liver(liver, s1)) for hu, liver in zip(slices(ONE_SLICE), livers, strict=True)
-        )
-        return self._find_pairs(slices, livers, find_median(masked))
+        livers = list(self._find_livers(slices(self.read_options("liver"))))
+        median_hu = self._find_median(slices(ONE_SLICE), livers)
+        return self._find_tumors(slices(self.read_options("tumor")), livers, median_hu)
 
-    def find_median(self, all_slices: Slices) -> float | None:
-        """Return the median HU of the liver that the first network finds in a case.
+    def find_median(self, slices: Slices) -> float | None:
+        """Return the median HU of the liver that the first network finds in a case's slices.
 
         None where none is found, and where the second input does not need it.
         """
         if not self.needs_median:
             return None
-        s1 = self.mask_threshold
-        for_network, for_median = _share_slices(all_slices, self.read_options("liver"), ONE_SLICE)
-        livers = self._find_livers(lambda options: for_network)
-        return find_median(
-            (hu, mask_liver(liver, s1)) for hu, liver in zip(for_median, livers, strict=True)
-        )
+        for_liver, for_median = share_slices(slices, self.read_options("liver"), ONE_SLICE)
+        return self._find_median(for_median, self._find_livers(for_liver))
 
     def read_options(self, network: str) -> dict[str, Any]:
         """Return the options of a network's input (`data.inputs`)."""
@@ -399,44 +231,43 @@ class Segmenter:
         """Threshold s1 of the mask M inside which tumor counts."""
         return float(self.read_options("tumor").get("mask_s1", HALF_THRESHOLDS["0.5"]))
 
-    def _predict_slices(self, network: str, slices: Slices) -> Iterator[np.ndarray]:
+    def _predict_slices(self, network: str, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield the probabilities of each slice, (rows, columns, classes) float32."""
         options = self.read_options(network)
-        return self._ask(network, (make_input(hu, options) for hu in slices(options)))
+        return self._ask(network, (make_input(hu, options) for hu in slices))
 
     def _ask(self, network: str, inputs: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         from models.inference import predict_slices
 
         return predict_slices(self.networks[network], inputs)
 
-    def _find_livers(self, slices: Slices) -> Iterator[np.ndarray]:
+    def _find_livers(self, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         return (liver[..., 0] for liver in self._predict_slices("liver", slices))
 
-    def _find_pairs(
-        self, slices: Slices, livers: Iterable[np.ndarray] | None, median_hu: float | None
+    def _find_median(
+        self, slices: Iterable[np.ndarray], livers: Iterable[np.ndarray]
+    ) -> float | None:
+        masks = (mask_liver(liver, self.mask_threshold) for liver in livers)
+        return find_median(zip(slices, masks, strict=True))
+
+    def _find_tumors(
+        self, slices: Iterable[np.ndarray], livers: Iterable[np.ndarray], median_hu: float | None
     ) -> Probabilities:
         """Yield the liver's probability and the tumor's, which is 0 outside the mask M.
 
         Args:
-            slices: those to predict.
-            livers: the liver's probabilities, where they are known already.
-            median_hu: of the case's liver, where the second input needs it.
+            slices: what the second network's input reads of each.
+            livers: the liver's probability in each.
+            median_hu: of the case's liver, where that input needs it.
         """
         options, s1 = self.read_options("tumor"), self.mask_threshold
-        for_tumor = slices(options) if livers is not None else None
-        if livers is None:
-            for_liver, for_tumor = _share_slices(slices, self.read_options("liver"), options)
-            livers = self._find_livers(lambda _: for_liver)
         for_input, for_output = tee(livers)
-        assert for_tumor is not None
         # An input that needs no liver is made without one, as its network was trained.
         needs_liver = INPUTS[options["name"]].needs_liver
-        inputs = (
-            make_input(
-                hu, options, Liver(mask_liver(liver, s1), median_hu) if needs_liver else None
-            )
-            for hu, liver in zip(for_tumor, for_input, strict=True)
+        masks = (
+            Liver(mask_liver(liver, s1), median_hu) if needs_liver else None for liver in for_input
         )
+        inputs = (make_input(hu, options, liver) for hu, liver in zip(slices, masks, strict=True))
         for liver, tumor in zip(for_output, self._ask("tumor", inputs), strict=True):
             yield liver, mask_tumor(tumor[..., 0], mask_liver(liver, s1))
 
@@ -461,20 +292,20 @@ class Segmenter:
             return self._label_volume(hu)
         labels, livers = np.zeros(hu.shape, np.uint8), np.zeros(hu.shape, bool)
         if self.decision == ARGMAX:
-            for row, classes in enumerate(self._predict_slices("classes", slices_of(hu))):
-                check_numbers(self.name, f"slice {row}", classes)
+            slices = slices_of(hu)(self.read_options("classes"))
+            for row, classes in enumerate(self._predict_slices("classes", slices)):
+                self.check_numbers(f"slice {row}", classes)
                 labels[row] = np.argmax(self._smooth(classes), axis=-1)
             return labels, labels > 0
-        for row, probabilities in enumerate(self._of_targets(slices_of(hu))):
-            check_numbers(self.name, f"slice {row}", *probabilities)
+        if self.targets == TARGETS[:1]:
+            slices = slices_of(hu)(self.read_options("liver"))
+            by_slice: Probabilities = ((liver,) for liver in self._find_livers(slices))
+        else:
+            by_slice = self.of_whole_case(slices_of(hu))
+        for row, probabilities in enumerate(by_slice):
+            self.check_numbers(f"slice {row}", *probabilities)
             labels[row], livers[row] = self.decide(probabilities, self.rule)
         return labels, livers
-
-    def _of_targets(self, slices: Slices) -> Probabilities:
-        """Yield the probabilities of `targets`, those that labels are made of."""
-        if self.targets == TARGETS[:1]:
-            return ((liver,) for liver in self._find_livers(slices))
-        return self.of_whole_case(slices)
 
     def decide(
         self, probabilities: Sequence[np.ndarray], rule: str
@@ -502,7 +333,7 @@ class Segmenter:
         """Smooth the probabilities of a slice by a Gaussian of the settings' variance."""
         from scipy.ndimage import gaussian_filter
 
-        variance = self.settings.get("smoothing_variance", 0)
+        variance = self.about.settings.get("smoothing_variance", 0)
         if not variance:
             return classes
         return np.asarray(gaussian_filter(classes, np.sqrt(variance), axes=(0, 1)))
@@ -510,7 +341,7 @@ class Segmenter:
     def _label_volume(self, hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what `labels` does, of the global and local pipeline."""
         hu = np.asarray(hu, np.float32)
-        options: Sequence[str] = self.settings["postprocess"]
+        options: Sequence[str] = self.about.settings["postprocess"]
 
         def clean(labels: np.ndarray, liver: np.ndarray, names: Sequence[str]) -> np.ndarray:
             chosen = [name for name in options if name in names]
@@ -539,8 +370,8 @@ class Segmenter:
 
         crop = self.read_options(network)["crop"]
         ask = self.networks[network].predict_on_batch
-        probabilities = predict_volume(ask, view, crop, self.settings["overlap"])[..., 0]
-        check_numbers(self.name, f"the {network} network", probabilities)
+        probabilities = predict_volume(ask, view, crop, self.about.settings["overlap"])[..., 0]
+        self.check_numbers(f"the {network} network", probabilities)
         return probabilities
 
     # --- A volume on its own grid ---
@@ -576,7 +407,7 @@ class Segmenter:
         Raises:
             InputError: a probability is NaN; fewer slices than the window of a system in 3D.
         """
-        depth = self.settings.get("depth", 0)
+        depth = self.about.settings.get("depth", 0)
         if volume.n_slices < depth:
             raise InputError(
                 f"{volume.path}: has {volume.n_slices} slices, the 3D window takes {depth}"
@@ -604,7 +435,7 @@ class Segmenter:
         slices = slices_of_volume(volume, self.size)
         n_targets = 1 if liver_only and rule != ARGMAX else 2
         for index, probabilities in enumerate(self.probabilities(slices, slices)):
-            check_numbers(self.name, f"slice {index}", *probabilities)
+            self.check_numbers(f"slice {index}", *probabilities)
             native = [
                 restore_probability(values[np.newaxis], volume.rows, volume.columns)[0]
                 for values in probabilities[:n_targets]
@@ -678,61 +509,13 @@ def _load_networks(path: Path, network: str, about: System) -> dict[str, keras.M
     return {network: model}
 
 
-def find_most_probable(liver: np.ndarray, tumor: np.ndarray) -> np.ndarray:
-    """Return the label 0/1/2 of the most probable of other, liver and tumor.
-
-    Args:
-        liver: probability of liver or tumor, (rows, columns).
-        tumor: probability of tumor, (rows, columns).
-
-    Returns:
-        int64 (rows, columns); of equal ones the first.
-    """
-    return np.argmax(np.stack([1 - liver, liver - tumor, tumor]), axis=0)
-
-
-def check_numbers(name: str, where: str, *probabilities: np.ndarray) -> None:
-    """Check that the probabilities that a system gives somewhere are numbers.
-
-    Args:
-        name: of the system.
-        where: what they are of, for the message.
-        *probabilities: of any shape.
-
-    Raises:
-        InputError: one is NaN, which no comparison with a threshold would show.
-    """
-    if any(np.isnan(values).any() for values in probabilities):
-        raise InputError(f"{name}: a probability of {where} is NaN; train it again")
-
-
-def slices_of(image: np.ndarray, rows: Sequence[int] | None = None) -> Slices:
-    """Return the slices (all, or `rows`) of an array of HU, as `Segmenter` takes them."""
-
-    def read(options: Mapping[str, Any]) -> Iterator[np.ndarray]:
-        for row in range(len(image)) if rows is None else rows:
-            yield np.asarray(read_slices(image, row, options), np.float32)
-
-    return read
-
-
 def slices_of_volume(volume: Volume, size: int) -> Slices:
     """Return the slices of a volume as the networks see them, (size, size) float32 in HU."""
 
-    def read(options: Mapping[str, Any]) -> Iterator[np.ndarray]:
+    def read(options: Options) -> Iterator[np.ndarray]:
         from data.resize import resize_hu
 
         small = (hu for _, chunk in volume.chunks() for hu in resize_hu(chunk, size))
         return iter(stream_slices(small, options))
 
     return read
-
-
-def _share_slices(
-    slices: Slices, first: Mapping[str, Any], second: Mapping[str, Any]
-) -> tuple[Iterator[np.ndarray], Iterator[np.ndarray]]:
-    """Return the slices for two inputs; those that read alike are made once."""
-    if INPUTS[first["name"]].context == INPUTS[second["name"]].context:
-        shared = tee(slices(first))
-        return shared[0], shared[1]
-    return slices(first), slices(second)

@@ -1,13 +1,15 @@
 """How probabilities become labels: the sequential and the one-step model's rule (paper 2.1, 2.3).
 
 Notation: X slice, L first network, T second network, s1 and s2 thresholds, M = [L(X) > s1] the
-    liver
-mask, M * w(X) the second network's input. Every function works on arrays of any backend and shape.
+liver mask, M * w(X) the second network's input. Functions work on arrays of any backend and shape,
+where they do not say otherwise.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 Array = Any  # ndarray or backend tensor
 
@@ -49,3 +51,16 @@ def split_classes(classes: Array) -> tuple[Array, Array]:
     """Return (liver or tumor, tumor) probabilities of (..., 3): other, liver, tumor."""
     # 1 - p(other) rather than p(liver) + p(tumor): the sum can exceed 1 by rounding.
     return 1 - classes[..., BACKGROUND], classes[..., TUMOR]
+
+
+def find_most_probable(liver: Array, tumor: Array) -> Array:
+    """Return the label 0/1/2 of the most probable of other, liver and tumor, for ndarrays.
+
+    Args:
+        liver: probability of liver or tumor.
+        tumor: probability of tumor.
+
+    Returns:
+        int64 of the same shape; of equal ones the first.
+    """
+    return np.argmax(np.stack([1 - liver, liver - tumor, tumor]), axis=0)

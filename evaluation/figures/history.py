@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from data.files import read_json, write_json
+from data.runs import System, list_systems, read_run
 from evaluation.results import SCHEMA
-from evaluation.segmenter import System, list_systems, read_run
 
 if TYPE_CHECKING:
     from data.backend import keras

@@ -24,12 +24,13 @@ import numpy as np
 import pandas as pd
 
 from data.files import replace_file, write_json
-from data.inputs import Liver, make_input, read_slices
+from data.inputs import Liver, make_input, read_slices, slices_of
+from data.runs import read_run
 from data.store import Store
 from evaluation.names import PHASES, SLICE, SLICES, SYSTEMS
 from evaluation.results import SCHEMA
 from evaluation.score_table import MAIN_RULE, add_metrics, select, sum_counts
-from evaluation.segmenter import Segmenter, load_segmenter, read_run, slices_of
+from evaluation.segmenter import Segmenter, load_segmenter
 from models.sequential import mask_liver
 
 Row = dict[str, Any]

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from data.inputs import ONE_SLICE, Slices
+from data.runs import System
 from data.store import Store
-from evaluation.segmenter import ONE_SLICE, Probabilities, Segmenter, Slices, System
+from evaluation.segmenter import Probabilities, Segmenter
 
 THRESHOLDS = {"0.5": 0.5, "roc": 0.3, "iou": 0.6}
 

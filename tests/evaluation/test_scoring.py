@@ -14,12 +14,10 @@ from data.command import InputError
 from data.store import Store
 from evaluation import scoring
 from evaluation.metrics import counts as metrics
-from evaluation.metrics.roc import ProbabilityHistogram
 from evaluation.postprocess import NONE, OPTIONS
 from evaluation.score_table import counts_of, make_table, select
 from evaluation.scoring import (
     Scorer,
-    make_curve,
     score_case,
     score_components,
     score_volumes,
@@ -33,16 +31,6 @@ from tests.evaluation.test_segmenter import Network, make_segmenter
 def case(store: Store) -> str:
     """The test case."""
     return store.cases_of("test")[0]
-
-
-@pytest.mark.parametrize("positive", [False, True])
-def test_a_cohort_of_one_class_has_no_curve_and_no_area(store: Store, positive: bool) -> None:
-    histogram = ProbabilityHistogram()
-    histogram.add(np.array([0.1, 0.4, 0.9]), np.full(3, positive))
-    made = make_curve(Oracle(store), "external", "tumor", histogram)
-    assert (made["full"], made["restricted"], made["auc"], made["rauc"]) == (None, None, None, None)
-    assert made["points"]["roc"]["tpr"] == (pytest.approx(2 / 3) if positive else None)
-    assert (made["system"], made["phase"]) == ("one_step", "ce")
 
 
 def test_a_perfect_system_has_perfect_scores_of_every_kind(store: Store, case: str) -> None:

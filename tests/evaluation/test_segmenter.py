@@ -19,22 +19,17 @@ import pytest
 from data.batches import make_loader
 from data.command import InputError
 from data.files import read_json, write_json
-from data.inputs import INPUTS, Input
-from data.volumes import Volume, read_image
-from evaluation import segmenter as module
-from evaluation.segmenter import (
-    ONE_SLICE,
-    Segmenter,
+from data.inputs import INPUTS, ONE_SLICE, Input, slices_of
+from data.runs import (
     System,
     choose_phase,
-    find_most_probable,
     finished_systems,
     list_sweep_points,
-    load_segmenter,
     read_system,
-    slices_of,
-    slices_of_volume,
 )
+from data.volumes import Volume, read_image
+from evaluation import segmenter as module
+from evaluation.segmenter import Segmenter, load_segmenter, slices_of_volume
 from models import inference
 from models.cascade import build_cascade
 from models.unet import build_unet
@@ -237,15 +232,6 @@ def test_what_is_not_finished_is_named(run: Path, tmp_path: Path) -> None:
 # --- How the other documents' systems decide ---
 
 
-def test_most_probable_class_by_hand() -> None:
-    classes = np.array(
-        [[0.5, 0.3, 0.2], [0.3, 0.4, 0.3], [0.2, 0.3, 0.5], [0.4, 0.3, 0.3], [0.375, 0.25, 0.375]]
-    )
-    liver, tumor = 1 - classes[:, 0], classes[:, 2]
-    # The last is a tie of other and tumor: the first class wins, as np.argmax does.
-    np.testing.assert_array_equal(find_most_probable(liver, tumor), [0, 1, 2, 0, 0])
-
-
 def test_three_classes_are_decided_by_the_most_probable() -> None:
     labels, livers = make_segmenter({"classes": Network(answer_classes)}).labels(make_volume())
     hu = make_volume()
@@ -438,7 +424,7 @@ def test_a_system_with_a_contour_is_there_without_it_too(tmp_path: Path) -> None
     names = ["pipeline", "pipeline_no_contour"]
     assert finished_systems(tmp_path) == [(name, "ce") for name in names]
     without = load_segmenter(tmp_path, names[1])
-    assert (without.name, without.settings["postprocess"]) == (names[1], STEPS)
+    assert (without.name, without.about.settings["postprocess"]) == (names[1], STEPS)
     assert without.about.folder == read_system(tmp_path, "pipeline").folder
     record = tmp_path / "pipeline" / "tumor" / "ce" / "record.json"
     write_json(record, {**read_json(record), "fit": {"best_epoch": 0}})

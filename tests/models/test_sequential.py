@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.sequential import (
+    find_most_probable,
     label_map,
     mask_liver,
     mask_tumor,
@@ -39,3 +40,12 @@ def test_one_step_liver_includes_the_tumor() -> None:
     liver, tumor = split_classes(np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]))
     np.testing.assert_allclose(liver, [0.5, 1.0])
     np.testing.assert_allclose(tumor, [0.25, 1.0])
+
+
+def test_most_probable_class_by_hand() -> None:
+    classes = np.array(
+        [[0.5, 0.3, 0.2], [0.3, 0.4, 0.3], [0.2, 0.3, 0.5], [0.4, 0.3, 0.3], [0.375, 0.25, 0.375]]
+    )
+    liver, tumor = 1 - classes[:, 0], classes[:, 2]
+    # The last is a tie of other and tumor: the first class wins, as np.argmax does.
+    np.testing.assert_array_equal(find_most_probable(liver, tumor), [0, 1, 2, 0, 0])
