@@ -1,15 +1,32 @@
-"""From trained models and label maps to scores, tables, figures and segmentations.
+"""Trained systems and label maps in, scores, tables, figures and segmentations out.
 
-Commands   predict, evaluate, tables, figures, report, viewer, spread, publish; score, check_official (LiTS scoring of
-           any predictions); joint_sweep, joint_answer (joint loss), by_slice; compare, comparison, cross_validate,
-           cross_validation (all systems); by_seed (what these share over seeds); coverage, benchmark
-Scores     metrics (pixels), roc, exact_roc, surfaces (mm), lesions, lesion_recall, lits_scoring, whole_cases,
-           calibration, statistics (by patient), postprocess
-A run      systems (trained models), other_systems (of the other documents), segmenters (both, on a volume's own
-           grid), scoring (a case, a cohort), history, examples, results (read again), published_numbers (of the
-           other documents), publish_options
-Tables     text, more_tables, case_tables, training_table, cost, claims with evidence, comparison_notes
-Folders    drawing (figures), reporting (the report's page), published (recorded results of the README)
+In the order in which data flows:
+
+names           words of the results: cohorts, targets, phases, systems
+metrics/        scores of arrays: overlap, ROC, distances, lesions, LiTS, statistics
+segmenter       a trained system in use: HU in, labels and probabilities out
+postprocess     named options that clean a label map
+
+predict         command: CT volumes in, label volumes out
+batch           the volumes of predict, the files it writes, the way through many
+
+scoring         a system on a case: rows of the score table
+score_table     a row for each case, system, rule and unit; every score is a group-by of it
+evaluate        command: every finished system of a run is scored
+cross_validate  command: a system is trained and scored in each fold
+score           command: any label volumes against their reference; needs no TensorFlow
+
+results         what evaluate wrote, read again
+tables/         command: tables as Markdown, CSV and LaTeX
+figures/        command: figures
+page/           parts of the report
+report          command: a run as one HTML file
+
+experiments     what is published, one entry an experiment
+publish         command: the records of an experiment, and its page in the README
+published/      the records
+
+From Python: `segment` a CT, `score_labels` of two arrays, `read_scores` of a run.
 """
 
 from __future__ import annotations

@@ -32,7 +32,17 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 # What is missing, and the flags that name it.
 MISSING_FOLDERS = {
+    "data.prepare": "--source {0} --store {0}/store",
+    "training.one_step": "--store {0} --run {0}/run",
+    "training.liver": "--store {0} --run {0}/run",
+    "training.tumor": "--store {0} --run {0}/run",
+    "training.joint": "--store {0} --run {0}/run",
+    "training.system": "--store {0} --run {0}/run --name segnet",
     "evaluation.predict": "--run {0} --input {0} --output {0}/labels",
+    "evaluation.evaluate": "--store {0} --run {0} --out {0}/out",
+    "evaluation.tables": "--out {0}",
+    "evaluation.figures": "--out {0}",
+    "evaluation.report": "--out {0}",
     "evaluation.score": "--reference {0} --prediction {0} --out {0}/scores.json",
 }
 
