@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser(
         prog="training.convert_weights",
         description="Convert published weights of AlexNet or ResNet18.",
+        example="python -m training.convert_weights alexnet-owt-7be5be79.pth alexnet.npz",
     )
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="torchvision's .pth or .pt, or Keras's .h5"
