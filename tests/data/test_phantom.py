@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,10 @@ from data.phantom.paint import paint_patient
 from data.phantom.patient import shape_liver
 from data.phantom.scan import ORIENTATIONS, draw_noise, turn_as_stored
 from data.phantom.shapes import Ellipsoid, Field, Grid, Segment, coverage
+from tests.conftest import Command
 from tests.data.conftest import refuses
 
 SIZE, CASES, SEED = 64, 8, 3
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -356,25 +354,12 @@ def test_bad_input_is_one_line_and_exit_2(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_command_line_prints_a_line_per_case(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "data.phantom",
-        "--out",
-        str(tmp_path / "x"),
-        "--cases",
-        "1",
-        "--external",
-    ]
-    done = subprocess.run(
-        [*command, "--size", "32"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+def test_command_line_prints_a_line_per_case(tmp_path: Path, run_module: Command) -> None:
+    flags = ("--out", tmp_path / "x", "--cases", 1, "--external", "--size", 32)
+    done = run_module("data.phantom", *flags)
     entry = json.loads((tmp_path / "x" / "cohort.json").read_text())["cases"][0]
-    assert (
-        done.stdout == f"volume-1000: {entry['n_slices']} slices, {len(entry['tumors'])} tumors\n"
-    )
-    assert done.stderr == ""
+    shown = f"volume-1000: {entry['n_slices']} slices, {len(entry['tumors'])} tumors\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, "")
 
 
 def test_coverage_is_the_partial_volume() -> None:
