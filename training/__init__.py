@@ -3,10 +3,9 @@
 In the order in which data flows:
 
 presets.py         every hyperparameter of the paper's recipe with its source; lists them
-systems/           what is trained: base.py (what a system is), gruber.py (the paper's one-step,
-                   sequential, joint), elmenabawy.py, dhanush.py, global_local.py; the registry
+systems/           what is trained: base.py (what a system is), gruber.py (the paper's one-step
+                   and sequential), joint.py (its joint loss), elmenabawy.py, dhanush.py, global_local.py; the registry
 run.py             a run directory: flags, preset, seed, store; whose it is
-joint_start.py     where joint training starts: fresh weights or a pair
 losses.py          losses on logits, by name
 metrics.py         the validation IoU that is followed by epoch
 callbacks.py       checkpoint and resume, log, progress, the watch for collapse

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from data.command import InputError, run_command
-from training.joint_start import FLAGS, check_pair, check_settings, find_own_start
 from training.presets import JOINT_MASKS
 from training.run import PHASES, Run, make_parser, open_from_flags
 from training.systems.base import Step
-from training.systems.gruber import Joint
+from training.systems.joint import FLAGS, Joint, check_pair, find_own_start
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     def check(run: Run) -> None:
         system = find_joint(run, flags.init or find_own_start(run), **given)
         step = Step(run, "joint", "nested", phases[0], phases[0])
-        check_settings(step, system)
+        system.check_done(step)
         if run.is_done("joint", "nested", phases[0]):
             return
         if phases[0] == "balanced":

@@ -9,23 +9,13 @@ which the second network trains on (paper 2.3), and the median HU inside each ca
 from __future__ import annotations
 
 from data.command import run_command
-from training.run import make_parser, open_from_flags
-from training.systems import SYSTEMS
+from training.run import train_from_flags
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train the phases that are not finished yet, and write their masks."""
-    parser = make_parser("liver", "Train the first network of the sequential model (paper 2.2).")
-    flags = parser.parse_args(arguments)
-    run = open_from_flags(flags, needs_tumor=False)
-    from training.train import train_system
-
-    train_system(
-        run,
-        SYSTEMS["sequential"].under(run.preset),
-        phases=[flags.phase] if flags.phase else (),
-        networks=["liver"],
-    )
+    what = "Train the first network of the sequential model (paper 2.2)."
+    train_from_flags("liver", what, "sequential", arguments, network="liver")
 
 
 if __name__ == "__main__":

@@ -55,14 +55,26 @@ def make_loss(
     return LOSSES[name](target, class_weights, settings)
 
 
+class ConfiguredLoss(keras.losses.Loss):
+    """A loss whose configuration is the values of `OPTIONS`, which its constructor takes."""
+
+    OPTIONS: tuple[str, ...] = ()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes the loss again."""
+        return {**super().get_config(), **{name: getattr(self, name) for name in self.OPTIONS}}
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
-class BalancedBinaryCrossentropy(keras.losses.Loss):
+class BalancedBinaryCrossentropy(ConfiguredLoss):
     """Mean over the pixels of w(b) * (softplus(z) - b * z); weights (1, 1): the cross-entropy.
 
     Args:
         background_weight: w(0).
         foreground_weight: w(1).
     """
+
+    OPTIONS = ("background_weight", "foreground_weight")
 
     def __init__(
         self, background_weight: float = 1.0, foreground_weight: float = 1.0, **kwargs: Any
@@ -84,22 +96,16 @@ class BalancedBinaryCrossentropy(keras.losses.Loss):
         weight = self.background_weight + (self.foreground_weight - self.background_weight) * truth
         return keras.ops.squeeze(weight * (keras.ops.softplus(y_pred) - truth * y_pred), -1)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return what makes the loss again."""
-        return {
-            **super().get_config(),
-            "background_weight": self.background_weight,
-            "foreground_weight": self.foreground_weight,
-        }
-
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class BalancedCategoricalCrossentropy(keras.losses.Loss):
+class BalancedCategoricalCrossentropy(ConfiguredLoss):
     """Mean over the pixels of -w(c) * log softmax(z)_c; weights of 1: the cross-entropy.
 
     Args:
         class_weights: one weight a class, in the order of the classes.
     """
+
+    OPTIONS = ("class_weights",)
 
     def __init__(self, class_weights: Sequence[float] = (1.0, 1.0, 1.0), **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -120,10 +126,6 @@ class BalancedCategoricalCrossentropy(keras.losses.Loss):
         weights = keras.ops.convert_to_tensor(self.class_weights, dtype=y_pred.dtype)
         likelihood = keras.ops.log_softmax(y_pred, axis=-1)
         return -keras.ops.sum(one_hot * weights * likelihood, axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what makes the loss again."""
-        return {**super().get_config(), "class_weights": list(self.class_weights)}
 
 
 @register_loss("cross_entropy")
@@ -167,12 +169,14 @@ def focal(truth: Tensor, logits: Tensor, gamma: float) -> Tensor:
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class DiceLoss(keras.losses.Loss):
+class DiceLoss(ConfiguredLoss):
     """1 - soft Dice over all pixels of a batch (Dhanush et al. list "Dice-loss").
 
     Args:
         smooth: added above and below, so that an empty batch gives 0 (assumed 1, as is common).
     """
+
+    OPTIONS = ("smooth",)
 
     def __init__(self, smooth: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -182,10 +186,6 @@ class DiceLoss(keras.losses.Loss):
         """Map truth, its first channel, and logits, (batch, ..., 1), to a number."""
         truth = keras.ops.cast(y_true[..., :1], y_pred.dtype)
         return 1 - soft_dice(truth, keras.ops.sigmoid(y_pred), self.smooth)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what makes the loss again."""
-        return {**super().get_config(), "smooth": self.smooth}
 
 
 @register_loss("dice")
@@ -198,7 +198,7 @@ def make_dice(
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class DiceFocalRatio(keras.losses.Loss):
+class DiceFocalRatio(ConfiguredLoss):
     """Dice + focal + weight * (predicted tumor-to-liver ratio - weak label)^2.
 
     Of the global and local pipeline. The ratio is the patient's and computed on probabilities p, so
@@ -218,6 +218,8 @@ class DiceFocalRatio(keras.losses.Loss):
         gamma: of the focal loss (reported of the pipeline: 2).
         smooth: of the Dice, averaged over the crops of a batch (assumed 1, as for `DiceLoss`).
     """
+
+    OPTIONS = ("ratio_weight", "gamma", "smooth")
 
     def __init__(
         self, ratio_weight: float = 0.0, gamma: float = 2.0, smooth: float = 1.0, **kwargs: Any
@@ -243,11 +245,6 @@ class DiceFocalRatio(keras.losses.Loss):
         share = keras.ops.sum(probability * truth[..., 1:2], axes)
         left = keras.ops.mean(truth[..., 2:3], axes)
         return loss + self.ratio_weight * keras.ops.mean((share - left) ** 2)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what makes the loss again."""
-        options = {"ratio_weight": self.ratio_weight, "gamma": self.gamma, "smooth": self.smooth}
-        return {**super().get_config(), **options}
 
 
 @register_loss("dice_focal")

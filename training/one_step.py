@@ -6,22 +6,12 @@ python -m training.one_step --store DIR --run DIR [--preset NAME] [--phase ce|ba
 from __future__ import annotations
 
 from data.command import run_command
-from training.run import make_parser, open_from_flags
-from training.systems import SYSTEMS
+from training.run import train_from_flags
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train the phases that are not finished yet."""
-    parser = make_parser("one_step", "Train the one-step U-Net (paper 2.1).")
-    flags = parser.parse_args(arguments)
-    run = open_from_flags(flags)
-    from training.train import train_system
-
-    train_system(
-        run,
-        SYSTEMS["one_step"].under(run.preset),
-        phases=[flags.phase] if flags.phase else (),
-    )
+    train_from_flags("one_step", "Train the one-step U-Net (paper 2.1).", "one_step", arguments)
 
 
 if __name__ == "__main__":

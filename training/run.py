@@ -35,15 +35,8 @@ MADE_BEFORE = {"subset": "data.prepare --subset", "phantom_cases": "data.phantom
 """Fields of a preset that decide what the store holds; `reproduce.sh` reads them."""
 ANY_LENGTH = {"joint_sweep_ratios": 1.0, "postprocess": ""}
 """Fields that hold any number of values, with one of their kind."""
-FITTING = {
-    (64, True): "smoke",
-    (64, False): "smoke",
-    (128, True): "demo",
-    (128, False): "mini",
-    (512, True): "paper",
-    (512, False): "paper",
-}
-"""The preset that fits a store, by the size of its slices and whether they are synthetic."""
+FITTING = {64: ("smoke", "smoke"), 128: ("mini", "demo"), 512: ("paper", "paper")}
+"""The preset that fits a store of real CT and of a phantom, by the size of its slices."""
 
 Settings = TypeVar("Settings", bound=Any)
 
@@ -108,43 +101,49 @@ def make_parser(
     """
     example = example or f"python -m training.{name} --store out/demo/store --run out/demo/run"
     parser = Parser(prog=f"training.{name}", description=description, example=example)
-    paths = parser.add_argument_group("paths")
-    paths.add_argument(
-        "--store", type=Path, required=True, metavar="DIR", help="slice store of data.prepare"
-    )
-    paths.add_argument(
-        "--run", type=Path, required=True, metavar="DIR", help="run directory, made if missing"
-    )
-    training = parser.add_argument_group("training")
-    training.add_argument(
-        "--preset",
-        metavar="NAME",
-        help=f"one of {', '.join(PRESETS)}; default: the run's, else the one that fits the store",
-    )
+    add = parser.add_argument_group("paths").add_argument
+    add("--store", type=Path, required=True, metavar="DIR", help="slice store of data.prepare")
+    add("--run", type=Path, required=True, metavar="DIR", help="run directory, made if missing")
+    add = parser.add_argument_group("training").add_argument
+    known = f"one of {', '.join(PRESETS)}; default: the run's, else the one that fits the store"
+    add("--preset", metavar="NAME", help=known)
     if phases:
-        training.add_argument(
-            "--phase", choices=PHASES, help="only this phase; default: ce, then balanced"
-        )
-    training.add_argument(
-        "--seed", type=int, default=0, help="initialisation, order and dropout; default 0"
-    )
-    training.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help=f"change one value of the {changes} (repeatable)",
-    )
+        add("--phase", choices=PHASES, help="only this phase; default: ce, then balanced")
+    add("--seed", type=int, default=0, help="initialisation, order and dropout; default 0")
+    what = f"change one value of the {changes} (repeatable)"
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help=what)
     return parser
+
+
+def train_from_flags(
+    name: str, description: str, system: str, arguments: list[str] | None, network: str = ""
+) -> None:
+    """Run the command of a system of the paper: the phases that are not finished yet.
+
+    Args:
+        name: of the command, as in training.NAME.
+        description: what it does.
+        system: a name of `training.systems`.
+        arguments: of the command line; None: this process's.
+        network: only this one of the system.
+    """
+    flags = make_parser(name, description).parse_args(arguments)
+    run = open_from_flags(flags, needs_tumor=network != "liver")
+    from training.systems import SYSTEMS
+    from training.train import train_system
+
+    phases, networks = [flags.phase] if flags.phase else [], [network] if network else []
+    train_system(run, SYSTEMS[system].under(run.preset), phases=phases, networks=networks)
 
 
 def open_from_flags(
     flags: argparse.Namespace, needs_tumor: bool = True, check: Callable[[Run], None] | None = None
 ) -> Run:
     """Open the run directory that a command's flags name; see `open_run`."""
-    return open_run(
-        flags.run, flags.store, flags.preset, flags.seed, flags.set, needs_tumor, check=check
-    )
+    paths, changed = (flags.run, flags.store), "set_preset" if "set_preset" in flags else "set"
+    flag = f"--{changed.replace('_', '-')}"
+    changes = getattr(flags, changed)
+    return open_run(*paths, flags.preset, flags.seed, changes, needs_tumor, flag, check)
 
 
 def open_run(
@@ -174,13 +173,10 @@ def open_run(
             network cannot take, no tumor to train on or to choose by, or the directory belongs to
             another preset, seed or split.
     """
-    preset = None if preset_name is None else find_preset(preset_name)
-    if preset is not None:
-        preset = change_preset(preset, changes, flag)
+    preset = None if preset_name is None else change_preset(preset_name, changes, flag)
     store = Store.open(store_path)
     check_seed(seed)
-    if preset is None:
-        preset = change_preset(find_fitting_preset(path, store), changes, flag)
+    preset = preset or change_preset(find_fitting_preset(path, store), changes, flag)
     check_store(store, preset, needs_tumor, flag)
     record_path, run = path / "run.json", Run(path, store, preset, seed)
     description = describe_run(run)
@@ -195,8 +191,8 @@ def open_run(
     return run
 
 
-def find_fitting_preset(path: Path, store: Store) -> Preset:
-    """Return the preset of a run directory, or the one that fits a store, and say which.
+def find_fitting_preset(path: Path, store: Store) -> str:
+    """Return the name of a run directory's preset, or of the one that fits a store; say which.
 
     Args:
         path: the run directory, which may not be there yet.
@@ -209,16 +205,16 @@ def find_fitting_preset(path: Path, store: Store) -> Preset:
         name = str(read_json(path / "run.json", ("preset",))["preset"]).partition("+")[0]
         if name in PRESETS:
             print(f"preset {name}: that of {path}")
-            return PRESETS[name]
+            return name
     kind = "a phantom" if store.synthetic else "real CT"
-    if (store.size, store.synthetic) not in FITTING:
+    if store.size not in FITTING:
         raise InputError(
             f"{store.path}: no preset fits slices of {store.size} px; "
             f"--preset smoke --set size={store.size} trains on them"
         )
-    name = FITTING[store.size, store.synthetic]
+    name = FITTING[store.size][store.synthetic]
     print(f"preset {name}: it fits slices of {store.size} px of {kind}; --preset takes another")
-    return PRESETS[name]
+    return name
 
 
 def check_store(store: Store, preset: Preset, needs_tumor: bool, flag: str) -> None:
@@ -271,12 +267,18 @@ def describe_run(run: Run) -> dict[str, Any]:
     }
 
 
-def change_preset(preset: Preset, changes: Sequence[str], flag: str = "--set") -> Preset:
-    """Return the preset with `FIELD=VALUE` changes; its name then lists them.
+def change_preset(name: str, changes: Sequence[str], flag: str = "--set") -> Preset:
+    """Return a preset with `FIELD=VALUE` changes; its name then lists them.
+
+    Args:
+        name: of the preset.
+        changes: as the flag gives them.
+        flag: its name.
 
     Raises:
-        InputError: not of that form, no such field, or a value of another type.
+        InputError: no such preset or field, or a value of another type or out of range.
     """
+    preset = find_preset(name)
     for change in changes:
         key = change.partition("=")[0]
         if key in MADE_BEFORE:

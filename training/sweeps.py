@@ -31,7 +31,8 @@ import numpy as np
 from data.command import InputError, run_command
 from data.files import write_json
 from training.run import Run, make_parser, open_from_flags
-from training.systems.gruber import SCALINGS, Joint, Sequential, chosen_scaling
+from training.systems.gruber import SCALINGS, Sequential, read_scaling
+from training.systems.joint import Joint
 
 KINDS = ("class_weight", "joint_loss")
 STARTS = ("pair", "scratch")
@@ -66,8 +67,7 @@ def choose_scaling(run: Run, system: Sequential, label: str) -> str:
     cross-entropy, and takes the one of higher validation IoU. It is written to
     RUN/<label>/tumor/scaling.json and made once.
     """
-    path: Path = run.path / label / "tumor" / "scaling.json"
-    if chosen := chosen_scaling(path):
+    if chosen := read_scaling(run.path, label):
         return chosen
     from training.train import train_network
 
@@ -80,6 +80,7 @@ def choose_scaling(run: Run, system: Sequential, label: str) -> str:
     # A trial that collapsed or diverged wins only over another one that did.
     best = max(SCALINGS, key=lambda scaling: (status[scaling] == "ok", ious[scaling]))
     content = {"schema": 1, "epochs": epochs, "validation_iou": ious, "status": status}
+    path = run.path / label / "tumor" / "scaling.json"
     write_json(path, {**content, "chosen": best})
     print(f"{label} tumor: scaling {best} chosen, validation IoU {ious}")
     return best

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.command import InputError, run_command
-from training.run import Run, change_field, make_parser, open_run
+from training.run import Run, change_field, make_parser, open_from_flags
 from training.systems import SYSTEMS, VARIANTS, find_system
 from training.systems.base import System, check_by_patient
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train the networks of a system, or of several, that are not finished yet."""
     flags = parse(arguments)
     if flags.name in SEVERAL:
-        run = open_from(flags, lambda run: check_by_patient(run.store))
+        run = open_from_flags(flags, check=lambda run: check_by_patient(run.store))
         train_several(run, flags.name)
         return
     documented, changes = find_system(flags.name)
@@ -38,10 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     def check(run: Run) -> None:
         system = change_system(documented, run, [*changes, *flags.set])
-        check_weights_file(system, flags.weights)
         check_before_training(run, system, label, flags.weights)
 
-    run = open_from(flags, check)
+    run = open_from_flags(flags, check=check)
     from training.train import train_system
 
     system = change_system(documented, run, [*changes, *flags.set])
@@ -71,7 +70,7 @@ def train_several(run: Run, name: str) -> None:
         try:
             if (read_settings(run, label) or {}).get("weights_sha256"):
                 raise InputError(f"{run.path / label}: begun with a file of weights")
-            system.check_store(run.store, run.seed)
+            system.check_store(run.store)
             check_networks(system, run.store.size)
         except InputError as error:
             print(f"{label}: left out: {error}")
@@ -84,19 +83,6 @@ def train_several(run: Run, name: str) -> None:
             train_system(run, system, label)
     if stale:
         raise InputError("; ".join(stale))
-
-
-def open_from(flags: argparse.Namespace, check: object) -> Run:
-    """Open the run directory that the flags name."""
-    return open_run(
-        flags.run,
-        flags.store,
-        flags.preset,
-        flags.seed,
-        flags.set_preset,
-        flag="--set-preset",
-        check=check,  # type: ignore[arg-type]
-    )
 
 
 def change_system(documented: System, run: Run, changes: Sequence[str]) -> System:
@@ -172,23 +158,6 @@ def check_label(label: str) -> None:
         raise InputError(f"--label {label}: is, or could be, another system's name")
 
 
-def check_weights_file(system: System, weights: Path | None) -> None:
-    """Check that a file of weights is there, and that the system takes one.
-
-    Raises:
-        InputError: it is not, or does not.
-    """
-    if weights is None:
-        return
-    if not system.PRETRAINED:
-        raise InputError(
-            f"--weights {weights}: {system.name} has no ImageNet weights, "
-            "only cdnn_* and korabelnikov"
-        )
-    if not weights.is_file():
-        raise InputError(f"--weights {weights}: no such file")
-
-
 def check_before_training(run: Run, system: System, label: str, weights: Path | None) -> None:
     """Check all that can be checked before the run directory is made.
 
@@ -199,12 +168,19 @@ def check_before_training(run: Run, system: System, label: str, weights: Path | 
         weights: file that its encoder begins with.
 
     Raises:
-        InputError: the label was begun with other settings; the cases do not allow the system; its
-            networks cannot be built for these slices.
+        InputError: a file of weights that is missing or has no place; the label was begun with
+            other settings; the cases do not allow the system; its networks cannot be built.
     """
+    if weights is not None and not system.PRETRAINED:
+        raise InputError(
+            f"--weights {weights}: {system.name} has no ImageNet weights, "
+            "only cdnn_* and korabelnikov"
+        )
+    if weights is not None and not weights.is_file():
+        raise InputError(f"--weights {weights}: no such file")
     if not system.TABLE1:
         check_by_patient(run.store)
-    system.check_store(run.store, run.seed)
+    system.check_store(run.store)
     from training.train import check_begun, check_networks
 
     check_begun(run, system, label, weights)

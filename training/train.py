@@ -14,6 +14,7 @@ from data.backend import keras, usable_precision
 from data.batches import count_class_pixels
 from data.command import InputError
 from data.files import hash_file, read_json, write_json
+from evaluation.metrics.thresholds import choose_thresholds
 from training.callbacks import discard_resume_files
 from training.fit import Recipe, fit_phase
 from training.losses import inverse_frequency_weights, weights_of_ratio
@@ -21,10 +22,10 @@ from training.metrics import AT_HALF, BEST, MOST_PROBABLE
 from training.pretrained import load_encoder
 from training.run import Run
 from training.systems.base import TARGETS, Step, System
+from training.systems.joint import Joint
 from training.validation import (
     Validation,
     blind_ious,
-    choose_thresholds,
     count_foreground,
     judge,
     summarise,
@@ -213,7 +214,8 @@ def _weigh(step: Step, system: System, target: str, pixels: Sequence[int]) -> li
             )
     if step.phase != "balanced":
         return [1.0] * len(counts)
-    if ratio := system.class_ratio(target):
+    ratio = getattr(system, "balanced_ratio", None)
+    if ratio and target == "tumor":
         return list(weights_of_ratio(counts[0], counts[1], ratio))
     return inverse_frequency_weights(counts)
 
@@ -241,6 +243,9 @@ def make_recipe(step: Step, system: System, class_weights: Any) -> Recipe:
         loss = system.make_loss(step.network, class_weights)
     except ValueError as error:
         raise InputError(f"{system.name}: {error}") from None
+    weights = None
+    if isinstance(system, Joint):
+        weights = {"liver": system.joint_alpha, "tumor": system.joint_beta}
     return Recipe(
         target=target,
         loss=loss,
@@ -250,7 +255,7 @@ def make_recipe(step: Step, system: System, class_weights: Any) -> Recipe:
         blind_iou=blind_ious(count_class_pixels(store, store.slices("validation")), target),
         data=f"{store.cohort}, SYNTHETIC" if store.synthetic else store.cohort,
         title=step.title,
-        loss_weights=system.loss_weights,
+        loss_weights=weights,
         optimizer=system.optimizer,
         best_by=BEST_BY[system.DECISION],
     )

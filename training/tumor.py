@@ -10,23 +10,13 @@ asks for it, a trial chooses the scaling of the input first.
 from __future__ import annotations
 
 from data.command import run_command
-from training.run import make_parser, open_from_flags
-from training.systems import SYSTEMS
+from training.run import train_from_flags
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train the phases that are not finished yet."""
-    parser = make_parser("tumor", "Train the second network of the sequential model (paper 2.2).")
-    flags = parser.parse_args(arguments)
-    run = open_from_flags(flags)
-    from training.train import train_system
-
-    train_system(
-        run,
-        SYSTEMS["sequential"].under(run.preset),
-        phases=[flags.phase] if flags.phase else (),
-        networks=["tumor"],
-    )
+    what = "Train the second network of the sequential model (paper 2.2)."
+    train_from_flags("tumor", what, "sequential", arguments, network="tumor")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from data.backend import keras
-from data.batches import Load, Slice, SliceBatches
+from data.batches import FindLiver, Load, SliceBatches
 from data.inputs import target_of
 from data.store import Store
 from evaluation.metrics.counts import iou
 from evaluation.metrics.roc import BIN_WIDTH, ProbabilityHistogram
-from evaluation.metrics.thresholds import choose_thresholds, find_best_iou
+from evaluation.metrics.thresholds import find_best_iou
 from models.inference import predict_slices
 from models.sequential import split_classes
 
@@ -24,8 +24,6 @@ CHANCE_AUC = 0.55  # assumed: chance is 0.5, and a validation set of few patient
 SAME_LOGIT = 0.05  # assumed: probabilities that differ by about a hundredth of p (1 - p) at most
 BOTH = ("classes", "joint")
 """Targets of the networks that learn liver and tumor at once."""
-
-__all__ = ["choose_thresholds"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def validate_slices(
     store: Store,
     load: Load,
     target: str,
-    liver_mask: Callable[[Slice], np.ndarray] | None = None,
+    find_liver: FindLiver | None = None,
 ) -> Validation:
     """Predict the slices of the validation set.
 
@@ -67,7 +65,7 @@ def validate_slices(
         store: holds the slices.
         load: (case, row) -> input and target.
         target: "liver", "tumor" or "classes".
-        liver_mask: of a slice; outside it the tumor probability is 0.
+        find_liver: of a slice; outside its mask the probability is 0.
     """
     slices = store.slices("validation")
     everywhere = {key: ProbabilityHistogram() for key in count_foreground((0, 0, 0), target)}
@@ -82,7 +80,7 @@ def validate_slices(
             decided = np.argmax(output, axis=-1)
             never -= {key for key in never if target_of(decided, key).any()}
         else:
-            mask = 1 if liver_mask is None else liver_mask(chosen)
+            mask = 1 if find_liver is None else find_liver(chosen).mask
             probabilities = {target: output[..., 0] * mask}
         for key, probability in probabilities.items():
             truth = target_of(label, key) == 1

@@ -24,12 +24,18 @@ from tests.training.conftest import TINY, open_tiny
 from training import joint, sweeps
 from training.callbacks import Checkpoint, read_log
 from training.joint import find_joint
-from training.joint_start import begin, check_pair, find_own_start, find_scaling, list_settings
 from training.presets import JOINT_MASKS
 from training.run import Run
 from training.systems import SYSTEMS
 from training.systems.base import Step
-from training.systems.gruber import Joint, reference_livers, reference_medians
+from training.systems.joint import (
+    Joint,
+    check_pair,
+    find_own_start,
+    find_reference_medians,
+    find_scaling,
+    list_settings,
+)
 from training.train import train_network, train_system
 
 JOINT = ("joint_epochs=(2,1)", "tumor_scaling='window'")
@@ -183,9 +189,9 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
         assert one == pytest.approx(other, rel=1e-4)
 
 
-def test_what_the_nested_network_is_given(store: Store) -> None:
+def test_what_the_nested_network_is_given(pair: Run, store: Store) -> None:
     """Channel 0 is X in the first window, channel 1 w(X) without a mask, by the median of the reference liver."""
-    medians = reference_medians(store)
+    medians = find_reference_medians(store)
     case, row = store.slices("train")[0]
     hu, label = np.asarray(store.image(case), np.float32), np.asarray(store.label(case))
     assert medians[case] == np.median(hu[label >= 1])
@@ -194,7 +200,12 @@ def test_what_the_nested_network_is_given(store: Store) -> None:
         "liver": {"name": "windowed", "window_hu": [-100.0, 400.0]},
         "tumor": {"name": "scaled", "scaling": "liver_median", "window_hu": [0.0, 200.0]},
     }
-    load = make_loader(store, "joint", options, reference_livers(store, "liver_median"))
+    load = make_loader(
+        store,
+        "joint",
+        options,
+        make_joint(pair).find_livers(nested(pair, "ce"), {"scaling": "liver_median"}),
+    )
     inputs, targets = NestedBatches([(case, row)], load, 1)[0]
     np.testing.assert_allclose(
         inputs["slice"][0, ..., 0], np.clip((hu[row] + 100) / 500, 0, 1), atol=1e-6
@@ -208,13 +219,18 @@ def test_what_the_nested_network_is_given(store: Store) -> None:
     np.testing.assert_array_equal(targets["tumor"][0, ..., 0], label[row] == 2)
 
 
-def test_augmented_channels_move_alike(store: Store) -> None:
+def test_augmented_channels_move_alike(pair: Run, store: Store) -> None:
     window_hu = [-100.0, 400.0]
     options = {
         "liver": {"name": "windowed", "window_hu": window_hu},
         "tumor": {"name": "scaled", "scaling": "window", "window_hu": window_hu},
     }
-    load = make_loader(store, "joint", options, reference_livers(store, "window"))
+    load = make_loader(
+        store,
+        "joint",
+        options,
+        make_joint(pair).find_livers(nested(pair, "ce"), {"scaling": "window"}),
+    )
     inputs, _ = NestedBatches(store.slices("train")[:2], load, 2, seed=0, augment=True)[0]
     np.testing.assert_allclose(inputs["slice"], inputs["scaled"], atol=1e-6)
     assert inputs["slice"].max() > 0
@@ -295,16 +311,16 @@ def test_a_run_s_own_pair_is_its_start_only_where_it_was(
 ) -> None:
     """Begun from another run's pair, and repeated without --init, it is not told to train a pair of its own."""
     run = open_joint(tmp_path / "run", store)
-    begin(nested(run, "ce"), make_joint(run, pair.path))
+    make_joint(run, pair.path).begin(nested(run, "ce"))
     assert find_own_start(run) is None
     with pytest.raises(
         InputError, match="begun with start pair, not scratch; repeat --init with the pair"
     ):
-        begin(nested(run, "ce"), make_joint(run))
+        make_joint(run).begin(nested(run, "ce"))
     own = tmp_path / "own"
     shutil.copytree(pair.path, own)
     begun = open_joint(own, store)
-    begin(nested(begun, "ce"), make_joint(begun, own))
+    make_joint(begun, own).begin(nested(begun, "ce"))
     assert find_own_start(begun) == own
 
 
@@ -314,7 +330,7 @@ def test_an_unfinished_pair_and_another_one_are_refused(
     run, copy = open_joint(tmp_path / "run", store), tmp_path / "copy"
     shutil.copytree(pair.path, copy)
     settings = make_joint(run, copy)
-    begin(nested(run, "ce"), settings)
+    settings.begin(nested(run, "ce"))
     (copy / "sequential" / "liver" / "ce" / "best.keras").write_bytes(b"another")
     with pytest.raises(
         InputError, match=r"begun from another pair than .*copy; take another --run"
@@ -333,15 +349,15 @@ def test_an_unfinished_pair_and_another_one_are_refused(
 def test_what_a_phase_was_begun_with_stays(store: Store, tmp_path: Path) -> None:
     """A trial of scalings that ends after joint training has begun from scratch comes too late."""
     run = open_joint(tmp_path / "run", store, "tumor_scaling='choose'")
-    assert begin(nested(run, "ce"), make_joint(run))["scaling"] == "window"
+    assert make_joint(run).begin(nested(run, "ce"))["scaling"] == "window"
     write_json(run.path / "sequential" / "tumor" / "scaling.json", {"chosen": "liver_median"})
     assert find_scaling(run, make_joint(run)) == "liver_median"
-    assert begin(nested(run, "ce"), make_joint(run))["scaling"] == "window"
+    assert make_joint(run).begin(nested(run, "ce"))["scaling"] == "window"
     with pytest.raises(
         InputError,
         match="begun with start scratch, not pair; give no --init, or take another --run",
     ):
-        begin(nested(run, "ce"), make_joint(run, tmp_path))
+        make_joint(run, tmp_path).begin(nested(run, "ce"))
 
 
 def test_a_pair_of_another_split_is_refused(

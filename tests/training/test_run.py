@@ -117,10 +117,10 @@ def test_without_a_preset_the_one_that_fits_the_store_is_taken(
     size: int, synthetic: bool, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store: Any = SimpleNamespace(path="STORE", size=size, synthetic=synthetic)
-    assert find_fitting_preset(tmp_path, store) is PRESETS[name]
+    assert find_fitting_preset(tmp_path, store) == name
     assert capsys.readouterr().out.startswith(f"preset {name}: it fits slices of {size} px of ")
     (tmp_path / "run.json").write_text(json.dumps({"preset": "mini-short+dropout=0.1"}))
-    assert find_fitting_preset(tmp_path, store) is PRESETS["mini-short"]
+    assert find_fitting_preset(tmp_path, store) == "mini-short"
     assert capsys.readouterr().out == f"preset mini-short: that of {tmp_path}\n"
 
 

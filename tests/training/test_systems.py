@@ -33,7 +33,7 @@ def test_slices_smaller_than_the_window_are_refused() -> None:
     with pytest.raises(
         InputError, match=r"^STORE: slices of 16 px, the tumor's 3D window takes 32$"
     ):
-        SYSTEMS["global_local"].under(PRESETS["smoke"]).check_store(store, 0)
+        SYSTEMS["global_local"].under(PRESETS["smoke"]).check_store(store)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -202,7 +202,10 @@ def test_what_a_preset_says_reaches_every_network_it_is_of() -> None:
             kinds = [type(layer).__name__ for layer in part.layers]
             assert kinds.count("BatchNormalization") == 2 * 5
             assert kinds.count("MaxPooling2D") == 2
-    assert SYSTEMS["joint"].under(preset).inputs_of("nested")["tumor"]["window_hu"] == [-9.0, 90.0]
+    assert SYSTEMS["joint"].under(preset).inputs_of("nested", {})["tumor"]["window_hu"] == [
+        -9.0,
+        90.0,
+    ]
 
 
 def test_a_window_of_no_numbers_is_refused() -> None:

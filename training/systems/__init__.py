@@ -18,7 +18,8 @@ from training.systems.elmenabawy import (
     Korabelnikov,
 )
 from training.systems.global_local import GlobalLocal
-from training.systems.gruber import Joint, OneStep, Sequential
+from training.systems.gruber import OneStep, Sequential
+from training.systems.joint import Joint
 
 SYSTEMS: dict[str, System] = {}
 """Every system by its name, as its document describes it; those of Table 1 first."""

@@ -1,4 +1,4 @@
-"""What a system is: networks, inputs, losses, phases, a rule to decide by, and every value's source.
+"""What a system is: networks, inputs, losses, phases, how it decides; every value's source.
 
 A system of a document is a frozen dataclass of its values, registered in `training.systems`.
 `System.under` gives it as it is trained under a preset; what is trained reads the preset no more.
@@ -8,11 +8,9 @@ TensorFlow is imported inside the methods that need it, so that listing systems 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
-
-import numpy as np
 
 from data.command import InputError
 from training.presets import PRECISIONS, PRESETS, Demo, Preset, Smoke, assumed
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from data.backend import keras
-    from data.batches import SliceBatches
+    from data.batches import FindLiver, SliceBatches
     from data.store import Store
     from training.run import Run
     from training.validation import Validation
@@ -68,13 +66,13 @@ class NetworkData(NamedTuple):
         train: batches of the training set.
         validation: batches of the validation set.
         record: what the record says of them: "inputs", "unit", ...
-        liver_mask: liver mask of a slice (case, row), outside which the tumor probability is 0.
+        find_liver: the liver of a slice (case, row), for the inputs that need one.
     """
 
     train: SliceBatches
     validation: SliceBatches
     record: dict[str, Any]
-    liver_mask: Callable[[tuple[str, int]], np.ndarray] | None = None
+    find_liver: FindLiver | None = None
 
 
 class Step(NamedTuple):
@@ -218,8 +216,13 @@ class System:
         """Return the learning rate of a phase."""
         raise NotImplementedError
 
-    def inputs_of(self, network: str) -> dict[str, dict[str, Any]]:
-        """Return by network how its input is made, as `record.json` and `make_input` take it."""
+    def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return by network how its input is made, as `record.json` and `make_input` take it.
+
+        Args:
+            network: one of the system's; the nested one has the inputs of both of its parts.
+            begun: what `begin` returned; {} gives what the settings alone say.
+        """
         raise NotImplementedError
 
     def shape_of(self, network: str, size: int) -> int | tuple[int, ...]:
@@ -230,12 +233,8 @@ class System:
         """Return what the builder of the architecture is given besides shape and classes."""
         return {"filters": self.filters}
 
-    def check_store(self, store: Store, seed: int) -> None:
-        """Check that the cases allow the system.
-
-        Raises:
-            InputError: they do not.
-        """
+    def check_store(self, store: Store) -> None:
+        """Raise an InputError where the cases do not allow the system."""
 
     def build(self, network: str, size: int, begun: Mapping[str, Any]) -> keras.Model:
         """Build a network, with weights drawn from Keras's seed.
@@ -248,7 +247,7 @@ class System:
         from data.inputs import INPUTS
         from models import build
 
-        options = next(iter(self.inputs_of(network).values()))
+        options = next(iter(self.inputs_of(network, begun).values()))
         return build(
             self.architecture,
             self.shape_of(network, size),
@@ -259,7 +258,7 @@ class System:
         )
 
     def begin(self, step: Step) -> dict[str, Any]:
-        """Check and settle what a phase begins with; the record takes it over.
+        """Settle what a phase begins with, which the record takes over.
 
         Raises:
             InputError: what it needs is missing, or it was begun otherwise.
@@ -267,11 +266,7 @@ class System:
         return {}
 
     def check_done(self, step: Step) -> None:
-        """Check that a finished phase is the one that is asked for.
-
-        Raises:
-            InputError: it was trained with other settings.
-        """
+        """Raise an InputError where a finished phase was trained with other settings."""
 
     def load_start(self, model: keras.Model, step: Step) -> None:
         """Load the weights that a phase starts from: "balanced" goes on from the best of "ce"."""
@@ -279,43 +274,32 @@ class System:
             step.run.check_weights(step.label, step.network, "ce")
             model.load_weights(step.run.folder(step.label, step.network, "ce") / "best.keras")
 
+    def find_livers(self, step: Step, begun: Mapping[str, Any]) -> FindLiver | None:
+        """Return the function that gives the liver of a slice, where the input needs one."""
+        return None
+
     def load_data(self, step: Step, begun: Mapping[str, Any]) -> NetworkData:
         """Return what a network trains and validates on: the slices of the split."""
-        from data.batches import SliceBatches, make_loader
+        from data.batches import NestedBatches, SliceBatches, make_loader
         from models.inference import BATCH_SIZE
 
-        store, inputs = step.run.store, self.inputs_of(step.network)
-        load = make_loader(store, TARGETS[step.network], inputs)
+        store, target = step.run.store, TARGETS[step.network]
+        inputs, find_liver = self.inputs_of(step.network, begun), self.find_livers(step, begun)
+        load = make_loader(store, target, inputs, find_liver)
+        batches = NestedBatches if target == "joint" else SliceBatches
+        augment = getattr(self, "augment", False)
+        train, validation = store.slices("train"), store.slices("validation")
         return NetworkData(
-            SliceBatches(
-                store.slices("train"), load, self.batch_size, step.run.seed, self.is_augmented
-            ),
-            SliceBatches(store.slices("validation"), load, BATCH_SIZE),
+            batches(train, load, self.batch_size, step.run.seed, augment),
+            batches(validation, load, BATCH_SIZE),
             {"inputs": inputs, "unit": "slices"},
+            find_liver,
         )
-
-    @property
-    def is_augmented(self) -> bool:
-        """Whether training slices are changed at random."""
-        return False
-
-    def class_ratio(self, target: str) -> float | None:
-        """Return the class weight of tumor to the rest in place of the inverse frequency."""
-        return None
-
-    def loss_settings(self, network: str) -> dict[str, Any]:
-        """Return what the maker of the loss is given: every setting."""
-        return self.settings()
-
-    @property
-    def loss_weights(self) -> dict[str, float] | None:
-        """The weight of each network's loss, where several are trained as one."""
-        return None
 
     def make_loss(
         self, network: str, weights: Any
     ) -> keras.losses.Loss | dict[str, keras.losses.Loss]:
-        """Return the loss on logits of a network.
+        """Return the loss on logits of a network; of the nested one by its parts.
 
         Args:
             network: one of the system's.
@@ -326,17 +310,21 @@ class System:
         """
         from training.losses import make_loss
 
-        return make_loss(self.loss, TARGETS[network], weights, self.loss_settings(network))
+        settings = self.loss_settings(network)
+        if isinstance(weights, dict):
+            return {k: make_loss(self.loss, k, part, settings) for k, part in weights.items()}
+        return make_loss(self.loss, TARGETS[network], weights, settings)
+
+    def loss_settings(self, network: str) -> dict[str, Any]:
+        """Return what the maker of the loss is given: every setting."""
+        return self.settings()
 
     def validate(self, model: keras.Model, step: Step, data: NetworkData) -> Validation:
         """Return what the best weights reach on the validation set."""
         from training.validation import validate_slices
 
-        target = TARGETS[step.network]
-        validation = validate_slices(
-            model, step.run.store, data.validation.load, target, data.liver_mask
-        )
-        return validation
+        load, target = data.validation.load, TARGETS[step.network]
+        return validate_slices(model, step.run.store, load, target, data.find_liver)
 
     def finish(self, step: Step, record: Mapping[str, Any]) -> None:
         """Do what follows a finished phase; does nothing where it is done.
@@ -376,7 +364,7 @@ class OnePhaseSystem(System):
         """Return the learning rate."""
         return self.learning_rate
 
-    def inputs_of(self, network: str) -> dict[str, dict[str, Any]]:
+    def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the input of a network: whole slices."""
         return {network: {"name": self.input, "window_hu": list(self.window_hu)}}
 

@@ -105,7 +105,7 @@ class CdnnResnet18Plain(CdnnResnet18):
 
 @dataclass(frozen=True)
 class Korabelnikov(CdnnAlexnet):
-    """Elmenabawy et al.'s baseline: the same AlexNet, a range of HU, Gaussian smoothing after it."""
+    """Elmenabawy et al.'s baseline: the same AlexNet, a range of HU, Gaussian smoothing."""
 
     name: str = "korabelnikov"
     input: str = stated("windowed", "I: a Hounsfield range as pre-processing")

@@ -1,4 +1,4 @@
-"""The global and local pipeline in 3D: a liver model on the whole view, a tumor model in its box."""
+"""The global and local pipeline in 3D: a liver model on the whole view, a tumor model in it."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class GlobalLocal(OnePhaseSystem):
         liver = network == "liver" or self.tumor_epochs is None
         return self.epochs if liver else int(self.tumor_epochs or 0)
 
-    def inputs_of(self, network: str) -> dict[str, dict[str, Any]]:
+    def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the view of a network; its crop depends on the slices' size (`load_data`)."""
         if network == "liver":
             return {network: {"name": "global", "window_hu": list(self.window_hu)}}
@@ -163,7 +163,7 @@ class GlobalLocal(OnePhaseSystem):
             "vae_weight": self.vae_weight,
         }
 
-    def check_store(self, store: Store, seed: int) -> None:
+    def check_store(self, store: Store) -> None:
         """Check that every case holds a crop, and that clinical data allow a weak label.
 
         Raises:
@@ -194,7 +194,7 @@ class GlobalLocal(OnePhaseSystem):
         store, network = step.run.store, step.network
         train, validation = store.cases_of("train"), store.cases_of("validation")
         crop = self.shape_of(network, store.size)
-        options = {**self.inputs_of(network)[network], "crop": list(crop)}
+        options = {**self.inputs_of(network, begun)[network], "crop": list(crop)}
         record: dict[str, Any] = {"inputs": {network: options}, "unit": "crops"}
         if network == "liver":
             load = make_global_loader(store, options, self.depth)
