@@ -4,7 +4,8 @@ In the order in which data flows:
 
 presets.py         every hyperparameter of the paper's recipe with its source; lists them
 systems/           what is trained: base.py (what a system is), gruber.py (the paper's one-step
-                   and sequential), joint.py (its joint loss), elmenabawy.py, dhanush.py, global_local.py; the registry
+                   and sequential), joint.py (its joint loss), elmenabawy.py, dhanush.py,
+                   global_local.py; the registry
 run.py             a run directory: flags, preset, seed, store; whose it is
 losses.py          losses on logits, by name
 metrics.py         the validation IoU that is followed by epoch

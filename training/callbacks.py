@@ -22,8 +22,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Writes into `folder`: `log.csv` (a row an epoch), `best.keras` (the probability model of the
     epoch with the highest validation IoU), `last-<epoch>.weights.h5` (weights and optimizer) and
-    `state.json` (dropout seeds and progress; written last, an epoch counts once it is there). Keras's
-    own BackupAndRestore and ModelCheckpoint know neither the dropout's state nor the tie.
+    `state.json` (dropout seeds and progress; written last, an epoch counts once it is there).
+    Keras's own BackupAndRestore and ModelCheckpoint know neither the dropout's state nor the tie.
 
     Args:
         folder: where to.

@@ -9,7 +9,7 @@ from data.backend import keras
 
 BINS = 200  # thresholds 0, 1/200, ..., 199/200
 BEST, AT_HALF, MOST_PROBABLE = "iou", "iou_at_half", "iou_most_probable"
-"""Ends of the metrics' names: at the best threshold, at 0.5, of the most probable of three classes."""
+"""Ends of the metrics' names: at the best threshold, at 0.5, of the most probable class."""
 
 Tensor = Any  # a tensor of the backend
 
@@ -48,7 +48,8 @@ class ThresholdedIoU(keras.metrics.Metric):
 
     Args:
         score: logits -> probability of the foreground.
-        foreground: the least truth that is foreground: 1 (liver, or the one channel's own) or 2 (tumor).
+        foreground: the least truth that is foreground: 1 (liver, or the one channel's own) or 2
+            (tumor).
         threshold: a multiple of 1/200, or None for the best one.
 
     Further channels of the truth, which a loss may read, are passed over.

@@ -31,10 +31,10 @@ def assumed(value: Any, why: str) -> Any:
 class Preset:
     """The paper's recipe (`paper`): 512 px, 64 filters, 50 + 30, 300 + 30 and 600 + 30 epochs.
 
-    Reproduces Table 1 and all figures: `bash reproduce.sh --preset paper --data LITS --external DIR`.
-    Time: the paper says about 70 s per epoch of 765 slices on its GPU, so about 25 h for 1,280 epochs of one network,
-    trial, sweep and joint training (two networks at once) included. Hardware: one GPU with 16 GiB. Expected numbers:
-    not measured here (no GPU).
+    Reproduces Table 1 and all figures: `bash reproduce.sh --preset paper --data LITS --external
+    DIR`. Time: the paper says about 70 s per epoch of 765 slices on its GPU, so about 25 h for
+    1,280 epochs of one network, trial, sweep and joint training (two networks at once) included.
+    Hardware: one GPU with 16 GiB. Expected numbers: not measured here (no GPU).
     """
 
     name: str = "paper"
@@ -144,9 +144,9 @@ class Preset:
 class PaperShort(Preset):
     """The paper's recipe with its other reading of the epochs: 50 + 30 for every network.
 
-    Command: `bash reproduce.sh --preset paper-short --data LITS --external DIR`. Time: 480 epochs of one network,
-    trial, sweep and joint training included, about 9 h at the paper's 70 s. Hardware: one GPU with 16 GiB. Expected
-    numbers: not measured here.
+    Command: `bash reproduce.sh --preset paper-short --data LITS --external DIR`. Time: 480 epochs
+    of one network, trial, sweep and joint training included, about 9 h at the paper's 70 s.
+    Hardware: one GPU with 16 GiB. Expected numbers: not measured here.
     """
 
     name: str = "paper-short"
@@ -162,8 +162,8 @@ class PaperShort(Preset):
 class Demo(Preset):
     """The whole paper in small on the phantom: 128 px, 16 filters. Synthetic results.
 
-    Command: `bash reproduce.sh --preset demo`. Time: about 25 minutes on 2 CPU cores. Expected numbers:
-    README, "Results on the phantom".
+    Command: `bash reproduce.sh --preset demo`. Time: about 25 minutes on 2 CPU cores. Expected
+    numbers: README, "Results on the phantom".
     """
 
     name: str = "demo"
@@ -197,14 +197,15 @@ class Demo(Preset):
 class Mini(Demo):
     """Real CT in an hour: 18 LiTS volumes at 128 px, 16 filters; the preset of the README's table.
 
-    Command: README, "Results on real CT". Time: about 60 minutes on 2 CPU cores. Expected numbers: there.
+    Command: README, "Results on real CT". Time: about 60 minutes on 2 CPU cores. Expected numbers:
+    there.
     """
 
     name: str = "mini"
     subset: tuple[int, int, int] | None = assumed(None, "every slice that holds liver")
     dropout: float = assumed(
         0.2,
-        "on three validation patients, 10 epochs: liver IoU 0.853 against 0.778 with 0.5, at threshold 0.5",
+        "three validation patients, 10 epochs: liver IoU 0.853, with 0.5 it is 0.778 (rule 0.5)",
     )
     liver_window_hu: tuple[float, float] = assumed(
         (-40.0, 160.0), "these slices were stored in this window"
@@ -218,10 +219,11 @@ class Mini(Demo):
 
 @dataclass(frozen=True)
 class MiniAugmented(Mini):
-    """`mini` with augmented training slices, which the paper does not mention, and more epochs for the liver.
+    """`mini` with augmented training slices, which the paper does not mention; more liver epochs.
 
-    Command: README, "Results on real CT". Time: about 80 minutes on 2 CPU cores. Expected numbers: test liver IoU 0.88
-    to 0.90 after cross-entropy, tumor IoU 0.61 (sequential) and 0.31 (one-step) at rule roc.
+    Command: README, "Results on real CT". Time: about 80 minutes on 2 CPU cores. Expected numbers:
+    test liver IoU 0.88 to 0.90 after cross-entropy, tumor IoU 0.61 (sequential) and 0.31 (one-step)
+    at rule roc.
     """
 
     name: str = "mini-augmented"
@@ -237,10 +239,10 @@ class MiniAugmented(Mini):
 
 @dataclass(frozen=True)
 class MiniShort(Mini):
-    """`mini` with the slices and epochs of `demo`, for what is trained many times: joint sweep, other systems, seeds.
+    """`mini` with the slices and epochs of `demo`, for what is trained many times.
 
-    Command: README, "Joint loss". Time: about 25 minutes on 2 CPU cores, an hour more with the joint sweep. Expected
-    numbers: there.
+    That is the joint sweep, other systems, seeds. Command: README, "Joint loss". Time: about 25
+    minutes on 2 CPU cores, an hour more with the joint sweep. Expected numbers: there.
     """
 
     name: str = "mini-short"
@@ -258,7 +260,8 @@ class MiniShort(Mini):
 class Smoke(Demo):
     """Every row, table and figure in about 3 minutes on 2 CPU cores: 64 px, 8 filters, few steps.
 
-    Command: `bash reproduce.sh --preset smoke`. It shows that everything runs; its scores mean nothing.
+    Command: `bash reproduce.sh --preset smoke`. It shows that everything runs; its scores mean
+    nothing.
     """
 
     name: str = "smoke"

@@ -2,23 +2,27 @@
 
     python -m training.convert_weights FILE OUT.npz
 
-turns a published file into an .npz whose keys are this project's layer names and weight names, as in
-`encoder_conv_1/kernel`; `load_encoder` puts it into a network. Nothing is downloaded. FILE is one of
+turns a published file into an .npz whose keys are this project's layer and weight names, as in
+`encoder_conv_1/kernel`; `load_encoder` puts it into a network. Nothing is downloaded. FILE is
 
-    *.pth, *.pt   a PyTorch state dict with torchvision's keys: its `alexnet` (which fits the variant "torchvision") or
-                  `resnet18`. Needs PyTorch, which cannot share a process with TensorFlow: nothing here imports Keras.
-    *.h5, *.hdf5  what Keras saves: a whole model or weights with a `layer_names` attribute (Keras 2, and Keras 3's
-                  `save("model.h5")`), or Keras 3's `.weights.h5`. Layers are told apart by order and shape; names
-                  differ from file to file. AlexNet: five Conv2D with bias and two or three Dense with bias (ungrouped,
-                  valid or same paddings, channels last before the flatten). ResNet18 version 1: 20 Conv2D without bias,
-                  20 BatchNormalization, a Dense or none, in the order of torchvision's layers, the shortcut of a block
-                  before or after the rest (so KerasHub's `resnet_18_imagenet`, by its code; the file was not tried).
-                  Nested models and anything else are refused.
+*.pth, *.pt     a PyTorch state dict with torchvision's keys: its `alexnet` (which fits the variant
+                "torchvision") or `resnet18`. Needs PyTorch, which cannot share a process with
+                TensorFlow: nothing here imports Keras.
+*.h5, *.hdf5    what Keras saves: a whole model or weights with a `layer_names` attribute (Keras 2,
+                and Keras 3's `save("model.h5")`), or Keras 3's `.weights.h5`. Layers are told apart
+                by order and shape; names differ from file to file. AlexNet: five Conv2D with bias
+                and two or three Dense with bias (ungrouped, valid or same paddings, channels last
+                before the flatten). ResNet18 version 1: 20 Conv2D without bias, 20
+                BatchNormalization, a Dense or none, in the order of torchvision's layers, the
+                shortcut of a block before or after the rest (so KerasHub's `resnet_18_imagenet`, by
+                its code; the file was not tried). Nested models and anything else are refused.
 
-The last fully connected layer is left out. FC6's and FC7's matrices become kernels of 6 x 6 and 1 x 1 convolutions:
-torchvision flattens (256, 6, 6) and Keras (6, 6, 256); torchvision's average pooling to 6 x 6 before that is the
-identity for its 224 x 224 images and has no counterpart here. A file does not say what images its network saw; the
-encoders give it RGB in [0, 1] with ImageNet's mean and deviation (assumed: as torchvision and KerasHub train).
+The last fully connected layer is left out. FC6's and FC7's matrices become kernels of 6 x 6 and
+1 x 1 convolutions: torchvision flattens (256, 6, 6) and Keras (6, 6, 256); torchvision's average
+pooling to 6 x 6 before that is the identity for its 224 x 224 images and has no counterpart here. A
+file does not say what images its network saw; the encoders give it RGB in [0, 1] with ImageNet's
+mean and deviation (assumed: as torchvision and KerasHub train). Mapped by hand, because Keras
+Applications and KerasHub hold no AlexNet, and no ResNet18 whose layers are the project's.
 """
 
 from __future__ import annotations
@@ -55,9 +59,14 @@ ALEXNET_SIDES = (11, 5, 3, 3, 3, 6, 1)
 
 
 class Row(NamedTuple):
-    """A convolution of ResNet18: torchvision's names of it and its normalisation, its side, its channels.
+    """A convolution of ResNet18.
 
-    Channels before and after it are multiples of the first convolution's; 0 stands for the image's three.
+    Attributes:
+        torch: torchvision's name of it.
+        torch_norm: torchvision's name of its normalisation.
+        side: of its kernel.
+        before: its input channels, a multiple of the first convolution's; 0: the image's three.
+        after: its output channels, a multiple of the first convolution's.
     """
 
     torch: str
@@ -67,15 +76,12 @@ class Row(NamedTuple):
     after: int
 
 
-def _resnet18() -> dict[str, Row]:
+def _list_resnet18() -> dict[str, Row]:
     table = {"encoder_conv_1": Row("conv1", "bn1", 7, 0, 1)}
     for stage in (1, 2, 3, 4):
         for block in (1, 2):
-            ours, theirs, after = (
-                f"encoder_stage_{stage}_block_{block}",
-                f"layer{stage}.{block - 1}",
-                2 ** (stage - 1),
-            )
+            ours, theirs = f"encoder_stage_{stage}_block_{block}", f"layer{stage}.{block - 1}"
+            after = 2 ** (stage - 1)
             before = after // 2 if stage > 1 and block == 1 else after
             table[f"{ours}_conv_1"] = Row(f"{theirs}.conv1", f"{theirs}.bn1", 3, before, after)
             table[f"{ours}_conv_2"] = Row(f"{theirs}.conv2", f"{theirs}.bn2", 3, after, after)
@@ -86,7 +92,7 @@ def _resnet18() -> dict[str, Row]:
     return table
 
 
-RESNET18 = _resnet18()
+RESNET18 = _list_resnet18()
 """By our name, in torchvision's order."""
 NORM = {
     "gamma": "weight",
@@ -105,15 +111,14 @@ def load_encoder(model: keras.Model, path: Path) -> None:
         path: the file.
 
     Raises:
-        InputError: no such file, truncated, not of that kind, or of another architecture, variant or width.
+        InputError: no such file, truncated, not of that kind, or of another architecture, variant
+            or width.
     """
     arrays = _read_npz(path)
-    wanted = [
-        layer for layer in model.layers if layer.name.startswith("encoder_") and layer.weights
-    ]
+    encoder = [each for each in model.layers if each.name.startswith("encoder_") and each.weights]
     shapes = {
         f"{layer.name}/{weight.name}": tuple(weight.shape)
-        for layer in wanted
+        for layer in encoder
         for weight in layer.weights
     }
     if not shapes.keys() & arrays.keys():
@@ -128,10 +133,10 @@ def load_encoder(model: keras.Model, path: Path) -> None:
     for key, shape in shapes.items():
         if arrays[key].shape != shape:
             raise InputError(
-                f"{path}: weights of another architecture than {model.name}, its variant or its width "
-                f"({key} is {arrays[key].shape}, not {shape})"
+                f"{path}: weights of another architecture than {model.name}, its variant or its "
+                f"width ({key} is {arrays[key].shape}, not {shape})"
             )
-    for layer in wanted:
+    for layer in encoder:
         layer.set_weights([arrays[f"{layer.name}/{weight.name}"] for weight in layer.weights])
 
 
@@ -165,6 +170,13 @@ def convert(source: Path, target: Path) -> str:
     return recognised
 
 
+DAMAGED = (
+    OSError, RuntimeError, ValueError, EOFError, TypeError, AttributeError, LookupError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What NumPy and h5py raise for a file that is not theirs, or truncated."""
+
+
 class _OtherError(Exception):
     """The file is whole, but holds another network."""
 
@@ -174,20 +186,10 @@ def _read_npz(path: Path) -> Arrays:
         raise InputError(f"{path}: no such file")
     with path.open("rb") as file:
         try:
-            with np.load(
-                file, allow_pickle=False
-            ) as content:  # a bare array, as from .npy, is no context: TypeError
+            # A bare array, as from .npy, is no context: TypeError.
+            with np.load(file, allow_pickle=False) as content:
                 return dict(content)
-        except (
-            OSError,
-            ValueError,
-            EOFError,
-            TypeError,
-            AttributeError,
-            KeyError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ):
+        except DAMAGED:
             raise InputError(
                 f"{path}: truncated, or not a file of training.convert_weights"
             ) from None
@@ -202,39 +204,40 @@ def _read_torch(path: Path) -> Arrays:
         ) from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        kept = {
-            key: value for key, value in state.items() if not key.endswith("num_batches_tracked")
+        arrays = {
+            key: value.detach().float().numpy()
+            for key, value in state.items()
+            if not key.endswith("num_batches_tracked")
         }
-        arrays = {key: value.detach().float().numpy() for key, value in kept.items()}
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises anything
         raise InputError(
             f"{path}: not a PyTorch state dict, or truncated ({type(error).__name__})"
         ) from None
-    return _from_torch(arrays)
+    return _map_torch(arrays)
 
 
-def _from_torch(state: Mapping[str, np.ndarray]) -> Arrays:
+def _map_torch(state: Mapping[str, np.ndarray]) -> Arrays:
     """Map torchvision's keys to ours; matrices are (out, in), kernels (out, in, rows, columns)."""
-    found = {key for key in state if not key.startswith(("classifier.6.", "fc."))}
+    keys = {key for key in state if not key.startswith(("classifier.6.", "fc."))}
     arrays: Arrays = {}
-    if found == {f"{theirs}.{kind}" for theirs in ALEXNET.values() for kind in ("weight", "bias")}:
+    if keys == {f"{theirs}.{kind}" for theirs in ALEXNET.values() for kind in ("weight", "bias")}:
         for (ours, theirs), side in zip(ALEXNET.items(), ALEXNET_SIDES, strict=True):
             kernel = state[f"{theirs}.weight"]
             if kernel.ndim == 2:
                 kernel = kernel.reshape(
-                    len(kernel), _channels(kernel.shape[1], side, ours), side, side
+                    len(kernel), _count_channels(kernel.shape[1], side, ours), side, side
                 )
             arrays |= {
-                f"{ours}/kernel": _channels_last(kernel, ours),
+                f"{ours}/kernel": _move_channels_last(kernel, ours),
                 f"{ours}/bias": state[f"{theirs}.bias"],
             }
         return arrays
     norms = {f"{row.torch_norm}.{kind}" for row in RESNET18.values() for kind in NORM.values()}
-    if found == norms | {f"{row.torch}.weight" for row in RESNET18.values()}:
+    if keys == norms | {f"{row.torch}.weight" for row in RESNET18.values()}:
         for ours, row in RESNET18.items():
-            arrays[f"{ours}/kernel"] = _channels_last(state[f"{row.torch}.weight"], ours)
+            arrays[f"{ours}/kernel"] = _move_channels_last(state[f"{row.torch}.weight"], ours)
             arrays |= {
                 f"{ours}_norm/{kind}": state[f"{row.torch_norm}.{theirs}"]
                 for kind, theirs in NORM.items()
@@ -243,7 +246,7 @@ def _from_torch(state: Mapping[str, np.ndarray]) -> Arrays:
     raise _OtherError(f"its {len(state)} keys are neither's")
 
 
-def _channels_last(kernel: np.ndarray, name: str) -> np.ndarray:
+def _move_channels_last(kernel: np.ndarray, name: str) -> np.ndarray:
     if kernel.ndim != 4:
         raise _OtherError(f"{name} has a kernel of {kernel.ndim} dimensions")
     return kernel.transpose(2, 3, 1, 0)
@@ -255,27 +258,19 @@ def _read_hdf5(path: Path) -> Arrays:
         with h5py.File(path, "r") as file:
             root = file.get("model_weights", file)
             if "layer_names" in root.attrs:
-                layers = list(_legacy_layers(root))
+                layers = list(_read_legacy_layers(root))
             elif "layers" in root:
-                layers = list(_keras_3_layers(root["layers"]))
+                layers = list(_read_keras_3_layers(root["layers"]))
             else:
                 raise _OtherError("without Keras's layer_names or layers")
-    except (
-        OSError,
-        RuntimeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except DAMAGED as error:
         raise InputError(
             f"{path}: not an HDF5 file of Keras, or truncated ({type(error).__name__})"
         ) from None
-    return _from_keras(layers)
+    return _map_keras(layers)
 
 
-def _legacy_layers(root: Any) -> Iterator[Arrays]:
+def _read_legacy_layers(root: Any) -> Iterator[Arrays]:
     """Yield each layer's weights by their last name, in the order of `layer_names`."""
     for layer in root.attrs["layer_names"]:
         group = root[layer]
@@ -300,22 +295,23 @@ KERAS_3_WEIGHTS = {
 """What `vars/0`, `vars/1`, ... of a layer are, by its class."""
 
 
-def _keras_3_layers(root: Any) -> Iterator[Arrays]:
-    """Yield each layer's weights by name: convolutions in their order, then matrices, then normalisations.
+def _read_keras_3_layers(root: Any) -> Iterator[Arrays]:
+    """Yield each layer's weights by name: convolutions, then matrices, then normalisations.
 
-    Groups have the name of the layer's class and, from the second on, a number: `conv2d`, `conv2d_1`, ...
+    Groups have the name of the layer's class and, from the second on, a number: `conv2d`,
+    `conv2d_1`, ...
     """
-    found: dict[str, dict[int, Any]] = {kind: {} for kind in KERAS_3_WEIGHTS}
+    groups: dict[str, dict[int, Any]] = {kind: {} for kind in KERAS_3_WEIGHTS}
     for name, group in root.items():
         kind, _, number = name.rpartition("_")
         if not number.isdigit():
             kind, number = name, "0"
-        if kind in found:
-            found[kind][int(number)] = group["vars"]
-        elif group.visit(_is_weight):
+        if kind in groups:
+            groups[kind][int(number)] = group["vars"]
+        elif group.visit(_find_weight):
             raise _OtherError(f"it has a layer {name} with weights")
-    for kind, groups in found.items():
-        for _, group in sorted(groups.items()):
+    for kind, numbered in groups.items():
+        for _, group in sorted(numbered.items()):
             if len(group) > len(KERAS_3_WEIGHTS[kind]):
                 raise _OtherError(f"a {kind} with {len(group)} weights")
             names = KERAS_3_WEIGHTS[kind][: len(group)]
@@ -324,12 +320,12 @@ def _keras_3_layers(root: Any) -> Iterator[Arrays]:
             }
 
 
-def _is_weight(name: str) -> bool | None:
+def _find_weight(name: str) -> bool | None:
     # The state of a dropout's random numbers is stored like a weight.
     return True if re.search(r"(^|/)vars/\d", name) and "seed_generator" not in name else None
 
 
-def _from_keras(layers: list[Arrays]) -> Arrays:
+def _map_keras(layers: list[Arrays]) -> Arrays:
     kinds = ({"kernel"}, {"kernel", "bias"})
     kernels = [
         layer for layer in layers if layer.keys() in kinds and layer["kernel"].ndim in (2, 4)
@@ -338,28 +334,31 @@ def _from_keras(layers: list[Arrays]) -> Arrays:
     if len(kernels) + len(norms) != len(layers):
         raise _OtherError("it has other layers than Conv2D, Dense and BatchNormalization")
     if not norms and len(kernels) in (7, 8) and all("bias" in layer for layer in kernels):
-        return _alexnet_from_keras(kernels[:7])
+        return _map_alexnet(kernels[:7])
     if (
         len(norms) == 20
         and len(kernels) in (20, 21)
         and not any("bias" in layer for layer in kernels[:20])
     ):
-        return _resnet18_from_keras(kernels[:20], norms)
+        return _map_resnet18(kernels[:20], norms)
     raise _OtherError(f"{len(kernels)} convolutions and matrices, {len(norms)} normalisations")
 
 
-def _alexnet_from_keras(layers: list[Arrays]) -> Arrays:
+def _map_alexnet(layers: list[Arrays]) -> Arrays:
     arrays: Arrays = {}
     for ours, side, layer in zip(ALEXNET, ALEXNET_SIDES, layers, strict=True):
         kernel = layer["kernel"]
         if kernel.ndim == 2:
-            kernel = kernel.reshape(side, side, _channels(len(kernel), side, ours), -1)
+            kernel = kernel.reshape(side, side, _count_channels(len(kernel), side, ours), -1)
         arrays |= {f"{ours}/kernel": kernel, f"{ours}/bias": layer["bias"]}
     return arrays
 
 
-def _resnet18_from_keras(kernels: list[Arrays], norms: list[Arrays]) -> Arrays:
-    """The n-th normalisation follows the n-th convolution; a shortcut, 1 x 1, may stand before or after the others."""
+def _map_resnet18(kernels: list[Arrays], norms: list[Arrays]) -> Arrays:
+    """Map a ResNet18: the n-th normalisation follows the n-th convolution.
+
+    A shortcut, 1 x 1, may stand before or after the others of its block.
+    """
     shortcuts = [i for i, layer in enumerate(kernels) if layer["kernel"].shape[0] == 1]
     others = [i for i in range(len(kernels)) if i not in shortcuts]
     if len(shortcuts) != 3:
@@ -372,15 +371,15 @@ def _resnet18_from_keras(kernels: list[Arrays], norms: list[Arrays]) -> Arrays:
     return arrays
 
 
-def _channels(inputs: int, side: int, name: str) -> int:
-    """Return the channels of the map of side x side that was flattened into so many inputs."""
+def _count_channels(inputs: int, side: int, name: str) -> int:
+    """Return the channels of a map of side x side that was flattened into so many inputs."""
     if inputs % side**2:
         raise _OtherError(f"{name} has {inputs} inputs, no multiple of {side} x {side}")
     return inputs // side**2
 
 
 def _check(arrays: Arrays) -> str:
-    """Compare every shape with the architecture's at the widths that the kernels have; return what it is."""
+    """Compare every shape with the architecture's at the kernels' widths; return what it is."""
     widths = {
         key.split("/")[0]: array.shape[-1]
         for key, array in arrays.items()

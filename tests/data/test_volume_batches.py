@@ -30,7 +30,7 @@ SHAPE = (4, 8, 8)
 
 @pytest.fixture
 def store() -> Any:
-    """One case of 10 slices of 16 x 16: 6 x 10 x 6 voxels of liver at 100 HU, one of tumor at 40."""
+    """One case of 10 slices of 16 x 16: 6 x 10 x 6 voxels of liver at 100 HU, one tumor at 40."""
     label = np.zeros((10, 16, 16), np.uint8)
     label[2:8, 3:13, 5:11] = 1
     label[6, 4, 9] = 2

@@ -190,7 +190,7 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
 
 
 def test_what_the_nested_network_is_given(pair: Run, store: Store) -> None:
-    """Channel 0 is X in the first window, channel 1 w(X) without a mask, by the median of the reference liver."""
+    """Channel 0 is X, channel 1 w(X) without a mask, by the median of the reference liver."""
     medians = find_reference_medians(store)
     case, row = store.slices("train")[0]
     hu, label = np.asarray(store.image(case), np.float32), np.asarray(store.label(case))
@@ -309,7 +309,7 @@ def test_balanced_alone_makes_no_run(
 def test_a_run_s_own_pair_is_its_start_only_where_it_was(
     pair: Run, store: Store, tmp_path: Path
 ) -> None:
-    """Begun from another run's pair, and repeated without --init, it is not told to train a pair of its own."""
+    """Begun from another run's pair, without --init it is not told to train one of its own."""
     run = open_joint(tmp_path / "run", store)
     make_joint(run, pair.path).begin(nested(run, "ce"))
     assert find_own_start(run) is None

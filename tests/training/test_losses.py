@@ -67,7 +67,7 @@ def test_weighted_losses_against_scikit_learn(pixels: tuple[np.ndarray, np.ndarr
 
 @pytest.mark.parametrize("logit", [-80.0, 80.0])
 def test_loss_grows_linearly_where_probabilities_saturate(logit: float) -> None:
-    """A clipped probability would give the same loss for every such logit: no gradient, the network stuck."""
+    """A clipped probability would give one loss for all such logits: a network without gradient."""
     truth = np.full((1, 1, 1, 1), logit < 0, np.float32)
     loss = BalancedBinaryCrossentropy()
     near, far = (

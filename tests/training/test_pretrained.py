@@ -1,4 +1,4 @@
-"""Published weights: the encoders compute what their source networks compute, in PyTorch and in Keras."""
+"""Published weights: encoders compute what their source networks do, in PyTorch and in Keras."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def outputs(model: keras.Model, *names: str) -> keras.Model:
 
 
 def randomise(model: keras.Model) -> keras.Model:
-    """Biases and the statistics of a network that was trained; fresh ones are 0 and 1 and would hide mistakes."""
+    """Give it biases and statistics of a trained one; fresh ones, 0 and 1, would hide mistakes."""
     rng = np.random.default_rng(1)
     for weight in model.weights:
         if weight.name == "moving_variance":
@@ -49,7 +49,7 @@ def randomise(model: keras.Model) -> keras.Model:
 
 
 def keras_alexnet(fc8: bool = True, dense: bool = True) -> keras.Model:
-    """AlexNet with valid paddings on an image so large that 6 x 6 of its 8 x 8 features see no border but the first."""
+    """AlexNet with valid paddings; 6 x 6 of its 8 x 8 features see no border but the first."""
     one, two, three, four, five, fc_6, fc_7 = FILTERS
     model = keras.Sequential(
         [
@@ -398,9 +398,10 @@ def test_pytorch_files_that_cannot_be_used_are_refused_in_one_line(
         torch.save(layer.state_dict(), f"{folder}/layer.pth")
         torch.save(layer, f"{folder}/module.pth")
         torch.save([1, 2], f"{folder}/list.pth")
-        # AlexNet as it was first, in two groups: the second convolution sees half of the first one's output
-        shapes = {"features.0": (4, 3, 11, 11), "features.3": (4, 2, 5, 5), "features.6": (4, 4, 3, 3)}
-        shapes |= {"features.8": (4, 2, 3, 3), "features.10": (4, 2, 3, 3), "classifier.1": (8, 144)}
+        # AlexNet as it was first, in two groups: the second convolution sees half of the output.
+        shapes = {"features.0": (4, 3, 11, 11), "features.3": (4, 2, 5, 5)}
+        shapes |= {"features.6": (4, 4, 3, 3), "features.8": (4, 2, 3, 3)}
+        shapes |= {"features.10": (4, 2, 3, 3), "classifier.1": (8, 144)}
         state = {}
         for name, shape in (shapes | {"classifier.4": (8, 8)}).items():
             state |= {f"{name}.weight": torch.zeros(shape), f"{name}.bias": torch.zeros(shape[0])}
@@ -436,7 +437,8 @@ def test_missing_pytorch_is_said_in_one_line(run_module: Command, tmp_path: Path
 
 
 def test_converting_imports_no_keras() -> None:
-    script = "import sys, training.convert_weights; print(*{'keras', 'tensorflow', 'torch'} & set(sys.modules))"
+    heavy = "{'keras', 'tensorflow', 'torch'}"
+    script = f"import sys, training.convert_weights; print(*{heavy} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )

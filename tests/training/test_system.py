@@ -252,7 +252,8 @@ def test_other_settings_under_the_same_label_are_refused(
         path = changed / label / "system.json"
         path.write_text(path.read_text().replace(now, before))
     shutil.rmtree(changed / "unet_dhanush" / "tumor")
-    why = f"training.system: {changed / 'segnet'}: begun with other settings; another --label keeps both\n"
+    where = changed / "segnet"
+    why = f"training.system: {where}: begun with other settings; another --label keeps both\n"
     done = run_module(
         "training.system", "--name", "segnet", "--store", deep.path, "--run", changed, *DEEP
     )

@@ -81,7 +81,8 @@ def test_settings_are_the_documents_unless_the_preset_is_small() -> None:
     assert small["precision"] == PRESETS["demo"].precision
     assert "learning_rate = 0.0001    [III.B]" in alexnet.describe(PRESETS["paper"])
     assert (
-        "learning_rate = 0.01    [under demo, where steps are few and cores two; documented 0.0001: III.B]"
+        "learning_rate = 0.01    "
+        "[under demo, where steps are few and cores two; documented 0.0001: III.B]"
         in (alexnet.describe(PRESETS["demo"]))
     )
     pipeline = find_system("global_local")[0].settings()
@@ -168,7 +169,7 @@ def test_a_value_out_of_range_is_refused() -> None:
 
 
 def test_the_weak_label_is_fitted_on_training_cases_alone() -> None:
-    """Training ratios are age / 1000; whatever the ratio of the validation case, its label is that line's, 0.09."""
+    """Training ratios are age / 1000; the validation case's label is that line's, 0.09."""
     ages = [*range(40, 46), 90]
     for wild in (0.001, 0.5):
         cases = {f"c{k}": {"clinical": {"age": age}} for k, age in enumerate(ages)}

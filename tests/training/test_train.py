@@ -344,7 +344,7 @@ def test_blind_networks_by_hand() -> None:
 
 
 def test_tumor_is_judged_inside_the_liver(store: Store, tmp_path: Path) -> None:
-    """A network that answers with the reference liver finds liver perfectly and tumor not at all."""
+    """A network that answers with the reference liver finds liver perfectly, tumor not at all."""
     run = open_tiny(tmp_path / "run", store)
     inputs = keras.layers.Input((run.store.size, run.store.size, 1))
     liver = keras.Model(inputs, keras.layers.Rescaling(1.0)(inputs))
@@ -387,7 +387,7 @@ def test_a_diverging_phase_is_recorded_and_gives_no_mask(
 
 
 def test_saturated_start_is_found_to_have_collapsed(store: Store, tmp_path: Path) -> None:
-    """A network that gives p = 0 everywhere, trained with a rate of nearly 0, stays there; the record says so."""
+    """A network that gives p = 0 everywhere, at a rate of nearly 0, stays so; the record says it."""
     run = open_tiny(tmp_path / "run", store, "learning_rate_ce=1e-12", "liver_epochs=(1,1)")
 
     class Saturated(Sequential):
