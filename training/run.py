@@ -127,9 +127,15 @@ def train_from_flags(
         arguments: of the command line; None: this process's.
         network: only this one of the system.
     """
-    flags = make_parser(name, description).parse_args(arguments)
-    run = open_from_flags(flags, needs_tumor=network != "liver")
     from training.systems import SYSTEMS
+
+    def check(run: Run) -> None:
+        from training.train import check_losses
+
+        check_losses(SYSTEMS[system].under(run.preset))
+
+    flags = make_parser(name, description).parse_args(arguments)
+    run = open_from_flags(flags, network != "liver", check)
     from training.train import train_system
 
     phases, networks = [flags.phase] if flags.phase else [], [network] if network else []

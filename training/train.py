@@ -233,22 +233,14 @@ def describe_weights(weights: list[float] | dict[str, list[float]]) -> str:
 
 
 def make_recipe(step: Step, system: System, class_weights: Any) -> Recipe:
-    """Return how a phase is trained.
-
-    Raises:
-        InputError: the loss is unknown, or not for such a network.
-    """
+    """Return how a phase is trained."""
     store, target = step.run.store, TARGETS[step.network]
-    try:
-        loss = system.make_loss(step.network, class_weights)
-    except ValueError as error:
-        raise InputError(f"{system.name}: {error}") from None
     weights = None
     if isinstance(system, Joint):
         weights = {"liver": system.joint_alpha, "tumor": system.joint_beta}
     return Recipe(
         target=target,
-        loss=loss,
+        loss=system.make_loss(step.network, class_weights),
         learning_rate=system.learning_rate_of(step.phase),
         momentum=system.momentum,
         epochs=system.epochs_of(step.network, step.phase),
@@ -340,19 +332,38 @@ def copy_network(source: Path, target: Path) -> None:
         write_json(path, {**read_json(path), "system": target.parent.name})
 
 
+def check_losses(system: System) -> None:
+    """Check that the networks of a system can be trained with its loss.
+
+    Raises:
+        InputError: it is unknown, or not for such networks.
+    """
+    for network in system.networks:
+        target = TARGETS[network]
+        parts = {part: [1.0, 1.0] for part in ("liver", "tumor")}
+        weights = [1.0] * (3 if target == "classes" else 2)
+        try:
+            system.make_loss(network, parts if target == "joint" else weights)
+        except ValueError as error:
+            raise InputError(f"{system.name}: {error}") from None
+
+
 def check_networks(system: System, size: int, weights: Path | None = None) -> None:
     """Check that the networks can be built for slices of a size, and begin with these weights.
+
+    Args:
+        system: as it is trained.
+        size: rows and columns of the slices.
+        weights: file of `training.convert_weights`.
 
     Raises:
         InputError: a size, a number of filters or a loss that the architecture does not take;
             weights of another architecture.
     """
+    check_losses(system)
     for network in system.networks:
         try:
             model = system.build(network, size, {})
-            ones = [1.0] * (3 if TARGETS[network] == "classes" else 2)
-            parts = {"liver": ones, "tumor": ones}
-            system.make_loss(network, parts if TARGETS[network] == "joint" else ones)
         except ValueError as error:
             raise InputError(f"{system.name}: {error}") from None
         if weights is not None:
