@@ -45,7 +45,13 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 with _hold_back_stderr():
     import keras
 
-__all__ = ["has_accelerator", "in_single_precision", "keras", "load_network", "usable_precision"]
+__all__ = [
+    "choose_precision",
+    "convert_to_single_precision",
+    "has_accelerator",
+    "keras",
+    "load_network",
+]
 
 
 def has_accelerator() -> bool:
@@ -57,7 +63,7 @@ def has_accelerator() -> bool:
     return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
 
 
-def usable_precision(precision: str) -> str:
+def choose_precision(precision: str) -> str:
     """Return the Keras dtype policy to use here: float32 on a CPU without units for another one.
 
     Measured with oneDNN (`python -m tests.benchmarks.training`): on processors with AMX or
@@ -83,19 +89,19 @@ def load_network(path: Path) -> keras.Model:
         ) from None
     parts = [model, *(layer for layer in model.layers if isinstance(layer, keras.Model))]
     policies = {layer.dtype_policy.name for part in parts for layer in part.layers}
-    if all(usable_precision(name) == name for name in policies):
+    if all(choose_precision(name) == name for name in policies):
         return model
-    return in_single_precision(model)
+    return convert_to_single_precision(model)
 
 
-def in_single_precision(model: keras.Model) -> keras.Model:
+def convert_to_single_precision(model: keras.Model) -> keras.Model:
     """Return a copy of the model, same weights, in which every layer computes in float32."""
 
-    def copied(layer: keras.Layer) -> keras.Layer:
+    def copy_layer(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, keras.Model):
-            return in_single_precision(layer)
+            return convert_to_single_precision(layer)
         return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
 
-    clone = keras.models.clone_model(model, clone_function=copied)
+    clone = keras.models.clone_model(model, clone_function=copy_layer)
     clone.set_weights(model.get_weights())
     return clone

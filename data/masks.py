@@ -36,7 +36,7 @@ class LiverMasks:
         self._medians: dict[str, float | None] = content["median_hu"]
         self._masks: dict[str, np.ndarray] = {}
 
-    def mask(self, case: str) -> np.ndarray:
+    def read_mask(self, case: str) -> np.ndarray:
         """Return a case's masks, uint8 (slices, rows, columns), read from disk as they are used.
 
         Raises:
@@ -57,7 +57,7 @@ class LiverMasks:
                 ) from None
         return self._masks[case]
 
-    def median_hu(self, case: str) -> float | None:
+    def find_median_hu(self, case: str) -> float | None:
         """Return the median HU of the liver found in a case, None where none was found.
 
         Raises:
@@ -73,7 +73,7 @@ class LiverMasks:
     def find_liver(self, chosen: tuple[str, int]) -> Liver:
         """Return the liver of a slice (case, row), for the second network's input."""
         case, row = chosen
-        return Liver(self.mask(case)[row].astype(bool), self.median_hu(case))
+        return Liver(self.read_mask(case)[row].astype(bool), self.find_median_hu(case))
 
 
 def write_masks(

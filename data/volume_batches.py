@@ -127,20 +127,20 @@ def make_local_loader(
     """
 
     @lru_cache(maxsize=1024)
-    def box_of(case: str) -> Box:
+    def find_box(case: str) -> Box:
         box = find_liver_box(np.asarray(store.label(case)) > 0, shape)
         assert box is not None, "list_local_crops leaves out cases without liver"
         return box
 
     def load(chosen: Slice, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
         case, number = chosen
-        box = box_of(case)
+        box = find_box(case)
         whole = np.asarray(store.label(case)[box])
         if rng is None:
             first = _place_crops(whole.shape, shape)[number]
         else:
             first = _draw_corner(whole, shape, tumor_share, rng)
-        crop = _box_at(first, shape)
+        crop = _make_box(first, shape)
         label = whole[crop]
         view = make_input(store.image(case)[box][crop], options, Liver(label > 0))
         channels = [target_of(label, "tumor")]
@@ -187,7 +187,7 @@ def _place_crops(sizes: Sequence[int], shape: Shape) -> list[tuple[int, ...]]:
     return [(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]
 
 
-def _box_at(first: Sequence[int], shape: Shape) -> Box:
+def _make_box(first: Sequence[int], shape: Shape) -> Box:
     z, y, x = (slice(low, low + size) for low, size in zip(first, shape, strict=True))
     return z, y, x
 

@@ -59,7 +59,7 @@ class Checkpoint(keras.callbacks.Callback):
             ("epochs_done", "best_iou", "best_tie", "best_epoch", "seconds", "dropout_seeds"),
         )
         model.load_weights(self.folder / f"last-{state['epochs_done']}.weights.h5")
-        for variable, seed in zip(_dropout_seeds(model), state["dropout_seeds"], strict=True):
+        for variable, seed in zip(_list_dropout_seeds(model), state["dropout_seeds"], strict=True):
             variable.assign(seed)
         self.rows = read_log(self.folder / "log.csv")[: state["epochs_done"]]
         self.best_iou, self.best_epoch = state["best_iou"], state["best_epoch"]
@@ -70,14 +70,14 @@ class Checkpoint(keras.callbacks.Callback):
         """Log the epoch; keep its weights where it is the best one."""
         row: dict[str, Any] = {"epoch": epoch + 1}
         row.update({key: float(value) for key, value in (logs or {}).items()})
-        row["val_iou"] = validation_iou(row, self.best_by)
+        row["val_iou"] = average_iou(row, self.best_by)
         self.rows.append(row)
         if not math.isfinite(row["loss"]):
             print_line(f"epoch {epoch + 1}: the loss is not finite, training stops")
             self.model.stop_training = True
             self._write_log()
             return  # weights that are not finite are no state to resume from
-        tie = validation_iou(row)
+        tie = average_iou(row)
         if (row["val_iou"], tie) > (self.best_iou, self.best_tie):
             self.best_iou, self.best_tie, self.best_epoch = row["val_iou"], tie, epoch + 1
             with replace_file(self.folder / "best.keras") as temporary:
@@ -96,7 +96,8 @@ class Checkpoint(keras.callbacks.Callback):
             self.model.save_weights(temporary)
         # Keras leaves the dropout's random state out of the weights.
         seeds = [
-            keras.ops.convert_to_numpy(variable).tolist() for variable in _dropout_seeds(self.model)
+            keras.ops.convert_to_numpy(variable).tolist()
+            for variable in _list_dropout_seeds(self.model)
         ]
         state = {
             "epochs_done": self.epochs_done,
@@ -110,13 +111,13 @@ class Checkpoint(keras.callbacks.Callback):
         (self.folder / f"last-{self.epochs_done - 1}.weights.h5").unlink(missing_ok=True)
 
 
-def _dropout_seeds(model: keras.Model) -> list[Any]:
+def _list_dropout_seeds(model: keras.Model) -> list[Any]:
     return [
         variable for variable in model.variables if variable.path.endswith("seed_generator_state")
     ]
 
 
-def validation_iou(row: dict[str, Any], which: str = BEST) -> float:
+def average_iou(row: dict[str, Any], which: str = BEST) -> float:
     """Return the mean validation IoU of a row of the log over its targets (liver, tumor).
 
     Args:
@@ -189,7 +190,7 @@ class CollapseWatch(keras.callbacks.Callback):
 
     Args:
         blind_iou: by target, the IoU of a network that sees nothing
-            (`training.validation.blind_ious`).
+            (`training.validation.compute_blind_ious`).
     """
 
     def __init__(self, blind_iou: dict[str, float]) -> None:

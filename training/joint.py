@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
         if run.is_done("joint", "nested", phases[0]):
             return
         if phases[0] == "balanced":
-            run.record("joint", "nested", "ce")
+            run.read_record("joint", "nested", "ce")
         elif system.pair_path is not None:
             check_pair(run, system.pair_path)
 

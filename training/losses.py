@@ -138,7 +138,7 @@ def make_cross_entropy(
     return BalancedBinaryCrossentropy(*class_weights)
 
 
-def soft_dice(
+def compute_soft_dice(
     truth: Tensor, probability: Tensor, smooth: float, axes: tuple[int, ...] | None = None
 ) -> Tensor:
     """Return (2 sum(t p) + smooth) / (sum(t) + sum(p) + smooth).
@@ -154,7 +154,7 @@ def soft_dice(
     return (2 * overlap + smooth) / (sizes + smooth)
 
 
-def focal(truth: Tensor, logits: Tensor, gamma: float) -> Tensor:
+def compute_focal(truth: Tensor, logits: Tensor, gamma: float) -> Tensor:
     """Return the mean focal loss (1 - p_t)^gamma * -log p_t (Lin et al. 2017).
 
     From logits z: -log p_t = softplus(-s z) with s = 1 in the foreground, else -1; no clipping.
@@ -185,7 +185,7 @@ class DiceLoss(ConfiguredLoss):
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Map truth, its first channel, and logits, (batch, ..., 1), to a number."""
         truth = keras.ops.cast(y_true[..., :1], y_pred.dtype)
-        return 1 - soft_dice(truth, keras.ops.sigmoid(y_pred), self.smooth)
+        return 1 - compute_soft_dice(truth, keras.ops.sigmoid(y_pred), self.smooth)
 
 
 @register_loss("dice")
@@ -238,8 +238,8 @@ class DiceFocalRatio(ConfiguredLoss):
         truth = keras.ops.cast(y_true, y_pred.dtype)
         axes = tuple(range(1, len(y_pred.shape)))
         target, probability = truth[..., :1], keras.ops.sigmoid(y_pred)
-        overlap = soft_dice(target, probability, self.smooth, axes)
-        loss = keras.ops.mean(1 - overlap) + focal(target, y_pred, self.gamma)
+        overlap = compute_soft_dice(target, probability, self.smooth, axes)
+        loss = keras.ops.mean(1 - overlap) + compute_focal(target, y_pred, self.gamma)
         if not self.ratio_weight:
             return loss
         share = keras.ops.sum(probability * truth[..., 1:2], axes)
@@ -266,7 +266,7 @@ def check_one_channel(loss: str, target: str) -> None:
         raise ValueError(f"loss {loss} is for networks of one channel, not of three classes")
 
 
-def inverse_frequency_weights(pixels: Sequence[int]) -> list[float]:
+def weigh_by_inverse_frequency(pixels: Sequence[int]) -> list[float]:
     """Return w_c = all pixels / (classes * pixels of c), so that their mean over the pixels is 1.
 
     The paper's formula is lost; this is the assumed one.
@@ -282,7 +282,7 @@ def inverse_frequency_weights(pixels: Sequence[int]) -> list[float]:
     return [sum(pixels) / (len(pixels) * count) for count in pixels]
 
 
-def weights_of_ratio(
+def weigh_by_ratio(
     background_pixels: int, foreground_pixels: int, ratio: float
 ) -> tuple[float, float]:
     """Return (background, foreground) weights in a ratio whose mean over the pixels is 1.

@@ -50,15 +50,15 @@ class Run:
     preset: Preset
     seed: int
 
-    def folder(self, label: str, network: str, phase: str) -> Path:
+    def find_folder(self, label: str, network: str, phase: str) -> Path:
         """Return the folder of a phase of a system's network."""
         return self.path / label / network / phase
 
     def is_done(self, label: str, network: str, phase: str) -> bool:
         """Return whether that phase is finished."""
-        return (self.folder(label, network, phase) / "record.json").is_file()
+        return (self.find_folder(label, network, phase) / "record.json").is_file()
 
-    def record(self, label: str, network: str, phase: str) -> dict[str, Any]:
+    def read_record(self, label: str, network: str, phase: str) -> dict[str, Any]:
         """Read the record of a finished phase.
 
         Raises:
@@ -72,7 +72,7 @@ class Run:
                 f"{self.path}: phase {phase} of {of} is not finished; "
                 f"run python -m training.{module} first"
             )
-        path = self.folder(label, network, phase) / "record.json"
+        path = self.find_folder(label, network, phase) / "record.json"
         content: dict[str, Any] = read_json(path, ("status", "fit", "inputs", "thresholds"))
         return content
 
@@ -82,8 +82,8 @@ class Run:
         Raises:
             InputError: it is not finished, or diverged in its first epoch.
         """
-        if self.record(label, network, phase)["fit"]["best_epoch"] < 1:
-            folder = self.folder(label, network, phase)
+        if self.read_record(label, network, phase)["fit"]["best_epoch"] < 1:
+            folder = self.find_folder(label, network, phase)
             raise InputError(f"{folder}: diverged, there are no weights to continue from")
 
 

@@ -101,7 +101,7 @@ def sweep_class_weight(run: Run) -> None:
 
 def list_ratios(run: Run) -> list[float]:
     """Return class weights of tumor to the rest, in the logarithm even, up to inverse frequency."""
-    pixels = run.record("sequential", "tumor", "ce")["class_pixels"]
+    pixels = run.read_record("sequential", "tumor", "ce")["class_pixels"]
     inverse_frequency = (pixels["other"] + pixels["liver"]) / pixels["tumor"]
     return [float(ratio) for ratio in np.geomspace(1, inverse_frequency, run.preset.sweep_weights)]
 
@@ -113,7 +113,7 @@ def train_class_weight(run: Run, system: Sequential, ratio: float) -> dict[str, 
     name, epochs = f"sweep_{ratio:.4g}", run.preset.sweep_epochs
     point = replace(system, balanced_ratio=ratio, tumor_epochs=(epochs, epochs))
     record = train_network(run, point, "sequential", "tumor", "balanced", name)
-    discard_tensorboard(run.folder("sequential", "tumor", name))
+    discard_tensorboard(run.find_folder("sequential", "tumor", name))
     return {
         "ratio": ratio,
         "class_weights": record["class_weights"],
@@ -165,7 +165,7 @@ def sweep_joint_loss(run: Run) -> None:
     write_system(run, Joint().under(run.preset), "joint")
     for name, system in points.items():
         train_network(run, system, "joint", "nested", "ce", name)
-        discard_tensorboard(run.folder("joint", "nested", name))
+        discard_tensorboard(run.find_folder("joint", "nested", name))
 
 
 def discard_tensorboard(folder: Path) -> None:

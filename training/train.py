@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.backend import keras, usable_precision
+from data.backend import choose_precision, keras
 from data.batches import count_class_pixels
 from data.command import InputError
 from data.files import hash_file, read_json, write_json
 from evaluation.metrics.thresholds import choose_thresholds
 from training.callbacks import discard_resume_files
 from training.fit import Recipe, fit_phase
-from training.losses import inverse_frequency_weights, weights_of_ratio
+from training.losses import weigh_by_inverse_frequency, weigh_by_ratio
 from training.metrics import AT_HALF, BEST, MOST_PROBABLE
 from training.pretrained import load_encoder
 from training.run import Run
@@ -25,7 +25,7 @@ from training.systems.base import TARGETS, Step, System
 from training.systems.joint import Joint
 from training.validation import (
     Validation,
-    blind_ious,
+    compute_blind_ious,
     count_foreground,
     judge,
     summarise,
@@ -140,11 +140,11 @@ def train_network(
     if run.is_done(label, network, step.name):
         system.check_done(step)
         print(f"{step.title}: already done")
-        record = run.record(label, network, step.name)
+        record = run.read_record(label, network, step.name)
     elif alike := find_alike(step, system, weights):
         copy_network(alike, step.folder.parent)
         print(f"{step.title}: that of {alike.parent.name}, trained with the same settings")
-        record = run.record(label, network, step.name)
+        record = run.read_record(label, network, step.name)
     else:
         record = fit_network(step, system, weights)
     system.finish(step, record)
@@ -182,7 +182,7 @@ def start_anew(seed: int, precision: str) -> None:
     """Forget the phase before; set the seed, and a precision where the machine has it."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy(usable_precision(precision))
+    keras.config.set_dtype_policy(choose_precision(precision))
 
 
 def weigh_classes(
@@ -216,8 +216,8 @@ def _weigh(step: Step, system: System, target: str, pixels: Sequence[int]) -> li
         return [1.0] * len(counts)
     ratio = getattr(system, "balanced_ratio", None)
     if ratio and target == "tumor":
-        return list(weights_of_ratio(counts[0], counts[1], ratio))
-    return inverse_frequency_weights(counts)
+        return list(weigh_by_ratio(counts[0], counts[1], ratio))
+    return weigh_by_inverse_frequency(counts)
 
 
 def describe_weights(weights: list[float] | dict[str, list[float]]) -> str:
@@ -241,10 +241,10 @@ def make_recipe(step: Step, system: System, class_weights: Any) -> Recipe:
     return Recipe(
         target=target,
         loss=system.make_loss(step.network, class_weights),
-        learning_rate=system.learning_rate_of(step.phase),
+        learning_rate=system.find_learning_rate(step.phase),
         momentum=system.momentum,
-        epochs=system.epochs_of(step.network, step.phase),
-        blind_iou=blind_ious(count_class_pixels(store, store.slices("validation")), target),
+        epochs=system.find_epochs(step.network, step.phase),
+        blind_iou=compute_blind_ious(count_class_pixels(store, store.slices("validation")), target),
         data=f"{store.cohort}, SYNTHETIC" if store.synthetic else store.cohort,
         title=step.title,
         loss_weights=weights,
@@ -289,7 +289,7 @@ def conclude(
             for target, histogram in validation.everywhere.items()
         },
         "class_pixels": dict(zip(CLASSES, pixels, strict=True)),
-        "learning_rate": system.learning_rate_of(step.phase),
+        "learning_rate": system.find_learning_rate(step.phase),
         "precision": keras.config.dtype_policy().name,
         **further,
         "fit": fit,

@@ -108,7 +108,7 @@ def validate_crops(model: keras.Model, batches: SliceBatches, target: str) -> Va
     return Validation(possible={target: possible})
 
 
-def blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
+def compute_blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
     """Return, by target, the IoU of a network that sees nothing.
 
     For the liver that is one that calls every pixel liver; for the tumor, one that calls the whole
@@ -146,7 +146,7 @@ def judge(
             reasons.append(
                 f"{target}: no {target} pixel of the validation set has a probability above 0.01"
             )
-        elif spread_of_logits(histogram) < SAME_LOGIT:
+        elif measure_logit_spread(histogram) < SAME_LOGIT:
             reasons.append(f"{target}: the same probability for every pixel that could be {target}")
         elif auc is not None and auc <= CHANCE_AUC:
             notes.append(
@@ -160,7 +160,7 @@ def judge(
     return {"status": status, "why": "; ".join(reasons), "note": "; ".join(notes)}
 
 
-def spread_of_logits(histogram: ProbabilityHistogram) -> float:
+def measure_logit_spread(histogram: ProbabilityHistogram) -> float:
     """Return the distance in the logit between the 1 % and 99 % quantiles of what is above 0."""
     cumulative = np.cumsum((histogram.positive + histogram.negative)[1:])
     low, high = np.searchsorted(cumulative, [0.01 * cumulative[-1], 0.99 * cumulative[-1]])

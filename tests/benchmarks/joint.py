@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data.backend import keras, usable_precision
+from data.backend import choose_precision, keras
 from data.command import InputError, Parser, run_command
 from data.environment import count_cores, read_peak_memory, read_processor_name, reset_peak_memory
 from models.cascade import build_cascade
@@ -26,7 +26,8 @@ from models.unet import build_unet
 from tests.benchmarks.training import time_epochs
 from training.fit import Recipe, compile_for_training
 from training.losses import BalancedBinaryCrossentropy
-from training.presets import preset_named
+from training.presets import find_preset
+from training.systems import SYSTEMS
 
 WHAT = ("liver", "joint")
 
@@ -50,7 +51,7 @@ def main() -> None:
             raise InputError(f"--{name} {getattr(flags, name)}: must be at least 1")
     if flags.size % 16:
         raise InputError(f"--size {flags.size}: must be a multiple of 16")
-    precision = usable_precision(flags.precision)
+    precision = choose_precision(flags.precision)
     print(
         f"{count_cores()} cores of {read_processor_name()}, backend {keras.backend.backend()}, {flags.size} px, "
         f"{flags.filters} filters, batch {flags.batch}, {precision}"
@@ -103,15 +104,16 @@ def measured(
 
 def compiled(what: str, size: int, filters: int) -> keras.Model:
     """Return the U-Net, or the nested pair, compiled as `training.liver` and `training.joint` do."""
-    preset = dataclasses.replace(preset_named("paper"), filters=filters)
+    preset = dataclasses.replace(find_preset("paper"), filters=filters)
+    widths = SYSTEMS["one_step"].under(preset).list_options("classes")["widths"]
     target, loss, weights = what, BalancedBinaryCrossentropy(), None
-    model = build_unet(size, widths=preset.widths, name="liver")
+    model = build_unet(size, widths=widths, name="liver")
     if what == "joint":
-        model = build_cascade(model, build_unet(size, widths=preset.widths, name="tumor"))
+        model = build_cascade(model, build_unet(size, widths=widths, name="tumor"))
         loss = {"liver": loss, "tumor": loss}  # type: ignore[assignment]
         weights = {"liver": 1.0, "tumor": 1.0}
     recipe = Recipe(
-        target, loss, preset.learning_rate("ce"), preset.momentum, 1, {}, loss_weights=weights
+        target, loss, preset.learning_rate_ce, preset.momentum, 1, {}, loss_weights=weights
     )
     return compile_for_training(model, recipe)
 

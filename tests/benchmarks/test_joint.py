@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from data.backend import usable_precision
+from data.backend import choose_precision
 from tests.benchmarks.joint import compiled
 from tests.conftest import Command
 
@@ -16,7 +16,7 @@ def test_it_prints_time_and_memory(run_module: Command) -> None:
     done = run_module("tests.benchmarks.joint", "--size", 32, "--filters", 4, "--slices", 4)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert f"32 px, 4 filters, batch 2, {usable_precision('mixed_bfloat16')}" in lines[0]
+    assert f"32 px, 4 filters, batch 2, {choose_precision('mixed_bfloat16')}" in lines[0]
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "one network",
         "the pair, one after the other",

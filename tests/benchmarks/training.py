@@ -17,7 +17,8 @@ from data.environment import read_processor_name
 from models.unet import build_unet
 from training.fit import Recipe, compile_for_training
 from training.losses import BalancedBinaryCrossentropy
-from training.presets import preset_named
+from training.presets import find_preset
+from training.systems import SYSTEMS
 
 REPEATS = 3
 
@@ -54,9 +55,10 @@ def time_steps(
 ) -> tuple[float, float]:
     """Return (best, median) milliseconds per slice over `REPEATS` epochs of noise, after one to warm up."""
     keras.config.set_dtype_policy(precision)
-    preset = dataclasses.replace(preset_named("paper"), filters=filters)
+    preset = dataclasses.replace(find_preset("paper"), filters=filters)
+    widths = SYSTEMS["one_step"].under(preset).list_options("classes")["widths"]
     recipe = Recipe("liver", BalancedBinaryCrossentropy(), 0.001, preset.momentum, 1, {})
-    trained = compile_for_training(build_unet(size, widths=preset.widths), recipe)
+    trained = compile_for_training(build_unet(size, widths=widths), recipe)
     trained.jit_compile = trained.jit_compile or xla
     inputs = np.random.default_rng(0).random((slices, size, size, 1), np.float32)
     return time_epochs(trained, inputs, (inputs > 0.5).astype(np.float32), batch_size, slices)

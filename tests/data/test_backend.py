@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import data.backend
-from data.backend import keras, load_network, usable_precision
+from data.backend import choose_precision, keras, load_network
 from data.command import InputError
 from models.unet import build_unet
 
@@ -34,17 +34,17 @@ def test_precision_falls_back_without_units_for_it(monkeypatch: pytest.MonkeyPat
         (set(), single),
     ):
         monkeypatch.setattr(data.backend, "read_processor_flags", lambda flags=flags: flags)
-        assert usable_precision("mixed_bfloat16") == expected
-        assert usable_precision("float32") == "float32"
+        assert choose_precision("mixed_bfloat16") == expected
+        assert choose_precision("float32") == "float32"
     monkeypatch.setattr(data.backend, "has_accelerator", lambda: True)
-    assert usable_precision("mixed_float16") == "mixed_float16"
+    assert choose_precision("mixed_float16") == "mixed_float16"
 
 
 def test_half_network_is_loaded_in_single_precision_without_units_for_half(
     half_network: tuple[Path, keras.Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, model = half_network
-    monkeypatch.setattr(data.backend, "usable_precision", lambda wanted: "float32")
+    monkeypatch.setattr(data.backend, "choose_precision", lambda wanted: "float32")
     loaded = load_network(path)
     assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in model.layers]

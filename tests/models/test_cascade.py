@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from data.backend import in_single_precision, load_network
+from data.backend import convert_to_single_precision, load_network
 from models.cascade import MASKS, LiverMask, build_cascade, split_cascade, trim_cascade_to_logits
 from models.sequential import mask_liver
 from models.unet import build_unet
@@ -45,7 +45,11 @@ def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(
     expected = {"liver": probability, "tumor": tumor.predict_on_batch(mask * scaled)}
     nested = build_cascade(liver, tumor, s1, training_mask)
     nested.save(tmp_path / "nested.keras")
-    for model in (nested, load_network(tmp_path / "nested.keras"), in_single_precision(nested)):
+    for model in (
+        nested,
+        load_network(tmp_path / "nested.keras"),
+        convert_to_single_precision(nested),
+    ):
         found = model.predict_on_batch({"slice": x, "scaled": scaled})
         assert found.keys() == expected.keys()
         for name in expected:
@@ -69,7 +73,7 @@ def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_pr
     np.testing.assert_array_equal(
         found["tumor"], tumor.predict_on_batch(mask_liver(probability, s1) * scaled)
     )
-    single = in_single_precision(nested).predict_on_batch({"slice": x, "scaled": scaled})
+    single = convert_to_single_precision(nested).predict_on_batch({"slice": x, "scaled": scaled})
     np.testing.assert_allclose(single["liver"], probability, atol=0.02)
 
 

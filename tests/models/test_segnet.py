@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from data.backend import in_single_precision, usable_precision
+from data.backend import choose_precision, convert_to_single_precision
 from models.head import trim_to_logits
 from models.segnet import build_segnet
 from tests.conftest import TorchReference
@@ -152,9 +152,9 @@ def test_half_precision_reaches_the_indices_and_can_be_undone() -> None:
     assert [part.dtype for part in model.get_layer("encoder_1_pool").output] == ["bfloat16"] * 2
     # the copy that a CPU without units for half precision computes with; such a CPU cannot run the
     # original
-    single = in_single_precision(model)
+    single = convert_to_single_precision(model)
     assert single.get_layer("decoder_1_unpool").output.dtype == "float32"
-    runs = usable_precision("mixed_bfloat16") == "mixed_bfloat16"
+    runs = choose_precision("mixed_bfloat16") == "mixed_bfloat16"
     for network in (single, model) if runs else (single,):
         outputs = np.asarray(network(slices()))
         assert outputs.shape == (2, SIZE, SIZE, 1)

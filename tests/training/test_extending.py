@@ -108,7 +108,9 @@ def test_a_network_with_three_slices_as_a_system_of_table_1(
         name: str = "gated"
         architecture: str = "gated_unet"
 
-        def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        def describe_inputs(
+            self, network: str, begun: Mapping[str, Any]
+        ) -> dict[str, dict[str, Any]]:
             return {network: {"name": "three_slices", "window_hu": list(self.liver_window_hu)}}
 
     register(Gated())

@@ -78,7 +78,7 @@ def test_both_phases_from_scratch(store: Store, tmp_path: Path) -> None:
     run = open_joint(tmp_path / "run", store, "joint_epochs=(6,1)")
     records = [train_joint(run, phase, make_joint(run)) for phase in ("ce", "balanced")]
     for phase, record in zip(("ce", "balanced"), records, strict=True):
-        folder = run.folder("joint", "nested", phase)
+        folder = run.find_folder("joint", "nested", phase)
         assert (record["system"], record["phase"], record["start"]) == ("joint", phase, "scratch")
         assert record["thresholds"].keys() == record["validation"].keys() == {"liver", "tumor"}
         assert record["mask_s1"] == record["thresholds"]["liver"]["roc"]
@@ -93,7 +93,7 @@ def test_both_phases_from_scratch(store: Store, tmp_path: Path) -> None:
     assert ce["class_weights"] == {"liver": [1, 1], "tumor": [1, 1]}
     assert balanced["class_weights"]["tumor"][1] > balanced["class_weights"]["liver"][1] > 1
     assert ce["validation"]["liver"]["best_iou"] > 0.5
-    log = read_log(run.folder("joint", "nested", "ce") / "log.csv")
+    log = read_log(run.find_folder("joint", "nested", "ce") / "log.csv")
     assert {"val_liver_iou", "val_tumor_iou", "val_liver_iou_at_half", "val_iou"} <= log[0].keys()
     assert log[0]["val_iou"] == pytest.approx(
         (log[0]["val_liver_iou"] + log[0]["val_tumor_iou"]) / 2, rel=1e-4
@@ -106,18 +106,18 @@ def test_from_a_pair_it_starts_with_the_weights_and_mask_of_the_pair(
 ) -> None:
     run = open_joint(tmp_path / "run", store, "learning_rate_ce=1e-12")
     record = train_joint(run, "ce", make_joint(run, pair.path, epochs=1))
-    nested = load_network(run.folder("joint", "nested", "ce") / "best.keras")
+    nested = load_network(run.find_folder("joint", "nested", "ce") / "best.keras")
     assert record["start"] == "pair"
     assert record["pair"]["preset"] == pair.preset.name
-    assert record["begun_s1"] == pair.record("sequential", "tumor", "ce")["mask_s1"]
+    assert record["begun_s1"] == pair.read_record("sequential", "tumor", "ce")["mask_s1"]
     for part, network in zip(("liver", "tumor"), split_cascade(nested), strict=True):
         for found, wanted in zip(
             network.get_weights(),
-            weights(pair.folder("sequential", part, "ce") / "best.keras"),
+            weights(pair.find_folder("sequential", part, "ce") / "best.keras"),
             strict=True,
         ):
             np.testing.assert_allclose(found, wanted, atol=1e-6)
-        before = pair.record("sequential", part, "ce")
+        before = pair.read_record("sequential", part, "ce")
         assert record["thresholds"][part] == pytest.approx(before["thresholds"][part], abs=1e-3)
         assert record["validation"][part]["best_iou"] == pytest.approx(
             before["validation"][part]["best_iou"], abs=0.01
@@ -139,10 +139,10 @@ def test_the_tumor_term_alone_moves_the_liver_network(
         train_joint(run, "ce", make_joint(run, pair.path, epochs=1, **settings))
         for part, network in zip(
             ("liver", "tumor"),
-            split_cascade(load_network(run.folder("joint", "nested", "ce") / "best.keras")),
+            split_cascade(load_network(run.find_folder("joint", "nested", "ce") / "best.keras")),
             strict=True,
         ):
-            before = weights(pair.folder("sequential", part, "ce") / "best.keras")
+            before = weights(pair.find_folder("sequential", part, "ce") / "best.keras")
             moved[name, part] = max(
                 float(np.abs(now - old).max())
                 for now, old in zip(network.get_weights(), before, strict=True)
@@ -169,7 +169,7 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train_joint(run, "ce", settings)
     monkeypatch.undo()
-    (run.folder("joint", "nested", "ce") / ".partial-1-last-1.weights.h5").write_bytes(
+    (run.find_folder("joint", "nested", "ce") / ".partial-1-last-1.weights.h5").write_bytes(
         b"of a process that was killed"
     )
     with pytest.raises(
@@ -179,7 +179,7 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
         train_joint(run, "ce", make_joint(run, pair.path, alpha=2))
     keras.utils.set_random_seed(99)
     record = train_joint(run, "ce", settings)
-    assert not list(run.folder("joint", "nested", "ce").glob(".partial-*"))
+    assert not list(run.find_folder("joint", "nested", "ce").glob(".partial-*"))
     assert record["thresholds"] == straight["thresholds"]
     logs = [
         read_log(tmp_path / name / "joint" / "nested" / "ce" / "log.csv")
@@ -291,7 +291,7 @@ def test_balanced_needs_cross_entropy_first(pair: Run, store: Store, tmp_path: P
     run = open_joint(tmp_path / "run", store)
     with pytest.raises(InputError, match="phase ce of joint is not finished"):
         train_joint(run, "balanced", make_joint(run, pair.path))
-    assert not run.folder("joint", "nested", "balanced").exists()
+    assert not run.find_folder("joint", "nested", "balanced").exists()
 
 
 def test_balanced_alone_makes_no_run(

@@ -70,7 +70,7 @@ def test_a_network_of_slices_learns_a_tumor(name: str) -> None:
         system = change_field(system, change)
     hu, labels = draw_slices()
     network = system.networks[-1]
-    options = system.inputs_of(network, {})[network]
+    options = system.describe_inputs(network, {})[network]
     inputs = np.stack([make_input(slice_, options) for slice_ in hu])
     truth = labels if network == "classes" else (labels == 2).astype(np.uint8)
     before, after = learn(system, network, inputs, truth[..., np.newaxis])
@@ -83,7 +83,7 @@ def test_the_network_in_3d_learns_a_tumor() -> None:
     hu, labels = draw_slices()
     middle, depth = slice(SIDE // 4, 3 * SIDE // 4), system.settings()["depth"]
     crop, label = (np.repeat(slices[:1, middle, middle], depth, axis=0) for slices in (hu, labels))
-    options = system.inputs_of("tumor", {})["tumor"]
+    options = system.describe_inputs("tumor", {})["tumor"]
     view = make_input(crop, options, Liver(np.ones(crop.shape, bool)))
     tumor = (label == 2).astype(np.uint8)
     before, after = learn(system, "tumor", view[None, ..., None], tumor[None, ..., None])

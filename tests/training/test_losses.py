@@ -13,9 +13,9 @@ from training.losses import (
     BalancedCategoricalCrossentropy,
     DiceFocalRatio,
     DiceLoss,
-    inverse_frequency_weights,
     make_loss,
-    weights_of_ratio,
+    weigh_by_inverse_frequency,
+    weigh_by_ratio,
 )
 
 
@@ -79,26 +79,26 @@ def test_loss_grows_linearly_where_probabilities_saturate(logit: float) -> None:
 
 def test_inverse_frequency_by_hand() -> None:
     # 1000 pixels in 2 classes: 1000 / (2 * 990) and 1000 / (2 * 10)
-    assert inverse_frequency_weights([990, 10]) == pytest.approx([0.505050505, 50.0])
-    assert inverse_frequency_weights([80, 15, 5]) == pytest.approx([100 / 240, 100 / 45, 100 / 15])
+    assert weigh_by_inverse_frequency([990, 10]) == pytest.approx([0.505050505, 50.0])
+    assert weigh_by_inverse_frequency([80, 15, 5]) == pytest.approx([100 / 240, 100 / 45, 100 / 15])
     with pytest.raises(ValueError, match="pixels"):
-        inverse_frequency_weights([5, 0])
+        weigh_by_inverse_frequency([5, 0])
 
 
 @pytest.mark.parametrize("ratio", [1.0, 10.0, 99.0])
 def test_weights_of_a_ratio_average_to_one(ratio: float) -> None:
-    background, foreground = weights_of_ratio(990, 10, ratio)
+    background, foreground = weigh_by_ratio(990, 10, ratio)
     assert foreground / background == pytest.approx(ratio)
     assert (990 * background + 10 * foreground) / 1000 == pytest.approx(1)
 
 
 def test_ratio_family_runs_from_plain_to_inverse_frequency() -> None:
-    assert weights_of_ratio(990, 10, 1.0) == pytest.approx((1, 1))
-    assert weights_of_ratio(990, 10, 99.0) == pytest.approx(
-        tuple(inverse_frequency_weights([990, 10]))
+    assert weigh_by_ratio(990, 10, 1.0) == pytest.approx((1, 1))
+    assert weigh_by_ratio(990, 10, 99.0) == pytest.approx(
+        tuple(weigh_by_inverse_frequency([990, 10]))
     )
     with pytest.raises(ValueError, match="ratio"):
-        weights_of_ratio(990, 10, 0.0)
+        weigh_by_ratio(990, 10, 0.0)
 
 
 @pytest.mark.parametrize(

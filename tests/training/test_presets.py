@@ -19,15 +19,15 @@ def test_paper_preset_is_what_the_paper_states() -> None:
     assert paper.size == 512
     assert paper.subset == (765, 50, 50)
     one_step, sequential = (SYSTEMS[name].under(paper) for name in ("one_step", "sequential"))
-    assert [one_step.learning_rate_of(phase) for phase in PHASES] == [0.001, 0.0001]
-    assert [one_step.epochs_of("classes", phase) for phase in PHASES] == [50, 30]
-    assert [sequential.epochs_of(network, "ce") for network in ("liver", "tumor")] == [300, 600]
-    assert one_step.options_of("classes")["widths"] == [64, 128, 256, 512, 1024]
+    assert [one_step.find_learning_rate(phase) for phase in PHASES] == [0.001, 0.0001]
+    assert [one_step.find_epochs("classes", phase) for phase in PHASES] == [50, 30]
+    assert [sequential.find_epochs(network, "ce") for network in ("liver", "tumor")] == [300, 600]
+    assert one_step.list_options("classes")["widths"] == [64, 128, 256, 512, 1024]
     short = find_preset("paper-short")
     for name in ("one_step", "sequential"):
         system = SYSTEMS[name].under(short)
         for network in system.networks:
-            assert [system.epochs_of(network, phase) for phase in PHASES] == [50, 30]
+            assert [system.find_epochs(network, phase) for phase in PHASES] == [50, 30]
 
 
 def test_only_what_the_text_states_is_called_stated() -> None:

@@ -130,7 +130,9 @@ def test_an_interrupted_training_in_3d_resumes_to_the_same_weights(
     monkeypatch.undo()
     keras.utils.set_random_seed(99)  # what a new process would not share
     assert train_network(run, system, "resumed", "tumor", "train")["fit"]["epochs"] == 2
-    logs = (read_log(run.folder(k, "tumor", "train") / "log.csv") for k in ("resumed", "straight"))
+    logs = (
+        read_log(run.find_folder(k, "tumor", "train") / "log.csv") for k in ("resumed", "straight")
+    )
     for resumed, straight in zip(*logs, strict=True):
         assert resumed == pytest.approx(straight, rel=1e-4)
 

@@ -138,7 +138,7 @@ def test_the_ratio_is_penalised_with_a_weak_label_alone() -> None:
         "dice": change_field(documented, "loss=dice"),
     }
     weights = {
-        (key, network): system.loss_settings(network)["ratio_weight"]
+        (key, network): system.list_loss_settings(network)["ratio_weight"]
         for key, system in systems.items()
         for network in ("liver", "tumor")
     }
@@ -203,7 +203,7 @@ def test_what_a_preset_says_reaches_every_network_it_is_of() -> None:
             kinds = [type(layer).__name__ for layer in part.layers]
             assert kinds.count("BatchNormalization") == 2 * 5
             assert kinds.count("MaxPooling2D") == 2
-    assert SYSTEMS["joint"].under(preset).inputs_of("nested", {})["tumor"]["window_hu"] == [
+    assert SYSTEMS["joint"].under(preset).describe_inputs("nested", {})["tumor"]["window_hu"] == [
         -9.0,
         90.0,
     ]

@@ -27,7 +27,7 @@ from training.sweeps import choose_scaling
 from training.systems import SYSTEMS
 from training.systems.gruber import Sequential
 from training.train import train_network
-from training.validation import blind_ious, judge, validate_slices
+from training.validation import compute_blind_ious, judge, validate_slices
 
 
 def sequential(run: Run, **changes: Any) -> Sequential:
@@ -56,8 +56,8 @@ def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_phase_learns_and_writes_what_it_says(finished: Run) -> None:
     folder, record = (
-        finished.folder("sequential", "liver", "ce"),
-        finished.record("sequential", "liver", "ce"),
+        finished.find_folder("sequential", "liver", "ce"),
+        finished.read_record("sequential", "liver", "ce"),
     )
     assert record["status"] == "ok"
     assert record["validation"]["liver"]["best_iou"] > 0.5
@@ -74,17 +74,17 @@ def test_a_phase_learns_and_writes_what_it_says(finished: Run) -> None:
 
 def test_the_kept_model_is_that_of_the_best_epoch(finished: Run) -> None:
     model = keras.saving.load_model(
-        finished.folder("sequential", "liver", "ce") / "best.keras", compile=False
+        finished.find_folder("sequential", "liver", "ce") / "best.keras", compile=False
     )
     load = make_loader(
-        finished.store, "liver", finished.record("sequential", "liver", "ce")["inputs"]
+        finished.store, "liver", finished.read_record("sequential", "liver", "ce")["inputs"]
     )
     histogram = ProbabilityHistogram()
     for chosen in finished.store.slices("validation"):
         inputs, truth = load(chosen)
         histogram.add(np.asarray(model(inputs[None, ..., None]))[0, ..., 0], truth == 1)
     found = iou(histogram.counts(0.5))
-    assert finished.record("sequential", "liver", "ce")["validation"]["liver"][
+    assert finished.read_record("sequential", "liver", "ce")["validation"]["liver"][
         "iou_at_half"
     ] == pytest.approx(found, abs=2e-3)
 
@@ -95,8 +95,8 @@ def test_class_weights_come_from_the_training_set(finished: Run) -> None:
         for value in range(3):
             pixels[value] += int(np.count_nonzero(finished.store.label(case)[row] == value))
     ce, balanced = (
-        finished.record("sequential", "liver", "ce"),
-        finished.record("sequential", "liver", "balanced"),
+        finished.read_record("sequential", "liver", "ce"),
+        finished.read_record("sequential", "liver", "balanced"),
     )
     assert list(ce["class_pixels"].values()) == pixels
     assert ce["class_weights"] == [1, 1]
@@ -120,7 +120,7 @@ def test_balanced_phase_continues_from_the_cross_entropy_weights(
     train_liver(run, "balanced", liver_epochs=(1, 1))
     before, after = (
         keras.saving.load_model(
-            run.folder("sequential", "liver", phase) / "best.keras", compile=False
+            run.find_folder("sequential", "liver", phase) / "best.keras", compile=False
         ).get_weights()
         for phase in ("ce", "balanced")
     )
@@ -146,11 +146,12 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(
     monkeypatch.undo()
     keras.utils.set_random_seed(99)  # what a new process would not share
     record = train_liver(run)
-    expected = finished.record("sequential", "liver", "ce")
+    expected = finished.read_record("sequential", "liver", "ce")
     assert record["fit"]["epochs"] == 4
     assert record["thresholds"] == expected["thresholds"]
     logs = [
-        read_log(each.folder("sequential", "liver", "ce") / "log.csv") for each in (run, finished)
+        read_log(each.find_folder("sequential", "liver", "ce") / "log.csv")
+        for each in (run, finished)
     ]
     for resumed, straight in zip(*logs, strict=True):
         assert resumed == pytest.approx(straight, rel=1e-4)
@@ -178,19 +179,19 @@ def test_of_epochs_that_find_nothing_at_half_the_best_ranking_one_is_kept(
 
 def test_a_finished_phase_is_left_as_it_is(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.train, "fit_phase", lambda *_: pytest.fail("trained again"))
-    assert train_liver(finished) == finished.record("sequential", "liver", "ce")
+    assert train_liver(finished) == finished.read_record("sequential", "liver", "ce")
 
 
 def test_second_network_trains_on_the_first_ones_mask(finished: Run) -> None:
     record = train_tumor(finished, "ce")
-    masks = LiverMasks(finished.folder("sequential", "liver", "ce") / "masks")
-    threshold = finished.record("sequential", "liver", "ce")["thresholds"]["liver"]["roc"]
+    masks = LiverMasks(finished.find_folder("sequential", "liver", "ce") / "masks")
+    threshold = finished.read_record("sequential", "liver", "ce")["thresholds"]["liver"]["roc"]
     assert record["mask_s1"] == record["inputs"]["tumor"]["mask_s1"] == masks.s1 == threshold
     # What a slice becomes: nothing outside the mask; the reference mask plays no part.
     case, row = finished.store.slices("train")[0]
     load = make_loader(finished.store, "tumor", record["inputs"], masks.find_liver)
     inputs, truth = load((case, row))
-    outside = np.asarray(masks.mask(case)[row]) == 0
+    outside = np.asarray(masks.read_mask(case)[row]) == 0
     assert np.all(inputs[outside] == 0)
     assert outside.any()
     hu = np.asarray(finished.store.image(case)[row], np.float32)
@@ -210,7 +211,7 @@ def test_second_input_is_cut_by_the_mask_that_lies_in_the_run(
     hu, label = np.asarray(store.image(case)[row], np.float32), store.label(case)[row]
     half = np.zeros(store.image(case).shape, np.uint8)
     half[:, :, : half.shape[2] // 2] = 1
-    np.save(run.folder("sequential", "liver", "ce") / "masks" / f"{case}.npy", half)
+    np.save(run.find_folder("sequential", "liver", "ce") / "masks" / f"{case}.npy", half)
     batches = []
 
     def take_batches(model: Any, train: Any, *others: Any) -> Any:
@@ -233,11 +234,11 @@ def test_masks_that_do_not_fit_are_named(finished: Run, tmp_path: Path) -> None:
     finish_masks(tmp_path, 0.5, {})
     masks = LiverMasks(tmp_path)
     with pytest.raises(InputError, match=r"volume-1\.npy: damaged"):
-        masks.mask("volume-1")
+        masks.read_mask("volume-1")
     with pytest.raises(InputError, match=r"volume-2\.npy: no liver mask"):
-        masks.mask("volume-2")
+        masks.read_mask("volume-2")
     with pytest.raises(InputError, match=r"masks\.json: no volume-2"):
-        masks.median_hu("volume-2")
+        masks.find_median_hu("volume-2")
 
 
 def test_scaling_is_chosen_by_validation_iou_once(finished: Run) -> None:
@@ -246,7 +247,7 @@ def test_scaling_is_chosen_by_validation_iou_once(finished: Run) -> None:
     content = json.loads((finished.path / "sequential" / "tumor" / "scaling.json").read_text())
     assert content["validation_iou"][chosen] == max(content["validation_iou"].values())
     for scaling, reached in content["validation_iou"].items():
-        record = finished.record("sequential", "tumor", f"trial_{scaling}")
+        record = finished.read_record("sequential", "tumor", f"trial_{scaling}")
         assert record["scaling"] == scaling
         assert record["validation"]["tumor"]["best_iou"] == reached
     assert content["status"] == {"window": "ok", "liver_median": "ok"}
@@ -292,9 +293,9 @@ def test_masks_of_another_split_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         LiverMasks(tmp_path)
     finish_masks(tmp_path, 0.4, {"volume-1": 100.0})
-    assert LiverMasks(tmp_path).mask("volume-1").sum() == 32
+    assert LiverMasks(tmp_path).read_mask("volume-1").sum() == 32
     with pytest.raises(InputError, match="volume-2"):
-        LiverMasks(tmp_path).mask("volume-2")
+        LiverMasks(tmp_path).read_mask("volume-2")
 
 
 def test_collapse_is_found_and_never_ok() -> None:
@@ -339,8 +340,8 @@ def histogram_of(probability: np.ndarray, truth: np.ndarray) -> ProbabilityHisto
 
 
 def test_blind_networks_by_hand() -> None:
-    assert blind_ious([80, 15, 5], "classes") == {"liver": 0.2, "tumor": 0.25}
-    assert blind_ious([80, 15, 5], "tumor") == {"tumor": 0.25}
+    assert compute_blind_ious([80, 15, 5], "classes") == {"liver": 0.2, "tumor": 0.25}
+    assert compute_blind_ious([80, 15, 5], "tumor") == {"tumor": 0.25}
 
 
 def test_tumor_is_judged_inside_the_liver(store: Store, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Step(NamedTuple):
     @property
     def folder(self) -> Path:
         """The folder that training writes into."""
-        return self.run.folder(self.label, self.network, self.name)
+        return self.run.find_folder(self.label, self.network, self.name)
 
     @property
     def title(self) -> str:
@@ -151,11 +151,11 @@ class System:
         Raises:
             ValueError: names the field, the rule and the value.
         """
-        for name, holds in self.rules().items():
+        for name, holds in self.list_rules().items():
             if not holds:
                 raise ValueError(f"{name} is out of its range: {getattr(self, name)!r}")
 
-    def rules(self) -> dict[str, bool]:
+    def list_rules(self) -> dict[str, bool]:
         """Return by field whether its value is one that training can use."""
         return {
             "optimizer": self.optimizer in ("sgd", "adam"),
@@ -208,15 +208,15 @@ class System:
             lines.append(f"  {entry.name} = {value}    [{source}]")
         return "\n".join(lines)
 
-    def epochs_of(self, network: str, phase: str) -> int:
+    def find_epochs(self, network: str, phase: str) -> int:
         """Return for how many epochs a network trains in a phase."""
         raise NotImplementedError
 
-    def learning_rate_of(self, phase: str) -> float:
+    def find_learning_rate(self, phase: str) -> float:
         """Return the learning rate of a phase."""
         raise NotImplementedError
 
-    def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def describe_inputs(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return by network how its input is made, as `record.json` and `make_input` take it.
 
         Args:
@@ -225,11 +225,11 @@ class System:
         """
         raise NotImplementedError
 
-    def shape_of(self, network: str, size: int) -> int | tuple[int, ...]:
+    def find_shape(self, network: str, size: int) -> int | tuple[int, ...]:
         """Return what a network takes of slices of a size: rows and columns; in 3D the crop."""
         return size
 
-    def options_of(self, network: str) -> dict[str, Any]:
+    def list_options(self, network: str) -> dict[str, Any]:
         """Return what the builder of the architecture is given besides shape and classes."""
         return {"filters": self.filters}
 
@@ -247,14 +247,14 @@ class System:
         from data.inputs import INPUTS
         from models import build
 
-        options = next(iter(self.inputs_of(network, begun).values()))
+        options = next(iter(self.describe_inputs(network, begun).values()))
         return build(
             self.architecture,
-            self.shape_of(network, size),
+            self.find_shape(network, size),
             classes=3 if TARGETS[network] == "classes" else 1,
             channels=INPUTS[options["name"]].channels,
             name=self.name if network == "classes" else network,
-            **self.options_of(network),
+            **self.list_options(network),
         )
 
     def begin(self, step: Step) -> dict[str, Any]:
@@ -272,7 +272,7 @@ class System:
         """Load the weights that a phase starts from: "balanced" goes on from the best of "ce"."""
         if step.phase == "balanced":
             step.run.check_weights(step.label, step.network, "ce")
-            model.load_weights(step.run.folder(step.label, step.network, "ce") / "best.keras")
+            model.load_weights(step.run.find_folder(step.label, step.network, "ce") / "best.keras")
 
     def find_livers(self, step: Step, begun: Mapping[str, Any]) -> FindLiver | None:
         """Return the function that gives the liver of a slice, where the input needs one."""
@@ -284,7 +284,10 @@ class System:
         from models.inference import BATCH_SIZE
 
         store, target = step.run.store, TARGETS[step.network]
-        inputs, find_liver = self.inputs_of(step.network, begun), self.find_livers(step, begun)
+        inputs, find_liver = (
+            self.describe_inputs(step.network, begun),
+            self.find_livers(step, begun),
+        )
         load = make_loader(store, target, inputs, find_liver)
         batches = NestedBatches if target == "joint" else SliceBatches
         augment = getattr(self, "augment", False)
@@ -310,12 +313,12 @@ class System:
         """
         from training.losses import make_loss
 
-        settings = self.loss_settings(network)
+        settings = self.list_loss_settings(network)
         if isinstance(weights, dict):
             return {k: make_loss(self.loss, k, part, settings) for k, part in weights.items()}
         return make_loss(self.loss, TARGETS[network], weights, settings)
 
-    def loss_settings(self, network: str) -> dict[str, Any]:
+    def list_loss_settings(self, network: str) -> dict[str, Any]:
         """Return what the maker of the loss is given: every setting."""
         return self.settings()
 
@@ -343,28 +346,28 @@ class OnePhaseSystem(System):
     learning_rate: float = assumed(1e-4, "not given")
     epochs: int = assumed(40, "not given")
 
-    def rules(self) -> dict[str, bool]:
+    def list_rules(self) -> dict[str, bool]:
         """Return by field whether its value is one that training can use."""
         from data.inputs import INPUTS
 
         kind = INPUTS.get(self.input)
         return {
-            **super().rules(),
+            **super().list_rules(),
             "input": kind is not None and not kind.needs_liver and not kind.volume,
             "window_hu": is_window(self.window_hu),
             "learning_rate": self.learning_rate > 0 and math.isfinite(self.learning_rate),
             "epochs": self.epochs > 0,
         }
 
-    def epochs_of(self, network: str, phase: str) -> int:
+    def find_epochs(self, network: str, phase: str) -> int:
         """Return for how many epochs a network trains."""
         return self.epochs
 
-    def learning_rate_of(self, phase: str) -> float:
+    def find_learning_rate(self, phase: str) -> float:
         """Return the learning rate."""
         return self.learning_rate
 
-    def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def describe_inputs(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the input of a network: whole slices."""
         return {network: {"name": self.input, "window_hu": list(self.window_hu)}}
 

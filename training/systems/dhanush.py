@@ -43,15 +43,15 @@ class UnetDhanush(Dhanush):
     poolings: int = of_preset("poolings")
     batch_normalization: bool = of_preset("batch_normalization")
 
-    def rules(self) -> dict[str, bool]:
+    def list_rules(self) -> dict[str, bool]:
         """Return by field whether its value is one that training can use."""
         return {
-            **super().rules(),
+            **super().list_rules(),
             "dropout": 0 <= self.dropout < 1,
             "poolings": self.poolings > 0,
         }
 
-    def options_of(self, network: str) -> dict[str, Any]:
+    def list_options(self, network: str) -> dict[str, Any]:
         """Return widths, dropout and normalisation of the U-Net."""
         return {
             "widths": [self.filters * 2**level for level in range(self.poolings + 1)],

@@ -41,9 +41,12 @@ class Cdnn(OnePhaseSystem):
         0.0, "I: no post-processing; else of a Gaussian over the probabilities, pixels"
     )
 
-    def rules(self) -> dict[str, bool]:
+    def list_rules(self) -> dict[str, bool]:
         """Return by field whether its value is one that training can use."""
-        return {**super().rules(), "smoothing_variance": 0 <= self.smoothing_variance < math.inf}
+        return {
+            **super().list_rules(),
+            "smoothing_variance": 0 <= self.smoothing_variance < math.inf,
+        }
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,16 @@ class CdnnAlexnet(Cdnn):
     )
     dropout: float = assumed(0.5, "not mentioned; after FC6 and FC7 as in the original AlexNet")
 
-    def rules(self) -> dict[str, bool]:
+    def list_rules(self) -> dict[str, bool]:
         """Return by field whether its value is one that `models.alexnet` takes."""
         return {
-            **super().rules(),
+            **super().list_rules(),
             "upsampling": self.upsampling in ("dilated", "stride_32", "skips"),
             "variant": self.variant in ("krizhevsky", "torchvision"),
             "dropout": 0 <= self.dropout < 1,
         }
 
-    def options_of(self, network: str) -> dict[str, Any]:
+    def list_options(self, network: str) -> dict[str, Any]:
         """Return the widths as a share of AlexNet's own, and its variants."""
         return {
             "width": self.filters / 64,

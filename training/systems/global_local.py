@@ -96,14 +96,14 @@ class GlobalLocal(OnePhaseSystem):
         POSTPROCESSING, "in this order; the text names the contour"
     )
 
-    def rules(self) -> dict[str, bool]:
+    def list_rules(self) -> dict[str, bool]:
         """Return by field whether its value is one that training can use.
 
         Network and VAE branch halve the depth four times.
         """
         whole = isinstance(self.tumor_epochs, int) and self.tumor_epochs > 0
         return {
-            **super().rules(),
+            **super().list_rules(),
             "input": self.input == "global",
             "tumor_window_hu": is_window(self.tumor_window_hu),
             "dropout": 0 <= self.dropout < 1,
@@ -120,18 +120,18 @@ class GlobalLocal(OnePhaseSystem):
             "postprocess": set(self.postprocess) <= set(POSTPROCESSING),
         }
 
-    def epochs_of(self, network: str, phase: str) -> int:
+    def find_epochs(self, network: str, phase: str) -> int:
         """Return for how many epochs a network trains: `tumor_epochs` where it is given."""
         liver = network == "liver" or self.tumor_epochs is None
         return self.epochs if liver else int(self.tumor_epochs or 0)
 
-    def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def describe_inputs(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the view of a network; its crop depends on the slices' size (`load_data`)."""
         if network == "liver":
             return {network: {"name": "global", "window_hu": list(self.window_hu)}}
         return {network: {"name": "local", "window_hu": list(self.tumor_window_hu)}}
 
-    def shape_of(self, network: str, size: int) -> tuple[int, int, int]:
+    def find_shape(self, network: str, size: int) -> tuple[int, int, int]:
         """Return the crop of a network: whole slices for the liver, a part of them for the tumor.
 
         Args:
@@ -149,12 +149,12 @@ class GlobalLocal(OnePhaseSystem):
         reads_it = self.loss == "dice_focal" and self.weak_label != "none"
         return network == "tumor" and reads_it and self.ratio_weight > 0
 
-    def loss_settings(self, network: str) -> dict[str, Any]:
+    def list_loss_settings(self, network: str) -> dict[str, Any]:
         """Return what the maker of the loss is given: no penalty where there is no weak label."""
         weight = self.ratio_weight if self.is_penalised(network) else 0.0
         return {**self.settings(), "ratio_weight": weight}
 
-    def options_of(self, network: str) -> dict[str, Any]:
+    def list_options(self, network: str) -> dict[str, Any]:
         """Return filters and VAE branch of the network."""
         return {
             "filters": self.filters,
@@ -173,7 +173,7 @@ class GlobalLocal(OnePhaseSystem):
         from data.volume_batches import check_depth
 
         check_depth(store, list(store.cases), self.depth)
-        side = self.shape_of("tumor", store.size)[1]
+        side = self.find_shape("tumor", store.size)[1]
         if side > store.size:
             raise InputError(
                 f"{store.path}: slices of {store.size} px, the tumor's 3D window takes {side}"
@@ -193,8 +193,8 @@ class GlobalLocal(OnePhaseSystem):
 
         store, network = step.run.store, step.network
         train, validation = store.cases_of("train"), store.cases_of("validation")
-        crop = self.shape_of(network, store.size)
-        options = {**self.inputs_of(network, begun)[network], "crop": list(crop)}
+        crop = self.find_shape(network, store.size)
+        options = {**self.describe_inputs(network, begun)[network], "crop": list(crop)}
         record: dict[str, Any] = {"inputs": {network: options}, "unit": "crops"}
         if network == "liver":
             load = make_global_loader(store, options, self.depth)

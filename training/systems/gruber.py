@@ -49,7 +49,7 @@ class GruberSystem(System):
     liver_window_hu: tuple[float, float] = of_preset("liver_window_hu")
     balanced_ratio: float | None = of_preset("balanced_ratio")
 
-    def epochs_of(self, network: str, phase: str) -> int:
+    def find_epochs(self, network: str, phase: str) -> int:
         """Return for how many epochs a network trains: of its field, or of the system's."""
         field = network if self.networks == PAIR else self.EPOCHS
         return int(getattr(self, f"{field}_epochs")[PHASES.index(phase)])
@@ -57,11 +57,11 @@ class GruberSystem(System):
     EPOCHS: ClassVar[str] = "one_step"
     """Whose epochs of the preset a system of one network takes."""
 
-    def learning_rate_of(self, phase: str) -> float:
+    def find_learning_rate(self, phase: str) -> float:
         """Return the learning rate of a phase."""
         return self.learning_rate_ce if phase == "ce" else self.learning_rate_balanced
 
-    def options_of(self, network: str) -> dict[str, Any]:
+    def list_options(self, network: str) -> dict[str, Any]:
         """Return widths, dropout and normalisation of the U-Net."""
         return {
             "widths": [self.filters * 2**level for level in range(self.poolings + 1)],
@@ -69,7 +69,7 @@ class GruberSystem(System):
             "batch_normalization": self.batch_normalization,
         }
 
-    def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def describe_inputs(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the input X of a network: the windowed slice."""
         return {network: {"name": "windowed", "window_hu": list(self.liver_window_hu)}}
 
@@ -92,7 +92,7 @@ class Pair(GruberSystem):
     tumor_scaling: str = of_preset("tumor_scaling")
     mask_threshold_rule: str = of_preset("mask_threshold_rule")
 
-    def second_input(self, name: str, begun: Mapping[str, Any]) -> dict[str, Any]:
+    def describe_second_input(self, name: str, begun: Mapping[str, Any]) -> dict[str, Any]:
         """Return how the second network's input is made.
 
         Args:
@@ -120,11 +120,11 @@ class Sequential(Pair):
     tumor_epochs: tuple[int, int] = of_preset("tumor_epochs")
     trial_epochs: int = of_preset("trial_epochs")
 
-    def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def describe_inputs(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the input of a network: X, or M * w(X)."""
         if network == "liver":
-            return super().inputs_of(network, begun)
-        return {network: self.second_input("masked", begun)}
+            return super().describe_inputs(network, begun)
+        return {network: self.describe_second_input("masked", begun)}
 
     def begin(self, step: Step) -> dict[str, Any]:
         """Choose the scaling of the second network's input, once the first one's masks are there.
@@ -137,8 +137,8 @@ class Sequential(Pair):
         from data.masks import LiverMasks
         from training.sweeps import choose_scaling
 
-        step.run.record(step.label, "liver", step.phase)
-        s1 = LiverMasks(mask_folder(step)).s1
+        step.run.read_record(step.label, "liver", step.phase)
+        s1 = LiverMasks(find_mask_folder(step)).s1
         scaling = self.tumor_scaling
         if scaling == "choose":
             scaling = choose_scaling(step.run, self, step.label)
@@ -148,7 +148,7 @@ class Sequential(Pair):
         """Return the function that gives the mask of a slice that the first network made."""
         from data.masks import LiverMasks
 
-        return None if step.network == "liver" else LiverMasks(mask_folder(step)).find_liver
+        return None if step.network == "liver" else LiverMasks(find_mask_folder(step)).find_liver
 
     def finish(self, step: Step, record: Mapping[str, Any]) -> None:
         """Write the masks M of the training and validation cases that the second network needs.
@@ -170,9 +170,9 @@ class Sequential(Pair):
         write_liver_masks(step, network, record["inputs"]["liver"], s1, cases)
 
 
-def mask_folder(step: Step) -> Path:
+def find_mask_folder(step: Step) -> Path:
     """Return where the first network left its masks in a phase."""
-    return step.run.folder(step.label, "liver", step.phase) / "masks"
+    return step.run.find_folder(step.label, "liver", step.phase) / "masks"
 
 
 def write_liver_masks(

@@ -68,10 +68,10 @@ class Joint(Pair):
         """Return every field with its value, but for the pair's path, which is a machine's."""
         return {key: value for key, value in super().settings().items() if key != "pair_path"}
 
-    def inputs_of(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def describe_inputs(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return X, and w(X) everywhere: the nested network masks by itself."""
-        first = super().inputs_of("liver", begun)
-        return {**first, "tumor": self.second_input("scaled", begun)}
+        first = super().describe_inputs("liver", begun)
+        return {**first, "tumor": self.describe_second_input("scaled", begun)}
 
     def begin(self, step: Step) -> dict[str, Any]:
         """Return what a phase is trained with, from its `settings.json`, or write that file.
@@ -97,7 +97,7 @@ class Joint(Pair):
             if step.phase == "balanced":
                 self.check_done(step._replace(name="ce"))
                 run.check_weights(step.label, step.network, "ce")
-                ce = run.record(step.label, step.network, "ce")
+                ce = run.read_record(step.label, step.network, "ce")
                 begun |= {"pair": ce["pair"], "scaling": ce["scaling"], "begun_s1": ce["mask_s1"]}
             elif start is None:
                 begun |= {"scaling": find_scaling(run, self), "begun_s1": 0.5}
@@ -143,7 +143,7 @@ class Joint(Pair):
         super().load_start(model, step)
         if step.phase == "ce" and self.pair_path is not None:
             for part, network in zip(PAIR, split_cascade(model), strict=True):
-                network.load_weights(weights_of(self.pair_path, part))
+                network.load_weights(find_weights(self.pair_path, part))
 
     def find_livers(self, step: Step, begun: Mapping[str, Any]) -> FindLiver:
         """Return the function that gives the reference liver of a slice, with its median.
@@ -220,7 +220,7 @@ def find_reference_medians(store: Store) -> dict[str, float | None]:
 
 def find_own_start(run: Run) -> Path | None:
     """Return the run itself where its joint training was begun from its own pair."""
-    path = run.folder("joint", "nested", "ce") / FILE
+    path = run.find_folder("joint", "nested", "ce") / FILE
     if path.is_file() and all(run.is_done("sequential", part, "ce") for part in PAIR):
         begun = read_json(path, ("start", "pair"))
         if begun["start"] == "pair" and begun["pair"] == identify_pair(run.path):
@@ -274,27 +274,27 @@ def check_pair(run: Run, start: Path) -> dict[str, Any]:
     # Both must be finished, with weights, on inputs made in these windows.
     pair = Run(start, store, run.preset, run.seed)
     for part in PAIR:
-        record = pair.record("sequential", part, "ce")
+        record = pair.read_record("sequential", part, "ce")
         window_hu = record["inputs"][part]["window_hu"]
-        needed_hu = system.inputs_of(part, {})[part]["window_hu"]
+        needed_hu = system.describe_inputs(part, {})[part]["window_hu"]
         if window_hu != needed_hu:
             raise InputError(
                 f"{start}: a pair of another window: {part} {window_hu} HU, not {needed_hu} HU"
             )
         pair.check_weights("sequential", part, "ce")
-        if not weights_of(start, part).is_file():
+        if not find_weights(start, part).is_file():
             raise InputError(
-                f"{weights_of(start, part)}: no such file; train the {part} network again"
+                f"{find_weights(start, part)}: no such file; train the {part} network again"
             )
         if record["status"] != "ok":
             print(
                 f"joint: starts from a pair whose {part} network is {record['status']}: "
                 f"{record['why']}"
             )
-    return pair.record("sequential", "tumor", "ce")
+    return pair.read_record("sequential", "tumor", "ce")
 
 
-def weights_of(start: Path, part: str) -> Path:
+def find_weights(start: Path, part: str) -> Path:
     """Return the file of a network of a pair after cross-entropy."""
     return start / "sequential" / part / "ce" / "best.keras"
 
@@ -302,5 +302,5 @@ def weights_of(start: Path, part: str) -> Path:
 def identify_pair(start: Path) -> dict[str, Any]:
     """Return what tells a pair from others: preset and seed of its run, hashes of its networks."""
     content = read_json(start / "run.json", ("preset", "seed"))
-    hashes = {f"{part}_sha256": hash_file(weights_of(start, part)) for part in PAIR}
+    hashes = {f"{part}_sha256": hash_file(find_weights(start, part)) for part in PAIR}
     return {"preset": content["preset"], "seed": content["seed"], **hashes}
