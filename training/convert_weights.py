@@ -1,4 +1,4 @@
-"""Turn published ImageNet weights of AlexNet or ResNet18 into a file for `training.pretrained.load_encoder`.
+"""Turn published ImageNet weights of AlexNet or ResNet18 into a file for `training.system`.
 
     python -m training.convert_weights FILE OUT.npz
 
