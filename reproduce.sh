@@ -138,6 +138,11 @@ training_stages+=(-- training.all_stages --store "$out/store" --run "$out/run" -
 result_stages+=(-- evaluation.evaluate --run "$out/run" --store "$out/store" --out "$out"
     ${external_store[@]+"${external_store[@]}"} ${spacing_flags[@]+"${spacing_flags[@]}"})
 for command in figures tables report; do result_stages+=(-- evaluation.$command --out "$out"); done
+for page in joint-sweep:joint-demo all-systems:systems-demo; do  # table and figure, into OUT
+    if [[ " ${system_flags[*]-} " == *" --${page%:*} "* ]]; then
+        result_stages+=(-- evaluation.publish --name "${page#*:}" --out "$out" "$out")
+    fi
+done
 
 first=1
 total=$(printf '%s\n' "${data_stages[@]}" "${training_stages[@]}" "${result_stages[@]}" | grep -cx -- --)

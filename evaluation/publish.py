@@ -1,270 +1,184 @@
 """Put recorded results into the README: nothing in its results tables is typed.
 
     python -m evaluation.publish --name NAME [OUT ...]
+    python -m evaluation.publish --name NAME --out DIR OUT [OUT ...]
 
-Copies summary.json, training.json and the verdicts on the claims of the folders OUT (one per seed) to
-evaluation/published/NAME/, with the split (a list for `data.prepare --split`) and what post-processing changes, and
-rewrites the block of that name in README.md, and claims.md and postprocessing.md of that folder, from these copies;
-without OUT it does only that. A test writes them again and finds them unchanged. Of a wholly synthetic run some figures
-are copied, too; a picture made from a patient's slices never is.
+NAME is an experiment of `evaluation.experiments`; each OUT is a folder of `evaluation.evaluate`, or a
+record, as `evaluation.cross_validate` writes one. They may differ in the one key that the experiment
+names: the seed, the system or the split. The first form copies their records to
+evaluation/published/NAME, beside those that lie there, writes page and figure, and rewrites the block of
+that name in README.md; without OUT it does so from the records that lie there. A test writes them again
+and finds them unchanged. `--out` writes page and figure of the records into a folder and publishes
+nothing. Of a wholly synthetic run some figures are copied, too; a picture made from a patient's slices
+never is.
 """
 
 from __future__ import annotations
 
 import shutil
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.command import InputError, Parser, run_command
-from data.files import read_json, write_json, write_text
-from evaluation.names import COHORTS, LOSSES, MODELS, NAMES, SYNTHETIC, TARGETS, UNSEEN, origin
-from evaluation.publish_options import option_scores, options_page
-from evaluation.results import Results, notes_lines, read_results
-from evaluation.spread import check_comparable
-from evaluation.tables.__main__ import blind_line
-from evaluation.tables.claims import HOLDS, UNTESTED, judge
-from evaluation.tables.text import (
-    COVERAGE,
-    FEW,
-    HOW_SCORED,
-    interval_of,
-    machines,
-    markdown_table,
-    patients,
-    readable,
-)
-from evaluation.tables.training import scaling_line
+from data.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from evaluation.experiments import Experiment
+    from evaluation.results import Results
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(__file__).resolve().parent / "published"
-AT_ROC = ("dice", "pixel_accuracy", "rand_index", "auc", "rauc")
-
-KINDS = ("summary", "claims", "training")
-CLAIMS, OPTIONS = "claims.md", "postprocessing"
-PLACES = (*COHORTS, "training")
-"""Where a claim gets a verdict."""
-FIGURES = ("fig_sequential_architecture", "fig_overlays", "fig_roc", "fig_class_weight")
-
-Record = dict[str, Any]
+README = "README.md"
+NO_FIELDS = ("full", "restricted", "reliability")
+"""What a published record leaves out of a curve: its points."""
 
 
-def read_published(folder: Path) -> list[Record]:
-    """Return the published records of a name, by seed: {"summary", "claims", "training"}."""
-    records = [
-        {kind: read_json(path.with_name(path.name.replace("summary", kind))) for kind in KINDS}
-        for path in folder.glob("summary-seed*.json")
-    ]
-    return sorted(records, key=lambda record: record["summary"]["seed"])
+def find_experiment(name: str) -> Experiment:
+    """Return an experiment by its name.
 
-
-def block(name: str, records: Sequence[Record]) -> str:
-    """Return the README's block of a name: what was run, the scores, the verdicts on the claims."""
-    lines = [
-        f"<!-- results: {name} -->",
-        "",
-        caption(records),
-        *failures(records),
-        "",
-        score_table(records),
-        "",
-    ]
-    lines.append(claims_table(name, records))
-    return "\n".join([*lines, f"<!-- end of results: {name} -->"])
-
-
-def failures(records: Sequence[Record]) -> list[str]:
-    """Return a sentence for every system whose scores are no result (not in the table), or that sees little."""
-    lines = []
-    for record in records:
-        for system in record["summary"]["systems"]:
-            if system["status"] != "ok":
-                name = f"{NAMES[system['model']]}, {NAMES[system['loss']]}"
-                lines.append(
-                    f"**Seed {record['summary']['seed']}: {name}: no result: {system['why']}.**"
-                )
-        lines += [
-            f"Seed {record['summary']['seed']}: {line}" for line in notes_lines(record["training"])
-        ]
-    return ["", " ".join(lines)] if lines else []
-
-
-def caption(records: Sequence[Record]) -> str:
-    """Return the sentences above the table: data, seeds, time, machine, commit, and how its cells are scored."""
-    how = f"{HOW_SCORED} {'Cells are mean ± SD over the seeds. ' if len(records) > 1 else ''}"
-    how += f"Intervals by patient: {COVERAGE}. {FEW}" if with_intervals(records) else ""
-    scalings = " ".join(
-        f"Seed {record['summary']['seed']}: {scaling_line(record['training']['scaling'])}"
-        for record in records
-        if record["training"]["scaling"]
-    )
-    return f"{described(records)} {how.strip()}\n\n{blind_line(records[0]['summary']['data'], UNSEEN)}{scalings}"
-
-
-def described(records: Sequence[Record]) -> str:
-    """Return the sentences that say which runs these are: data, seeds, time, machine, commit."""
-    summary = records[0]["summary"]
-    data = summary["data"]
-    sets = [
-        f"{data[f'{name}_slices']} {name} slices of {_cases(data[f'{name}_cases'])}"
-        for name in ("train", *COHORTS[:2])
-    ]
-    external = data["external"]
-    if external:
-        sets.append(
-            f"{external['slices']} external slices of {_cases(external['cases'])} ({origin(external)})"
-        )
-    minutes = [f"{sum(record['summary']['timing_s'].values()) / 60:.0f}" for record in records]
-    trained = [entry for record in records for entry in record["summary"]["trained_on"]]
-    commits = sorted({str(entry["git_commit"])[:10] for entry in trained})
-    backends = sorted({entry["keras_backend"] for entry in trained})
-    seeds = ", ".join(str(record["summary"]["seed"]) for record in records)
-    return (
-        f"Data: {origin(data)}, {data['size']} px; {', '.join(sets)}. Preset `{summary['preset']}`, seed {seeds}. "
-        f"Training and evaluation took {', '.join(minutes)} minutes on {' and '.join(machines(trained))} "
-        f"(backend {', '.join(backends)}; trained at commit {', '.join(commits)})."
-    )
-
-
-def score_table(records: Sequence[Record]) -> str:
-    """Return the scores of test and external data: IoU at every rule, the other scores at the rule `roc`.
-
-    One seed's IoU at that rule has its interval, where the records hold it; several seeds have their own spread.
+    Raises:
+        InputError: there is none.
     """
-    rules, sure = ("0.5", "roc", "iou"), with_intervals(records)
-    headings = ["cohort", "target", "loss", "model", *(f"IoU, rule {rule}" for rule in rules)]
-    headings += ["95 % interval, rule roc"] if sure else []
-    headings += [f"{NAMES[metric]}{'' if 'auc' in metric else ', rule roc'}" for metric in AT_ROC]
-    rows = []
-    for cohort in UNSEEN:
-        for target in TARGETS:
-            for loss in LOSSES:
-                for model in MODELS:
-                    cells = [
-                        _cell(records, cohort, target, loss, model, rule, "iou") for rule in rules
-                    ]
-                    cells += [_interval(records[0], cohort, target, loss, model)] if sure else []
-                    cells += [
-                        _cell(records, cohort, target, loss, model, "roc", metric)
-                        for metric in AT_ROC
-                    ]
-                    if any(cells):
-                        names = [cohort, target, NAMES[loss], NAMES[model]]
-                        rows.append([*names, *(cell or "no result" for cell in cells)])
-    return markdown_table(headings, rows, left=4)
+    from evaluation.experiments import EXPERIMENTS
+
+    if name not in EXPERIMENTS:
+        known = ", ".join(EXPERIMENTS)
+        raise InputError(f"--name {name}: no such experiment (evaluation/experiments.py): {known}")
+    return EXPERIMENTS[name]
 
 
-def with_intervals(records: Sequence[Record]) -> bool:
-    """Say whether the score table has a column of intervals: of one seed, recorded since there are intervals."""
-    return len(records) == 1 and any("iou_low" in row for row in records[0]["summary"]["rows"])
+def make_key(experiment: Experiment, results: Results) -> str:
+    """Return the key by which a record differs from the others of its experiment."""
+    if experiment.layout.varies == "system":
+        return str(results.summary["systems"][0]["system"])
+    if experiment.layout.varies == "split":
+        return f"by_{results.data.get('split_by', 'patient')}"
+    return f"seed{results.seed}"
 
 
-def _interval(record: Record, cohort: str, target: str, loss: str, model: str) -> str:
-    wanted = {
-        "cohort": cohort,
-        "target": target,
-        "loss": loss,
-        "model": model,
-        "threshold_rule": "roc",
-    }
-    for row in record["summary"]["rows"]:
-        if all(row[key] == value for key, value in wanted.items()):
-            n = row.get("n_counted", row["n_patients"])
-            return interval_of(row) + (f" ({patients(n)})" if row["iou_low"] is not None else "")
-    return ""
+def list_published(name: str) -> list[Path]:
+    """Return the files of the published records of a name."""
+    return sorted(path for path in (PUBLISHED / name).glob("*.json") if path.name != "split.json")
 
 
-def _cases(n: int) -> str:
-    return f"{n} case{'' if n == 1 else 's'}"
+def read_records(experiment: Experiment, paths: Sequence[Path]) -> list[Results]:
+    """Read records and return them as `sort_records` does."""
+    from evaluation.results import read_results
+
+    return sort_records(experiment, [read_results(path) for path in paths])
 
 
-def verdicts(records: Sequence[Record]) -> list[dict[str, str]]:
-    """Return by claim the verdict in each cohort (or "training"); of several seeds, in how many it holds."""
-    rows = []
-    for index, claim in enumerate(records[0]["claims"]["claims"]):
-        row = {}
-        for where in claim["cohorts"]:
-            found = [
-                record["claims"]["claims"][index]["cohorts"][where]["verdict"] for record in records
-            ]
-            row[where] = _counted(found)
-        rows.append(row)
-    return rows
+def sort_records(experiment: Experiment, records: Sequence[Results]) -> list[Results]:
+    """Check that records differ in nothing but their key, and sort them by it.
+
+    The record of another experiment that stands beside them comes first.
+
+    Raises:
+        InputError: there are none, something else differs, a key comes twice.
+    """
+    from evaluation.results import read_results
+
+    if not records:
+        remedy = f"made with: {experiment.command}"
+        raise InputError(f"OUT: {experiment.name} needs at least one folder or record, {remedy}")
+    beside = [read_results(path) for path in list_published(experiment.beside)[:1]]
+    if experiment.beside and not beside:
+        raise InputError(f"{PUBLISHED / experiment.beside}: holds no records to stand beside")
+    first = (beside or records)[0]
+    keys: dict[str, Path] = {}
+    for results in records:
+        _check_alike(experiment, records[0], results)
+        experiment.layout.check(first, results)
+        key = make_key(experiment, results)
+        if key in keys:
+            raise InputError(
+                f"{results.path}: has {key}, as {keys[key]}; records must differ in it"
+            )
+        keys[key] = results.path
+    # Seed 10 stands after seed 9.
+    return beside + sorted(records, key=lambda r: (r.seed, make_key(experiment, r)))
 
 
-def claims_table(name: str, records: Sequence[Record]) -> str:
-    """Return the verdict on each claim of the paper by cohort, with a link to what it stands on."""
-    judged = verdicts(records)
-    columns = [
-        where for where in PLACES if any(row.get(where, UNTESTED) != UNTESTED for row in judged)
-    ]
-    lines = []
-    for claim, row in zip(records[0]["claims"]["claims"], judged, strict=True):
-        lines.append([claim["title"], *(row.get(where, "") for where in columns)])
-    table = markdown_table(["claim of the paper", *columns], lines, left=1 + len(columns))
-    path = (PUBLISHED / name / CLAIMS).relative_to(ROOT).as_posix()
-    return f"{table}\nHow each is judged, and by which numbers: [{path}]({path}).\n"
+def _check_alike(experiment: Experiment, first: Results, other: Results) -> None:
+    """Check that two records differ in nothing but what their experiment varies.
 
-
-def claims_page(name: str, records: Sequence[Record]) -> str:
-    """Return each claim of the paper with its words, its measure, and every seed's verdicts and numbers."""
-    text = f"# The paper's claims on the runs `{name}`\n\n"
-    text += f"Written by `python -m evaluation.publish` from the records beside it.\n\n{described(records)}\n"
-    for index, claim in enumerate(records[0]["claims"]["claims"]):
-        text += f"\n## {index + 1}. {claim['title']}\n\nPaper: {claim['claim']}\n\nMeasure: {claim['measure']}\n\n"
-        lines = []
-        for record in records:
-            for where, found in record["claims"]["claims"][index]["cohorts"].items():
-                seed = str(record["summary"]["seed"])
-                lines.append([where, seed, f"**{found['verdict']}**", found["how_much"]])
-        lines.sort(key=lambda line: PLACES.index(line[0]))
-        text += markdown_table(["where", "seed", "verdict", "numbers"], lines, left=4)
-    return text
-
-
-def _counted(verdicts: Sequence[str]) -> str:
-    tested = [verdict for verdict in verdicts if verdict != UNTESTED]
-    if len(verdicts) == 1 or not tested:
-        return verdicts[0]
-    others = f", {len(verdicts) - len(tested)} not tested" if len(tested) < len(verdicts) else ""
-    return f"holds in {tested.count(HOLDS)} of {len(tested)} seed{'' if len(tested) == 1 else 's'}{others}"
-
-
-def _cell(
-    records: Sequence[Record],
-    cohort: str,
-    target: str,
-    loss: str,
-    model: str,
-    rule: str,
-    metric: str,
-) -> str:
-    wanted = {
-        "cohort": cohort,
-        "target": target,
-        "loss": loss,
-        "model": model,
-        "threshold_rule": rule,
-    }
+    Raises:
+        InputError: preset, seed or something of the data differs.
+    """
+    varies = experiment.layout.varies
     values = [
-        row[metric]
-        for record in records
-        for row in record["summary"]["rows"]
-        if all(row[key] == value for key, value in wanted.items()) and row[metric] is not None
-    ]
-    if len(values) < 2:
-        text = readable(values[0]) if values else ""
-    else:
-        text = f"{readable(statistics.fmean(values))} ± {readable(statistics.stdev(values))}"
-    return (
-        text
-        if len(values) in (0, len(records))
-        else f"{text} (n = {len(values)} of {len(records)})"
-    )
+        {"preset": r.summary["preset"], **({} if varies == "seed" else {"seed": r.seed}),
+         **({} if varies == "split" else r.data)}
+        for r in (first, other)
+    ]  # fmt: skip
+    for key in dict.fromkeys([*values[0], *values[1]]):
+        ours, theirs = (each.get(key) for each in values)
+        if ours != theirs:
+            rule = f"{key} is {theirs}, but {first.path} has {ours}; only the {varies} may differ"
+            raise InputError(f"{other.path}: {rule}")
 
 
-def rewritten(readme: str, name: str, text: str) -> str:
+def write_pages(experiment: Experiment, records: Sequence[Results], folder: Path) -> list[Path]:
+    """Write pages and figure of records; the published folder has those that belong there.
+
+    Returns:
+        What was written.
+    """
+    is_published = folder == PUBLISHED / experiment.name
+    written = []
+    for page in experiment.layout.pages:
+        text = page.make(experiment.name, records) if page.published or not is_published else ""
+        if text:
+            write_text(folder / page.file, text)
+            written.append(folder / page.file)
+    figure = experiment.layout.figure
+    if figure:
+        from evaluation.figures.style import save_figure, use_style
+
+        with use_style():
+            written += save_figure(figure.draw(records), folder / figure.name)
+        if is_published:
+            written.remove(folder / f"{figure.name}.pdf")
+            (folder / f"{figure.name}.pdf").unlink()
+    return written
+
+
+def make_record(experiment: Experiment, results: Results) -> dict[str, Any]:
+    """Return what is published of a run beside its score table."""
+    from evaluation.results import SCHEMA
+    from evaluation.tables.claims import judge_claims
+
+    training = {k: v for k, v in results.training.items() if k != "architectures"}
+    curves = [{k: v for k, v in c.items() if k not in NO_FIELDS} for c in results.curves]
+    has_phases = bool(training.get("phases"))
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment.name,
+        "key": make_key(experiment, results),
+        "summary": results.summary,
+        "training": training,
+        "curves": curves,
+        "claims": judge_claims(results) if has_phases else [],
+    }
+
+
+def make_block(experiment: Experiment, records: Sequence[Results]) -> str:
+    """Return the README's block of an experiment, with its marks."""
+    name, layout = experiment.name, experiment.layout
+    parts = [f"<!-- results: {name} -->", *layout.summarise(records)]
+    for page in layout.pages:
+        if page.published and page.words:
+            path = f"evaluation/published/{name}/{page.file}"
+            parts.append(f"{page.words}: [{path}]({path}).")
+    if layout.figure:
+        path = f"evaluation/published/{name}/{layout.figure.name}.png"
+        parts.append(f"![{layout.figure.words}, {records[0].describe_origin('test')}]({path})")
+    parts.append(f"<!-- end of results: {name} -->")
+    return "\n\n".join(part.strip("\n") for part in parts)
+
+
+def replace_block(readme: str, name: str, text: str) -> str:
     """Return the README with the block of that name replaced.
 
     Raises:
@@ -272,108 +186,88 @@ def rewritten(readme: str, name: str, text: str) -> str:
     """
     start, end = f"<!-- results: {name} -->", f"<!-- end of results: {name} -->"
     if start not in readme or end not in readme:
-        raise InputError(f"README.md: has no block {start} ... {end}")
+        raise InputError(f"{README}: has no block {start} ... {end}; put these two lines into it")
     return readme[: readme.index(start)] + text + readme[readme.index(end) + len(end) :]
 
 
-def publish(name: str, folders: Iterable[Path]) -> None:
-    """Copy the records of `folders` and rewrite the README's block of that name."""
-    runs = sorted((read_results(folder) for folder in folders), key=lambda run: run.summary["seed"])
-    check_comparable(runs)
-    readme = ROOT / "README.md"
-    rewritten(readme.read_text(encoding="utf-8"), name, "")
-    split = split_of(runs[0])
-    synthetic = all(SYNTHETIC in runs[0].origin(cohort) for cohort in runs[0].cohorts)
-    figures = (
-        [runs[0].path / "figures" / f"{figure}.png" for figure in FIGURES] if synthetic else []
-    )
-    for figure in figures:
-        if not figure.is_file():
-            raise InputError(f"{figure}: no such figure; run python -m evaluation.figures first")
-    for pattern in ("*.json", "*.png"):
-        for path in (PUBLISHED / name).glob(pattern):  # of an earlier publication
-            path.unlink()
-    write_json(PUBLISHED / name / "split.json", split)
-    for run in runs:
-        seed = run.summary["seed"]
-        write_json(PUBLISHED / name / f"summary-seed{seed}.json", run.summary)
-        write_json(PUBLISHED / name / f"claims-seed{seed}.json", {"claims": judge(run.evidence)})
-        write_json(
-            PUBLISHED / name / f"training-seed{seed}.json", without_architectures(run.training)
-        )
-        if run.options:
-            write_json(
-                PUBLISHED / name / f"{OPTIONS}-seed{seed}.json", {"rows": option_scores(run)}
-            )
-    for figure in figures:
-        shutil.copyfile(figure, PUBLISHED / name / figure.name)
-    rewrite(name)
-
-
-def rewrite(name: str) -> None:
-    """Write the README's block of that name and the page of its claims from the published records.
+def list_pictures(experiment: Experiment, records: Sequence[Results]) -> list[Path]:
+    """Return the figures of the first run that are published: of a wholly synthetic one alone.
 
     Raises:
-        InputError: there are none, or the README has no such block.
+        InputError: one is missing.
     """
-    records = read_published(PUBLISHED / name)
-    if not records:
-        raise InputError(f"{PUBLISHED / name}: holds no records; give the folders OUT to publish")
-    readme = ROOT / "README.md"
-    text = rewritten(readme.read_text(encoding="utf-8"), name, block(name, records))
-    write_text(PUBLISHED / name / CLAIMS, claims_page(name, records))
-    if page := published_options(name, records):
-        write_text(PUBLISHED / name / f"{OPTIONS}.md", page)
-    write_text(readme, text)
-    print(
-        f"README.md: block {name} rewritten from {len(records)} seed{'' if len(records) == 1 else 's'}"
-    )
+    from evaluation.names import SYNTHETIC
+
+    first = records[0]
+    if not all(SYNTHETIC in first.describe_origin(cohort) for cohort in first.cohorts):
+        return []
+    figures = [first.path / "figures" / f"{name}.png" for name in experiment.layout.pictures]
+    for path in figures:
+        if not path.is_file():
+            raise InputError(f"{path}: no such figure; run python -m evaluation.figures first")
+    return figures
 
 
-def published_options(name: str, records: Sequence[Record]) -> str:
-    """Return the page of post-processing; "" where a seed has none recorded, as runs of earlier versions."""
-    seeds = [record["summary"]["seed"] for record in records]
-    paths = {seed: PUBLISHED / name / f"{OPTIONS}-seed{seed}.json" for seed in seeds}
-    if not all(path.is_file() for path in paths.values()):
-        return ""
-    rows = {seed: read_json(path, ("rows",))["rows"] for seed, path in paths.items()}
-    return options_page(name, described(records), rows)
-
-
-def split_of(run: Results) -> Record:
-    """Return the split that a run was trained and scored on.
+def publish(name: str, paths: Sequence[Path]) -> None:
+    """Copy the records of runs and rewrite page, figure and README's block; nothing on a mistake.
 
     Raises:
-        InputError: the store is not there, or holds another split.
+        InputError: no such experiment or block, or records that do not belong together.
     """
-    path = run.path / "store" / "split.json"
-    split: Record = read_json(path, ("sha256", "slices"))
-    if split["sha256"] != run.summary["data"]["split_sha256"]:
-        raise InputError(f"{path}: not the split of {run.path / 'summary.json'}")
-    return split
+    from evaluation.results import read_results, read_split
+    from evaluation.score_table import select, write_table
+
+    experiment, folder = find_experiment(name), PUBLISHED / name
+    readme = (ROOT / README).read_text(encoding="utf-8")
+    replace_block(readme, name, "")
+    # What is given replaces what lies there of the same key; all of it must belong together.
+    new = sorted((read_results(path) for path in paths), key=lambda results: results.seed)
+    given = {make_key(experiment, results) for results in new}
+    kept = [read_results(path) for path in list_published(name) if path.stem not in given]
+    sort_records(experiment, [*kept, *new])
+    splits = [read_split(results) for results in new if experiment.layout.keeps_split]
+    pictures = list_pictures(experiment, new) if new else []
+    for results in new:
+        key = make_key(experiment, results)
+        rows = select(results.scores, **experiment.layout.rows)
+        write_json(folder / f"{key}.json", make_record(experiment, results))
+        write_table(folder / f"{key}.scores.csv", rows.assign(experiment=name))
+    for split in splits[:1]:
+        write_json(folder / "split.json", split)
+    for path in pictures:
+        shutil.copyfile(path, folder / path.name)
+    records = read_records(experiment, list_published(name))
+    write_pages(experiment, records, folder)
+    write_text(ROOT / README, replace_block(readme, name, make_block(experiment, records)))
+    keys = ", ".join(path.stem for path in list_published(name))
+    print(f"{README}: block {name} rewritten from {keys}")
 
 
-def without_architectures(training: Record) -> Record:
-    """Return the content of training.json without the networks' layers, which the code gives."""
-    return {key: value for key, value in training.items() if key != "architectures"}
-
-
-def main() -> None:
-    """Publish the results of one or several seeds."""
-    parser = Parser(prog="evaluation.publish", description="Put recorded results into the README.")
-    parser.add_argument("--name", required=True, help="which block of the README")
-    parser.add_argument(
-        "runs",
+def main(arguments: list[str] | None = None) -> None:
+    """Publish an experiment, or write its page and figure into a folder."""
+    parser = Parser(
+        prog="evaluation.publish",
+        description="Put recorded results into the README, or their page and figure into a folder.",
+        example="""python -m evaluation.publish --name demo out/demo-0 out/demo-1 out/demo-2
+            python -m evaluation.publish --name demo --out out/spread out/demo-0 out/demo-1""",
+    )
+    add = parser.add_argument
+    add("--name", required=True, metavar="NAME", help="experiment of evaluation/experiments.py")
+    add("--out", type=Path, metavar="DIR", help="folder for page and figure; publishes nothing")
+    add(
+        "records",
         type=Path,
         nargs="*",
         metavar="OUT",
-        help="folders that reproduce.sh finished, one a seed; default: none",
+        help="folders or records; default: published",
     )
-    arguments = parser.parse_args()
-    if arguments.runs:
-        publish(arguments.name, arguments.runs)
-    else:
-        rewrite(arguments.name)
+    flags = parser.parse_args(arguments)
+    if flags.out is None:
+        publish(flags.name, flags.records)
+        return
+    experiment = find_experiment(flags.name)
+    records = read_records(experiment, flags.records)
+    print(*write_pages(experiment, records, flags.out), sep="\n")
 
 
 if __name__ == "__main__":

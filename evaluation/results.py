@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from data.command import InputError
@@ -20,6 +21,7 @@ from evaluation.names import COHORTS, PHASES, SYSTEMS, describe_origin, spell_sy
 from evaluation.score_table import (
     PairComparison,
     compare_pairs,
+    make_table,
     make_table1,
     read_table,
     score_blind_tumor,
@@ -42,8 +44,8 @@ class Results:
         scores: the score table (`evaluation.score_table`).
         curves: entries of curves.json.
         lesions: a row for each lesion of a case, and for each drawn where none is.
-        recorded: of a published record from before the score table: "table1" (rows), "comparisons"
-            and "postprocessing" as they were recorded.
+        recorded: of a published record: "claims"; and of one from before the score table "table1"
+            (rows), "comparisons", "postprocessing" and "blind_tumor_iou" as they were recorded.
     """
 
     path: Path
@@ -88,7 +90,7 @@ class Results:
     @property
     def cohorts(self) -> list[str]:
         """Return the cohorts of the run, in the order of the tables."""
-        external = self.data["external"]
+        external = self.data.get("external")
         return [cohort for cohort in COHORTS if cohort != "external" or external is not None]
 
     def describe_origin(self, cohort: str) -> str:
@@ -100,6 +102,31 @@ class Results:
         if cohort == "external":
             return self.data["external"]["slices"], self.data["external"]["cases"]
         return self.data[f"{cohort}_slices"], self.data[f"{cohort}_cases"]
+
+    def list_systems(self) -> list[tuple[str, str]]:
+        """Return (system, phase) of Table 1, the phases of a system together."""
+        order = {name: index for index, name in enumerate(self.system_names)}
+        return sorted(self.systems, key=lambda pair: order[pair[0]])
+
+    def find_entry(self, system: str, phase: str) -> dict[str, Any]:
+        """Return the entry of a system in summary.json."""
+        entries = self.summary["systems"]
+        return next(e for e in entries if (e["system"], e["phase"]) == (system, phase))
+
+    def describe_sample(self, cohort: str) -> str:
+        """Say what scores stand on: `60 slices of 5 cases, 4 patients (tumor in 3)`."""
+        slices, cases = self.count_sample(cohort)
+        words = f"{slices} slices of {cases} case{'s'[: cases != 1]}"
+        tumors = select(self.table1, cohort=cohort, target="tumor")
+        if len(tumors) and "n_counted" in tumors and pd.notna(tumors["n_counted"].iloc[-1]):
+            n_patients, n_counted = (int(tumors[k].iloc[-1]) for k in ("n_patients", "n_counted"))
+            words += f", {n_patients} patient{'s'[: n_patients != 1]} (tumor in {n_counted})"
+        return words
+
+    def write_heading(self, cohort: str) -> str:
+        """Return the heading of a cohort: its name, its data, its sample."""
+        origin, sample = self.describe_origin(cohort), self.describe_sample(cohort)
+        return f"{cohort.capitalize()}: {origin}, {sample}"
 
     @property
     def label(self) -> str:
@@ -114,10 +141,12 @@ class Results:
     def table1(self) -> pd.DataFrame:
         """Return Table 1 (`evaluation.score_table.make_table1`), a row per system and rule."""
         if "table1" in self.recorded:
-            return sort_rows(pd.DataFrame(self.recorded["table1"]))
-        table1_phases = {(e["system"], e["phase"]) for e in self.summary["systems"] if e["table1"]}
-        pairs = zip(self.scores["system"], self.scores["phase"], strict=True)
-        return make_table1(self.scores[[pair in table1_phases for pair in pairs]], self.curves)
+            rows = [
+                {name: np.nan if value is None else value for name, value in row.items()}
+                for row in self.recorded["table1"]
+            ]
+            return sort_rows(pd.DataFrame(rows))
+        return make_table1(select_systems(self.scores, self.systems), self.curves)
 
     @cached_property
     def comparisons(self) -> list[PairComparison]:
@@ -125,8 +154,7 @@ class Results:
         if "comparisons" in self.recorded:
             return [read_comparison(entry) for entry in self.recorded["comparisons"]]
         scored = set(self.systems) - set(self.failures)
-        pairs = zip(self.scores["system"], self.scores["phase"], strict=True)
-        return compare_pairs(self.scores[[pair in scored for pair in pairs]])
+        return compare_pairs(select_systems(self.scores, scored))
 
     @cached_property
     def blind_tumor_iou(self) -> dict[str, float]:
@@ -141,6 +169,13 @@ class Results:
         """
         rows = select(self.table1, **values)
         return next(rows.itertuples(index=False), None)
+
+
+def select_systems(table: pd.DataFrame, systems: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """Return the rows of these (system, phase)."""
+    wanted = set(systems)
+    pairs = zip(table["system"], table["phase"], strict=True)
+    return table[np.array([pair in wanted for pair in pairs], bool)]
 
 
 def read_comparison(entry: Mapping[str, Any]) -> PairComparison:
@@ -191,12 +226,45 @@ def read_record(path: Path, needed: Iterable[str]) -> dict[str, Any]:
     return content
 
 
+def read_split(results: Results) -> dict[str, Any]:
+    """Return the split that a run was trained and scored on, from OUT/store or beside its record.
+
+    Raises:
+        InputError: it is not there, or is another one.
+    """
+    folder = results.path / "store" if results.path.is_dir() else results.path.parent
+    split: dict[str, Any] = read_json(folder / "split.json", ("sha256", "slices"))
+    if split["sha256"] != results.data["split_sha256"]:
+        raise InputError(f"{folder / 'split.json'}: not the split of {results.path}")
+    return split
+
+
+def read_published(path: Path) -> Results:
+    """Read a published record, KEY.json, with KEY.scores.csv beside it where counts are known.
+
+    Raises:
+        InputError: it is missing, damaged, or of another form.
+    """
+    record = read_record(path, ("summary", "training"))
+    table = path.with_name(f"{path.stem}.scores.csv")
+    scores = read_table(table) if table.is_file() else make_table([])
+    recorded = dict(record.get("recorded", {}))
+    if record.get("claims"):
+        recorded["claims"] = record["claims"]
+    training: dict[str, Any] = {"phases": [], "sweep": None, "scaling": None}
+    training |= {"architectures": {}, **record["training"]}
+    curves = record.get("curves", [])
+    return Results(path, record["summary"], training, scores, curves, recorded=recorded)
+
+
 def read_results(path: Path) -> Results:
-    """Read what `evaluation.evaluate` wrote into `path`.
+    """Read what `evaluation.evaluate` wrote into `path`, or a published record.
 
     Raises:
         InputError: a file is missing, is not what it should be, or has another schema.
     """
+    if path.suffix == ".json":
+        return read_published(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; it is written by python -m evaluation.evaluate")
     summary = read_record(path / "summary.json", ("preset", "seed", "data", "systems", "lits"))

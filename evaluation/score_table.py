@@ -8,7 +8,7 @@ published records hold the same table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pandas as pd
 from data.command import InputError
 from data.files import write_text
 from evaluation.metrics.counts import METRICS, Counts, iou
-from evaluation.metrics.statistics import Comparison, Interval, bound_score, compare
+from evaluation.metrics.statistics import Comparison, Interval, bound_mean, bound_score, compare
 from evaluation.names import ARGMAX, COHORTS, PHASES, SLICES, SYSTEMS, TARGETS
 
 KEYS = ["cohort", "target", "phase", "system", "rule"]
@@ -329,13 +329,12 @@ def _count_reference(table: pd.DataFrame) -> int:
     return int(table["tp"].sum() + table["fn"].sum())
 
 
-def bound_mean(table: pd.DataFrame, column: str, make: Callable[..., Interval]) -> Interval | None:
+def bound_column(table: pd.DataFrame, column: str) -> Interval | None:
     """Return the mean over patients of a column with its interval; None without a value.
 
     Args:
         table: rows of one system, cohort and target; several seeds are averaged by patient.
         column: a metric or a distance.
-        make: `evaluation.metrics.statistics.interval_of_mean`.
     """
     values = mean_by_patient(table, column)
-    return make(values.values()) if values else None
+    return bound_mean(values.values()) if values else None

@@ -78,6 +78,10 @@ def test_flags_reach_the_stages_that_they_are_for(project: Path) -> None:
         "evaluation.evaluate --run OUT/run --store OUT/store --out OUT "
         "--external OUT/store-external --nominal-spacing"
     )
+    assert stages[-2:] == [
+        "evaluation.publish --name joint-demo --out OUT OUT",
+        "evaluation.publish --name systems-demo --out OUT OUT",
+    ]
 
 
 def test_without_an_external_cohort_none_is_scored(project: Path) -> None:

@@ -1,117 +1,161 @@
-"""What all tables are written with: a score in words, the lines that head a table, a table in Markdown."""
+"""What all tables are written with: scores in words, the lines that head a table, Markdown.
+
+Markdown is written by hand: pandas' `to_markdown` needs tabulate, pads its cells, and lets a bar or a
+line break in a cell end it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evaluation.metrics.statistics import LEAST_PATIENTS, SIMULATED, Comparison
-from evaluation.names import SYNTHETIC
-from evaluation.results import Results
-from evaluation.tables.evidence import number
+from evaluation.metrics.statistics import LEAST_PATIENTS, SIMULATED, Comparison, Interval
+from evaluation.metrics.thresholds import RULES
+from evaluation.names import ARGMAX, SYNTHETIC, describe_origin
 
 NO_PAPER_NUMBERS = "The paper's own Table 1 numbers are not available; none are shown."
 HOW_SCORED = "Scores pooled over all pixels of a cohort; thresholds chosen on validation data."
-RULES_IN_WORDS = (
-    "Threshold rules: argmax: most probable of three classes, which the one-step model alone has; 0.5; roc: Youden's J "
-    "on the restricted ROC curve; iou: best validation IoU."
-)
 _SIMULATED = ", ".join(f"{100 * share:.0f} % at {n}" for n, share in SIMULATED.items())
 COVERAGE = f"nominal 95 %, too narrow below about 10 patients (simulated coverage {_SIMULATED})"
 FEW = (
-    f"Patients count whose reference holds the target; fewer than {LEAST_PATIENTS} give no interval, and their number "
-    "stands in its place."
+    "Patients count whose reference holds the target; "
+    f"fewer than {LEAST_PATIENTS} give no interval, and their number stands in its place."
 )
-INTERVALS = f"Intervals: percentile bootstrap of the pooled score, patients drawn with replacement, {COVERAGE}. {FEW}"
+INTERVALS = (
+    "Intervals: percentile bootstrap of the pooled score, "
+    f"patients drawn with replacement, {COVERAGE}. {FEW}"
+)
+
+NO_WHOLE_CASES = (
+    "\nNone: the split is by slice, and other slices of the test cases trained the run.\n"
+)
 
 
-def readable(value: float | None) -> str:
-    """Write a score for readers: three decimals, `n/a` for None, and never 1.000 for less than 1."""
-    return "n/a" if value is None else number(value)
+def explain_rules() -> str:
+    """Say what each threshold rule does."""
+    rules = "; ".join(
+        f"{name}: {rule.title}" if rule.title else name for name, rule in RULES.items()
+    )
+    argmax = f"{ARGMAX}: most probable of three classes, which the one-step model alone has"
+    return f"Threshold rules: {argmax}; {rules}."
 
 
-def compared_in_words(compared: Comparison) -> str:
-    """Write a difference with its interval and the p of its test: `+0.031 (-0.010 to +0.070), p 0.12`."""
-    found = compared.difference
-    text = f"{found.value:+.3f}"
-    if found.low is not None:
-        text += f" ({found.low:+.3f} to {found.high:+.3f})"
-    return text if compared.p_value is None else f"{text}, p {compared.p_value:.2g}"
+def is_known(value: float | None) -> bool:
+    """Say whether there is a value: neither None nor NaN."""
+    return value is not None and value == value
 
 
-def patients(n: int) -> str:
+def write_score(value: float | None) -> str:
+    """Write a score: three decimals, four near 1, never 1.000 for less than 1, `n/a` for none."""
+    if value is None or value != value:
+        return "n/a"
+    if 0.9995 <= value < 1:
+        return f"{value:.4f}" if value < 0.99995 else ">0.9999"
+    return "<0.001" if 0 < value < 0.0005 else f"{value:.3f}"
+
+
+def write_threshold(value: float | None) -> str:
+    """Write a threshold with enough digits to tell it from 0 and 1; `-` for none (argmax)."""
+    if value is None or not is_known(value):
+        return "-"
+    distance = min(value, 1 - value)
+    if distance <= 0:
+        return f"{value:.3g}"
+    return f"{value:.{max(3, 1 - math.floor(math.log10(distance)))}f}"
+
+
+def write_count(n: int, noun: str = "patient") -> str:
     """Write how many there are: `1 patient`, `4 patients`."""
-    return f"{n} patient{'' if n == 1 else 's'}"
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
-def machines(environments: Iterable[dict[str, Any]]) -> list[str]:
-    """Write the machines of these environments ("cores", "processor"), each once, in order of their text."""
+def write_bounds(interval: Interval, form: str = ".3f", before: str = "<br>") -> str:
+    """Write the bounds of an interval, `before` them; "" where there is none."""
+    if interval.low is None:
+        return ""
+    return f"{before}{interval.low:{form}} to {interval.high:{form}}"
+
+
+def write_difference(comparison: Comparison) -> str:
+    """Write a difference, its interval and p of its test: `+0.031 (-0.010 to +0.070), p 0.12`."""
+    difference = comparison.difference
+    text = f"{difference.value:+.3f}"
+    if difference.low is not None:
+        text += f" ({difference.low:+.3f} to {difference.high:+.3f})"
+    return text if comparison.p_value is None else f"{text}, p {comparison.p_value:.2g}"
+
+
+def write_iou_interval(row: Any) -> str:
+    """Write the interval of a row's IoU, `0.410 to 0.630`; without one the number of patients.
+
+    Args:
+        row: of `Results.table1`, a named tuple.
+    """
+    if is_known(getattr(row, "iou_low", None)):
+        return f"{row.iou_low:.3f} to {row.iou_high:.3f}"
+    n = getattr(row, "n_counted", getattr(row, "n_patients", None))
+    return "n/a" if n is None or not is_known(n) else write_count(int(n))
+
+
+def list_machines(environments: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Write the machines ("cores", "processor"), each once, in order of their text."""
     return sorted(
-        {
-            f"{one['cores']} core{'s'[: one['cores'] != 1]} of {one['processor']}"
-            for one in environments
-        }
+        {f"{write_count(env['cores'], 'core')} of {env['processor']}" for env in environments}
     )
 
 
-def interval_of(
-    row: dict[str, Any], low: str = "iou_low", high: str = "iou_high", form: str = ".3f"
-) -> str:
-    """Return the 95 % interval by patient that a row holds, `0.410 to 0.630`; without one the number of patients."""
-    if row.get(low) is not None:
-        return f"{row[low]:{form}} to {row[high]:{form}}"
-    n = row.get("n_counted", row.get("n_patients"))
-    return "n/a" if n is None else patients(n)
+def list_commits(environments: Iterable[Mapping[str, Any]]) -> str:
+    """Write the commits ("git_commit") in short, each once, sorted."""
+    return ", ".join(sorted({str(e["git_commit"])[:10] for e in environments if e["git_commit"]}))
 
 
-def sample(results: Results, cohort: str) -> str:
-    """Say what a cohort's scores stand on: `60 slices of 5 cases, 4 patients (tumor in 3)`."""
-    slices, cases = results.sample(cohort)
-    words = f"{slices} slices of {cases} case{'' if cases == 1 else 's'}"
-    counts = {
-        row["target"]: row
-        for row in results.rows
-        if row["cohort"] == cohort and "n_patients" in row
-    }
-    if "tumor" in counts:
-        words += f", {patients(counts['tumor']['n_patients'])}"
-        words += (
-            f" (tumor in {counts['tumor']['n_counted']})" if "n_counted" in counts["tumor"] else ""
-        )
-    return words
+def make_caption(label: str) -> list[str]:
+    """Return the lines that head every table: its data, and that they are synthetic."""
+    synthetic = f"{SYNTHETIC}: computer-made images; scores on them say nothing about real CT."
+    return [f"Data: {label}.", *([synthetic] if SYNTHETIC in label else [])]
 
 
-def caption(results: Results) -> list[str]:
-    """Return the lines that head every table of a run: its data, and that they are synthetic where they are."""
-    lines = [f"Data: {results.label}."]
-    if SYNTHETIC in results.label:
-        lines.append(
-            f"{SYNTHETIC}: computer-made images; scores on them say nothing about real CT."
-        )
-    return lines
+def describe_data(data: Mapping[str, Any]) -> str:
+    """Name the main cohort and the size of its slices: `lits, 128 px`."""
+    return f"{describe_origin(dict(data))}, {data['size']} px"
 
 
-def joint_note(results: Results) -> str:
-    """Say that a joint model that began with the pair has been trained for longer than it ("": it did not)."""
-    if all(phase.get("start") != "pair" for phase in results.training["phases"]):
+def explain_joint(training: Mapping[str, Any]) -> str:
+    """Say that a joint model that began with the pair was trained for longer ("": it did not)."""
+    if all(phase.get("start") != "pair" for phase in training["phases"]):
         return ""
     return (
-        "The joint model is the sequential model's pair trained on: part of their difference is training for longer "
-        "(the sweep of beta / alpha has a control).\n"
+        "The joint model is the sequential model's pair trained on: part of their difference is "
+        "training for longer (the sweep of beta / alpha has a control).\n"
     )
 
 
-def page(results: Results, title: str, *how: str) -> str:
-    """Return the head of a page: title, caption, and a paragraph on `how` its numbers came to be."""
-    return (
-        f"# {title}\n\n"
-        + "  \n".join(caption(results))
-        + "\n\n"
-        + (" ".join(how) + "\n" if how else "")
-    )
+def explain_blind(blind: Mapping[str, float], cohorts: Iterable[str]) -> str:
+    """Say what marking the whole liver as tumor would score ("": not known).
+
+    Args:
+        blind: `Results.blind_tumor_iou`.
+        cohorts: of which to say it.
+    """
+    known = [f"{cohort} {write_score(blind[cohort])}" for cohort in cohorts if cohort in blind]
+    text = f"Tumor IoU of marking the whole reference liver as tumor: {', '.join(known)}."
+    return text + "\n\n" if known else ""
 
 
-def markdown_table(headings: Iterable[str], lines: Iterable[Iterable[str]], left: int) -> str:
+def make_head(label: str, title: str, *how: str) -> str:
+    """Return the head of a page.
+
+    Args:
+        label: of the run, `Results.label`.
+        title: of the page.
+        how: sentences on how its numbers came to be.
+    """
+    caption = "  \n".join(make_caption(label))
+    return f"# {title}\n\n{caption}\n\n" + (" ".join(how) + "\n" if how else "")
+
+
+def make_markdown(headings: Iterable[str], lines: Iterable[Iterable[str]], left: int) -> str:
     """Return a Markdown table; the first `left` columns are text, the others numbers."""
     headings = list(headings)
     rule = [":--" if index < left else "--:" for index in range(len(headings))]

@@ -2,155 +2,128 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from evaluation.names import NAMES, RULES
+from evaluation.metrics.thresholds import RULES
+from evaluation.names import NAMES, spell_system
 from evaluation.results import Results
-from evaluation.tables.text import markdown_table, page, readable
+from evaluation.tables.text import make_head, make_markdown, write_score, write_threshold
+
+STARTS = {
+    "pair": "from the sequential pair after cross-entropy",
+    "scratch": "from fresh weights",
+}
+SWEPT = {
+    "rauc": "rAUC",
+    "auc": "AUC",
+    "best_iou": "best IoU",
+    "iou_at_half": "IoU at 0.5",
+    "iou_at_roc": "IoU at roc",
+}
+"""Scores of a swept class weight."""
 
 
-def readable_threshold(value: float | None) -> str:
-    """Write a threshold with enough digits to tell it from 0 and 1; `-` for None (argmax)."""
-    if value is None:
-        return "-"
-    distance = min(value, 1 - value)
-    if distance <= 0:
-        return f"{value:.3g}"
-    return f"{value:.{max(3, 1 - math.floor(math.log10(distance)))}f}"
-
-
-def training_markdown(results: Results) -> str:
-    """Return what training cost and chose: parameters, epochs, time, memory, class weights, thresholds."""
+def make_training(results: Results) -> str:
+    """Return what training cost and chose: epochs, time, memory, class weights, thresholds."""
     cost, chosen = [], []
+    rules = list(RULES)
     for phase in results.training["phases"]:
-        where = [phase["stage"], NAMES[phase["phase"]]]
-        if phase["status"] == "ok":
-            status = f"ok; {phase['note']}" if phase["note"] else "ok"
-        else:
-            status = f"**{phase['status']}: {phase['why']}: NOT A RESULT**"
-        weights = _weights(phase["class_weights"])
-        counts = [_count(phase[key]) for key in ("parameters", "epochs", "best_epoch")]
-        seconds = phase["train_s"] or 0.0
-        each = f"{seconds / phase['epochs']:.1f}" if phase["epochs"] else "-"
-        memory = "n/a" if phase["peak_memory_mib"] is None else f"{phase['peak_memory_mib']:,.0f}"
-        cost.append([*where, status, weights, *counts, f"{seconds:,.1f}", each, memory])
-        for target, rules in (phase["thresholds"] or {}).items():
-            chosen.append(
-                [*where, target, *(readable_threshold(rules.get(rule)) for rule in RULES[1:])]
-            )
-    text = page(
-        results,
-        "Training",
-        "What each network cost, a row per phase; nothing here is a score on test data.",
-    )
-    headings = (
-        "stage",
-        "phase",
-        "status",
-        "class weights",
-        "parameters",
-        "epochs",
-        "best epoch",
-        "seconds",
-    )
-    text += "\n" + markdown_table([*headings, "s / epoch", "peak memory (MiB)"], cost, left=4)
+        names = [spell_system(phase["system"]), phase["network"]]
+        names.append(NAMES.get(phase["phase"], phase["phase"]))
+        cost.append([*names, *_list_cost(phase)])
+        for target, thresholds in (phase["thresholds"] or {}).items():
+            cells = [write_threshold(thresholds.get(rule)) for rule in rules]
+            chosen.append([*names, target, *cells])
+    how = "What each network cost, a row per phase; nothing here is a score on test data."
+    text = make_head(results.label, "Training", how)
+    headings = ["system", "network", "phase", "status", "class weights", "parameters", "epochs"]
+    headings += ["best epoch", "seconds", "s / epoch", "peak memory (MiB)"]
     text += (
-        "\nPeak memory: highest resident memory of the training process in the phase. It grows with the trainings that "
-        "the process did before, so it does not compare models. n/a: not recorded.\n"
+        "\n"
+        + make_markdown(headings, cost, left=5)
+        + (
+            "\nPeak memory: highest resident memory of the training process in the phase. It grows "
+            "with the trainings that the process did before, so it does not compare models. "
+            "n/a: not recorded.\n"
+        )
     )
-    text += _joint(results)
-    text += "\n## Thresholds (chosen on validation data)\n\n"
-    text += markdown_table(
-        ("stage", "phase", "target", *(f"rule {rule}" for rule in RULES[1:])), chosen, left=3
-    )
-    return text + _trials(results) + _machine(results)
+    text += _describe_joint(results) + "\n## Thresholds (chosen on validation data)\n\n"
+    headings = ["system", "network", "phase", "target", *(f"rule {rule}" for rule in rules)]
+    text += make_markdown(headings, chosen, left=4)
+    return text + _make_trials(results) + _describe_machine(results)
 
 
-def _weights(weights: Any) -> str:
-    """Write class weights; those of the joint stage by target."""
+def _list_cost(phase: dict[str, Any]) -> list[str]:
+    """Return the cells of a phase, from its status on."""
+    status = f"**{phase['status']}: {phase['why']}: NOT A RESULT**"
+    if phase["status"] == "ok":
+        status = f"ok; {phase['note']}" if phase["note"] else "ok"
+    counts = [
+        "n/a" if phase[key] is None else f"{phase[key]:,}"
+        for key in ("parameters", "epochs", "best_epoch")
+    ]
+    seconds, memory = phase["train_s"] or 0.0, phase["peak_memory_mib"]
+    each = f"{seconds / phase['epochs']:.1f}" if phase["epochs"] else "-"
+    cells = [f"{seconds:,.1f}", each, "n/a" if memory is None else f"{memory:,.0f}"]
+    return [status, write_weights(phase["class_weights"]), *counts, *cells]
+
+
+def write_weights(weights: Any) -> str:
+    """Write class weights; those of the joint model by target."""
     if isinstance(weights, dict):
-        return "; ".join(f"{target} {_weights(found)}" for target, found in weights.items())
+        return "; ".join(f"{target} {write_weights(each)}" for target, each in weights.items())
     return ", ".join(f"{weight:.4g}" for weight in weights or ()) or "-"
 
 
-def _joint(results: Results) -> str:
-    """Return how the joint model was trained: the weights of its two terms, its mask, its start."""
-    starts = {
-        "pair": "from the sequential pair after cross-entropy",
-        "scratch": "from fresh weights",
-    }
+def _describe_joint(results: Results) -> str:
+    """Say how the joint model was trained: the weights of its terms, its mask, its start."""
     for phase in results.training["phases"]:
-        if phase["stage"] == "joint" and "start" in phase:
+        if phase["system"] == "joint" and "start" in phase:
             weights = f"alpha {phase['alpha']:g} (liver), beta {phase['beta']:g} (tumor)"
-            return (
-                f"\nJoint: {weights}, mask in training {phase['mask']}, {starts[phase['start']]}.\n"
-            )
+            start = STARTS[phase["start"]]
+            return f"\nJoint: {weights}, mask in training {phase['mask']}, {start}.\n"
     return ""
 
 
-def _count(value: int | None) -> str:
-    return "n/a" if value is None else f"{value:,}"
-
-
-def _trials(results: Results) -> str:
+def _make_trials(results: Results) -> str:
+    """Return the trial of scalings and the sweep of class weights, where the run has them."""
     text, sweep = "", results.training["sweep"]
     if results.training["scaling"]:
-        text += f"\n{scaling_line(results.training['scaling'])}\n"
-    if sweep:
-        text += f"\n## Class weights swept (tumor network, validation data, epochs each: {sweep['epochs']})\n\n"
-        names = ("rauc", "auc", "best_iou", "iou_at_half", "iou_at_roc")
-        lines = []
-        for point in sweep["points"]:
-            ok = point["status"] == "ok"
-            scores = [readable(point[name]) if ok else "-" for name in names]
-            lines.append(
-                [
-                    f"{point['ratio']:.4g}",
-                    point["status"] if ok else f"**{point['status']}**",
-                    *scores,
-                ]
-            )
-        headings = (
-            "tumor to rest",
-            "status",
-            "rAUC",
-            "AUC",
-            "best IoU",
-            "IoU at 0.5",
-            "IoU at roc",
-        )
-        text += markdown_table(headings, lines, left=2)
-    return text
+        text += f"\n{describe_scaling(results.training['scaling'])}\n"
+    if not sweep:
+        return text
+    data = f"tumor network, validation data, epochs each: {sweep['epochs']}"
+    text += f"\n## Class weights swept ({data})\n\n"
+    lines = []
+    for point in sweep["points"]:
+        is_ok = point["status"] == "ok"
+        scores = [write_score(point[name]) if is_ok else "-" for name in SWEPT]
+        status = point["status"] if is_ok else f"**{point['status']}**"
+        lines.append([f"{point['ratio']:.4g}", status, *scores])
+    return text + make_markdown(["tumor to rest", "status", *SWEPT.values()], lines, left=2)
 
 
-def scaling_line(scaling: dict[str, Any]) -> str:
+def describe_scaling(scaling: dict[str, Any]) -> str:
     """Return the sentence on the trial that chose the scaling of the second input."""
     status = scaling.get("status", {})
-    failed = {name: f" ({found}, no result)" for name, found in status.items() if found != "ok"}
+    failed = {name: f" ({why}, no result)" for name, why in status.items() if why != "ok"}
     tried = ", ".join(
-        f"{name} {readable(iou)}{failed.get(name, '')}"
+        f"{name} {write_score(iou)}{failed.get(name, '')}"
         for name, iou in scaling["validation_iou"].items()
     )
     return (
-        f"Scaling of the second network's input, by validation IoU after {scaling['epochs']} epochs: "
-        f"{tried}; chosen: {scaling['chosen']}."
+        "Scaling of the second network's input, by validation IoU after "
+        f"{scaling['epochs']} epochs: {tried}; chosen: {scaling['chosen']}."
     )
 
 
-def _machine(results: Results) -> str:
-    summary = results.summary
-    text = ""
-    if summary.get("timing_s"):
-        lines = [[name, f"{s:,.1f}"] for name, s in summary["timing_s"].items() if s is not None]
-        text += "\n## Seconds of each step\n\n" + markdown_table(("step", "seconds"), lines, left=1)
-    environment = summary.get("environment") or {}
-    facts = [
-        f"{key} {value}"
-        for key, value in environment.items()
-        if isinstance(value, str | int) and value
-    ]
+def _describe_machine(results: Results) -> str:
+    """Return the seconds of each step, the machine and the versions."""
+    text, seconds = "", results.summary.get("timing_s")
+    if seconds:
+        lines = [[name, f"{value:,.1f}"] for name, value in seconds.items() if value is not None]
+        text += "\n## Seconds of each step\n\n" + make_markdown(("step", "seconds"), lines, left=1)
+    environment = results.summary.get("environment") or {}
+    facts = [f"{k} {v}" for k, v in environment.items() if isinstance(v, str | int) and v]
     facts += [f"{name} {version}" for name, version in (environment.get("packages") or {}).items()]
-    if facts:
-        text += f"\nMachine and software: {', '.join(facts)}.\n"
-    return text
+    return text + (f"\nMachine and software: {', '.join(facts)}.\n" if facts else "")

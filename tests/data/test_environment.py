@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from data.environment import describe_environment
-from evaluation.tables.text import machines
+from evaluation.tables.text import list_machines
 
 
 @pytest.mark.skipif(
@@ -29,4 +29,4 @@ def test_only_cores_that_the_process_may_use_are_recorded() -> None:
 
 def test_machines_are_named_once_and_in_good_grammar() -> None:
     single, dual = {"cores": 1, "processor": "EPYC"}, {"cores": 2, "processor": "EPYC"}
-    assert machines([dual, single, dual]) == ["1 core of EPYC", "2 cores of EPYC"]
+    assert list_machines([dual, single, dual]) == ["1 core of EPYC", "2 cores of EPYC"]

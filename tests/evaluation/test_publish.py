@@ -1,232 +1,329 @@
-"""The README's results are exactly what the published records give."""
+"""The README's results are exactly what the published records give, for every experiment."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-import evaluation.publish as published
 from data.command import InputError
-from evaluation.figures.__main__ import main as make_figures
-from evaluation.publish import (
-    ROOT,
-    block,
-    claims_page,
-    publish,
-    published_options,
-    read_published,
-    rewrite,
-    rewritten,
-    score_table,
+from data.files import write_json
+from evaluation import publish
+from evaluation.experiments import (
+    EXPERIMENTS,
+    FOLDS,
+    RUNS,
+    SPLITS,
+    SYSTEMS,
+    Experiment,
+    Layout,
+    list_tables,
+    register_experiment,
 )
-from evaluation.publish_options import options_page
-from evaluation.tables.__main__ import main as make_tables
+from evaluation.publish import PUBLISHED, ROOT, list_published, make_block, read_records
+from evaluation.results import read_results
+from evaluation.score_table import read_table, select, write_table
 from tests.evaluation.fake_out import write_out
+from tests.evaluation.tables.test_folds import make_record
+from tests.evaluation.tables.test_systems import RECORDS
 
-FOLDERS = sorted(path.name for path in published.PUBLISHED.glob("*"))
-NAMES = sorted({path.parent.name for path in published.PUBLISHED.glob("*/summary-seed*.json")})
+EMPTY = "before\n<!-- results: x -->\n<!-- end of results: x -->\nafter\n"
+COMMAND = "bash reproduce.sh"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_readme_shows_the_published_records(name: str) -> None:
+@pytest.fixture(scope="module")
+def published() -> dict[str, list[Any]]:
+    """The records of every experiment."""
+    return {
+        name: read_records(experiment, list_published(name))
+        for name, experiment in EXPERIMENTS.items()
+    }
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_readme_and_pages_show_the_published_records(
+    name: str, published: dict[str, list[Any]]
+) -> None:
+    experiment, records = EXPERIMENTS[name], published[name]
+    assert make_block(experiment, records) in (ROOT / "README.md").read_text(encoding="utf-8")
+    for page in experiment.layout.pages:
+        path = PUBLISHED / name / page.file
+        text = page.make(name, records) if page.published else ""
+        assert (path.read_text(encoding="utf-8") if path.is_file() else "") == text
+    figure = experiment.layout.figure
+    assert figure is None or (PUBLISHED / name / f"{figure.name}.png").is_file()
+
+
+def test_every_block_and_folder_is_an_experiment() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    records = read_published(published.PUBLISHED / name)
-    assert rewritten(readme, name, block(name, records)) == readme
-    page = published.PUBLISHED / name / "claims.md"
-    assert page.read_text(encoding="utf-8") == claims_page(name, records)
-    options = page.with_name("postprocessing.md")
-    assert (options.read_text(encoding="utf-8") if options.is_file() else "") == published_options(
-        name, records
-    )
+    names = re.findall(r"^<!-- results: (\S+) -->$", readme, re.MULTILINE)
+    assert sorted(names) == sorted(EXPERIMENTS)
+    assert sorted(path.name for path in PUBLISHED.iterdir()) == sorted(EXPERIMENTS)
 
 
-def test_no_block_of_the_readme_is_without_records() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert (
-        sorted(line[14:-4] for line in readme.splitlines() if line.startswith("<!-- results: "))
-        == FOLDERS
-    )
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n, e in EXPERIMENTS.items() if e.layout.keeps_split])
 def test_the_published_list_of_slices_is_that_of_the_records(name: str) -> None:
-    split = json.loads((published.PUBLISHED / name / "split.json").read_text())
+    split = json.loads((PUBLISHED / name / "split.json").read_text())
     canonical = json.dumps(split["slices"], sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(canonical.encode()).hexdigest() == split["sha256"]
-    for record in read_published(published.PUBLISHED / name):
-        assert record["summary"]["data"]["split_sha256"] == split["sha256"]
+    for path in list_published(name):
+        assert read_results(path).data["split_sha256"] == split["sha256"]
 
 
-def test_block_by_hand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results: x -->\nSTALE\n<!-- end of results: x -->\nafter\n")
-    monkeypatch.setattr(published, "ROOT", tmp_path)
-    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
-    folders = [write_out(tmp_path / f"seed{seed}", seed) for seed in (0, 1)]
-    for folder in folders:
-        make_tables(["--out", str(folder)])
-        make_figures(["--out", str(folder)])
-    publish("x", folders)
-    capsys.readouterr()
-    text = readme.read_text()
+# --- Made-up experiments. ---
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A house of its own, whose README has the block x; experiments registered in it go again."""
+    (tmp_path / "README.md").write_text(EMPTY)
+    monkeypatch.setattr(publish, "ROOT", tmp_path)
+    monkeypatch.setattr(publish, "PUBLISHED", tmp_path / "published")
+    before = dict(EXPERIMENTS)
+    yield tmp_path
+    EXPERIMENTS.clear()
+    EXPERIMENTS.update(before)
+
+
+def register(layout: Layout = RUNS, name: str = "x", beside: str = "") -> Experiment:
+    return register_experiment(Experiment(name, "Made up", COMMAND, layout, beside))
+
+
+def draw_pictures(out: Path) -> Path:
+    """Write the figures that are published of a synthetic run."""
+    (out / "figures").mkdir()
+    for name in RUNS.pictures:
+        Image.new("RGB", (4, 4)).save(out / "figures" / f"{name}.png")
+    return out
+
+
+def run(*arguments: str | Path) -> None:
+    publish.main(["--name", "x", *map(str, arguments)])
+
+
+def list_files(house: Path, name: str = "x") -> set[str]:
+    return {path.name for path in (house / "published" / name).iterdir()}
+
+
+def test_block_by_hand(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    register()
+    folders = [draw_pictures(write_out(house / f"seed{seed}", seed)) for seed in (0, 1)]
+    run(*folders)
+    assert capsys.readouterr().out == "README.md: block x rewritten from seed0, seed1\n"
+    text = (house / "README.md").read_text()
     assert text.startswith("before\n<!-- results: x -->\n")
     assert text.endswith("<!-- end of results: x -->\nafter\n")
-    assert "STALE" not in text
-    assert {path.stem for path in (tmp_path / "published" / "x").glob("*.png")} == set(
-        published.FIGURES
-    )
+    pictures = {f"{name}.png" for name in RUNS.pictures}
+    records = {f"seed{seed}.{ending}" for seed in (0, 1) for ending in ("json", "scores.csv")}
+    pages = {"claims.md", "postprocessing.md", "split.json"}
+    assert list_files(house) == pictures | records | pages
     assert "95 % interval" not in text  # the seeds have their own spread
-    values = []
-    for folder in folders:
-        rows = json.loads((folder / "summary.json").read_text())["rows"]
-        wanted = {
-            "cohort": "test",
-            "target": "tumor",
-            "loss": "balanced",
-            "model": "sequential",
-            "threshold_rule": "roc",
-        }
-        (row,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-        values.append(row["iou"])
+    key = {"cohort": "test", "target": "tumor", "system": "sequential", "phase": "balanced"}
+    values = [read_results(folder).find(**key, rule="roc").iou for folder in folders]
     mean = sum(values) / 2
     sd = (sum((value - mean) ** 2 for value in values)) ** 0.5  # n - 1 = 1
-    (line,) = [
-        line
-        for line in text.splitlines()
-        if line.startswith("| test | tumor | balanced | sequential")
-    ]
+    lines = text.splitlines()
+    (line,) = [line for line in lines if line.startswith("| test | tumor | balanced | sequential")]
     assert f"{mean:.3f} ± {sd:.3f}" in line.split("|")[6]
-    assert any(line.startswith("| test | tumor | balanced | joint |") for line in text.splitlines())
+    assert any(line.startswith("| test | tumor | balanced | joint |") for line in lines)
+    # AUC and rAUC need the curves, of which the record keeps the areas alone.
+    assert not re.search(r"\| n/a \||no result", text)
+    (curve, *_) = json.loads((house / "published" / "x" / "seed0.json").read_text())["curves"]
+    assert "rauc" in curve
+    assert "full" not in curve
     # Verdicts in the README, numbers and words in the page beside the records.
     assert "| claim of the paper | validation | test | external | training |" in text
     assert "| One-step is fast |  |  |  | holds in 2 of 2 seeds |" in text
-    assert "[published/x/claims.md](published/x/claims.md)" in text
+    assert "(evaluation/published/x/claims.md)" in text
     assert "wrong tumor pixels" not in text
-    page = (tmp_path / "published" / "x" / "claims.md").read_text()
-    assert (
-        page.count("wrong tumor pixels") == 3 * 2 * 2 + 1
-    )  # cohorts, seeds, models, and the measure
+    page = (house / "published" / "x" / "claims.md").read_text()
+    # Cohorts, seeds, models, and the measure.
+    assert page.count("wrong tumor pixels") == 3 * 2 * 2 + 1
     assert "| test | 1 | **holds** |" in page
 
 
-def test_one_seed_has_intervals_where_they_are_recorded(tmp_path: Path) -> None:
-    records = [{"summary": json.loads((write_out(tmp_path / "out") / "summary.json").read_text())}]
-    lines = [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in score_table(records).splitlines()
-    ]
-    assert lines[0][4:8] == [
-        "IoU, rule 0.5",
-        "IoU, rule roc",
-        "IoU, rule iou",
-        "95 % interval, rule roc",
-    ]
-    wanted = {
-        "cohort": "test",
-        "target": "tumor",
-        "loss": "ce",
-        "model": "joint",
-        "threshold_rule": "roc",
-    }
-    (row,) = [
-        r
-        for r in records[0]["summary"]["rows"]
-        if all(r[key] == value for key, value in wanted.items())
-    ]
-    (line,) = [line for line in lines if line[:4] == ["test", "tumor", "cross-entropy", "joint"]]
-    assert line[7] == f"{row['iou'] - 0.05:.3f} to {row['iou'] + 0.04:.3f} (6 patients)"
-    row.update(iou_low=None, iou_high=None, n_counted=2)
-    assert "| 2 patients |" in score_table(records)
-    for row in records[0]["summary"]["rows"]:
-        del row["iou_low"]
-    assert "interval" not in score_table(records)
-    kept = [row for row in records[0]["summary"]["rows"] if row["model"] != "joint"]
-    records[0]["summary"]["rows"] = kept
-    assert "joint" not in score_table(records)
-
-
-def test_a_block_is_written_again_from_the_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    readme = tmp_path / "README.md"
-    empty = "<!-- results: x -->\n<!-- end of results: x -->\n"
-    readme.write_text(empty)
-    monkeypatch.setattr(published, "ROOT", tmp_path)
-    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
-    with pytest.raises(InputError, match="holds no records"):
-        rewrite("x")
-    assert readme.read_text() == empty
-    publish("x", [write_out(tmp_path / "real", synthetic=False)])
-    page = tmp_path / "published" / "x" / "claims.md"
-    wanted = readme.read_text(), page.read_text()
-    readme.write_text(empty)
+def test_a_block_is_written_again_from_the_records(house: Path) -> None:
+    register()
+    with pytest.raises(InputError, match=r"needs at least one folder or record, made with: bash"):
+        run()
+    assert (house / "README.md").read_text() == EMPTY
+    out = write_out(house / "real", synthetic=False)
+    run(out)
+    page = house / "published" / "x" / "claims.md"
+    before = (house / "README.md").read_text(), page.read_text()
+    table = read_table(house / "published" / "x" / "seed0.scores.csv")
+    assert set(table["experiment"]) == {"x"}
+    assert set(table["unit"]) == {"slices", "whole"}, "slices of their own are left out"
+    own = read_table(out / "scores.csv")
+    assert len(table) == len(select(own, unit=("slices", "whole")))
+    (house / "README.md").write_text(EMPTY)
     page.unlink()
-    rewrite("x")
-    assert (readme.read_text(), page.read_text()) == wanted
-    assert capsys.readouterr().out.splitlines() == ["README.md: block x rewritten from 1 seed"] * 2
+    run()
+    assert ((house / "README.md").read_text(), page.read_text()) == before
 
 
-def test_nothing_is_lost_where_a_figure_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "README.md").write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
-    monkeypatch.setattr(published, "ROOT", tmp_path)
-    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
-    old = tmp_path / "published" / "x" / "summary-seed7.json"
-    old.parent.mkdir(parents=True)
-    old.write_text("{}")
+def test_nothing_is_lost_where_a_figure_is_missing(house: Path) -> None:
+    register()
+    out = write_out(house / "run")
     with pytest.raises(InputError, match=r"fig_.*\.png: no such figure"):
-        publish("x", [write_out(tmp_path / "run")])
-    assert [path.name for path in old.parent.iterdir()] == [old.name]
+        run(out)
+    assert not (house / "published").exists()
+    assert (house / "README.md").read_text() == EMPTY
 
 
-def test_what_post_processing_changes_is_a_mean_over_the_seeds() -> None:
-    """Two seeds, one option moves the tumor's IoU from 0.4 and 0.6 to 0.5 and 0.8; validation data chose it once."""
-
-    def seed(none: float, filled: float, chosen: str) -> list[dict[str, Any]]:
-        head = {
-            "cohort": "test",
-            "target": "tumor",
-            "model": "joint",
-            "loss": "ce",
-            "chosen": chosen,
-        }
-        values = {"none": none, "fill_holes": filled, "chosen": filled if chosen else none}
-        return [{**head, "option": option, "iou": value} for option, value in values.items()]
-
-    text = options_page("x", "Data.", {0: seed(0.4, 0.5, "fill_holes"), 1: seed(0.6, 0.8, "")})
-    line = next(line for line in text.splitlines() if line.startswith("| joint"))
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[1] == "0.500"
-    assert cells.count("+0.150") == 1
-    assert cells.count("n/a") == 4
-    assert cells[-1] == "0.550 (+0.050)"
-    assert (
-        "| joint, cross-entropy | 0 | holes filled |\n| joint, cross-entropy | 1 | none |" in text
-    )
+def test_no_picture_of_a_real_cohort_is_published(house: Path) -> None:
+    register()
+    run(draw_pictures(write_out(house / "real", synthetic=False)))
+    files = {name for name in list_files(house) if not name.endswith((".json", ".csv"))}
+    assert files == {"claims.md", "postprocessing.md"}
 
 
-def test_missing_block_is_refused() -> None:
-    with pytest.raises(InputError, match="no block"):
-        rewritten("nothing here", "x", "")
+def test_missing_block_and_unknown_experiment_are_refused(house: Path) -> None:
+    with pytest.raises(InputError, match=r"--name x: no such experiment .*: mini, mini-augmented"):
+        run()
+    register(name="y")
+    out = write_out(house / "out")
+    with pytest.raises(
+        InputError, match=r"has no block <!-- results: y --> .* put these two lines"
+    ):
+        publish.main(["--name", "y", str(out)])
+    with pytest.raises(ValueError, match="must be new"):
+        register(name="y")
 
 
-def test_no_picture_of_a_real_cohort_is_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preset": "paper"}, "preset is paper, but"),
+        ({"data": {"split_sha256": "cd"}}, "split_sha256 is cd, but"),
+        ({"data": {"synthetic": False}}, "synthetic is False, but"),
+        ({"seed": 0}, "has seed0, as"),
+    ],
+)
+def test_runs_that_differ_are_refused(house: Path, change: dict[str, Any], message: str) -> None:
+    register()
+    runs = [write_out(house / str(seed), seed) for seed in (0, 5)]
+    summary = json.loads((runs[1] / "summary.json").read_text())
+    data = {**summary["data"], **change.pop("data", {})}
+    write_json(runs[1] / "summary.json", {**summary, "data": data, **change})
+    with pytest.raises(InputError, match=message):
+        run("--out", house / "spread", *runs)
+    assert not (house / "spread").exists()
+
+
+def test_runs_are_put_side_by_side_without_publishing(
+    house: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "README.md").write_text("<!-- results: x -->\n<!-- end of results: x -->\n")
-    monkeypatch.setattr(published, "ROOT", tmp_path)
-    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
-    folder = write_out(tmp_path / "real", synthetic=False)
-    make_figures(["--out", str(folder)])
-    publish("x", [folder])
-    names = {
-        path.name for path in (tmp_path / "published" / "x").iterdir() if path.suffix != ".json"
-    }
-    assert names == {"claims.md", "postprocessing.md"}
+    register()
+    run("--out", house / "spread", *(write_out(house / str(seed), seed) for seed in (1, 0)))
+    files = ["claims.md", "postprocessing.md", "spread.md", "spread.csv"]
+    assert capsys.readouterr().out.splitlines() == [str(house / "spread" / f) for f in files]
+    assert "2 seeds: 0, 1." in (house / "spread" / "spread.md").read_text()
+    assert (house / "README.md").read_text() == EMPTY
+    assert not (house / "published").exists()
+
+
+def write_record(path: Path, results: Any) -> Path:
+    """Write made-up results as `evaluation.cross_validate` writes a record."""
+    head = {"schema": 2, "summary": {**results.summary, "lits": []}, "training": {}}
+    write_json(path, head)
+    write_table(path.with_name(f"{path.stem}.scores.csv"), results.scores)
+    return path
+
+
+def test_records_of_seeds_are_published_beside_those_that_lie_there(house: Path) -> None:
+    register(SYSTEMS)
+    paths = [write_record(house / f"{n}.json", results) for n, results in enumerate(RECORDS)]
+    run(*paths)
+    text = (house / "README.md").read_text()
+    assert "| `cdnn_alexnet` |" in text
+    assert "![Dice of all systems, phantom, SYNTHETIC PHANTOM](evaluation/published/x/" in text
+    files = {"comparison.md", "fig_comparison.png"}
+    files |= {f"seed{seed}.{ending}" for seed in (0, 1) for ending in ("json", "scores.csv")}
+    assert list_files(house) == files
+    run()
+    assert (house / "README.md").read_text() == text
+    run(paths[1])  # beside seed 0, which lies there
+    assert (house / "README.md").read_text() == text
+    record = json.loads(paths[0].read_text())
+    record["summary"] |= {"seed": 2, "preset": "mini"}
+    write_json(paths[0], record)
+    with pytest.raises(
+        InputError, match=r"0.json: preset is mini, but .*; only the seed may differ"
+    ):
+        run(paths[0])
+    assert list_files(house) == files
+
+
+def test_systems_of_the_same_folds_are_published_one_after_the_other(house: Path) -> None:
+    register(FOLDS)
+    for name in ("segnet", "cdnn_alexnet"):
+        run(write_record(house / f"{name}.json", make_record(name)))
+    text = (house / "README.md").read_text()
+    assert "| `cdnn_alexnet` less `segnet` |" in text
+    page = (house / "published" / "x" / "cross_validation.md").read_text()
+    assert page.startswith("# Cross-validated: cdnn_alexnet, segnet\n")
+    other = make_record("korabelnikov", folds={2: {"store_sha256": "of another split"}})
+    refused = {"schema 2, got None": {}, "expected schema 2, got 1": {"schema": 1}}
+    for words, content in refused.items():
+        write_json(house / "old.json", {"system": "segnet", **content})
+        with pytest.raises(InputError, match=words):
+            run(house / "old.json")
+    with pytest.raises(InputError, match="other folds than"):
+        run(write_record(house / "folds.json", other))
+    seed = make_record("korabelnikov")
+    seed.summary["seed"] = 1
+    path = write_record(house / "seed.json", seed)
+    with pytest.raises(InputError, match=r"seed.json: seed is 1, but .*; only the system may"):
+        run(path)
+    assert (house / "README.md").read_text() == text
+
+
+def test_a_split_by_slice_stands_beside_its_experiment_by_patient(house: Path) -> None:
+    register(name="patients")
+    register(SPLITS, beside="patients")
+    marks = EMPTY.replace("x -->", "patients -->")
+    (house / "README.md").write_text(EMPTY + marks)
+    out = write_out(house / "by-slice", synthetic=False)
+    with pytest.raises(InputError, match="patients: holds no records to stand beside"):
+        run(out)
+    publish.main(["--name", "patients", str(write_out(house / "by-patient", synthetic=False))])
+    with pytest.raises(InputError, match="its split is by patient"):
+        run(out)
+    summary = json.loads((out / "summary.json").read_text())
+    summary["data"]["split_by"] = "slice"
+    write_json(out / "summary.json", summary)
+    split = json.loads((house / "published" / "patients" / "split.json").read_text())
+    split["slices"] = {"test": ["1", "2"]}
+    write_json(house / "published" / "patients" / "split.json", split)
+    run(out)
+    text = (house / "README.md").read_text()
+    assert "by patient: volumes 1 and 2 | by slice: all test slices" in text
+    assert list_files(house) == {"by_slice.json", "by_slice.scores.csv"}
+    table = read_table(house / "published" / "x" / "by_slice.scores.csv")
+    assert (set(table["cohort"]), set(table["rule"])) == ({"test"}, {"roc"})
+
+
+def test_an_experiment_of_one_s_own_is_one_entry(house: Path) -> None:
+    """Tables of the registry and a layout made here: nothing else is touched."""
+    register(list_tables("comparisons", "cost"))
+    run(write_out(house / "out", synthetic=False))
+    page = (house / "published" / "x" / "tables.md").read_text()
+    assert "# Systems compared by patient" in page
+    assert "# Cost" in page
+    assert "(evaluation/published/x/tables.md)" in (house / "README.md").read_text()
+
+    def summarise(records: Any) -> list[str]:
+        return [f"Seeds {', '.join(str(results.seed) for results in records)}."]
+
+    register(Layout("seed", summarise), name="y")
+    (house / "README.md").write_text(EMPTY.replace("x -->", "y -->"))
+    publish.main(["--name", "y", str(house / "out")])
+    block = "<!-- results: y -->\n\nSeeds 0.\n\n<!-- end of results: y -->"
+    assert block in (house / "README.md").read_text()

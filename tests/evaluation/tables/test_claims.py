@@ -2,64 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evaluation.results import read_results
-from evaluation.tables import claims
-from evaluation.tables.claims import FAILS, HOLDS, UNTESTED, combined, judge
-from evaluation.tables.evidence import Evidence, number
+from evaluation.results import Results, read_results
+from evaluation.score_table import ScoreRow, make_table
+from evaluation.tables.claims import CLAIMS, FAILS, HOLDS, UNTESTED, join_parts, judge_claims
 from tests.evaluation.fake_out import sweep, write_out
 
-SYSTEMS = [(model, loss) for model in ("one_step", "sequential") for loss in ("ce", "balanced")]
+SYSTEMS = [(system, phase) for system in ("one_step", "sequential") for phase in ("ce", "balanced")]
+BALANCED = [("one_step", "balanced"), ("sequential", "balanced")]
+DATA = {"external": None, "cohort": "x", "synthetic": False}
+Row = dict[str, Any]
 
 
-def row(
-    model: str, loss: str, target: str, rule: str = "roc", **scores: float | None
-) -> dict[str, Any]:
-    key = {"cohort": "test", "model": model, "loss": loss, "target": target, "threshold_rule": rule}
-    return {
-        **key,
-        "n_cases": 3,
-        "n_slices": 20,
-        "iou": 0.5,
-        "pixel_accuracy": 0.95,
-        "rand_index": 0.95,
-        **scores,
-    }
+def make_row(pair: tuple[str, str], target: str = "tumor", rule: str = "roc", **scores: Any) -> Row:
+    """Return a row of Table 1."""
+    key = {"cohort": "test", "system": pair[0], "phase": pair[1], "target": target, "rule": rule}
+    scores = {"iou": 0.5, "pixel_accuracy": 0.95, "rand_index": 0.95} | scores
+    return {**key, "n_cases": 3, "n_slices": 20, **scores}
 
 
-def evidence(rows: list[dict[str, Any]], **more: Any) -> Evidence:
-    return Evidence(rows, cohorts=("test",), **more)
+def make_case(
+    pair: tuple[str, str], patient: str, target: str = "tumor", **counts: int
+) -> ScoreRow:
+    """Return the counts of a patient, rule roc."""
+    counts = {"tp": 6, "fp": 2, "fn": 2, "tn": 90} | counts
+    head: Row = {"seed": 0, "system": pair[0], "phase": pair[1], "rule": "roc", "cohort": "test"}
+    head |= {"target": target, "unit": "slices", "case": patient, "patient": patient}
+    return ScoreRow(**head, n_slices=1, **counts)
 
 
-def verdict(found: dict[str, Any], where: str = "test") -> str:
-    return found["cohorts"][where]["verdict"]
+def make_results(
+    rows: Sequence[Row] = (),
+    cases: Iterable[ScoreRow] = (),
+    curves: Sequence[Row] = (),
+    training: Row | None = None,
+    failures: dict[tuple[str, str], str] | None = None,
+    blind: dict[str, float] | None = None,
+    comparisons: Sequence[Row] = (),
+) -> Results:
+    """Return results of a run with a validation and a test cohort."""
+    entries = [
+        {"system": pair[0], "phase": pair[1], "table1": True, "status": "ok", "why": ""}
+        for pair in SYSTEMS
+    ]
+    for entry in entries:
+        if why := (failures or {}).get((entry["system"], entry["phase"])):
+            entry |= {"status": "failed", "why": why}
+    recorded: Row = {"comparisons": list(comparisons), "blind_tumor_iou": blind or {}}
+    recorded |= {"table1": list(rows)} if rows else {}
+    summary = {"preset": "demo", "seed": 0, "data": DATA, "systems": entries}
+    scores = make_table(cases)
+    where = Path("out")
+    return Results(where, summary, training or {}, scores, list(curves), recorded=recorded)
 
 
-def test_liver_close_to_one():
-    rows = [row(model, loss, "liver", iou=0.9) for model, loss in SYSTEMS]
-    found = claims.liver_close_to_one(evidence(rows))
-    assert verdict(found) == HOLDS
-    assert (
-        "one-step, balanced: pixel accuracy 0.950, IoU 0.900, Rand index 0.950"
-        in found["cohorts"]["test"]["how_much"]
-    )
-    assert "n = 3 cases, 20 slices; few cases" in found["cohorts"]["test"]["how_much"]
-    assert found["cohorts"]["external"] == {
-        "verdict": UNTESTED,
-        "how_much": "no such cohort in this run",
-    }
+def judge(claim: str, results: Results, where: str = "test") -> tuple[str, str]:
+    """Return verdict and numbers of a claim."""
+    judged = CLAIMS[claim].judge(results)[where]
+    return judged["verdict"], judged["how_much"]
+
+
+def test_liver_close_to_one() -> None:
+    rows = [make_row(pair, "liver", iou=0.9) for pair in SYSTEMS]
+    verdict, text = judge("liver_close_to_one", make_results(rows))
+    assert verdict == HOLDS
+    assert "one-step, balanced: pixel accuracy 0.950, IoU 0.900, Rand index 0.950" in text
+    assert "n = 3 cases, 20 slices; few cases" in text
+    none = judge("liver_close_to_one", make_results(rows), "external")
+    assert none == (UNTESTED, "no such cohort in this run")
     rows[2]["iou"] = 0.899
-    assert verdict(claims.liver_close_to_one(evidence(rows))) == FAILS
+    assert judge("liver_close_to_one", make_results(rows))[0] == FAILS
     # One score below refutes, whatever is missing; a missing one alone leaves it open.
-    assert verdict(claims.liver_close_to_one(evidence(rows[1:]))) == FAILS
-    assert (
-        verdict(claims.liver_close_to_one(evidence([r for r in rows if r["iou"] == 0.9])))
-        == UNTESTED
-    )
+    assert judge("liver_close_to_one", make_results(rows[1:]))[0] == FAILS
+    good = [row for row in rows if row["iou"] == 0.9]
+    assert judge("liver_close_to_one", make_results(good))[0] == UNTESTED
 
 
 @pytest.mark.parametrize(
@@ -70,353 +92,268 @@ def test_liver_close_to_one():
         ((0.5, 0.49), (0.95, 0.9), FAILS),
     ],
 )
-def test_sequential_better_on_tumors(tumor, liver, outcome):
-    rows = [
-        row(m, "balanced", "tumor", iou=v)
-        for m, v in zip(("one_step", "sequential"), tumor, strict=True)
-    ]
-    rows += [
-        row(m, "balanced", "liver", iou=v)
-        for m, v in zip(("one_step", "sequential"), liver, strict=True)
-    ]
-    found = claims.sequential_better_on_tumors(evidence(rows))
-    assert verdict(found) == outcome
-    text = found["cohorts"]["test"]["how_much"]
-    assert (
-        f"tumor IoU sequential {tumor[1]:.3f} - one-step {tumor[0]:.3f} = {tumor[1] - tumor[0]:+.3f}"
-        in text
-    )
+def test_sequential_better_on_tumors(
+    tumor: tuple[float, float], liver: tuple[float, float], outcome: str
+) -> None:
+    rows = [make_row(pair, "tumor", iou=v) for pair, v in zip(BALANCED, tumor, strict=True)]
+    rows += [make_row(pair, "liver", iou=v) for pair, v in zip(BALANCED, liver, strict=True)]
+    verdict, text = judge("sequential_better_on_tumors", make_results(rows))
+    assert verdict == outcome
+    gain = f"sequential {tumor[1]:.3f} - one-step {tumor[0]:.3f} = {tumor[1] - tumor[0]:+.3f}"
+    assert f"tumor IoU {gain}" in text
 
 
-def test_what_marking_the_whole_liver_would_score_is_named():
-    rows = [
-        row(model, "balanced", "tumor", iou=v)
-        for model, v in (("one_step", 0.05), ("sequential", 0.3))
-    ]
-    rows += [row(model, "balanced", "liver") for model in ("one_step", "sequential")]
-    for blind, words, outcome in (
-        (
-            0.05,
-            "IoU 0.050, one-step is not above that",
-            UNTESTED,
-        ),  # a win over a network that sees nothing
+@pytest.mark.parametrize(
+    ("blind", "words", "outcome"),
+    [
+        # A win over a network that sees nothing: not above the guess, or less than 1.1 times it.
+        (0.05, "IoU 0.050, one-step is not above that", UNTESTED),
         (0.04, "IoU 0.040 (", HOLDS),
-        (
-            0.046,
-            "[one-step, balanced sees nothing: tumor IoU 0.050, whole liver 0.046]",
-            UNTESTED,
-        ),  # less than 1.1
-    ):
-        found = claims.sequential_better_on_tumors(evidence(rows, blind_tumor_iou={"test": blind}))
-        assert words in found["cohorts"]["test"]["how_much"]
-        assert verdict(found) == outcome
+        (0.046, "[one-step, balanced sees nothing: tumor IoU 0.050, whole liver 0.046]", UNTESTED),
+    ],
+)
+def test_what_marking_the_whole_liver_would_score_is_named(
+    blind: float, words: str, outcome: str
+) -> None:
+    rows = [make_row(pair, iou=v) for pair, v in zip(BALANCED, (0.05, 0.3), strict=True)]
+    rows += [make_row(pair, "liver") for pair in BALANCED]
+    results = make_results(rows, blind={"test": blind})
+    verdict, text = judge("sequential_better_on_tumors", results)
+    assert words in text
+    assert verdict == outcome
 
 
-def test_a_gain_of_a_network_that_sees_nothing_counts_for_nothing_a_loss_does():
-    def judged(claim, half):
-        rows = [
-            row(model, loss, "tumor", rule, iou=iou, rand_index=iou)
-            for model in ("one_step", "sequential")
-            for loss, iou_roc in (("ce", 0.03), ("balanced", 0.05))
-            for rule, iou in (("roc", iou_roc), ("0.5", half))
-        ]
-        return verdict(claim(evidence(rows, blind_tumor_iou={"test": 0.05})))
-
-    assert judged(claims.roc_threshold_improves, 0.01) == UNTESTED
-    assert judged(claims.roc_threshold_improves, 0.06) == FAILS
-    assert judged(claims.balanced_loss_best, 0.01) == UNTESTED
+@pytest.mark.parametrize(
+    ("claim", "half", "outcome"),
+    [
+        ("roc_threshold_improves", 0.01, UNTESTED),
+        ("roc_threshold_improves", 0.06, FAILS),
+        ("balanced_loss_best", 0.01, UNTESTED),
+    ],
+)
+def test_a_gain_of_a_network_that_sees_nothing_counts_for_nothing_a_loss_does(
+    claim: str, half: float, outcome: str
+) -> None:
+    rows = [
+        make_row(pair, rule=rule, iou=iou, rand_index=iou)
+        for pair in SYSTEMS
+        for rule, iou in (("roc", 0.03 if pair[1] == "ce" else 0.05), ("0.5", half))
+    ]
+    assert judge(claim, make_results(rows, blind={"test": 0.05}))[0] == outcome
 
 
 @pytest.mark.parametrize(("balanced", "outcome"), [(7, HOLDS), (6, FAILS), (5, FAILS)])
-def test_balanced_loss_detects(balanced, outcome):
+def test_balanced_loss_detects(balanced: int, outcome: str) -> None:
     cases = [
-        {"cohort": "test", "model": model, "loss": loss, "target": "tumor", "threshold_rule": "roc"}
-        | {"tp": str(tp), "fn": str(10 - tp), "fp": "3", "tn": "90", "patient": patient}
-        for model in ("one_step", "sequential")
-        for loss, tp in (("ce", 6), ("balanced", balanced))
+        make_case(pair, patient, tp=tp, fn=10 - tp, fp=3)
+        for pair in SYSTEMS
+        for tp in [6 if pair[1] == "ce" else balanced]
         for patient in "ab"  # pooled
     ]
-    found = claims.balanced_loss_detects(evidence([], cases=cases))
-    assert verdict(found) == outcome
-    text = (
-        f"one-step sensitivity balanced 0.{balanced}00, cross-entropy 0.600 ({(balanced - 6) / 10:+.3f}, no interval "
-        "by patient, n = 2); false positive pixels 6, 6"
-    )
-    assert text in found["cohorts"]["test"]["how_much"]
-    assert verdict(claims.balanced_loss_detects(evidence([], cases=cases[2:]))) in (UNTESTED, FAILS)
-    healthy = [{**case, "tp": "0", "fn": "0"} for case in cases]
-    assert verdict(claims.balanced_loss_detects(evidence([], cases=healthy))) == UNTESTED
+    verdict, text = judge("balanced_loss_detects", make_results(cases=cases))
+    assert verdict == outcome
+    gain = f"{(balanced - 6) / 10:+.3f}, no interval by patient, n = 2"
+    shares = f"one-step sensitivity balanced 0.{balanced}00, cross-entropy 0.600 ({gain})"
+    assert f"{shares}; false positive pixels 6, 6" in text
+    half = judge("balanced_loss_detects", make_results(cases=cases[2:]))[0]
+    assert half == (FAILS if outcome == FAILS else UNTESTED)
+    healthy = [replace(case, tp=0, fn=0) for case in cases]
+    assert judge("balanced_loss_detects", make_results(cases=healthy))[0] == UNTESTED
 
 
-def test_missing_side_is_not_tested_and_says_why():
-    rows = [row("one_step", "balanced", target) for target in ("tumor", "liver")]
-    failures = {("sequential", "balanced"): "collapsed: all background"}
-    for claim in (claims.sequential_better_on_tumors, claims.one_step_misclassifies):
-        found = claim(evidence(rows, failures=failures))["cohorts"]["test"]
-        assert found["verdict"] == UNTESTED
-        assert "no result (collapsed: all background)" in found["how_much"]
+@pytest.mark.parametrize("claim", ["sequential_better_on_tumors", "one_step_misclassifies"])
+def test_missing_side_is_not_tested_and_says_why(claim: str) -> None:
+    rows = [make_row(("one_step", "balanced"), target) for target in ("tumor", "liver")]
+    failures = {("sequential", "balanced"): "all background"}
+    verdict, text = judge(claim, make_results(rows, failures=failures))
+    assert verdict == UNTESTED
+    assert "no result (failed: all background)" in text
 
 
-def test_balanced_loss_best():
-    def rows(balanced_rand: float) -> list[dict[str, Any]]:
-        ce = [
-            row(model, "ce", "tumor", iou=0.5, rand_index=0.9)
-            for model in ("one_step", "sequential")
-        ]
-        one = row("one_step", "balanced", "tumor", iou=0.6, rand_index=0.95)
-        return [*ce, one, row("sequential", "balanced", "tumor", iou=0.6, rand_index=balanced_rand)]
+@pytest.mark.parametrize(
+    ("rand", "n_rows", "outcome"),
+    # A tie is not best.
+    [(0.91, 4, HOLDS), (0.89, 4, FAILS), (0.9, 4, FAILS), (0.91, 3, UNTESTED)],
+)
+def test_balanced_loss_best(rand: float, n_rows: int, outcome: str) -> None:
+    ce = [make_row((name, "ce"), iou=0.5, rand_index=0.9) for name in ("one_step", "sequential")]
+    balanced = [
+        make_row(pair, iou=0.6, rand_index=value)
+        for pair, value in zip(BALANCED, (0.95, rand), strict=True)
+    ]
+    rows = [*ce, *balanced][:n_rows]
+    assert judge("balanced_loss_best", make_results(rows))[0] == outcome
 
-    assert verdict(claims.balanced_loss_best(evidence(rows(0.91)))) == HOLDS
-    assert verdict(claims.balanced_loss_best(evidence(rows(0.89)))) == FAILS
-    assert verdict(claims.balanced_loss_best(evidence(rows(0.9)))) == FAILS  # a tie is not best
-    assert verdict(claims.balanced_loss_best(evidence(rows(0.91)[:3]))) == UNTESTED
 
-
-def test_roc_threshold_improves():
-    half = [row(model, loss, "tumor", "0.5", iou=0.5) for model, loss in SYSTEMS]
-    roc = [row(model, loss, "tumor", "roc", iou=0.55) for model, loss in SYSTEMS]
-    found = claims.roc_threshold_improves(evidence(half + roc))
-    assert verdict(found) == HOLDS
-    assert "0.550 against 0.500 at 0.5 (+0.050)" in found["cohorts"]["test"]["how_much"]
-    assert (
-        verdict(
-            claims.roc_threshold_improves(
-                evidence([*half, *roc[1:], row("one_step", "ce", "tumor", iou=0.4)])
-            )
-        )
-        == FAILS
-    )
-    assert verdict(claims.roc_threshold_improves(evidence(half + roc[1:]))) == UNTESTED
+def test_roc_threshold_improves() -> None:
+    half = [make_row(pair, rule="0.5", iou=0.5) for pair in SYSTEMS]
+    roc = [make_row(pair, iou=0.55) for pair in SYSTEMS]
+    verdict, text = judge("roc_threshold_improves", make_results(half + roc))
+    assert verdict == HOLDS
+    assert "0.550 against 0.500 at 0.5 (+0.050)" in text
+    lower = [*half, *roc[1:], make_row(SYSTEMS[0], iou=0.4)]
+    assert judge("roc_threshold_improves", make_results(lower))[0] == FAILS
+    assert judge("roc_threshold_improves", make_results(half + roc[1:]))[0] == UNTESTED
 
 
 @pytest.mark.parametrize(("inside", "outcome"), [(499, HOLDS), (500, FAILS)])
-def test_most_pixels_decided(inside, outcome):
-    counts = {
-        "n_positive": 100,
-        "n_negative": 900,
-        "n_restricted_positive": 20,
-        "n_restricted_negative": inside - 20,
-    }
+def test_most_pixels_decided(inside: int, outcome: str) -> None:
+    counts = {"n_positive": 100, "n_negative": 900}
+    counts |= {"n_restricted_positive": 20, "n_restricted_negative": inside - 20}
     curves = [
-        {"cohort": "test", "model": m, "loss": loss, "target": "tumor", **counts}
-        for m, loss in SYSTEMS
+        {"cohort": "test", "system": system, "phase": phase, "target": "tumor", **counts}
+        for system, phase in SYSTEMS
     ]
-    assert verdict(claims.most_pixels_decided(evidence([], curves=curves))) == outcome
-    assert verdict(claims.most_pixels_decided(evidence([], curves=curves[1:]))) == (
-        UNTESTED if outcome == HOLDS else FAILS
-    )
+    assert judge("most_pixels_decided", make_results(curves=curves))[0] == outcome
+    without = judge("most_pixels_decided", make_results(curves=curves[1:]))[0]
+    assert without == (UNTESTED if outcome == HOLDS else FAILS)
 
 
-def test_small_weight_best_rauc():
+def test_small_weight_best_rauc() -> None:
     made = sweep()
-    found = claims.small_weight_best_rauc(evidence([], training={"sweep": made}))
-    assert verdict(found, "validation") == HOLDS
-    assert found["cohorts"]["validation"]["how_much"].startswith(
-        "best at ratio 1 (rAUC by ratio: 1: 0.900, 3.3: 0.870"
-    )
-    assert found["cohorts"]["validation"]["how_much"].endswith("1 failed")
+    results = make_results(training={"sweep": made})
+    verdict, text = judge("small_weight_best_rauc", results, "validation")
+    assert verdict == HOLDS
+    assert text.startswith("best at ratio 1 (rAUC by ratio: 1: 0.900, 3.3: 0.870")
+    assert text.endswith("1 failed")
     made["points"][2]["rauc"] = 0.95
-    refuted = claims.small_weight_best_rauc(evidence([], training={"sweep": made}))
-    assert verdict(refuted, "validation") == FAILS
-    assert "0.0500 above the best small one" in refuted["cohorts"]["validation"]["how_much"]
+    verdict, text = judge("small_weight_best_rauc", results, "validation")
+    assert verdict == FAILS
+    assert "0.0500 above the best small one" in text
     for nothing in ({}, {"sweep": None}, {"sweep": {"epochs": 1, "points": made["points"][:2]}}):
-        assert (
-            verdict(claims.small_weight_best_rauc(evidence([], training=nothing)), "validation")
-            == UNTESTED
-        )
+        results = make_results(training=nothing)
+        assert judge("small_weight_best_rauc", results, "validation")[0] == UNTESTED
 
 
 @pytest.mark.parametrize(
     ("wrong", "outcome"), [((60, 40), HOLDS), ((40, 60), FAILS), ((50, 50), FAILS)]
 )
-def test_one_step_misclassifies(wrong, outcome):
+def test_one_step_misclassifies(wrong: tuple[int, int], outcome: str) -> None:
     cases = [
-        {
-            "cohort": "test",
-            "model": model,
-            "loss": "balanced",
-            "target": "tumor",
-            "threshold_rule": "roc",
-        }
-        | {"tp": "9", "fp": str(total // 4), "fn": str(total // 4), "tn": "90", "patient": patient}
-        for model, total in zip(("one_step", "sequential"), wrong, strict=True)
+        make_case(pair, patient, tp=9, fp=total // 4, fn=total // 4)
+        for pair, total in zip(BALANCED, wrong, strict=True)
         for patient in "ab"  # pooled
     ]
-    found = claims.one_step_misclassifies(evidence([], cases=cases))
-    assert verdict(found) == outcome
+    verdict, text = judge("one_step_misclassifies", make_results(cases=cases))
+    assert verdict == outcome
     half = wrong[0] // 4 * 2
-    text = f"one-step {2 * half} wrong tumor pixels ({half} false positive, {half} false negative)"
-    assert text in found["cohorts"]["test"]["how_much"]
-    gain = f"one-step less sequential {wrong[0] // 4 * 4 - wrong[1] // 4 * 4:+,}, no interval by patient, n = 2"
-    assert gain in found["cohorts"]["test"]["how_much"]
+    kinds = f"({half} false positive, {half} false negative)"
+    assert f"one-step {2 * half} wrong tumor pixels {kinds}" in text
+    difference = wrong[0] // 4 * 4 - wrong[1] // 4 * 4
+    assert f"one-step less sequential {difference:+,}, no interval by patient, n = 2" in text
 
 
-def six_patients(**counts: int) -> list[dict[str, Any]]:
-    """Return the cases of six patients alike, all systems, both targets, rule roc."""
+def make_patients(**counts: int) -> list[ScoreRow]:
+    """Return the cases of six patients alike; those of sequential, balanced, have these counts."""
     return [
-        {
-            "cohort": "test",
-            "model": model,
-            "loss": loss,
-            "target": target,
-            "threshold_rule": "roc",
-            "patient": patient,
-        }
-        | {
-            "tp": 6,
-            "fp": 2,
-            "fn": 2,
-            "tn": 90,
-            **(counts if (model, loss) == ("sequential", "balanced") else {}),
-        }
-        for model, loss in SYSTEMS
+        make_case(pair, patient, target, **(counts if pair == ("sequential", "balanced") else {}))
+        for pair in SYSTEMS
         for target in ("liver", "tumor")
         for patient in "abcdef"
     ]
 
 
-def test_claims_carry_intervals_by_patient():
-    """Six patients alike: whatever is drawn, the score is the same, and all six differences have one sign.
+def test_claims_carry_intervals_by_patient() -> None:
+    """Six patients alike: whatever is drawn, the score is the same; all differences have one sign.
 
-    IoU 6 / 10, pixel accuracy 96 / 100, sensitivity 6 / 8 against 7 / 8; 6 x 4 wrong pixels against 6 x 3.
+    IoU 6 / 10, pixel accuracy 96 / 100, sensitivity 6 / 8 against 7 / 8; 6 x 4 wrong pixels
+    against 6 x 3.
     """
-    rows = [row(model, loss, "liver", iou=0.6, pixel_accuracy=0.96) for model, loss in SYSTEMS]
-    found = claims.liver_close_to_one(evidence(rows, cases=six_patients()))["cohorts"]["test"][
-        "how_much"
-    ]
-    assert (
-        "one-step, cross-entropy: pixel accuracy 0.960 (0.960 to 0.960), IoU 0.600 (0.600 to 0.600)"
-        in found
-    )
-    better = evidence([], cases=six_patients(tp=7, fn=1))
-    found = claims.balanced_loss_detects(better)["cohorts"]["test"]["how_much"]
+    text = judge("liver_close_to_one", make_results(cases=make_patients()))[1]
+    scores = "pixel accuracy 0.960 (0.960 to 0.960), IoU 0.600 (0.600 to 0.600)"
+    assert f"one-step, cross-entropy: {scores}" in text
+    better = make_results(cases=make_patients(tp=7, fn=1))
+    text = judge("balanced_loss_detects", better)[1]
     sure = "95 % interval by patient +0.125 to +0.125, Wilcoxon p = 0.031, n = 6"
-    assert f"sequential sensitivity balanced 0.875, cross-entropy 0.750 (+0.125, {sure})" in found
-    assert (
-        "one-step sensitivity balanced 0.750, cross-entropy 0.750 (+0.000, 95 % interval by patient +0.000"
-        in found
-    )
-    found = claims.one_step_misclassifies(better)["cohorts"]["test"]["how_much"]
-    assert (
-        "one-step less sequential +6, 95 % interval by patient +6 to +6, Wilcoxon p = 0.031, n = 6"
-        in found
-    )
+    assert f"sequential sensitivity balanced 0.875, cross-entropy 0.750 (+0.125, {sure})" in text
+    same = "(+0.000, 95 % interval by patient +0.000"
+    assert f"one-step sensitivity balanced 0.750, cross-entropy 0.750 {same}" in text
+    text = judge("one_step_misclassifies", better)[1]
+    sure = "95 % interval by patient +6 to +6, Wilcoxon p = 0.031, n = 6"
+    assert f"one-step less sequential +6, {sure}" in text
 
 
-def test_patients_without_tumor_are_not_counted_in_a_sensitivity():
-    """In pixels each draw of seven holds k of the six that differ, by 1 pixel: the 2.5 % quantile of k is 4."""
-    cases = six_patients(tp=7, fn=1)
-    cases += [
-        {**case, "patient": "healthy", "tp": 0, "fn": 0} for case in cases if case["patient"] == "a"
-    ]
-    found = claims.balanced_loss_detects(evidence([], cases=cases))["cohorts"]["test"]["how_much"]
-    assert "Wilcoxon p = 0.031, n = 6 of 7 patients with it in the reference" in found
-    found = claims.one_step_misclassifies(evidence([], cases=cases))["cohorts"]["test"]["how_much"]
-    assert (
-        "one-step less sequential +6, 95 % interval by patient +4 to +7, Wilcoxon p = 0.031, n = 7"
-        in found
-    )
+def test_patients_without_tumor_are_not_counted_in_a_sensitivity() -> None:
+    """In pixels each draw of seven holds k of the six that differ, by 1: its 2.5 % quantile is 4."""
+    cases = make_patients(tp=7, fn=1)
+    healthy = {"case": "healthy", "patient": "healthy", "tp": 0, "fn": 0}
+    cases += [replace(case, **healthy) for case in cases if case.patient == "a"]
+    text = judge("balanced_loss_detects", make_results(cases=cases))[1]
+    assert "Wilcoxon p = 0.031, n = 6 of 7 patients with it in the reference" in text
+    text = judge("one_step_misclassifies", make_results(cases=cases))[1]
+    sure = "95 % interval by patient +4 to +7, Wilcoxon p = 0.031, n = 7"
+    assert f"one-step less sequential +6, {sure}" in text
 
 
-def test_the_gain_by_the_roc_threshold_has_its_comparison():
+def test_the_gain_by_the_roc_threshold_has_its_comparison() -> None:
     rows = [
-        row(model, loss, "tumor", rule, iou=iou)
-        for model, loss in SYSTEMS
+        make_row(pair, rule=rule, iou=iou)
+        for pair in SYSTEMS
         for rule, iou in (("roc", 0.6), ("0.5", 0.5))
     ]
-    compared = {
-        "cohort": "test",
-        "target": "tumor",
-        "first": ["one_step", "ce"],
-        "second": ["one_step", "ce"],
-    }
-    compared |= {
-        "threshold_rule": "roc",
-        "second_rule": "0.5",
-        "low": 0.02,
-        "high": 0.3,
-        "p_value": 0.0625,
-    }
-    compared |= {"least_p": 0.0625, "n_patients": 5, "n_counted": 5}
-    other = {
-        **compared,
-        "second": ["one_step", "balanced"],
-        "second_rule": "roc",
-        "low": 0.7,
-        "high": 0.8,
-    }
-    found = claims.roc_threshold_improves(evidence(rows, comparisons=[other, compared]))["cohorts"][
-        "test"
-    ]["how_much"]
-    assert (
-        "one-step, cross-entropy: 0.600 against 0.500 at 0.5 (+0.100, 95 % interval by patient +0.020 to +0.300, "
-        "Wilcoxon p = 0.062 (least possible 0.062), n = 5); one-step, balanced: 0.600 against 0.500 at 0.5 (+0.100);"
-    ) in found
+    compared: Row = {"cohort": "test", "target": "tumor", "first": ["one_step", "ce"]}
+    compared |= {"second": ["one_step", "ce"], "threshold_rule": "roc", "second_rule": "0.5"}
+    compared |= {"difference": 0.1, "low": 0.02, "high": 0.3, "p_value": 0.0625}
+    compared |= {"better": 5, "worse": 0, "n_patients": 5, "n_counted": 5}
+    other = {**compared, "second": ["one_step", "balanced"], "second_rule": "roc"}
+    other |= {"low": 0.7, "high": 0.8}
+    results = make_results(rows, comparisons=[other, compared])
+    text = judge("roc_threshold_improves", results)[1]
+    sure = "95 % interval by patient +0.020 to +0.300, Wilcoxon p = 0.062 (least possible 0.062)"
+    half = "0.600 against 0.500 at 0.5 (+0.100"
+    assert f"one-step, cross-entropy: {half}, {sure}, n = 5)" in text
+    assert f"one-step, balanced: {half});" in text
 
 
-def test_the_joint_model_is_no_part_of_the_claims(tmp_path):
-    """The paper's claims are about its two models: the same with the joint model trained, and without."""
+def test_the_joint_model_is_no_part_of_the_claims(tmp_path: Path) -> None:
+    """The paper's claims are about its two models: the same with the joint model and without."""
     with_joint, without = (
-        judge(read_results(write_out(tmp_path / str(joint), joint=joint)).evidence)
+        judge_claims(read_results(write_out(tmp_path / str(joint), joint=joint)))
         for joint in (True, False)
     )
     assert with_joint == without
     assert "joint" not in str(with_joint)
 
 
-def test_one_step_fast():
-    seconds = {"one_step": 10.0, "liver": 8.0, "tumor": 7.0, "joint": 100.0}
+def test_one_step_fast() -> None:
+    networks = {("one_step", "classes"): 10.0, ("sequential", "liver"): 8.0}
+    networks |= {("sequential", "tumor"): 7.0, ("joint", "nested"): 100.0}
     phases = [
-        {"stage": stage, "phase": phase, "train_s": total / 2, "epochs": 5}
-        for stage, total in seconds.items()
+        {"system": system, "network": network, "phase": phase, "train_s": s / 2, "epochs": 5}
+        for (system, network), s in networks.items()
         for phase in ("ce", "balanced")
     ]
-    found = claims.one_step_fast(evidence([], training={"phases": phases}))
-    assert verdict(found, "training") == HOLDS
-    assert (
-        "one-step: 1 network, 10 s for 10 epochs (1.0 s an epoch)"
-        in found["cohorts"]["training"]["how_much"]
-    )
-    assert "sequential: 2 networks, 15 s for 20 epochs" in found["cohorts"]["training"]["how_much"]
-    slow = [
-        {**phase, "train_s": 20.0} if phase["stage"] == "one_step" else phase for phase in phases
-    ]
-    assert (
-        verdict(claims.one_step_fast(evidence([], training={"phases": slow})), "training") == FAILS
-    )
-    assert (
-        verdict(claims.one_step_fast(evidence([], training={"phases": phases[1:]})), "training")
-        == UNTESTED
-    )
+
+    def judge_speed(records: list[Row]) -> tuple[str, str]:
+        return judge("one_step_fast", make_results(training={"phases": records}), "training")
+
+    verdict, text = judge_speed(phases)
+    assert verdict == HOLDS
+    assert "one-step: 1 network, 10 s for 10 epochs (1.0 s an epoch)" in text
+    assert "sequential: 2 networks, 15 s for 20 epochs" in text
+    slow = [p | ({"train_s": 20.0} if p["system"] == "one_step" else {}) for p in phases]
+    assert judge_speed(slow)[0] == FAILS
+    assert judge_speed(phases[1:]) == (UNTESTED, "no training time of one_step ce")
 
 
-def test_combined():
-    assert combined([(True, "a"), (None, "b")]) == {"verdict": UNTESTED, "how_much": "a; b"}
-    assert combined([(True, "a"), (None, "b"), (False, "c")])["verdict"] == FAILS
-    assert combined([(None, "b"), (None, "b")])["how_much"] == "b"
-    assert combined([])["verdict"] == UNTESTED
+def test_parts_are_joined() -> None:
+    assert join_parts([(True, "a"), (None, "b")]) == {"verdict": UNTESTED, "how_much": "a; b"}
+    assert join_parts([(True, "a"), (None, "b"), (False, "c")])["verdict"] == FAILS
+    assert join_parts([(None, "b"), (None, "b")])["how_much"] == "b"
+    assert join_parts([])["verdict"] == UNTESTED
 
 
-def test_number_never_rounds_to_one():
-    assert [number(v) for v in (1.0, 0.9996, 0.99999, 0.4444)] == [
-        "1.000",
-        "0.9996",
-        ">0.9999",
-        "0.444",
-    ]
-
-
-def test_judge_names_claim_and_measure(tmp_path):
-    results = read_results(write_out(tmp_path / "out"))
-    found = judge(results.evidence)
-    assert len(found) == len({claim["id"] for claim in found}) == 9
-    for claim in found:
+def test_every_claim_has_its_words_and_its_measure(out: Path) -> None:
+    results = read_results(out)
+    claims = judge_claims(results)
+    assert [claim["id"] for claim in claims] == list(CLAIMS)
+    assert len(claims) == 9
+    for claim in claims:
         assert claim["claim"].startswith("Section ")
         assert claim["measure"]
         for judged in claim["cohorts"].values():
             assert judged["verdict"] in (HOLDS, FAILS, UNTESTED)
             assert judged["how_much"]
-    nothing = judge(replace(results.evidence, rows=[], curves=[], cases=[], training={}))
-    assert {judged["verdict"] for claim in nothing for judged in claim["cohorts"].values()} == {
-        UNTESTED
-    }
+    nothing = judge_claims(replace(results, scores=results.scores[:0], curves=[], training={}))
+    verdicts = {judged["verdict"] for claim in nothing for judged in claim["cohorts"].values()}
+    assert verdicts == {UNTESTED}

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from evaluation.figures.history import describe_network
 from evaluation.results import read_results
-from evaluation.tables.cost import cost_markdown, cost_rows, gflops
+from evaluation.tables.cost import count_gflops, list_costs, make_cost
 from models.unet import build_unet
 from tests.evaluation.fake_out import write_out
 
 
-def test_a_small_unet_by_hand(tmp_path: Path) -> None:
+def test_a_small_unet_by_hand() -> None:
     """Widths 4 and 8 at 16 px: multiplications of each convolution, counted on paper."""
-    path = tmp_path / "net.keras"
-    build_unet(16, widths=(4, 8), dropout=0).save(path)
+    network = describe_network(build_unet(16, widths=(4, 8), dropout=0))
     multiplications = (
         256 * 9 * (1 * 4 + 4 * 4)  # level 1, down
         + 64 * 9 * (4 * 8 + 8 * 8)  # bottom, 8 x 8
@@ -24,7 +24,7 @@ def test_a_small_unet_by_hand(tmp_path: Path) -> None:
         + 256 * 9 * (8 * 4 + 4 * 4)  # level 1, up, on the concatenation
         + 256 * (4 * 1)  # classifier
     )
-    assert gflops(describe_network(path)) == pytest.approx(2 * multiplications / 1e9)
+    assert count_gflops(network) == pytest.approx(2 * multiplications / 1e9)
 
 
 def by_hand(classes: int) -> float:
@@ -57,11 +57,11 @@ MS = dict(
 
 
 def test_every_cell(tmp_path: Path) -> None:
-    rows = {row["system"]: row for row in cost_rows(read_results(write_out(tmp_path / "out")))}
-    assert list(rows) == list(SECONDS)
-    for name, row in rows.items():
+    costs = {cost.system: cost for cost in list_costs(read_results(write_out(tmp_path / "out")))}
+    assert list(costs) == list(SECONDS)
+    for name, cost in costs.items():
         one_step = name.startswith("one-step")
-        assert row == {
+        assert asdict(cost) == {
             "system": name,
             "networks": 1 if one_step else 2,
             "parameters": 1_940_851 if one_step else 2 * 1_940_817,
@@ -74,34 +74,30 @@ def test_every_cell(tmp_path: Path) -> None:
 
 
 def test_cells_as_they_are_written(tmp_path: Path) -> None:
-    text = cost_markdown(read_results(write_out(tmp_path / "out")))
+    text = make_cost(read_results(write_out(tmp_path / "out")))
     cells = ["1", "1,940,851", f"{by_hand(3):.2f}", "207", "13.0", "1,234", "303"]
     assert f"| one-step, balanced | {' | '.join(cells)} |" in text
     cells = ["2", "3,881,634", f"{2 * by_hand(1):.2f}", "529", "15.0", "1,234", "305"]
     assert f"| joint, balanced | {' | '.join(cells)} |" in text
     assert "GFLOPs a slice of 64 px" in text
-    assert "joint" not in cost_markdown(read_results(write_out(tmp_path / "two", joint=False)))
+    assert "joint" not in make_cost(read_results(write_out(tmp_path / "two", joint=False)))
 
 
 def test_a_joint_model_from_fresh_weights_and_records_that_are_not_there(tmp_path: Path) -> None:
     results = read_results(write_out(tmp_path / "out"))
-    joint = [phase for phase in results.training["phases"] if phase["stage"] == "joint"]
+    joint = [phase for phase in results.training["phases"] if phase["system"] == "joint"]
     for phase in joint:
         phase["start"] = "scratch"
-    rows = {row["system"]: row for row in cost_rows(results)}
-    assert (rows["joint, cross-entropy"]["train_s"], rows["joint, balanced"]["train_s"]) == (
-        161.0,
-        207.0,
-    )
+    costs = {cost.system: cost for cost in list_costs(results)}
+    seconds = [costs[f"joint, {phase}"].train_s for phase in ("cross-entropy", "balanced")]
+    assert seconds == [161.0, 207.0]
     for phase in joint:
         phase["start"] = "pair"  # of another run
     results.training["phases"][:] = joint
     results.training["architectures"].clear()
-    results.summary["systems"][2].pop("ms_per_slice")
-    rows = {row["system"]: row for row in cost_rows(results)}
-    nothing = ("gflops", "parameters", "train_s", "ms_per_slice")
-    assert [rows["joint, cross-entropy"][name] for name in nothing] == [None] * 4
-    assert rows["joint, cross-entropy"]["peak_memory_mib"] == 1234.5
-    assert "| joint, cross-entropy | 2 | n/a | n/a | n/a | n/a | 1,234 | 302 |" in cost_markdown(
-        results
-    )
+    results.find_entry("joint", "ce").pop("ms_per_slice")
+    cost = next(cost for cost in list_costs(results) if cost.system == "joint, cross-entropy")
+    assert (cost.gflops, cost.parameters, cost.train_s, cost.ms_per_slice) == (None,) * 4
+    assert cost.peak_memory_mib == 1234.5
+    line = "| joint, cross-entropy | 2 | n/a | n/a | n/a | n/a | 1,234 | 302 |"
+    assert line in make_cost(results)
