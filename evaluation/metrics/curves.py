@@ -1,4 +1,4 @@
-"""What is drawn of the probabilities of a cohort: ROC curves, the thresholds on them, calibration."""
+"""What is drawn of a cohort's probabilities: ROC curves, thresholds on them, calibration."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def describe_curves(
         The full curve and the one restricted to (0.01, 0.99), thinned for drawing; `auc` and
         `rauc`, which are not; reliability. A curve is None where the cohort, or the range, has no
         pixel inside or none outside the reference.
+
+    Example:
+        >>> histogram = ProbabilityHistogram()
+        >>> histogram.add(np.array([0.2, 0.4, 0.6, 0.8]), np.array([False, True, False, True]))
+        >>> curves = describe_curves(histogram, {"0.5": 0.5})
+        >>> curves["auc"], curves["points"]["0.5"]["tpr"]
+        (0.75, 0.5)
     """
     inside = histogram.inside(0.01, 0.99)
     auc, rauc = histogram.auc(), histogram.rauc()

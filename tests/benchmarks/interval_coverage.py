@@ -20,7 +20,7 @@ IOU_OF_PATIENT = (4.0, 3.0)
 DRAWS = 500
 
 
-def coverage(n_patients: int, repetitions: int = 2000, seed: int = 0) -> float:
+def simulate_coverage(n_patients: int, repetitions: int = 2000, seed: int = 0) -> float:
     """Return the share of simulated studies whose interval holds the population's pooled IoU.
 
     Args:
@@ -33,10 +33,10 @@ def coverage(n_patients: int, repetitions: int = 2000, seed: int = 0) -> float:
     held = 0
     for _ in range(repetitions):
         unions = np.round(rng.lognormal(7, 1, n_patients)).astype(int) + 1
-        found = np.round(unions * rng.beta(a, b, n_patients)).astype(int)
+        overlaps = np.round(unions * rng.beta(a, b, n_patients)).astype(int)
         study = {
             str(n): Counts(tp=tp, fn=union - tp)
-            for n, (union, tp) in enumerate(zip(unions, found, strict=True))
+            for n, (union, tp) in enumerate(zip(unions, overlaps, strict=True))
         }
         bounds = bound_score(study, iou, DRAWS)
         assert bounds.low is not None
@@ -67,9 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     if min(numbers) < LEAST_PATIENTS or flags.repetitions < 1:
         raise InputError(f"--patients must be {LEAST_PATIENTS} or more, --repetitions 1 or more")
     for n in numbers:
-        print(
-            f"{n:4d} patients: {coverage(n, flags.repetitions):.0%} of nominal 95 % intervals hold the true IoU"
-        )
+        share = simulate_coverage(n, flags.repetitions)
+        print(f"{n:4d} patients: {share:.0%} of nominal 95 % intervals hold the true IoU")
 
 
 if __name__ == "__main__":

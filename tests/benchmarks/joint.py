@@ -1,4 +1,4 @@
-"""What joint training costs a step beside the pair, one network after the other: time per slice and host memory.
+"""What joint training costs a step beside the pair: time per slice and host memory.
 
     python -m tests.benchmarks.joint [--size 128] [--filters 16] [--batch 2] [--precision NAME]
     [--slices 64]
@@ -53,44 +53,57 @@ def main() -> None:
         raise InputError(f"--size {flags.size}: must be a multiple of 16")
     precision = choose_precision(flags.precision)
     print(
-        f"{count_cores()} cores of {read_processor_name()}, backend {keras.backend.backend()}, {flags.size} px, "
-        f"{flags.filters} filters, batch {flags.batch}, {precision}"
+        f"{count_cores()} cores of {read_processor_name()}, backend {keras.backend.backend()}, "
+        f"{flags.size} px, {flags.filters} filters, batch {flags.batch}, {precision}"
     )
     settings = (flags.size, flags.filters, flags.batch, precision, flags.slices)
-    found = {what: in_own_process(what, *settings) for what in WHAT}
+    measures = {what: run_in_own_process(what, *settings) for what in WHAT}
     for name, what, times in (
         ("one network", "liver", 1),
         ("the pair, one after the other", "liver", 2),
         ("joint", "joint", 1),
     ):
-        best, median, before, peak = found[what]
+        best, median, before, peak = measures[what]
         print(
-            f"{name:30} best {best * times:7.1f}, median {median * times:7.1f} ms a slice; host memory "
-            f"{before:,.0f} MiB before the first step, {peak:,.0f} MiB at most"
+            f"{name:30} best {best * times:7.1f}, median {median * times:7.1f} ms a slice; "
+            f"host memory {before:,.0f} MiB before the first step, {peak:,.0f} MiB at most"
         )
 
 
-def in_own_process(what: str, *settings: Any) -> tuple[float, float, float, float]:
-    """Return what `measured` finds in a new process.
+def run_in_own_process(what: str, *settings: Any) -> tuple[float, float, float, float]:
+    """Return what `measure_training` finds in a new process.
 
     Raises:
         InputError: the system ended that process, as it does where memory is short.
     """
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(measured, what, *settings).result()
+            return pool.submit(measure_training, what, *settings).result()
     except BrokenProcessPool:
         raise InputError(
             f"{what}: its process was ended, probably for want of memory; take less of --size"
         ) from None
 
 
-def measured(
+def measure_training(
     what: str, size: int, filters: int, batch_size: int, precision: str, slices: int
 ) -> tuple[float, float, float, float]:
-    """Return best and median milliseconds per slice (`time_epochs`), MiB before the first step and at most."""
+    """Measure the training of one network or of both.
+
+    Args:
+        what: "liver" or "joint".
+        size: rows and columns of a slice.
+        filters: of the first level.
+        batch_size: slices a step.
+        precision: of the networks.
+        slices: how many are timed.
+
+    Returns:
+        Best and median milliseconds per slice (`time_epochs`), MiB before the first step and at
+        most.
+    """
     keras.config.set_dtype_policy(precision)
-    trained = compiled(what, size, filters)
+    trained = compile_networks(what, size, filters)
     noise = np.random.default_rng(0).random((slices, size, size, 1), np.float32)
     inputs: Any = noise
     truth: Any = (noise > 0.5).astype(np.float32)
@@ -102,8 +115,14 @@ def measured(
     return best, median, before, read_peak_memory()
 
 
-def compiled(what: str, size: int, filters: int) -> keras.Model:
-    """Return the U-Net, or the nested pair, compiled as `training.liver` and `training.joint` do."""
+def compile_networks(what: str, size: int, filters: int) -> keras.Model:
+    """Return the U-Net, or the nested pair, compiled as training does.
+
+    Args:
+        what: "liver" or "joint".
+        size: rows and columns of a slice.
+        filters: of the first level.
+    """
     preset = dataclasses.replace(find_preset("paper"), filters=filters)
     widths = SYSTEMS["one_step"].under(preset).list_options("classes")["widths"]
     target, loss, weights = what, BalancedBinaryCrossentropy(), None

@@ -1,4 +1,4 @@
-"""Does `evaluation.metrics.lits` equal the published LiTS script? On data sets with the script's own figures.
+"""Does `evaluation.metrics.lits` equal the published LiTS script, on sets with its own figures?
 
     python -m tests.benchmarks.official_lits --sets DIR
 
@@ -40,7 +40,14 @@ FIGURES = (
 
 
 class Outcome(NamedTuple):
-    """How one set compares: `different` names the figures that are not equal; `ours` says why we refuse it."""
+    """How one set compares.
+
+    Attributes:
+        name: of the set.
+        different: the figures that are not equal.
+        ours: why this project refuses the set; "" where it does not.
+        theirs: why the script does.
+    """
 
     name: str
     different: list[str]
@@ -88,7 +95,8 @@ def check_sets(path: Path, sets: Any, arrays: Collection[str]) -> None:
             if "error" not in content and sorted(content["text"]) != sorted(FIGURES):
                 wrong = sorted(set(FIGURES) ^ set(content["text"]))
                 raise InputError(
-                    f"{path}: {name}: its text must hold the 24 figures, missing or unknown: {wrong[0]}"
+                    f"{path}: {name}: its text must hold the 24 figures, "
+                    f"missing or unknown: {wrong[0]}"
                 )
             needed = [
                 f"{name}/{case['key']}/{kind}"
@@ -130,14 +138,14 @@ def main() -> None:
     scored = [outcome for outcome in outcomes if not outcome.theirs]
     for outcome in outcomes:
         if outcome.ours:
-            print(
-                f"{outcome.name}: refused: {outcome.ours} (the script: {outcome.theirs or 'scored it'})"
-            )
+            theirs = outcome.theirs or "scored it"
+            print(f"{outcome.name}: refused: {outcome.ours} (the script: {theirs})")
         if outcome.different:
             print(f"{outcome.name}: differs in {', '.join(outcome.different)}")
     equal = sum(outcome.agrees for outcome in scored)
     print(
-        f"{equal} of {len(scored)} sets equal in all 24 figures; {len(outcomes) - len(scored)} that it cannot score"
+        f"{equal} of {len(scored)} sets equal in all 24 figures; "
+        f"{len(outcomes) - len(scored)} that it cannot score"
     )
     if not all(outcome.agrees for outcome in outcomes):
         sys.exit(1)

@@ -1,7 +1,7 @@
-"""How fast and in how much memory volumes of real size become a store, beside the time of unzipping them alone.
+"""How fast and in how much memory volumes become a store, beside unzipping them alone.
 
-    python -m tests.benchmarks.prepare [--cases 4] [--slices 400] [--size 512] [--jobs 2] [--dir
-    DIR]
+    python -m tests.benchmarks.prepare [--cases 4] [--slices 400] [--size 512] [--jobs 2]
+    [--dir DIR]
 
 The volumes are SYNTHETIC: a body with liver and tumor under noise, 512 x 512, int16, .nii.gz. Both
 times are taken in the same call, on the same files, with the same number of processes.
@@ -103,11 +103,13 @@ def main() -> None:
         MIB if sys.platform == "darwin" else 2**10
     )
     print(
-        f"{read_processor_name()}, {flags.jobs} jobs; SYNTHETIC, {flags.cases} volumes of {flags.slices} slices, .nii.gz"
+        f"{read_processor_name()}, {flags.jobs} jobs; SYNTHETIC, "
+        f"{flags.cases} volumes of {flags.slices} slices, .nii.gz"
     )
     for what, taken in (("unzipping alone", floor), (f"data.prepare, {flags.size} px", seconds)):
         print(
-            f"{what:24} {taken:6.1f} s  {slices / taken:7.1f} slices/s  {megabytes / taken:7.1f} MB/s of CT"
+            f"{what:24} {taken:6.1f} s  {slices / taken:7.1f} slices/s  "
+            f"{megabytes / taken:7.1f} MB/s of CT"
         )
     print(f"largest process          {peak:6.0f} MiB resident, a volume is {volume_mib:.0f} MiB")
 
@@ -124,25 +126,19 @@ def time_unzipping(files: list[Path], jobs: int) -> float:
 
 
 def time_preparing(source: Path, store: Path, size: int, jobs: int) -> float:
-    """Return the seconds that `data.prepare` takes as a command, start included."""
-    command = [
-        sys.executable,
-        "-m",
-        "data.prepare",
-        "--source",
-        source,
-        "--store",
-        store,
-        "--size",
-        size,
-    ]
+    """Return the seconds that `data.prepare` takes as a command, start included.
+
+    Args:
+        source: folder of the cohort.
+        store: folder to write.
+        size: rows and columns of its slices.
+        jobs: processes.
+    """
+    flags = {"--source": source, "--store": store, "--size": size, "--jobs": jobs}
+    command = [sys.executable, "-m", "data.prepare"]
+    command += [str(part) for flag in flags.items() for part in flag]
     started = time.perf_counter()
-    done = subprocess.run(
-        [str(part) for part in [*command, "--jobs", jobs]],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(done.stderr.strip())
     return time.perf_counter() - started

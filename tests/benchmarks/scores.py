@@ -1,4 +1,4 @@
-"""Seconds that scores take: the LiTS figures of a large case beside MedPy's whole-volume way, and an exact ROC curve.
+"""Seconds that scores take: LiTS figures of a large case beside MedPy's, an exact ROC curve.
 
     python -m tests.benchmarks.scores [--slices 400] [--lesions 30] [--medpy-lesions 2]
 
@@ -41,7 +41,9 @@ Lesion = tuple[np.ndarray, float]  # centre and radius in voxels
 
 
 def make_case(slices: int, lesions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (prediction, reference), uint8 of shape (512, 512, slices): 0 other, 1 liver, 2 lesion.
+    """Return (prediction, reference), uint8 of shape (512, 512, slices).
+
+    Labels are 0 other, 1 liver, 2 lesion.
 
     Raises:
         InputError: the liver has no room for so many lesions.
@@ -66,20 +68,21 @@ def place_lesions(rng: np.random.Generator, slices: int, n: int) -> list[Lesion]
         InputError: there is no room.
     """
     middle, axes = np.array([*CENTRE, slices / 2]), np.array([*SEMI_AXES, slices * 0.4])
-    found: list[Lesion] = []
+    lesions: list[Lesion] = []
     for _ in range(TRIES):
-        if len(found) == n:
-            return found
+        if len(lesions) == n:
+            return lesions
         radius = rng.uniform(4, 14)
         room = axes - radius - APART
         at = rng.uniform(-1, 1, 3)
         if min(room) <= 0 or at @ at > 1:
             continue
         centre = middle + at * room
-        if all(np.linalg.norm(centre - other) > radius + size + APART for other, size in found):
-            found.append((centre, radius))
+        if all(np.linalg.norm(centre - place) > radius + size + APART for place, size in lesions):
+            lesions.append((centre, radius))
     raise InputError(
-        f"--lesions: a liver of {slices} slices has no room for so many, {len(found)} found their place"
+        f"--lesions: a liver of {slices} slices has no room for so many, "
+        f"{len(lesions)} found their place"
     )
 
 
@@ -101,14 +104,14 @@ def _paint(labels: np.ndarray, centre: np.ndarray, radius: float) -> None:
     inside[ball & (inside > 0)] = 2
 
 
-def seconds(call: Callable[[], object]) -> float:
+def time_call(call: Callable[[], object]) -> float:
     """Return how long a call takes."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
-def by_medpy(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+def score_by_medpy(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Compute `evaluation.metrics.lits.SHAPE_SCORES` of one shape on the whole volume, by MedPy.
 
     Raises:
@@ -138,8 +141,17 @@ def by_medpy(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
 
 
 def time_medpy(prediction: np.ndarray, reference: np.ndarray, lesions: int) -> tuple[float, float]:
-    """Return seconds for the liver, and for one lesion, the mean of `lesions` of them."""
-    liver = seconds(lambda: by_medpy(prediction > 0, reference > 0))
+    """Time MedPy on a case.
+
+    Args:
+        prediction: labels as `make_case` gives them.
+        reference: likewise.
+        lesions: how many lesions are timed.
+
+    Returns:
+        Seconds for the liver, and for one lesion, the mean of those timed.
+    """
+    liver = time_call(lambda: score_by_medpy(prediction > 0, reference > 0))
     found = find_lesions(prediction, reference)
     taken = []
     for p, g in np.argwhere(found.iou > HALF)[:lesions]:
@@ -148,12 +160,18 @@ def time_medpy(prediction: np.ndarray, reference: np.ndarray, lesions: int) -> t
             mask = np.zeros(reference.shape, bool)
             mask[tuple(found.voxels[numbers == number].T)] = True
             masks.append(mask)
-        taken.append(seconds(lambda pair=masks: by_medpy(*pair)))  # type: ignore[misc]
+        taken.append(time_call(lambda pair=masks: score_by_medpy(*pair)))  # type: ignore[misc]
     return liver, float(np.mean(taken))
 
 
 def time_case(slices: int, lesions: int, medpy_lesions: int) -> None:
-    """Print the seconds of one case, by this project and by MedPy."""
+    """Print the seconds of one case, by this project and by MedPy.
+
+    Args:
+        slices: of the case.
+        lesions: of the reference.
+        medpy_lesions: lesions that MedPy scores; 0 leaves it out.
+    """
     prediction, reference = make_case(slices, lesions)
     before = _peak_mib()
     taken, figures = {}, {}
@@ -163,29 +181,37 @@ def time_case(slices: int, lesions: int, medpy_lesions: int) -> None:
         taken[mode] = time.perf_counter() - started
     case = figures["corrected"]
     print(
-        f"{read_processor_name()}; SYNTHETIC, {SIDE} x {SIDE} x {slices}: {case.n_reference} lesions in the reference, "
-        f"{case.n_prediction} predicted, {case.hits} found at an IoU above 0.5"
+        f"{read_processor_name()}; SYNTHETIC, {SIDE} x {SIDE} x {slices}: "
+        f"{case.n_reference} lesions in the reference, {case.n_prediction} predicted, "
+        f"{case.hits} found at an IoU above 0.5"
     )
     for mode in MODES:
         print(f"all figures of a case, {mode:9} {taken[mode]:8.2f} s")
     print(
-        f"peak memory {_peak_mib():,.0f} MiB, of that {before:,.0f} before scoring (the two volumes and their making)"
+        f"peak memory {_peak_mib():,.0f} MiB, of that {before:,.0f} before scoring "
+        "(the two volumes and their making)"
     )
     if medpy_lesions:
         n_scored = len(case.lesions)
         liver, lesion = time_medpy(prediction, reference, medpy_lesions)
         whole = liver + n_scored * lesion
         times = whole / max(taken.values())
+        n_timed = min(medpy_lesions, n_scored)
         print(
-            f"MedPy: liver {liver:.1f} s, a lesion {lesion:.1f} s (of {min(medpy_lesions, n_scored)} timed)"
-        )
-        print(
-            f"so, with {n_scored} lesions that are scored, {whole:.0f} s in all: {times:.0f} times as long"
+            f"MedPy: liver {liver:.1f} s, a lesion {lesion:.1f} s (of {n_timed} timed)\n"
+            f"so, with {n_scored} lesions that are scored, {whole:.0f} s in all: "
+            f"{times:.0f} times as long"
         )
 
 
 def time_roc(share: float, inside: tuple[float, float], outside: tuple[float, float]) -> None:
-    """Print the seconds of a ROC curve and its area; probabilities are drawn from two beta distributions."""
+    """Print the seconds of a ROC curve and its area.
+
+    Args:
+        share: of the pixels inside the reference.
+        inside: a and b of the beta distribution that their probabilities are drawn from.
+        outside: likewise of the pixels outside.
+    """
     rng = np.random.default_rng(1)
     truth = rng.random((ROC_SLICES, SIDE, SIDE)) < share
     p = np.where(truth, rng.beta(*inside, truth.shape), rng.beta(*outside, truth.shape)).astype(
@@ -202,7 +228,7 @@ def time_roc(share: float, inside: tuple[float, float], outside: tuple[float, fl
         areas["histogram"] = histogram.auc()
 
     for name, call in (("exact", exact), ("histogram", binned)):
-        taken = min(seconds(call) for _ in range(REPEATS))
+        taken = min(time_call(call) for _ in range(REPEATS))
         how = "sort" if name == "exact" else "bins"
         print(f"  {f'{name} ({how})':16} {taken:8.2f} s   AUC {areas[name]:.6f}")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.backend import choose_precision
-from tests.benchmarks.joint import compiled
+from tests.benchmarks.joint import compile_networks
 from tests.conftest import Command
 
 
@@ -36,7 +36,7 @@ def test_it_prints_time_and_memory(run_module: Command) -> None:
 
 def test_joint_trains_both_networks() -> None:
     noise = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
-    trained = compiled("joint", 32, 4)
+    trained = compile_networks("joint", 32, 4)
     before = [np.array(weights) for weights in trained.trainable_variables]
     trained.train_on_batch(
         {"slice": noise, "scaled": noise},

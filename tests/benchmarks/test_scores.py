@@ -8,7 +8,7 @@ from scipy.ndimage import label
 
 from data.command import InputError
 from evaluation.metrics.lits import SHAPE_SCORES, score_case, score_shape
-from tests.benchmarks.scores import SPACING_MM, by_medpy, make_case, place_lesions
+from tests.benchmarks.scores import SPACING_MM, make_case, place_lesions, score_by_medpy
 from tests.conftest import Command
 
 
@@ -32,7 +32,7 @@ def test_no_room_for_more() -> None:
 def test_medpy_computes_the_same_figures() -> None:
     prediction, reference = np.zeros((2, 9, 9, 9), bool)
     prediction[1:5, 2:6, 2:7] = reference[2:7, 1:6, 3:8] = True
-    theirs = by_medpy(prediction, reference)
+    theirs = score_by_medpy(prediction, reference)
     assert tuple(theirs) == SHAPE_SCORES
     assert theirs == pytest.approx(score_shape(prediction, reference, SPACING_MM))
 

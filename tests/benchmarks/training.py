@@ -36,24 +36,34 @@ def main() -> None:
     )
     flags = parser.parse_args()
     print(
-        f"{read_processor_name()}, backend {keras.backend.backend()}, {flags.size} px, {flags.filters} filters"
-        f"{', XLA' if flags.xla else ''}"
+        f"{read_processor_name()}, backend {keras.backend.backend()}, {flags.size} px, "
+        f"{flags.filters} filters{', XLA' if flags.xla else ''}"
     )
     for precision in ("float32", "mixed_bfloat16"):
         for batch_size in (1, 2, 4):
             best, median = time_steps(
                 flags.size, flags.filters, flags.slices, precision, batch_size, flags.xla
             )
-            print(
-                f"{precision:15} batch {batch_size}: best {best:6.1f}, median {median:6.1f} ms per slice",
-                flush=True,
-            )
+            times = f"best {best:6.1f}, median {median:6.1f} ms per slice"
+            print(f"{precision:15} batch {batch_size}: {times}", flush=True)
 
 
 def time_steps(
     size: int, filters: int, slices: int, precision: str, batch_size: int, xla: bool = False
 ) -> tuple[float, float]:
-    """Return (best, median) milliseconds per slice over `REPEATS` epochs of noise, after one to warm up."""
+    """Time training steps of the U-Net on noise, over `REPEATS` epochs after one to warm up.
+
+    Args:
+        size: rows and columns of a slice.
+        filters: of the first level.
+        slices: an epoch.
+        precision: of the network.
+        batch_size: slices a step.
+        xla: compile with XLA.
+
+    Returns:
+        Best and median milliseconds per slice.
+    """
     keras.config.set_dtype_policy(precision)
     preset = dataclasses.replace(find_preset("paper"), filters=filters)
     widths = SYSTEMS["one_step"].under(preset).list_options("classes")["widths"]
@@ -67,7 +77,18 @@ def time_steps(
 def time_epochs(
     trained: keras.Model, inputs: Any, truth: Any, batch_size: int, slices: int
 ) -> tuple[float, float]:
-    """Return (best, median) milliseconds per slice of a compiled model over `REPEATS` epochs, after one to warm up."""
+    """Time a compiled model over `REPEATS` epochs after one to warm up.
+
+    Args:
+        trained: the model.
+        inputs: of an epoch.
+        truth: likewise.
+        batch_size: slices a step.
+        slices: of an epoch.
+
+    Returns:
+        Best and median milliseconds per slice.
+    """
     seconds = []
     for _ in range(REPEATS + 1):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The nested network: a pair goes in and comes out unchanged, and the tumor's loss reaches the liver's network."""
+"""The nested network: a pair comes out unchanged, the tumor's loss reaches the liver's network."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(
             np.testing.assert_array_equal(part.predict_on_batch(given), expected[part.name])
 
 
-def test_a_pair_in_half_precision_gives_the_same_outputs_nested_and_in_single_precision_close_ones() -> (
-    None
-):
+def test_a_pair_in_half_precision_gives_the_same_outputs_nested_close_ones_in_single() -> None:
     with half_precision():
         liver, tumor, s1 = pair()
         nested = build_cascade(liver, tumor, s1)

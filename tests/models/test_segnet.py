@@ -1,4 +1,4 @@
-"""SegNet: its size by hand, its outputs against PyTorch, saving, precision and a step of training."""
+"""SegNet: its size by hand, its outputs against PyTorch, precision and a step of training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from tests.models.conftest import half_precision
 
 SIZE, FILTERS = 32, 2
 
-VGG16 = [
-    (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256), (256, 512), (512, 512), (512, 512),
-    (512, 512), (512, 512), (512, 512),
-]  # fmt: skip
+VGG16 = [(64, 64), (64, 128), (128, 128), (128, 256)] + 2 * [(256, 256)]
+VGG16 += [(256, 512)] + 5 * [(512, 512)]
 """Channels in and out of VGG16's 3 x 3 convolutions after the first."""
 
 
@@ -30,7 +28,7 @@ def slices(channels: int = 1) -> np.ndarray:
 
 
 def by_hand(channels: int, classes: int) -> int:
-    """3 x 3 kernels, biases, and four numbers per channel of a batch normalisation; the decoder is the mirror."""
+    """3 x 3 kernels, biases, four numbers a channel of a normalisation; the decoder mirrors."""
     encoder = [(channels, 64), *VGG16]
     decoder = [(after, before) for before, after in reversed(VGG16)]
     normalised = sum(

@@ -1,4 +1,4 @@
-"""SegResNetVAE: parameters, outputs and loss of MONAI's network, by its own code; the VAE branch in training."""
+"""SegResNetVAE: parameters, outputs, loss of MONAI's own network; the VAE branch in training."""
 
 from __future__ import annotations
 
@@ -91,8 +91,9 @@ def monais(
 ) -> str:
     """The same network in MONAI's words."""
     return (
-        f"SegResNetVAE({input_shape}, vae_nz={latent}, init_filters={filters}, in_channels={input_channels}, "
-        f"out_channels={classes}, dropout_prob={dropout or None}, blocks_down={blocks_down}, blocks_up={blocks_up})"
+        f"SegResNetVAE({input_shape}, vae_nz={latent}, init_filters={filters}, "
+        f"in_channels={input_channels}, out_channels={classes}, dropout_prob={dropout or None}, "
+        f"blocks_down={blocks_down}, blocks_up={blocks_up})"
     )
 
 
@@ -185,7 +186,8 @@ def test_parameters_outputs_and_loss_are_monais(
         f"""
         {IMPORT}
         networks = [{", ".join(monais(**chosen) for chosen in SETS)}]
-        results["counts"] = [sum(weight.numel() for weight in network.parameters()) for network in networks]
+        count = lambda network: sum(weight.numel() for weight in network.parameters())
+        results["counts"] = [count(network) for network in networks]
         torch.manual_seed(0)
         network = {monais(**FOUR_LEVELS)}
         window = torch.from_numpy(x[..., 0])[:, None]
@@ -198,7 +200,8 @@ def test_parameters_outputs_and_loss_are_monais(
             for name, values in (("without", 0 * noise), ("with", noise)):
                 torch.randn_like = lambda like: torch.from_numpy(values)
                 for network.vae_estimate_std in (False, True):
-                    results[f"{{name}} {{network.vae_estimate_std}}"] = network.train()(window)[1].numpy()
+                    key = f"{{name}} {{network.vae_estimate_std}}"
+                    results[key] = network.train()(window)[1].numpy()
         """,
         x=x,
         noise=noise,
@@ -237,7 +240,8 @@ def test_upsampling_is_pytorchs(torch_reference: TorchReference) -> None:
     expected = torch_reference(
         """
         up = torch.nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
-        results["up"] = up(torch.from_numpy(x).permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1).numpy()
+        first = torch.from_numpy(x).permute(0, 4, 1, 2, 3)
+        results["up"] = up(first).permute(0, 2, 3, 4, 1).numpy()
         """,
         x=x,
     )
@@ -344,7 +348,7 @@ def test_the_loss_moves_encoder_and_branch(estimate_std: bool) -> None:
     assert branch - moved == (set() if estimate_std else {"vae_deviation"})
 
 
-def test_segmentation_part_shares_weights_and_takes_other_sizes() -> None:
+def test_the_segmentation_shares_weights_and_takes_other_sizes() -> None:
     model = build_segresnet_vae(**TINY | {"dropout": 0.2})
     part, free = take_segmentation(model), take_segmentation(model, (None, None, None))
     assert not any(layer.name.startswith("vae_") for layer in part.layers)
@@ -396,6 +400,6 @@ def test_half_precision_keeps_logits_and_loss_in_single() -> None:
     train(model)
 
 
-def test_segmentation_part_names_a_wrong_size() -> None:
+def test_the_segmentation_names_a_wrong_size() -> None:
     with pytest.raises(ValueError, match="input_shape must be three multiples of 2"):
         take_segmentation(build_segresnet_vae(**TINY), (8, 9, 16))

@@ -72,13 +72,17 @@ def test_prediction_is_monais(torch_reference: TorchReference) -> None:
         )  # a result that depends on the place
     expected = torch_reference(
         f"""
-        import sys; sys.modules |= {{"tensorflow": None, "torchvision": None}}  # MONAI would load them, for seconds
+        import sys
+        sys.modules |= {{"tensorflow": None, "torchvision": None}}  # MONAI would load them
         from monai.inferers import sliding_window_inference
         for index, (shape, window, overlap, batch) in enumerate({SETS}):
-            volume, ramp = (torch.from_numpy(globals()[f"{{name}}_{{index}}"]) for name in ("volume", "ramp"))
+            volume, ramp = (
+                torch.from_numpy(globals()[f"{{name}}_{{index}}"]) for name in ("volume", "ramp")
+            )
             predict = lambda x: torch.cat([x * ramp, x - x.mean((1, 2, 3, 4), keepdim=True)], 1)
             blended = sliding_window_inference(
-                volume[None, None], window, batch, predict, overlap, mode="gaussian", sigma_scale=0.125 + 0.1 * index
+                volume[None, None], window, batch, predict, overlap, mode="gaussian",
+                sigma_scale=0.125 + 0.1 * index,
             )
             results[str(index)] = blended[0].permute(1, 2, 3, 0).numpy()
         """,

@@ -19,8 +19,8 @@ from tests.conftest import ROOT, TorchReference
 NAMES = ("pooled", "indices", "unpooled", "gradient")
 
 
-def given() -> dict[str, np.ndarray]:
-    """Slices of random values, of small integers (many ties) and of zeros; gradients of the two outputs."""
+def make_arrays() -> dict[str, np.ndarray]:
+    """Slices of random values, of small integers (ties) and of zeros; gradients of both outputs."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, 8, 12, 5))
     x[1] = rng.integers(0, 3, x[1].shape)
@@ -30,8 +30,10 @@ def given() -> dict[str, np.ndarray]:
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def found(x: np.ndarray, of_pooled: np.ndarray, of_unpooled: np.ndarray) -> dict[str, np.ndarray]:
-    """What the layers make of x: the outputs, with unpooled values that are not the maxima, and the gradient."""
+def run_layers(
+    x: np.ndarray, of_pooled: np.ndarray, of_unpooled: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The layers' outputs of x, with unpooled values that are not the maxima; the gradient."""
     source = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(source)
@@ -57,7 +59,7 @@ def test_an_example_by_hand() -> None:
 def test_of_equal_values_the_first_by_rows_gets_the_index_and_the_gradient() -> None:
     windows = [[1, 1, 1, 1], [0, 1, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1], [-2, -2, -1, -1]]
     x = np.array(windows, np.float32).reshape(5, 2, 2, 1)
-    got = found(x, np.ones((5, 1, 1, 1), np.float32), np.zeros_like(x))
+    got = run_layers(x, np.ones((5, 1, 1, 1), np.float32), np.zeros_like(x))
     assert got["indices"].ravel().tolist() == [0, 1, 1, 2, 2]
     np.testing.assert_array_equal(got["gradient"].reshape(5, 4), np.eye(4)[[0, 1, 1, 2, 2]])
 
@@ -75,11 +77,13 @@ def test_outputs_and_gradient_are_those_of_pytorch(torch_reference: TorchReferen
         ((pooled * first(of_pooled)).sum() + (unpooled * first(of_unpooled)).sum()).backward()
         columns = source.shape[3]
         indices = 2 * (flat // columns % 2) + flat % columns % 2
-        results.update(pooled=last(pooled), indices=last(indices), unpooled=last(unpooled), gradient=last(source.grad))
+        outputs = (pooled, indices, unpooled, source.grad)
+        names = ("pooled", "indices", "unpooled", "gradient")
+        results.update(zip(names, map(last, outputs)))
         """,
-        **given(),
+        **make_arrays(),
     )
-    got = found(**given())
+    got = run_layers(**make_arrays())
     for name in NAMES:
         np.testing.assert_allclose(got[name], expected[name], atol=1e-6, err_msg=name)
 
@@ -95,7 +99,8 @@ given, written, network = np.load(sys.argv[1]), sys.argv[2], sys.argv[3]
 def total(x):
     pooled, indices = MaxPoolingWithIndices2D()(x)
     unpooled = MaxUnpooling2D()(3 * pooled + 1, indices)
-    weighted = keras.ops.sum(pooled * tensor("of_pooled")) + keras.ops.sum(unpooled * tensor("of_unpooled"))
+    weighted = keras.ops.sum(pooled * tensor("of_pooled"))
+    weighted += keras.ops.sum(unpooled * tensor("of_unpooled"))
     return weighted, (pooled, indices, unpooled)
 
 def tensor(name):
@@ -132,7 +137,7 @@ def test_another_backend_gives_the_same(backend: str, tmp_path: Path) -> None:
         small_network(),
         [tmp_path / name for name in ("given.npz", "results.npz", "model.keras")],
     )
-    np.savez(paths[0], **given())
+    np.savez(paths[0], **make_arrays())
     model.save(paths[2])
     done = subprocess.run(
         [sys.executable, "-c", ON_ANOTHER_BACKEND, *map(str, paths)],
@@ -143,7 +148,7 @@ def test_another_backend_gives_the_same(backend: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    expected = {**found(**given()), "predicted": np.asarray(model(given()["x"]))}
+    expected = {**run_layers(**make_arrays()), "predicted": np.asarray(model(make_arrays()["x"]))}
     with np.load(paths[1]) as results:
         assert set(results) == set(expected)
         for name, array in expected.items():
@@ -159,7 +164,7 @@ def test_the_shapes_of_a_graph_and_its_outputs_at_other_sizes() -> None:
     assert MaxUnpooling2D()(*sized).shape == (None, 8, 12, 5)
     # in a traced function of unknown sizes too
     traced = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 5), tf.float32)])
-    for x in (given()["x"], given()["x"][:1, :4, :6]):
+    for x in (make_arrays()["x"], make_arrays()["x"][:1, :4, :6]):
         largest = x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2] // 2, 2, 5).max((2, 4))
         for outputs in (model(x), traced(x)):
             assert outputs.shape == x.shape

@@ -1,4 +1,4 @@
-"""Reliability and calibration error: by hand, against scikit-learn, and of probabilities that are right."""
+"""Reliability and calibration error: by hand, against scikit-learn, of right probabilities."""
 
 from __future__ import annotations
 

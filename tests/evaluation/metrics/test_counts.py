@@ -15,8 +15,10 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from evaluation.metrics import counts as metrics
 from evaluation.metrics.counts import (
     Counts,
+    Metric,
     compute_scores,
     dice,
     iou,
@@ -24,6 +26,7 @@ from evaluation.metrics.counts import (
     pixel_accuracy,
     precision,
     rand_index,
+    register_metric,
     rvd,
     sensitivity,
     specificity,
@@ -132,6 +135,19 @@ def test_rand_index_of_many_pixels_does_not_overflow():
     assert rand_index(huge) == pytest.approx(0.5 - 1 / (2e11 - 2), abs=1e-15)
 
 
+def test_table_1_has_four_metrics_of_counts_and_takes_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = Counts(tp=3, fp=1, fn=1, tn=5)
+    assert list(compute_scores(counts)) == ["pixel_accuracy", "iou", "rand_index", "dice"]
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+    f2 = Metric("f2", "F2", lambda counts: 5 * counts.tp / (5 * counts.tp + counts.fp), table1=True)
+    register_metric(f2)
+    assert compute_scores(counts)["f2"] == 15 / 16
+    with pytest.raises(ValueError, match=r"`metric.name` must be new. Received: 'f2'"):
+        register_metric(f2)
+
+
 def test_addition_is_pooling():
     pairs = random_masks(5, (6, 7))
     pooled = Counts.of(*(np.concatenate(masks) for masks in zip(*pairs, strict=True)))
@@ -235,7 +251,7 @@ def test_rand_index_of_partitions() -> None:
 
 
 def test_components_by_hand() -> None:
-    """Two lesions drawn as one: of 10 pixels 2 x 2 pairs between the lesions disagree, and the bridge's pairs."""
+    """Two lesions drawn as one: 2 x 2 pairs between them disagree, and the bridge's pairs."""
     reference, prediction = mask("##.##....."), mask("#####.....")
     assert number_components(reference).tolist() == [1, 1, 0, 2, 2, 0, 0, 0, 0, 0]
     # disagreeing: 4 pairs between the lesions, 4 of the bridge with them, 5 of the bridge with what

@@ -18,7 +18,7 @@ def pixels(seed: int, n: int = 5000, steps: int | None = None) -> tuple[np.ndarr
 
 
 def check_rule(curve: Roc, p: np.ndarray, truth: np.ndarray) -> None:
-    """Point i is ``p > threshold[i]``; the thresholds fall; the ends are (0, 0) and (1, 1); no point comes twice."""
+    """Point i is ``p > threshold[i]``; thresholds fall; both ends are there; none comes twice."""
     for x, y, threshold in zip(
         curve.false_positive_rate, curve.true_positive_rate, curve.threshold.tolist(), strict=True
     ):
@@ -63,7 +63,7 @@ def test_every_point_follows_the_rule() -> None:
 
 
 def test_by_hand() -> None:
-    """Probabilities 0 (both kinds), 0.5 (outside), 1 (both kinds): over ties the curve goes straight, both ways."""
+    """Probabilities 0 and 1 of both kinds, 0.5 outside: over ties the curve goes straight."""
     p = np.array([0.0, -0.0, 0.5, 1.0, 1.0])
     truth = np.array([False, True, False, True, False])
     found = compute_exact_roc(p, truth)

@@ -19,7 +19,7 @@ def row(length: int, *lesions: tuple[int, int]) -> np.ndarray:
 
 
 def test_a_pair_above_the_threshold_is_never_given_up_for_two_below_it() -> None:
-    """IoU: A with 1: 60 / 118 = 0.51, A with 2: 39 / 101 = 0.39, B with 1: 17 / 78 = 0.22. B 1 and A 2 sum to more."""
+    """IoU: A with 1: 60 / 118, A with 2: 39 / 101, B with 1: 17 / 78. B 1 and A 2 sum to more."""
     lesions = find_lesions(row(120, (0, 16), (18, 117)), row(120, (0, 77), (79, 118)))
     assert lesions.iou[1:, 1:] == pytest.approx(np.array([[17 / 78, 0], [60 / 118, 39 / 101]]))
     matching = match_once(lesions, 0.5)
@@ -49,7 +49,7 @@ def test_more_pairs_win_over_a_larger_sum() -> None:
 
 
 def best(iou: np.ndarray, threshold: float) -> tuple[int, float]:
-    """The most pairs, then the largest sum of IoU, of all matchings; iou of shape (n, m), n <= m."""
+    """Most pairs, then the largest sum of IoU, of all matchings; iou of shape (n, m), n <= m."""
     found = []
     for columns in permutations(range(iou.shape[1]), iou.shape[0]):
         values = [iou[pair] for pair in enumerate(columns) if iou[pair] > threshold]

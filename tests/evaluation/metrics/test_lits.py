@@ -66,7 +66,7 @@ def test_the_names_are_those_of_scores_txt() -> None:
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """(prediction, reference): a liver of 1 x 4 x 10 with lesions, of 2 voxels each, in columns 1, 4 and 7."""
+    """(prediction, reference): a liver of 1 x 4 x 10, lesions of 2 voxels in columns 1, 4, 7."""
     reference = np.ones((1, 4, 10), np.uint8)
     prediction = reference.copy()
     for column in (1, 4, 7):
@@ -98,7 +98,7 @@ def test_lesions_by_hand() -> None:
 
 
 def test_one_prediction_across_three_lesions() -> None:
-    """The script subtracts a hit for each merged reference: minus two. Matched once: a hit at IoU > 0, none at 0.5."""
+    """The script subtracts a hit for each merged reference: -2. Matched once: a hit at IoU > 0."""
     prediction, reference = scene()
     prediction[0, 1:3, 1:8] = 2  # 14 voxels, 6 of them right
     official = score_case(prediction, reference, ONES, "official")

@@ -1,4 +1,4 @@
-"""What must hold of overlaps and of the LiTS figures whatever the shapes: against MedPy, and by their properties."""
+"""Overlaps and LiTS figures whatever the shapes: against MedPy, and by their properties."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_masks(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(prediction, reference): a liver with some 10 lesions, and the same moved by a voxel, with others."""
+    """(prediction, reference): a liver with some 10 lesions, the same moved, with others."""
     rng = np.random.default_rng(seed)
     reference, other = (
         np.where(gaussian_filter(rng.normal(size=(14, 20, 18)), 1.2) > 0.13, 2, 1) for _ in range(2)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
 from dataclasses import asdict
 
 import numpy as np
 
-from evaluation.metrics import regions
 from evaluation.metrics.regions import Measures, find_components, keep_largest, measure_labels
 
 
@@ -68,7 +66,3 @@ def test_faces_join_and_corners_only_where_asked() -> None:
     mask[0, 0, 0] = mask[1, 1, 1] = mask[1, 1, 2] = True
     assert sorted(find_components(mask)[2]) == [1, 2]
     assert list(find_components(mask, corners=True)[2]) == [3]
-
-
-def test_the_examples_of_the_documentation() -> None:
-    assert doctest.testmod(regions).failed == 0

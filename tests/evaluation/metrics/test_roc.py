@@ -1,15 +1,14 @@
-"""ROC curves and thresholds from histograms, against scikit-learn and brute force on the pixels."""
+"""ROC curves from histograms, against scikit-learn and brute force on the pixels."""
 
 from __future__ import annotations
 
 import time
-from fractions import Fraction
 
 import numpy as np
 import pytest
-from sklearn.metrics import jaccard_score, roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from evaluation.metrics.counts import Counts, iou
+from evaluation.metrics.counts import Counts
 from evaluation.metrics.roc import (
     CENTRE,
     EDGES,
@@ -18,12 +17,6 @@ from evaluation.metrics.roc import (
     Roc,
     find_edge,
     reduce_curve,
-)
-from evaluation.metrics.thresholds import (
-    choose_thresholds,
-    find_best_iou,
-    find_iou_threshold,
-    find_youden_threshold,
 )
 
 SEEDS = range(8)
@@ -41,7 +34,7 @@ def histogram_of(probability, reference) -> ProbabilityHistogram:
 
 
 def pixels(seed: int, n: int = 3000, dtype: type = np.float32) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of a fair classifier, some of them saturated at exactly 0 and 1, and their reference."""
+    """Probabilities of a fair classifier, some saturated at exactly 0 and 1; their reference."""
     rng = np.random.default_rng(seed)
     reference = rng.random(n) < 0.3
     probability = expit(rng.normal(np.where(reference, 1.5, -2.0), 2.5))
@@ -51,7 +44,7 @@ def pixels(seed: int, n: int = 3000, dtype: type = np.float32) -> tuple[np.ndarr
 
 
 def pixels_in_distinct_bins(seed: int, n: int = 1500) -> tuple[np.ndarray, np.ndarray]:
-    """The same in the middles of bins, in float64: two probabilities share a bin only if they are equal."""
+    """The same in the middles of bins, float64: only equal probabilities share a bin."""
     rng = np.random.default_rng(seed)
     reference = rng.random(n) < 0.3
     logit = rng.normal(np.where(reference, 1.0, -2.0), 3.0).clip(-15.9, 15.9)
@@ -64,7 +57,7 @@ def inside(probability: np.ndarray, low: float = 0.01, high: float = 0.99) -> np
 
 
 def share_of_binned_ties(probability: np.ndarray, reference: np.ndarray) -> float:
-    """Share of the (positive, negative) pairs that fall into one bin, counted by NumPy's histogram."""
+    """Share of the (positive, negative) pairs that fall into one bin, counted by NumPy."""
     edges = np.concatenate([[-1.0], EDGES[1:-1].astype(probability.dtype), [2.0]])
     bins = np.searchsorted(edges, probability, side="left")
     positive = np.bincount(bins[reference], minlength=N_BINS + 2)
@@ -96,7 +89,7 @@ def test_zero_half_and_one(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_edge_is_decided_as_numpy_decides_it(dtype):
-    """At each edge and its two neighbours in the dtype, `p > edge` of NumPy and of the histogram agree."""
+    """At each edge and its neighbours in the dtype, `p > edge` of NumPy and histogram agree."""
     at = EDGES[1:-1].astype(dtype)
     probability = np.unique(
         np.concatenate([at, np.nextafter(at, dtype(0)), np.nextafter(at, dtype(1))])
@@ -150,9 +143,6 @@ def test_no_pixels():
     assert histogram.n_pixels == 0
     assert histogram.auc() is None
     assert histogram.rauc() is None
-    assert find_youden_threshold(histogram) is None
-    assert choose_thresholds(histogram) == {"0.5": 0.5, "roc": 0.5, "iou": 0.5}
-    assert find_best_iou(histogram) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -247,7 +237,7 @@ def test_curve_and_areas_of_distinct_bins_are_scikit_learns(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_areas_are_scikit_learns_up_to_ties_within_bins(seed, dtype):
-    """A pair in one bin counts 1/2 in place of 0 or 1, so half the share of such pairs bounds the error."""
+    """A pair in one bin counts 1/2, not 0 or 1: half the share of such pairs bounds the error."""
     probability, reference = pixels(seed, dtype=dtype)
     histogram = histogram_of(probability, reference)
     kept = inside(probability)
@@ -273,114 +263,13 @@ def test_restricted_range_is_above_low_and_up_to_high():
 @pytest.mark.parametrize(
     "reference", [[True, True, True, False], [False, False, False, True], [True] * 4, [False] * 4]
 )
-def test_without_both_classes_in_the_range_there_is_no_area_and_no_threshold(reference):
+def test_without_both_classes_in_the_range_there_is_no_area(reference):
     histogram = histogram_of([0.2, 0.5, 0.7, 0.999], reference)
     assert histogram.rauc() is None
-    assert find_youden_threshold(histogram) is None
-    assert choose_thresholds(histogram)["roc"] == 0.5
     with pytest.raises(
         ValueError, match=r"inside and outside the reference\. Received: .* low=0.01, high=0.99"
     ):
         histogram.roc(0.01, 0.99)
-
-
-def test_youden_threshold_by_hand():
-    # J is 1 for every threshold in [0.1, 0.3), and the last edge below 0.3 is the nearest to 0.5.
-    threshold = find_youden_threshold(
-        histogram_of([0.05, 0.1, 0.3, 0.6], [False, False, True, True])
-    )
-    assert 0.3 * (1 - LOGIT_WIDTH) < threshold < 0.3
-    # J is 1 on [0.2, 0.8): 0.5 itself.
-    assert find_youden_threshold(histogram_of([0.2, 0.8], [False, True])) == 0.5
-    # In the wrong order J is at most 0: below 0.2, and from 0.8 on. The edges just below 0.2 and
-    # just above 0.8 are equally far from 0.5, and the lower is taken.
-    threshold = find_youden_threshold(histogram_of([0.2, 0.8], [True, False]))
-    assert 0.2 * (1 - LOGIT_WIDTH) < threshold < 0.2
-
-
-def exact_youden(probability: np.ndarray, reference: np.ndarray, threshold: float) -> Fraction:
-    above = probability > threshold
-    n_positive, n_negative = int(reference.sum()), int((~reference).sum())
-    return Fraction(int((above & reference).sum()), n_positive) - Fraction(
-        int((above & ~reference).sum()), n_negative
-    )
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_youden_threshold_has_scikit_learns_greatest_youden_index(seed):
-    probability, reference = pixels_in_distinct_bins(seed)
-    threshold = find_youden_threshold(histogram_of(probability, reference))
-    kept = inside(probability)
-    probability, reference = probability[kept], reference[kept]
-    x, y, _ = roc_curve(reference, probability, drop_intermediate=False)
-    assert threshold is not None
-    assert 0.01 <= threshold <= 0.99
-    assert float(exact_youden(probability, reference, threshold)) == pytest.approx(
-        np.max(y - x), abs=1e-12
-    )
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_youden_threshold_is_the_edge_nearest_to_half_among_all_the_best(seed):
-    rng = np.random.default_rng(seed)
-    probability = rng.random(12).astype(np.float32)  # few pixels, so that many edges tie
-    reference = np.arange(12) % 2 == 0
-    kept = inside(probability)
-    edges = EDGES[inside(EDGES, 0.0099, 0.99)]
-    youden = [exact_youden(probability[kept], reference[kept], float(edge)) for edge in edges]
-    greatest = max(youden)
-    best = edges[[value == greatest for value in youden]]
-    expected = best[np.argmin(np.abs(best - 0.5))]
-    assert find_youden_threshold(histogram_of(probability, reference)) == expected
-
-
-def test_youden_threshold_of_huge_counts_is_exact():
-    # 6 * 10^9 pixels of each class: J times both totals passes 2^63.
-    histogram = histogram_of([0.2, 0.4, 0.6, 0.8], [False, True, False, True])
-    histogram.positive *= 3_000_000_000
-    histogram.negative *= 3_000_000_000
-    # J is 1/2 on [0.2, 0.4) and on [0.6, 0.8), where the edges nearest to 0.5 are just below 0.4
-    # and just above 0.6; one positive pixel more at 0.8 makes the second the only best.
-    histogram.positive[histogram.positive.nonzero()[0][-1]] += 1
-    assert find_youden_threshold(histogram) == pytest.approx(0.6, abs=LOGIT_WIDTH)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_iou_threshold_against_brute_force(seed):
-    probability, reference = pixels(seed, n=400)
-    histogram = histogram_of(probability, reference)
-    edges = EDGES[(EDGES >= 0.001) & (EDGES <= 0.999)]
-    n_positive = np.count_nonzero(reference)
-    order = np.sort(probability[reference]), np.sort(probability)
-    # Pixels above each edge, by sorting; float32 edges, as NumPy compares float32 with a Python
-    # float.
-    tp, predicted = (
-        p.size - np.searchsorted(p, edges.astype(np.float32), side="right") for p in order
-    )
-    overlap = tp / (predicted + n_positive - tp)
-    best = edges[overlap == overlap.max()]
-    threshold = find_iou_threshold(histogram)
-    assert threshold == best[np.argmin(np.abs(best - 0.5))]
-    achieved = jaccard_score(reference, probability > threshold)
-    assert find_best_iou(histogram) == pytest.approx(achieved, abs=1e-15)
-    assert find_best_iou(histogram) == iou(histogram.counts(threshold))
-
-
-def test_iou_threshold_without_positives_keeps_the_prediction_empty():
-    # Empty reference: IoU is 1 where nothing is predicted, so from 0.7 on; the nearest such edge to
-    # 0.5.
-    histogram = histogram_of([0.1, 0.7], [False, False])
-    assert find_best_iou(histogram) == 1.0
-    assert find_iou_threshold(histogram) == pytest.approx(0.7, abs=LOGIT_WIDTH)
-    assert histogram.counts(find_iou_threshold(histogram)) == Counts(tn=2)
-    # With a negative at p = 1 no threshold in the range helps.
-    assert find_best_iou(histogram_of([0.1, 1.0], [False, False])) == 0.0
-
-
-def test_thresholds_by_name():
-    histogram = histogram_of(*pixels(5))
-    roc, overlap = find_youden_threshold(histogram), find_iou_threshold(histogram)
-    assert choose_thresholds(histogram) == {"0.5": 0.5, "roc": roc, "iou": overlap}
 
 
 def test_reduced_curve_keeps_ends_and_shape():

@@ -23,8 +23,8 @@ from evaluation.metrics.statistics import (
     pairs,
     with_intervals,
 )
-from tests.benchmarks.interval_coverage import coverage
 from tests.benchmarks.interval_coverage import main as simulate
+from tests.benchmarks.interval_coverage import simulate_coverage
 
 
 def patients(seed: int = 0, n: int = 12, found: float = 0.6) -> dict[str, Counts]:
@@ -74,7 +74,7 @@ def test_equal_patients_have_no_spread_and_few_have_no_interval() -> None:
 
 
 def test_patients_without_tumor_make_no_score() -> None:
-    """One of three with tumor, IoU 6 / 10: 8 of the 27 draws hold none, and an empty reference would score 1."""
+    """One of three with tumor: 8 of the 27 draws hold none; an empty reference would score 1."""
     found = bound_score({"a": Counts(tp=6, fp=2, fn=2, tn=90), **healthy(2)}, iou)
     assert (found.value, found.low, found.n_patients, found.n_counted) == (0.6, None, 3, 1)
     # Five with the same tumor and five without: whatever is drawn, its IoU is 0.5, but for draws
@@ -98,7 +98,7 @@ def test_a_score_of_all_pixels_counts_patients_without_tumor() -> None:
 
 
 def test_the_comparison_leaves_out_patients_without_tumor() -> None:
-    """Nine healthy patients on whom the second model draws pixels: in every IoU of theirs the first wins, 1 to 0."""
+    """Nine healthy patients, whom the second model marks: in each IoU the first wins, 1 to 0."""
     first = {**patients(n=6, found=0.4), **healthy(9)}
     second = {**patients(n=6, found=0.9), **healthy(9, fp=1)}
     found = compare(first, second, iou)
@@ -115,17 +115,19 @@ def test_the_comparison_leaves_out_patients_without_tumor() -> None:
 
 
 def test_patients_with_equal_scores_are_dropped_and_the_rest_is_exact() -> None:
-    """Of fifteen patients three differ, all to one side: 2 of the 2^3 assignments of signs are as extreme."""
+    """Of fifteen patients three differ, to one side: 2 of 2^3 signs are as extreme."""
     second = patients(n=15)
-    first = {name: Counts(tp=c.tp + 1, fp=c.fp, fn=c.fn - 1) if name in ("p0", "p1", "p2") else c for name, c in
-             second.items()}  # fmt: skip
+    first = dict(second)
+    for name in ("p0", "p1", "p2"):
+        counts = second[name]
+        first[name] = Counts(tp=counts.tp + 1, fp=counts.fp, fn=counts.fn - 1)
     found = compare(first, second, iou)
     assert (found.better, found.worse, found.difference.n_counted) == (3, 0, 15)
     assert found.p_value == pytest.approx(2 / 2**3)
 
 
 def test_pooled_difference_and_test_by_patient_may_disagree() -> None:
-    """One large tumor found better, five small ones worse: the pool follows the large one, the test the many."""
+    """One large tumor found better, five small ones worse: pool and test follow one side each."""
     first = {
         "large": Counts(tp=9000, fn=1000),
         **{str(n): Counts(tp=20 + n, fn=80 - n) for n in range(5)},
@@ -151,8 +153,8 @@ def test_the_smallest_p_is_that_of_all_assignments_of_signs() -> None:
 
 
 def test_simulated_coverage_is_as_the_tables_say(capsys: pytest.CaptureFixture[str]) -> None:
-    assert coverage(5, repetitions=600) == pytest.approx(SIMULATED[5], abs=0.035)
-    assert coverage(10, repetitions=300) == pytest.approx(SIMULATED[10], abs=0.05)
+    assert simulate_coverage(5, repetitions=600) == pytest.approx(SIMULATED[5], abs=0.035)
+    assert simulate_coverage(10, repetitions=300) == pytest.approx(SIMULATED[10], abs=0.05)
     assert 0.75 < SIMULATED[5] < SIMULATED[10] < 0.9
     simulate(["--patients", "5", "--repetitions", "20"])
     assert capsys.readouterr().out.startswith("   5 patients: ")
@@ -278,7 +280,7 @@ def test_what_is_compared() -> None:
 
 
 def test_over_seeds_the_mean_is_what_has_the_interval() -> None:
-    """Two seeds, five patients alike: IoU 0.5 and 0.7; the mean 0.6 is not the IoU of the counts together."""
+    """Two seeds, five patients alike: IoU 0.5 and 0.7; their mean is not the pooled IoU."""
     names = [f"p{k}" for k in range(5)]
     first = [
         {name: Counts(tp=5, fn=5) for name in names},

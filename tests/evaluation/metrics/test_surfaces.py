@@ -1,4 +1,4 @@
-"""Surface distances: by hand, against MedPy and DeepMind's surface-distance, and by what must not change them."""
+"""Surface distances: by hand, against other libraries, and by what must not change them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def blobs(seed: int, shape: tuple[int, int, int] = (16, 20, 18)) -> tuple[np.nda
     return first, second
 
 
-def found(
+def measure(
     prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...] = SPACING
 ) -> SurfaceDistances:
     distances = measure_distances(prediction, reference, spacing)
@@ -29,7 +29,7 @@ def found(
     return distances
 
 
-def all_of(distances: SurfaceDistances) -> list[float]:
+def list_distances(distances: SurfaceDistances) -> list[float]:
     return [distances.assd_mm, distances.rmsd_mm, distances.hausdorff_mm, distances.hausdorff95_mm]
 
 
@@ -37,20 +37,19 @@ def test_two_voxels_by_hand() -> None:
     """One voxel each, 1 row and 2 columns apart: 0.8 and 1.4 mm, so sqrt(2.6) mm every way."""
     first, second = np.zeros((2, 3, 4, 5), bool)
     first[1, 1, 1] = second[1, 2, 3] = True
-    assert all_of(found(first, second)) == pytest.approx([2.6**0.5] * 4)
+    assert list_distances(measure(first, second)) == pytest.approx([2.6**0.5] * 4)
 
 
 def test_a_line_and_its_end_by_hand() -> None:
     """A line of 3 voxels against its first: distances 0, 1, 2 mm one way, 0 the other."""
     line, point = np.zeros((2, 1, 1, 5), bool)
     line[0, 0, :3] = point[0, 0, 0] = True
-    distances = found(line, point, (1, 1, 1))
+    distances = measure(line, point, (1, 1, 1))
     assert distances.assd_mm == pytest.approx(3 / 4)
     assert distances.rmsd_mm == pytest.approx((5 / 4) ** 0.5)
     assert distances.hausdorff_mm == 2
-    assert distances.hausdorff95_mm == pytest.approx(
-        1.9
-    )  # 95 % of the way from 0 to 2, linear between 1 and 2
+    # 95 % of the way from 0 to 2, linear between 1 and 2.
+    assert distances.hausdorff95_mm == pytest.approx(1.9)
 
 
 def test_the_surface_of_a_cube_by_hand() -> None:
@@ -67,7 +66,7 @@ def test_the_surface_of_a_cube_by_hand() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_agrees_with_medpy(seed: int) -> None:
     prediction, reference = blobs(seed)
-    distances = found(prediction, reference)
+    distances = measure(prediction, reference)
     assert distances.assd_mm == pytest.approx(
         medpy.assd(prediction, reference, SPACING, connectivity=2)
     )
@@ -81,15 +80,15 @@ def test_agrees_with_medpy(seed: int) -> None:
 
 
 def test_the_95th_percentile_of_medpy_lies_above_or_below_ours() -> None:
-    """Theirs pools both ways. Points 10 mm apart: 0, 10 each way, pooled 0, 0, 10, 10. Line and end: 0, 1, 2 and 0."""
+    """Theirs pools both ways. Points: 0, 10 each way, pooled 0, 0, 10, 10. Line: 0, 1, 2 and 0."""
     prediction, reference = np.zeros((2, 1, 11, 11), bool)
     prediction[0, [0, 10], 0] = reference[0, 0, [0, 10]] = True
     ones = (1.0, 1.0, 1.0)
-    assert found(prediction, reference, ones).hausdorff95_mm == pytest.approx(9.5)
+    assert measure(prediction, reference, ones).hausdorff95_mm == pytest.approx(9.5)
     assert medpy.hd95(prediction, reference, ones, connectivity=2) == pytest.approx(10)
     line, point = np.zeros((2, 1, 1, 5), bool)
     line[0, 0, :3] = point[0, 0, 0] = True
-    assert found(line, point, ones).hausdorff95_mm == pytest.approx(1.9)
+    assert measure(line, point, ones).hausdorff95_mm == pytest.approx(1.9)
     assert medpy.hd95(line, point, ones, connectivity=2) == pytest.approx(1.85)
 
 
@@ -104,14 +103,14 @@ def test_the_default_of_medpy_is_another_surface() -> None:
     cube[1:4, 1:4, 1:4], cube[1, 1, 2] = True, False
     middle[2, 2, 2] = True
     ones, around = (1.0, 1.0, 1.0), 6 + 11 * 2**0.5 + 8 * 3**0.5
-    assert found(cube, middle, ones).assd_mm == pytest.approx(around / 27)
+    assert measure(cube, middle, ones).assd_mm == pytest.approx(around / 27)
     assert medpy.assd(cube, middle, ones, connectivity=2) == pytest.approx(around / 27)
     assert medpy.assd(cube, middle, ones) == pytest.approx((around + 1) / 26)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_agrees_with_scikit_image(seed: int) -> None:
-    """scikit-image measures between all voxels, in voxels: the same on surfaces, where the spacing is 1."""
+    """scikit-image measures between all voxels, in voxels: the same on surfaces, at spacing 1."""
     prediction, reference = blobs(seed)
     ones = (1.0, 1.0, 1.0)
     outlines = []
@@ -119,7 +118,7 @@ def test_agrees_with_scikit_image(seed: int) -> None:
         outline = np.zeros(mask.shape, bool)
         outline[tuple(find_surface(mask, ones).astype(int).T)] = True
         outlines.append(outline)
-    assert found(prediction, reference, ones).hausdorff_mm == pytest.approx(
+    assert measure(prediction, reference, ones).hausdorff_mm == pytest.approx(
         hausdorff_distance(*outlines)
     )
 
@@ -127,9 +126,9 @@ def test_agrees_with_scikit_image(seed: int) -> None:
 @pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # theirs
 @pytest.mark.parametrize("seed", range(5))
 def test_deepmind_measures_between_other_surfaces(seed: int) -> None:
-    """Its surface runs between the voxels and is weighted by area: the same to within the smallest edge of a voxel."""
+    """Its surface runs between voxels, weighted by area: the same to within a voxel's edge."""
     prediction, reference = blobs(seed)
-    distances = found(prediction, reference)
+    distances = measure(prediction, reference)
     theirs = deepmind.compute_surface_distances(reference, prediction, SPACING)
     edge = min(SPACING)
     assert deepmind.compute_robust_hausdorff(theirs, 100) == pytest.approx(
@@ -162,7 +161,7 @@ def test_deepmind_weighs_by_area() -> None:
         (0, average), rel=1e-6
     )
     assert deepmind.compute_robust_hausdorff(theirs, 95) == 2
-    ours = found(line, point, ones)
+    ours = measure(line, point, ones)
     assert (ours.prediction_mm.mean(), ours.reference_mm.mean()) == (1, 0)
     assert ours.hausdorff95_mm == pytest.approx(1.9)
 
@@ -170,21 +169,20 @@ def test_deepmind_weighs_by_area() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_what_must_not_change_them(seed: int) -> None:
     prediction, reference = blobs(seed)
-    expected = all_of(found(prediction, reference))
-    assert all_of(found(reference, prediction)) == pytest.approx(expected)
+    expected = list_distances(measure(prediction, reference))
+    assert list_distances(measure(reference, prediction)) == pytest.approx(expected)
     moved = [np.pad(mask, ((3, 0), (1, 2), (0, 4))) for mask in (prediction, reference)]
-    inside = [
-        np.pad(mask, 1) for mask in (prediction, reference)
-    ]  # away from the edge, as `moved` is not everywhere
-    assert all_of(found(*inside)) == pytest.approx(expected)
-    assert all_of(found(*moved)) == pytest.approx(expected)
+    # Away from the edge, as `moved` is not everywhere.
+    inside = [np.pad(mask, 1) for mask in (prediction, reference)]
+    assert list_distances(measure(*inside)) == pytest.approx(expected)
+    assert list_distances(measure(*moved)) == pytest.approx(expected)
     turned = [mask.transpose(2, 0, 1) for mask in (prediction, reference)]
-    assert all_of(found(*turned, (0.7, 2.5, 0.8))) == pytest.approx(expected)
+    assert list_distances(measure(*turned, (0.7, 2.5, 0.8))) == pytest.approx(expected)
     doubled = tuple(2 * mm for mm in SPACING)
-    assert all_of(found(prediction, reference, doubled)) == pytest.approx(
+    assert list_distances(measure(prediction, reference, doubled)) == pytest.approx(
         [2 * value for value in expected]
     )
-    assert all_of(found(prediction, prediction)) == [0, 0, 0, 0]
+    assert list_distances(measure(prediction, prediction)) == [0, 0, 0, 0]
     assert 0 <= expected[0] <= expected[1] <= expected[2]
     assert expected[3] <= expected[2]
 
