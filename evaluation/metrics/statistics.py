@@ -17,14 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest, wilcoxon
 
-from evaluation.metrics.counts import Counts, iou
-from evaluation.names import COHORTS, KEYS, LOSSES, MODELS, TARGETS
+from evaluation.metrics.counts import Counts
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -114,6 +111,7 @@ def bound_score(
 
     Example:
         >>> patients = {str(n): Counts(tp=5 + n, fn=5 - n) for n in range(5)}
+        >>> from evaluation.metrics.counts import iou
         >>> interval = bound_score(patients, iou)
         >>> interval.value, interval.low, interval.high
         (0.7, 0.58, 0.82)
@@ -299,129 +297,3 @@ def _make_table(patients: ByPatient) -> np.ndarray:
 def _has_score(table: np.ndarray, of_reference: bool) -> np.ndarray:
     """Say which patients have something to score, bool (patients,)."""
     return table[:, 0] + table[:, 2] > 0 if of_reference else np.ones(len(table), bool)
-
-
-# --- Words of before, until every caller has moved to `evaluation.score_table`. ---
-
-HALF = "0.5"  # the threshold rule that the others are compared with
-Side = tuple[str, str, str]
-
-
-def by_patient(rows: Iterable[Mapping[str, Any]]) -> dict[str, Counts]:
-    """Sum the counts of `cases.csv`'s rows of one system, target and rule by patient."""
-    found: dict[str, Counts] = {}
-    for row in rows:
-        counts = Counts(*(int(row[name]) for name in ("tp", "fp", "fn", "tn")))
-        found[row["patient"]] = found.get(row["patient"], Counts()) + counts
-    return found
-
-
-def means_by_patient(rows: Iterable[Mapping[str, Any]], score: str) -> dict[str, float]:
-    """Return one value a patient, for `interval_of_mean`: the mean of a score over his rows in which it is not None."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        if row[score] is not None:
-            values.setdefault(row["patient"], []).append(row[score])
-    return {patient: fmean(found) for patient, found in values.items()}
-
-
-def with_intervals(
-    rows: Sequence[dict[str, Any]], cases: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return the rows of Table 1 with the interval of their IoU.
-
-    Args:
-        rows: as `evaluation.scoring.table_rows` gives them.
-        cases: rows of `cases.csv`.
-
-    Returns:
-        The rows with `iou_low`, `iou_high` (None without an interval), `n_patients`, `n_counted`
-        (patients whose reference holds the target) and `draws_skipped`.
-    """
-    grouped = _grouped(cases)
-    found = []
-    for row in rows:
-        scored = bound_score(by_patient(grouped[tuple(row[name] for name in KEYS)]), iou)
-        found.append(
-            {
-                **row,
-                "iou_low": scored.low,
-                "iou_high": scored.high,
-                "n_patients": scored.n_patients,
-                "n_counted": scored.n_counted,
-                "draws_skipped": scored.skipped,
-            }
-        )
-    return found
-
-
-def pairs(rule: str = "roc") -> list[tuple[Side, Side]]:
-    """Return what is compared: each model with the one before it after each loss, balanced with cross-entropy for
-    each model, and the rule with a threshold of 0.5 for each system."""
-    found: list[tuple[Side, Side]] = [
-        ((model, loss, rule), (other, loss, rule))
-        for model, other in (("sequential", "one_step"), ("joint", "sequential"))
-        for loss in LOSSES
-    ]
-    found += [((model, "balanced", rule), (model, "ce", rule)) for model in MODELS]
-    return found + [
-        ((model, loss, rule), (model, loss, HALF)) for model in MODELS for loss in LOSSES
-    ]
-
-
-def comparisons(cases: Sequence[Mapping[str, Any]], rule: str = "roc") -> list[dict[str, Any]]:
-    """Compare IoU by patient, for the `pairs` that were both scored.
-
-    Args:
-        cases: rows of `cases.csv`.
-        rule: the threshold rule compared.
-
-    Returns:
-        {"cohort", "target", "first", "second" ([model, loss]), "threshold_rule", "second_rule", and
-        what `as_row` gives} for each.
-    """
-    grouped = _grouped(cases)
-    found = []
-    for cohort in COHORTS:
-        for target in TARGETS:
-            for first, second in pairs(rule):
-                sides = [
-                    grouped.get((cohort, target, loss, model, at))
-                    for model, loss, at in (first, second)
-                ]
-                if sides[0] and sides[1]:
-                    compared = compare(by_patient(sides[0]), by_patient(sides[1]), iou)
-                    head = {
-                        "cohort": cohort,
-                        "target": target,
-                        "threshold_rule": rule,
-                        "second_rule": second[2],
-                    }
-                    names = {"first": list(first[:2]), "second": list(second[:2])}
-                    found.append({**head, **names, **as_row(compared)})
-    return found
-
-
-def as_row(compared: Comparison) -> dict[str, Any]:
-    """Return a comparison as it is recorded: {"difference", "low", "high", "p_value", "least_p", "better", "worse",
-    "n_patients", "n_counted", "draws_skipped"}."""
-    difference = compared.difference
-    return {
-        "difference": difference.value,
-        "low": difference.low,
-        "high": difference.high,
-        "p_value": compared.p_value,
-        "least_p": compared.least_p,
-        "better": compared.better,
-        "worse": compared.worse,
-        "n_patients": difference.n_patients,
-        "n_counted": difference.n_counted,
-        "draws_skipped": difference.skipped,
-    }
-
-
-def _grouped(cases: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
-    grouped: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for case in cases:
-        grouped.setdefault(tuple(case[name] for name in KEYS), []).append(case)
-    return grouped

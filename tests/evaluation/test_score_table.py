@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 
 from data.command import InputError
 from evaluation import score_table
-from evaluation.metrics.counts import Counts
+from evaluation.metrics.counts import Counts, iou
+from evaluation.metrics.statistics import bound_score
+from evaluation.names import PHASES, SYSTEMS
 from evaluation.score_table import ScoreRow
+from tests.evaluation.metrics.test_statistics import draw_patients
 
 
 def make_row(**changes: Any) -> ScoreRow:
@@ -125,3 +129,62 @@ def test_pairs_that_were_scored_are_compared_with_the_same_patients() -> None:
     ]
     assert pairs[0].comparison.difference.value == pytest.approx(0.6 - 2 / 6)
     assert pairs[0].comparison.better == 2
+
+
+def make_system(system: str, phase: str, found: float, **changes: Any) -> list[ScoreRow]:
+    """Return a row for each of twelve patients, of whose tumor a share is found."""
+    return [
+        make_row(system=system, phase=phase, case=name, patient=name, **asdict(counts) | changes)
+        for name, counts in draw_patients(found=found).items()
+    ]
+
+
+def test_table1_has_the_interval_by_patient() -> None:
+    table = score_table.make_table1(score_table.make_table(make_system("joint", "ce", 0.8)), [])
+    expected = bound_score(draw_patients(found=0.8), iou)
+    assert (table["iou_low"][0], table["iou_high"][0]) == (expected.low, expected.high)
+    assert (table["n_patients"][0], table["n_counted"][0], table["draws_skipped"][0]) == (12, 12, 0)
+
+
+def test_better_systems_and_rules_win_by_patient() -> None:
+    shares = {
+        ("one_step", "ce"): 0.4,
+        ("sequential", "ce"): 0.8,
+        ("sequential", "balanced"): 0.6,
+        ("joint", "ce"): 0.9,
+    }
+    rows = [row for system, found in shares.items() for row in make_system(*system, found)]
+    half = make_system("joint", "ce", 0.9, rule="0.5")
+    rows += [replace(row, fp=2 * row.fp) for row in half]
+    pairs = score_table.compare_pairs(score_table.make_table(rows))
+    compared = {(pair.first[:2], pair.second[:2]): pair for pair in pairs}
+    assert set(compared) == {
+        (("sequential", "ce"), ("one_step", "ce")),
+        (("sequential", "balanced"), ("sequential", "ce")),
+        (("joint", "ce"), ("sequential", "ce")),
+        (("joint", "ce"), ("joint", "ce")),
+    }
+    better = compared[("sequential", "ce"), ("one_step", "ce")].comparison
+    assert (better.better, better.worse) == (12, 0)
+    assert (better.difference.n_patients, better.difference.n_counted) == (12, 12)
+    assert better.least_p == 2 / 2**12
+    worse = compared[("sequential", "balanced"), ("sequential", "ce")].comparison
+    assert better.difference.value > 0 > worse.difference.value
+    rules = compared[("joint", "ce"), ("joint", "ce")]
+    assert (rules.first[2], rules.second[2]) == ("roc", "0.5")
+    tp, fp, fn = (
+        sum(getattr(counts, name) for counts in draw_patients(found=0.9).values())
+        for name in ("tp", "fp", "fn")
+    )
+    expected = tp / (tp + fp + fn) - tp / (tp + 2 * fp + fn)
+    assert rules.comparison.difference.value == pytest.approx(expected)
+
+
+def test_what_is_compared() -> None:
+    """2 phases of 2 pairs of systems, 3 systems by phase, 6 of both by rule; each side once."""
+    systems = [(system, phase) for system in SYSTEMS for phase in PHASES]
+    pairs = score_table.list_pairs(systems)
+    assert len(pairs) == len(set(pairs)) == 2 * 2 + 3 + 6
+    assert (("joint", "balanced", "roc"), ("sequential", "balanced", "roc")) in pairs
+    assert (("one_step", "ce", "roc"), ("one_step", "ce", "0.5")) in pairs
+    assert all(first[0] != second[0] or first[1:] != second[1:] for first, second in pairs)

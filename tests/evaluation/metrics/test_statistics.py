@@ -15,19 +15,15 @@ from evaluation.metrics.statistics import (
     bound_mean_score,
     bound_score,
     bound_share,
-    by_patient,
     compare,
     compare_over_seeds,
-    comparisons,
     compute_least_p,
-    pairs,
-    with_intervals,
 )
 from tests.benchmarks.interval_coverage import main as simulate
 from tests.benchmarks.interval_coverage import simulate_coverage
 
 
-def patients(seed: int = 0, n: int = 12, found: float = 0.6) -> dict[str, Counts]:
+def draw_patients(seed: int = 0, n: int = 12, found: float = 0.6) -> dict[str, Counts]:
     rng = np.random.default_rng(seed)
     sizes = rng.integers(50, 500, n)
     return {
@@ -36,12 +32,12 @@ def patients(seed: int = 0, n: int = 12, found: float = 0.6) -> dict[str, Counts
     }
 
 
-def healthy(n: int, fp: int = 0) -> dict[str, Counts]:
+def make_healthy(n: int, fp: int = 0) -> dict[str, Counts]:
     return {f"healthy {index}": Counts(fp=fp, tn=1000) for index in range(n)}
 
 
 def test_the_interval_is_that_of_scipy_over_patients() -> None:
-    given = patients()
+    given = draw_patients()
     found = bound_score(given, iou, draws=4000)
     table = np.array([[c.tp, c.fp, c.fn] for c in given.values()], float)
 
@@ -75,32 +71,32 @@ def test_equal_patients_have_no_spread_and_few_have_no_interval() -> None:
 
 def test_patients_without_tumor_make_no_score() -> None:
     """One of three with tumor: 8 of the 27 draws hold none; an empty reference would score 1."""
-    found = bound_score({"a": Counts(tp=6, fp=2, fn=2, tn=90), **healthy(2)}, iou)
+    found = bound_score({"a": Counts(tp=6, fp=2, fn=2, tn=90), **make_healthy(2)}, iou)
     assert (found.value, found.low, found.n_patients, found.n_counted) == (0.6, None, 3, 1)
     # Five with the same tumor and five without: whatever is drawn, its IoU is 0.5, but for draws
     # without tumor.
     five = dict.fromkeys("abcde", Counts(tp=5, fp=3, fn=2, tn=90))
-    found = bound_score({**five, **healthy(5)}, iou)
+    found = bound_score({**five, **make_healthy(5)}, iou)
     assert (found.low, found.high, found.n_patients, found.n_counted) == (0.5, 0.5, 10, 5)
     # The share of draws of ten that take no one of five: 2^-10, about 2 of 2000.
     assert 0 < found.skipped < 12
     # A false positive pixel where no tumor is counts in a draw that holds a tumor; alone it would
     # have scored 0.
-    found = bound_score({**five, **healthy(5, fp=1)}, iou)
+    found = bound_score({**five, **make_healthy(5, fp=1)}, iou)
     # With k of ten drawn that have a tumor: 5 k / (10 k + 10 - k).
     assert 5 / 19 <= found.low <= found.high <= 50 / 100  # type: ignore[operator]
 
 
 def test_a_score_of_all_pixels_counts_patients_without_tumor() -> None:
-    found = bound_score(healthy(5, fp=1), pixel_accuracy, of_reference=False)
+    found = bound_score(make_healthy(5, fp=1), pixel_accuracy, of_reference=False)
     assert (found.n_counted, found.skipped) == (5, 0)
     assert (found.low, found.high) == (1000 / 1001, 1000 / 1001)
 
 
 def test_the_comparison_leaves_out_patients_without_tumor() -> None:
     """Nine healthy patients, whom the second model marks: in each IoU the first wins, 1 to 0."""
-    first = {**patients(n=6, found=0.4), **healthy(9)}
-    second = {**patients(n=6, found=0.9), **healthy(9, fp=1)}
+    first = {**draw_patients(n=6, found=0.4), **make_healthy(9)}
+    second = {**draw_patients(n=6, found=0.9), **make_healthy(9, fp=1)}
     found = compare(first, second, iou)
     assert (found.better, found.worse) == (0, 6)
     assert (found.difference.n_patients, found.difference.n_counted) == (15, 6)
@@ -109,14 +105,16 @@ def test_the_comparison_leaves_out_patients_without_tumor() -> None:
     # Draws of fifteen that take none of six: 0.6^15 = 0.0005, about 1 of 2000.
     assert found.difference.skipped <= 6
     few = compare(
-        {**patients(n=4, found=0.4), **healthy(9)}, {**patients(n=4, found=0.9), **healthy(9)}, iou
+        {**draw_patients(n=4, found=0.4), **make_healthy(9)},
+        {**draw_patients(n=4, found=0.9), **make_healthy(9)},
+        iou,
     )
     assert (few.difference.low, few.p_value, few.worse) == (None, None, 4)
 
 
 def test_patients_with_equal_scores_are_dropped_and_the_rest_is_exact() -> None:
     """Of fifteen patients three differ, to one side: 2 of 2^3 signs are as extreme."""
-    second = patients(n=15)
+    second = draw_patients(n=15)
     first = dict(second)
     for name in ("p0", "p1", "p2"):
         counts = second[name]
@@ -174,17 +172,8 @@ def test_wilson_by_its_formula() -> None:
     assert bound_share(4, 4)[1] == 1
 
 
-def test_slices_and_volumes_of_a_patient_count_once() -> None:
-    rows = [
-        {"patient": "a", "tp": "1", "fp": "2", "fn": "3", "tn": "4"},
-        {"patient": "a", "tp": "10", "fp": "20", "fn": "30", "tn": "40"},
-        {"patient": "b", "tp": "5", "fp": "0", "fn": "0", "tn": "0"},
-    ]
-    assert by_patient(rows) == {"a": Counts(11, 22, 33, 44), "b": Counts(5, 0, 0, 0)}
-
-
 def test_a_clearly_better_model_is_seen() -> None:
-    first, second = patients(found=0.9), patients(found=0.4)
+    first, second = draw_patients(found=0.9), draw_patients(found=0.4)
     found = compare(first, second, sensitivity)
     assert found.difference.low is not None
     assert found.difference.low > 0
@@ -196,87 +185,13 @@ def test_a_clearly_better_model_is_seen() -> None:
 
 
 def test_a_model_against_itself_and_against_other_patients() -> None:
-    same = compare(patients(), patients(), iou)
+    same = compare(draw_patients(), draw_patients(), iou)
     assert (same.difference.value, same.difference.low, same.difference.high) == (0, 0, 0)
     assert (same.p_value, same.better, same.worse) == (None, 0, 0)
     few = {"a": Counts(tp=1), "b": Counts(fn=1)}
     assert compare(few, few, iou).p_value is None
     with pytest.raises(ValueError, match="same patients"):
         compare(few, {"a": Counts(tp=1)}, iou)
-
-
-def test_rows_of_table_1_and_pairs_of_systems() -> None:
-    head = {"cohort": "test", "target": "tumor", "threshold_rule": "roc"}
-    systems = {
-        ("one_step", "ce"): 0.4,
-        ("sequential", "ce"): 0.8,
-        ("sequential", "balanced"): 0.6,
-        ("joint", "ce"): 0.9,
-    }
-    cases = [
-        {
-            **head,
-            "model": model,
-            "loss": loss,
-            "patient": name,
-            "tp": c.tp,
-            "fp": c.fp,
-            "fn": c.fn,
-            "tn": c.tn,
-        }
-        for (model, loss), found in systems.items()
-        for name, c in patients(found=found).items()
-    ]
-    half = [
-        {**case, "threshold_rule": "0.5", "fp": 2 * case["fp"]}
-        for case in cases
-        if case["model"] == "joint"
-    ]
-    row = {**head, "model": "sequential", "loss": "ce", "iou": 0.5}
-    (given,) = with_intervals([row], cases)
-    expected = bound_score(patients(found=0.8), iou)
-    assert (given["iou_low"], given["iou_high"], given["n_patients"]) == (
-        expected.low,
-        expected.high,
-        12,
-    )
-    assert (given["n_counted"], given["draws_skipped"]) == (12, 0)
-    assert given["iou"] == 0.5
-    found = {(tuple(one["first"]), tuple(one["second"])): one for one in comparisons(cases + half)}
-    assert set(found) == {
-        (("sequential", "ce"), ("one_step", "ce")),
-        (("sequential", "balanced"), ("sequential", "ce")),
-        (("joint", "ce"), ("sequential", "ce")),
-        (("joint", "ce"), ("joint", "ce")),
-    }
-    better = found[("sequential", "ce"), ("one_step", "ce")]
-    assert (better["better"], better["worse"], better["n_patients"], better["n_counted"]) == (
-        12,
-        0,
-        12,
-        12,
-    )
-    assert better["least_p"] == 2 / 2**12
-    assert (
-        better["difference"]
-        > 0
-        > found[("sequential", "balanced"), ("sequential", "ce")]["difference"]
-    )
-    rules = found[("joint", "ce"), ("joint", "ce")]
-    assert (rules["threshold_rule"], rules["second_rule"]) == ("roc", "0.5")
-    tp, fp, fn = (
-        sum(getattr(c, name) for c in patients(found=0.9).values()) for name in ("tp", "fp", "fn")
-    )
-    assert rules["difference"] == pytest.approx(tp / (tp + fp + fn) - tp / (tp + 2 * fp + fn))
-
-
-def test_what_is_compared() -> None:
-    """2 losses of 2 pairs of models, 3 models by loss, 6 systems by rule; each side once."""
-    found = pairs()
-    assert len(found) == len(set(found)) == 2 * 2 + 3 + 6
-    assert (("joint", "balanced", "roc"), ("sequential", "balanced", "roc")) in found
-    assert (("one_step", "ce", "roc"), ("one_step", "ce", "0.5")) in found
-    assert all(first[0] != second[0] or first[1:] != second[1:] for first, second in found)
 
 
 def test_over_seeds_the_mean_is_what_has_the_interval() -> None:
