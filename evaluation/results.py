@@ -81,8 +81,9 @@ class Results:
 
     @property
     def failures(self) -> dict[tuple[str, str], str]:
-        """Return why systems have no scores, by (system, phase): `failed: why`."""
-        failed = (entry for entry in self.summary["systems"] if entry["status"] != "ok")
+        """Return why systems of Table 1 have no scores, by (system, phase): `failed: why`."""
+        table1 = (entry for entry in self.summary["systems"] if entry["table1"])
+        failed = (entry for entry in table1 if entry["status"] != "ok")
         return {
             (e["system"], e["phase"]): f"{e['status']}: {e['why']}".rstrip(": ") for e in failed
         }

@@ -41,7 +41,7 @@ def list_choices(results: Results, between: str = ", ") -> dict[tuple[str, str],
     entries = {(e["system"], e["phase"]): e for e in results.summary["systems"]}
     return {
         pair: between.join(LABELS[name] for name in entries[pair]["postprocess"]) or "none"
-        for pair in results.list_systems()
+        for pair in results.systems
         if pair in scored
     }
 

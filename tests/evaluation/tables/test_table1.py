@@ -303,6 +303,15 @@ def test_failed_system_is_marked_and_has_no_score(failed: Path) -> None:
     assert "100 \\% background" in make_tex(results)
 
 
+def test_a_system_beside_table_1_that_failed_is_not_named_in_it(results: Results) -> None:
+    entry = {"system": "segnet", "phase": "train", "status": "failed", "why": "x", "table1": False}
+    summary = {**results.summary, "systems": [*results.summary["systems"], entry]}
+    recorded = {"table1": results.table1.to_dict("records")}
+    wider = replace(results, summary=summary, recorded=recorded)
+    assert make_table1(wider) == make_table1(results)
+    assert "segnet" not in make_csv(wider)
+
+
 def test_a_score_of_a_failed_system_does_not_slip_through(tmp_path: Path) -> None:
     out = write_out(tmp_path / "out")
     summary = json.loads((out / "summary.json").read_text())
