@@ -15,43 +15,33 @@ SCORES = {
     "dice": ("ratio", "higher", "Dice"),
     "jaccard": ("ratio", "higher", "IoU"),
     "voe": ("ratio", "lower", "volume overlap error 1 - IoU"),
-    "rvd": (
-        "ratio",
-        "nearer 0",
-        "relative volume difference (prediction - reference) / reference",
-    ),
+    "rvd": ("ratio", "nearer 0", "relative volume difference (prediction - reference) / reference"),
     "assd": ("mm", "lower", "average symmetric surface distance"),
     "rmsd": ("mm", "lower", "root mean square symmetric surface distance"),
     "msd": ("mm", "lower", "maximum symmetric surface distance (Hausdorff)"),
 }
 """Unit, which value is better, and what it is, by the name after `lesion_` or `liver_`."""
-FOUND_OF = "lesions found (IoU > {}) of those {}"
-BURDEN = "of the difference in tumor burden"
-FIGURES = {
-    "lesion_precision": ("ratio", "higher", FOUND_OF.format(0.5, "predicted")),
-    "lesion_recall": ("ratio", "higher", FOUND_OF.format(0.5, "in the reference")),
-    "lesion_precision_greater_zero": ("ratio", "higher", FOUND_OF.format(0, "predicted")),
-    "lesion_recall_greater_zero": ("ratio", "higher", FOUND_OF.format(0, "in the reference")),
-    "lesion_dice_per_case": (
-        "ratio",
-        "higher",
-        "Dice of all lesion voxels of a case, mean over cases",
-    ),
-    "lesion_dice_global": ("ratio", "higher", "Dice of all lesion voxels of all cases"),
-    "liver_dice_per_case": (
-        "ratio",
-        "higher",
-        "Dice of the liver voxels of a case, mean over cases",
-    ),
-    "liver_dice_global": ("ratio", "higher", "Dice of the liver voxels of all cases"),
-    "RMSE_Tumorburden": ("ratio", "lower", f"root mean square over cases {BURDEN}"),
-    "MAXERROR_Tumorburden": (
-        "ratio",
-        "nearer 0",
-        "largest difference in tumor burden, reference - prediction, signed",
-    ),
+SHARES = {
+    "lesion_precision": "lesions found (IoU > 0.5) of those predicted",
+    "lesion_recall": "lesions found (IoU > 0.5) of those in the reference",
+    "lesion_precision_greater_zero": "lesions found (IoU > 0) of those predicted",
+    "lesion_recall_greater_zero": "lesions found (IoU > 0) of those in the reference",
+    "lesion_dice_per_case": "Dice of all lesion voxels of a case, mean over cases",
+    "lesion_dice_global": "Dice of all lesion voxels of all cases",
+    "liver_dice_per_case": "Dice of the liver voxels of a case, mean over cases",
+    "liver_dice_global": "Dice of the liver voxels of all cases",
 }
-"""The same of the figures that are no score of a part."""
+"""Shares that are no score of a part; the higher the better."""
+LARGEST = "largest difference in tumor burden, reference - prediction, signed"
+FIGURES = {name: ("ratio", "higher", meaning) for name, meaning in SHARES.items()} | {
+    "RMSE_Tumorburden": (
+        "ratio",
+        "lower",
+        "root mean square over cases of the difference in tumor burden",
+    ),
+    "MAXERROR_Tumorburden": ("ratio", "nearer 0", LARGEST),
+}
+"""All figures that are no score of a part."""
 
 
 def describe_figure(name: str) -> tuple[str, str, str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from evaluation.metrics.lits import pool_cases, score_case
+from evaluation.metrics.thresholds import RULES, Rule
 from evaluation.results import Results, read_results
 from evaluation.tables.ablation import make_ablation
 from evaluation.tables.calibration import make_calibration
@@ -17,7 +20,10 @@ from evaluation.tables.claims import make_claims
 from evaluation.tables.comparisons import make_comparisons
 from evaluation.tables.lits import describe_figure, make_lits
 from evaluation.tables.postprocessing import make_postprocessing
+from evaluation.tables.registry import TABLES
+from evaluation.tables.seeds import make_scores
 from evaluation.tables.table1 import make_table1
+from evaluation.tables.training import make_training
 from evaluation.tables.whole_cases import make_whole_cases
 from tests.evaluation.tables.test_table1 import add_up, split_cells
 
@@ -179,3 +185,41 @@ def test_a_split_by_slice_has_no_whole_cases(results: Results) -> None:
     scores = results.scores.query("unit == 'slices' and postprocess == ''")
     for make in (make_whole_cases, make_postprocessing):
         assert "the split is by slice" in make(replace(results, scores=scores))
+
+
+def test_a_further_system_of_table_1_appears_in_every_table(results: Results) -> None:
+    """A copy of the one-step model under another name; no table names the systems by itself."""
+
+    def copy_entries(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        copies = [{**e, "system": "another"} for e in entries if e["system"] == "one_step"]
+        return [*entries, *copies]
+
+    rows = results.scores.query("system == 'one_step'").assign(system="another")
+    summary = {key: results.summary[key] for key in ("preset", "seed", "data")}
+    summary |= {key: copy_entries(results.summary[key]) for key in ("systems", "lits")}
+    training = results.training | {"phases": copy_entries(results.training["phases"])}
+    curves = copy_entries(results.curves)
+    scores = pd.concat([results.scores, rows], ignore_index=True)
+    wider = replace(results, summary=summary, training=training, scores=scores, curves=curves)
+    for name in TABLES.keys() - {"claims", "joint"}:
+        text = TABLES[name].make(wider).replace("`", "")
+        assert "another, balanced" in text or "| another |" in text, name
+    assert TABLES["claims"].make(wider) == TABLES["claims"].make(results)
+
+
+def test_a_registered_rule_appears_in_the_tables(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RULES, "strict", Rule("strict", lambda histogram: 0.9, "nearly sure"))
+    rows = results.scores.query("rule == 'iou'").assign(rule="strict", threshold=0.9)
+    phases = copy.deepcopy(results.training["phases"])
+    for phase in phases:
+        for thresholds in phase["thresholds"].values():
+            thresholds["strict"] = 0.9
+    scores = pd.concat([results.scores, rows], ignore_index=True)
+    wider = replace(results, scores=scores, training={**results.training, "phases": phases})
+    assert "| joint | strict | 0.900 |" in make_table1(wider)
+    assert "iou: best validation IoU; strict: nearly sure." in make_table1(wider)
+    assert "| rule iou | rule strict |" in make_ablation(wider)
+    assert "| 0.420 | 0.900 |" in make_training(wider)
+    assert "| IoU, rule iou | IoU, rule strict |" in make_scores([wider])
