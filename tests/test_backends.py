@@ -42,6 +42,6 @@ def test_smoke_training_runs_on_another_backend(
             f"training.{stage}", *flags, KERAS_BACKEND=backend, JAX_DISABLE_MOST_OPTIMIZATIONS="1"
         )
         assert done.returncode == 0, done.stderr
-    for phase in ("one_step/balanced", "tumor/ce"):
+    for phase in ("one_step/classes/balanced", "sequential/tumor/ce"):
         record = json.loads((tmp_path / "run" / phase / "record.json").read_text())
         assert record["fit"]["environment"]["keras_backend"] == backend

@@ -159,8 +159,8 @@ class EpochProgress(keras.callbacks.Callback):
         self.started, self.epochs_before = time.perf_counter(), self.checkpoint.epochs_done
         if sys.stderr.isatty():
             steps = self.params["steps"] or 1
-            left = (self.epochs - self.epochs_before) * steps
-            self.bar = open_bar(left, self.title, unit="step")
+            done = self.epochs_before * steps
+            self.bar = open_bar(self.epochs * steps, self.title, unit="step", n_done=done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Advance the bar."""

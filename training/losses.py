@@ -6,8 +6,8 @@ own losses do not serve: its cross-entropies take no weight a class, and its Dic
 read probabilities that they clip.
 
 `LOSSES` maps a name to maker(target, class_weights, settings) -> keras.losses.Loss; a new loss is a
-maker given to `register_loss`. The target is "classes" (three channels), "liver" or "tumor" (one);
-the settings are the system's.
+maker given to `register_loss`. Every maker is given the target, "classes" (three channels), "liver"
+or "tumor" (one); a weight a class; and the system's settings.
 """
 
 from __future__ import annotations

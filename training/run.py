@@ -43,7 +43,11 @@ Settings = TypeVar("Settings", bound=Any)
 
 @dataclass(frozen=True)
 class Run:
-    """An open run directory with the store it trains on."""
+    """An open run directory with the store it trains on.
+
+    Its methods take a phase by label (name of the system's folder), network and phase (name of the
+    phase's folder).
+    """
 
     path: Path
     store: Store
@@ -145,7 +149,13 @@ def train_from_flags(
 def open_from_flags(
     flags: argparse.Namespace, needs_tumor: bool = True, check: Callable[[Run], None] | None = None
 ) -> Run:
-    """Open the run directory that a command's flags name; see `open_run`."""
+    """Open the run directory that a command's flags name; see `open_run`.
+
+    Args:
+        flags: of `make_parser`; --set changes the preset unless there is --set-preset.
+        needs_tumor: whether training and validation slices must hold tumor.
+        check: sees the run before anything is written.
+    """
     paths, changed = (flags.run, flags.store), "set_preset" if "set_preset" in flags else "set"
     flag = f"--{changed.replace('_', '-')}"
     changes = getattr(flags, changed)

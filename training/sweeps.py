@@ -69,6 +69,11 @@ def choose_scaling(run: Run, system: Sequential, label: str) -> str:
     The trial trains the network with each scaling for the preset's `trial_epochs` with
     cross-entropy, and takes the one of higher validation IoU. It is written to
     RUN/<label>/tumor/scaling.json and made once.
+
+    Args:
+        run: the run.
+        system: as it is trained but for the scaling.
+        label: name of its folder.
     """
     if chosen := read_scaling(run.path, label):
         return chosen
@@ -107,7 +112,13 @@ def list_ratios(run: Run) -> list[float]:
 
 
 def train_class_weight(run: Run, system: Sequential, ratio: float) -> dict[str, Any]:
-    """Train one weight and return its validation figures and thresholds."""
+    """Train one weight and return its validation figures and thresholds.
+
+    Args:
+        run: the run.
+        system: as it is trained but for the weight.
+        ratio: weight of tumor to the rest.
+    """
     from training.train import train_network
 
     name, epochs = f"sweep_{ratio:.4g}", run.preset.sweep_epochs

@@ -86,7 +86,13 @@ def train_several(run: Run, name: str) -> None:
 
 
 def change_system(documented: System, run: Run, changes: Sequence[str]) -> System:
-    """Return a system as it is trained under the run's preset, with changes `FIELD=VALUE`."""
+    """Return a system as it is trained in a run.
+
+    Args:
+        documented: as its document describes it.
+        run: the run, whose preset it is trained under.
+        changes: `FIELD=VALUE` on top of that.
+    """
     system = documented.under(run.preset).inside(run)
     for change in changes:
         system = change_field(system, change, system.FIXED)

@@ -64,6 +64,12 @@ def train_system(
 def write_system(run: Run, system: System, label: str, weights: Path | None = None) -> None:
     """Write `system.json`: what prediction and scoring need to know of a system.
 
+    Args:
+        run: the run.
+        system: as it is trained.
+        label: name of its folder.
+        weights: file that its encoder begins with.
+
     Raises:
         InputError: it was begun with other settings.
     """
@@ -74,7 +80,7 @@ def write_system(run: Run, system: System, label: str, weights: Path | None = No
 
 
 def describe_system(system: System, label: str, weights: Path | None = None) -> dict[str, Any]:
-    """Return the content of `system.json`."""
+    """Return the content of `system.json`; arguments as `write_system`."""
     settings = system.settings()
     settings["weights_sha256"] = None if weights is None else hash_file(weights)
     return {
@@ -98,7 +104,7 @@ def read_settings(run: Run, label: str) -> dict[str, Any] | None:
 
 
 def check_begun(run: Run, system: System, label: str, weights: Path | None) -> None:
-    """Check that a label was not begun with other settings.
+    """Check that a label was not begun with other settings; arguments as `write_system`.
 
     Raises:
         InputError: it was.
@@ -193,6 +199,11 @@ def weigh_classes(
     Ones but for the phase "balanced", which weighs by inverse frequency, or by the system's own
     ratio.
 
+    Args:
+        step: the network and its phase.
+        system: as it is trained.
+        pixels: of (other, liver, tumor) in the training set.
+
     Raises:
         InputError: a class is missing from the training set.
     """
@@ -233,7 +244,13 @@ def describe_weights(weights: list[float] | dict[str, list[float]]) -> str:
 
 
 def make_recipe(step: Step, system: System, class_weights: Any) -> Recipe:
-    """Return how a phase is trained."""
+    """Return how a phase is trained.
+
+    Args:
+        step: the network and its phase.
+        system: as it is trained.
+        class_weights: of `weigh_classes`.
+    """
     store, target = step.run.store, TARGETS[step.network]
     weights = None
     if isinstance(system, Joint):
@@ -308,6 +325,11 @@ def find_alike(step: Step, system: System, weights: Path | None) -> Path | None:
 
     A network is trained without the fields that `System.UNREAD` names; the folder is that of the
     network, RUN/<label>/<network>.
+
+    Args:
+        step: the network and its phase.
+        system: as it would be trained.
+        weights: file that its encoder would begin with.
     """
     if step.network not in system.UNREAD or step.name != step.phase:
         return None

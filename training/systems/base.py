@@ -28,9 +28,6 @@ TARGETS = {"classes": "classes", "liver": "liver", "tumor": "tumor", "nested": "
 """What a network learns, by its name."""
 PHASES = ("ce", "balanced")
 """Of the paper's systems (2.4); the others have the one phase "train"."""
-DECISIONS = ("thresholds", "argmax", "half")
-"""How probabilities become labels: above thresholds chosen on validation data, the most probable
-class, or above 0.5."""
 SMOKE: Mapping[str, Any] = {
     "filters": 8,
     "epochs": 1,
@@ -118,6 +115,8 @@ class System:
 
     PHASES: ClassVar[tuple[str, ...]] = ("train",)
     DECISION: ClassVar[str] = "half"
+    """How probabilities become labels: "thresholds" chosen on validation data, "argmax" (the most
+    probable class), or "half" (above 0.5)."""
     TABLE1: ClassVar[bool] = False
     """Whether it stands in Table 1."""
     TITLE: ClassVar[str] = ""
@@ -323,7 +322,13 @@ class System:
         return self.settings()
 
     def validate(self, model: keras.Model, step: Step, data: NetworkData) -> Validation:
-        """Return what the best weights reach on the validation set."""
+        """Return what the best weights reach on the validation set.
+
+        Args:
+            model: with these weights.
+            step: the network and its phase.
+            data: what it was trained on.
+        """
         from training.validation import validate_slices
 
         load, target = data.validation.load, TARGETS[step.network]
