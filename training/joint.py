@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from data.command import InputError, run_command
+from data.runs import PHASES
 from training.presets import JOINT_MASKS
-from training.run import PHASES, Run, make_parser, open_from_flags
+from training.run import Run, make_parser, open_from_flags
 from training.systems.base import Step
 from training.systems.joint import FLAGS, Joint, check_pair, find_own_start
 

@@ -26,11 +26,11 @@ from typing import Any, TypeVar
 
 from data.command import InputError, Parser, check_seed
 from data.files import hash_json, read_json, write_json
+from data.runs import PHASES
 from data.store import Store
 from evaluation.metrics.thresholds import RULES
 from training.presets import PRESETS, Preset, find_preset, list_settings
 
-PHASES = ("ce", "balanced")
 MADE_BEFORE = {"subset": "data.prepare --subset", "phantom_cases": "data.phantom --cases"}
 """Fields of a preset that decide what the store holds; `reproduce.sh` reads them."""
 ANY_LENGTH = {"joint_sweep_ratios": 1.0, "postprocess": ""}

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.command import InputError, run_command
+from data.runs import NO_CONTOUR
+from data.runs import SYSTEMS as PAPER
 from training.run import Run, change_field, make_parser, open_from_flags
 from training.systems import SYSTEMS, VARIANTS, find_system
 from training.systems.base import System, check_by_patient
 
 SEVERAL = ("all", "variants")
 """Names that stand for several systems."""
-KEPT = ("one_step", "sequential", "joint")
-"""Beginnings of labels that could be names of the paper's systems."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -159,8 +159,8 @@ def check_label(label: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", label):
         raise InputError(f"--label {label}: must be letters, digits, '_', '.', '+' or '-'")
-    another = label in {*SYSTEMS, *VARIANTS} or label.endswith("_no_contour")
-    if another or label.startswith(KEPT):
+    another = label in {*SYSTEMS, *VARIANTS} or label.endswith(NO_CONTOUR)
+    if another or label.startswith(PAPER):
         raise InputError(f"--label {label}: is, or could be, another system's name")
 
 

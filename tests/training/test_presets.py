@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from data.command import InputError
+from data.runs import PHASES
 from tests.conftest import Command
 from training.presets import PRESETS, Preset, describe, find_preset
 from training.systems import SYSTEMS
-from training.systems.base import PHASES
 
 
 def test_paper_preset_is_what_the_paper_states() -> None:

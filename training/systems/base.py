@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 TARGETS = {"classes": "classes", "liver": "liver", "tumor": "tumor", "nested": "joint"}
 """What a network learns, by its name."""
-PHASES = ("ce", "balanced")
-"""Of the paper's systems (2.4); the others have the one phase "train"."""
 SMOKE: Mapping[str, Any] = {
     "filters": 8,
     "epochs": 1,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from data.command import InputError
 from data.files import read_json
-from training.systems.base import PHASES, Step, System, of_preset, stated
+from data.runs import PHASES
+from training.systems.base import Step, System, of_preset, stated
 
 if TYPE_CHECKING:
     from data.backend import keras
