@@ -2,41 +2,21 @@
 
     python -m evaluation.figures --out OUT
 
-Reads what `evaluation.evaluate` wrote into OUT; writes OUT/figures/<name>.png (200 dpi) and .pdf and prints their
-paths. A figure whose data the run does not have (no sweep, no examples) is skipped, with a line that says why.
+Reads what `evaluation.evaluate` wrote into OUT; writes OUT/figures/<name>.png (200 dpi) and .pdf
+and prints their paths. A figure whose data the run does not have (no sweep, no examples) is
+skipped, with a line that says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from data.command import Parser, run_command
-from evaluation.figures.architecture import one_step_workflow, sequential_architecture
-from evaluation.figures.cases import dice_by_case, lesion_recall, reliability
-from evaluation.figures.roc import roc, roc_liver
-from evaluation.figures.scores import class_weight, learning_curves, table1_bars
-from evaluation.figures.slices import network_inputs, overlays
-from evaluation.figures.style import save, style
-from evaluation.results import Results, read_results
+from data.progress import track
 
-# Each returns the figure, or why this run has none.
-FIGURES: dict[str, Callable[[Results], Figure | str]] = {
-    "fig_sequential_architecture": sequential_architecture,
-    "fig_one_step_workflow": one_step_workflow,
-    "fig_network_inputs": network_inputs,
-    "fig_overlays": overlays,
-    "fig_roc": roc,
-    "fig_roc_liver": roc_liver,
-    "fig_learning_curves": learning_curves,
-    "fig_class_weight": class_weight,
-    "fig_table1_bars": table1_bars,
-    "fig_reliability": reliability,
-    "fig_dice_by_case": dice_by_case,
-    "fig_lesion_recall": lesion_recall,
-}
+if TYPE_CHECKING:
+    from evaluation.results import Results
 
 
 def draw_all(results: Results) -> tuple[list[Path], dict[str, str]]:
@@ -45,31 +25,45 @@ def draw_all(results: Results) -> tuple[list[Path], dict[str, str]]:
     Returns:
         The paths written, and why a figure was skipped, by name.
     """
+    from evaluation.figures.registry import FIGURES
+    from evaluation.figures.style import save_figure, use_style
+
     folder = results.path / "figures"
     written: list[Path] = []
     skipped: dict[str, str] = {}
-    with style():
-        for name, draw in FIGURES.items():
-            drawn = draw(results)
-            if isinstance(drawn, str):
-                skipped[name] = drawn
+    with use_style():
+        for name, drawing in track(FIGURES.items(), "Figures", len(FIGURES), unit="figure"):
+            figure = drawing.draw(results)
+            if isinstance(figure, str):
+                skipped[name] = figure
                 # A drawing of an earlier run would pass for this one's.
                 for suffix in (".png", ".pdf"):
                     (folder / f"{name}{suffix}").unlink(missing_ok=True)
             else:
-                written.extend(save(drawn, folder / name))
+                written.extend(save_figure(figure, folder / name))
     return written, skipped
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command `python -m evaluation.figures`."""
     parser = Parser(
-        prog="python -m evaluation.figures", description=(__doc__ or "").split("\n", 1)[0]
+        prog="python -m evaluation.figures",
+        description=(__doc__ or "").split("\n", 1)[0],
+        example="python -m evaluation.figures --out out/demo",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder that evaluation.evaluate wrote"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder that evaluation.evaluate wrote; figures go to DIR/figures",
     )
-    written, skipped = draw_all(read_results(parser.parse_args(arguments).out))
+    out = parser.parse_args(arguments).out
+
+    # pandas and matplotlib: only once the flags are known to be right.
+    from evaluation.results import read_results
+
+    written, skipped = draw_all(read_results(out))
     for path in written:
         print(path)
     for name, why in skipped.items():

@@ -1,201 +1,146 @@
-"""Figures of how far to trust the scores: reliability of the probabilities, spread over cases, lesions found."""
+"""Figures of single cases: the Dice of each, and the lesions found by their diameter."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evaluation.figures.legend import System, entries, look, system_table, systems_of, table_height
-from evaluation.figures.style import BLACK, GREY, SMALL, footer, new_figure, note_top
+from evaluation.figures.legend import Look, System, list_looks, make_entries
+from evaluation.figures.style import (
+    BLACK,
+    GREY,
+    SMALL,
+    Style,
+    add_legend,
+    make_figure,
+    write_footer,
+)
 from evaluation.metrics.lesion_recall import BINS_MM, count_found
 from evaluation.metrics.statistics import bound_share
-from evaluation.names import TARGETS
+from evaluation.names import SLICES, TARGETS
 from evaluation.results import Results
-from evaluation.tables.text import readable
+from evaluation.score_table import MAIN_RULE, add_metrics, select
+from evaluation.tables.text import write_count
 
-LEAST_PIXELS = 100  # in a bin; fewer make a point that jumps
-
-
-def _cases(n: int) -> str:
-    return f"{n} case{'' if n == 1 else 's'}"
+MEDIAN: Style = {"color": BLACK, "linewidth": 1.2}
 
 
-def reliability(results: Results) -> Figure | str:
-    """Draw the tumor probability against the share of tumor pixels, before and after the balanced phase."""
-    curves = {
-        (c["cohort"], c["model"], c["loss"]): c
-        for c in results.curves
-        if c["target"] == "tumor" and c.get("reliability")
-    }
-    cohorts = [cohort for cohort in results.cohorts if any(key[0] == cohort for key in curves)]
-    if not cohorts:
-        return "no reliability of the tumor's probabilities was recorded"
-    note = (
-        f"15 bins; those of fewer than {LEAST_PIXELS} pixels are left out. Below the diagonal: too sure of tumor. ECE: "
-        "expected calibration error,\nthe mean distance from the diagonal, here over the pixels with a probability in "
-        "(0.01, 0.99); lower is better."
-    )
-    table = note_top(note) + 0.03
-    low = table + table_height(results)
-    height = low + 2.65
-    figure = new_figure(height)
-    row = figure.subplots(1, len(cohorts), squeeze=False, sharey="row")[0]
-    bottom = (low + 0.38) / height
-    figure.subplots_adjust(
-        left=0.075, right=0.985, top=1 - 0.47 / height, bottom=bottom, wspace=0.1
-    )
-    columns = []
-    for axes, cohort in zip(row, cohorts, strict=True):
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
-        mine = {
-            one: curves[cohort, *one] for one in systems_of(results) if (cohort, *one) in curves
-        }
-        for curve in mine.values():
-            _reliability_line(axes, curve)
-        n = max(sum(curve["reliability"]["n_pixels"]) for curve in mine.values())
-        title = f"{cohort}\nn = {n:,} pixels, {_cases(results.sample(cohort)[1])}"
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="tumor probability", title=title)
-        columns.append(
-            (
-                f"ECE\n{cohort}",
-                {one: readable(curve["ece_restricted"]) for one, curve in mine.items()},
-            )
-        )
-    row[0].set_ylabel("share of tumor pixels")
-    system_table(figure, results, table, columns)
-    footer(figure, results, note, cohorts)
-    return figure
-
-
-def _reliability_line(axes: Axes, curve: dict[str, Any]) -> None:
-    found = curve["reliability"]
-    points = [
-        (predicted, observed)
-        for n, predicted, observed in zip(
-            found["n_pixels"], found["predicted"], found["observed"], strict=True
-        )
-        if n >= LEAST_PIXELS
-    ]
-    if points:
-        axes.plot(*zip(*points, strict=True), **look(curve["model"], curve["loss"]))
-
-
-def dice_by_case(results: Results) -> Figure | str:
-    """Draw the Dice score of every case, liver and tumor, rule roc: a point per case, a line at the median."""
-    cases = [case for case in results.cases if case["threshold_rule"] == "roc"]
-    cohorts = [
-        cohort for cohort in results.cohorts if any(case["cohort"] == cohort for case in cases)
-    ]
+def draw_dice_by_case(results: Results) -> Figure | str:
+    """Draw the Dice of every case, rule roc: a point a case, a line at the median."""
+    rows = select(results.scores, unit=SLICES, postprocess="", rule=MAIN_RULE, fold=0)
+    rows = add_metrics(rows, ["dice"])
+    cohorts = [cohort for cohort in results.cohorts if (rows["cohort"] == cohort).any()]
     if not cohorts:
         return "no case was scored"
-    figure = new_figure(5.1)
+    figure, looks = make_figure(5.1), list_looks(results.list_systems(), results.failures)
     grid = figure.subplots(2, len(cohorts), squeeze=False, sharey=True)
-    figure.subplots_adjust(
-        left=0.075, right=0.985, top=0.94, bottom=0.215, hspace=0.26, wspace=0.08
-    )
-    for column, cohort in enumerate(cohorts):
-        for line, target in enumerate(TARGETS):
-            mine = [case for case in cases if (case["cohort"], case["target"]) == (cohort, target)]
-            with_target = [case for case in mine if int(case["tp"]) + int(case["fn"])]
-            _dice_panel(grid[line][column], with_target, systems_of(results))
-            shown, known = (len({case["case"] for case in some}) for some in (with_target, mine))
-            grid[line][column].set_title(f"{cohort}, {target}: {shown} of {_cases(known)}")
-    for line in grid:
-        line[0].set_ylabel("Dice of a case")
+    figure.subplots_adjust(0.075, 0.215, 0.985, 0.94, wspace=0.08, hspace=0.26)
+    # A row is a target, a column a cohort.
+    for axes, (target, cohort) in zip(grid.flat, itertools.product(TARGETS, cohorts), strict=True):
+        cases = select(rows, cohort=cohort, target=target)
+        with_target = cases[cases["tp"] + cases["fn"] > 0]
+        _draw_dice_panel(axes, with_target, looks)
+        n_shown, n_cases = with_target["case"].nunique(), cases["case"].nunique()
+        axes.set_title(f"{cohort}, {target}: {n_shown} of {write_count(n_cases, 'case')}")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Dice of a case")
     note = (
-        "Threshold rule roc. A point is a case, its scored slices together; bar: median. Cases whose reference does "
-        "not hold the target are\nleft out, as the numbers above the panels say."
+        "Threshold rule roc. A point is a case, its scored slices together; bar: median. Cases "
+        "whose reference does not hold the target are\nleft out, as the numbers above the panels "
+        "say."
     )
-    handles = entries(results, line=False)
-    handles.append(Line2D([], [], color=BLACK, linewidth=1.2, label="median"))
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.105)}
-    figure.legend(handles=handles, ncols=len(results.models) + 1, **place)
-    footer(figure, results, note, cohorts)
+    handles = [*make_entries(looks.values()), Line2D([], [], label="median", **MEDIAN)]
+    add_legend(figure, handles, 0.105, columns=len(results.system_names) + 1)
+    write_footer(figure, results.summary, map(results.describe_origin, cohorts), note)
     return figure
 
 
-def _dice_panel(axes: Axes, cases: Sequence[dict[str, Any]], systems: Sequence[System]) -> None:
-    for place, (model, loss) in enumerate(systems):
-        mine = [case for case in cases if (case["model"], case["loss"]) == (model, loss)]
-        values = np.array([float(case["dice"]) for case in mine])
+def _draw_dice_panel(axes: Axes, cases: pd.DataFrame, looks: Mapping[System, Look]) -> None:
+    """Draw the cases of a cohort and target, a column a system.
+
+    Args:
+        axes: where.
+        cases: score rows with "dice".
+        looks: of the systems.
+    """
+    for place, ((system, phase), look) in enumerate(looks.items()):
+        values = select(cases, system=system, phase=phase)["dice"].to_numpy()
         if not len(values):
             axes.text(place, 0.5, "none", ha="center", rotation=90, fontsize=SMALL, color=GREY)
             continue
+        # Points stand beside each other in the order of their Dice, so that none hides another.
         aside = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else np.zeros(1)
         across = place + aside[np.argsort(np.argsort(values))]
-        axes.plot(across, values, alpha=0.75, **look(model, loss, line=False))
-        axes.plot([place - 0.28, place + 0.28], [np.median(values)] * 2, color=BLACK, linewidth=1.2)
+        axes.plot(across, values, alpha=0.75, **look.style_points())
+        axes.plot([place - 0.28, place + 0.28], [np.median(values)] * 2, **MEDIAN)
     axes.set_xticks([])
-    axes.set(xlim=(-0.5, len(systems) - 0.5), ylim=(-0.02, 1.02))
+    axes.set(xlim=(-0.5, len(looks) - 0.5), ylim=(-0.02, 1.02))
 
 
-def lesion_recall(results: Results) -> Figure | str:
-    """Draw the share of lesions that were found, by diameter, for each system: any voxel of it, rule roc."""
-    lesions = [row for row in results.lesions if row["kind"] == "lesion"]
-    cohorts = [
-        cohort for cohort in results.cohorts if any(row["cohort"] == cohort for row in lesions)
-    ]
+def draw_lesion_recall(results: Results) -> Figure | str:
+    """Draw the share of lesions found, by diameter and system: any voxel of it, rule roc."""
+    lesions = select(results.lesions, kind="lesion") if len(results.lesions) else results.lesions
+    cohorts = [name for name in results.cohorts if len(lesions) and name in set(lesions["cohort"])]
     if not cohorts:
         return "no lesion was recorded"
-    figure = new_figure(4.1)
+    figure, looks = make_figure(4.1), list_looks(results.list_systems(), results.failures)
     row = figure.subplots(1, len(cohorts), squeeze=False, sharey="row")[0]
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.92, bottom=0.435, wspace=0.08)
+    figure.subplots_adjust(0.075, 0.435, 0.985, 0.92, wspace=0.08)
     for axes, cohort in zip(row, cohorts, strict=True):
-        mine = [one for one in lesions if one["cohort"] == cohort]
-        numbers = _recall_panel(axes, mine, systems_of(results))
-        axes.set_title(
-            f"{cohort}: {sum(numbers)} lesions of {_cases(len({one['case'] for one in mine}))}"
-        )
+        of_cohort = select(lesions, cohort=cohort)
+        n_lesions = sum(_draw_recall_panel(axes, of_cohort, looks))
+        cases = write_count(of_cohort["case"].nunique(), "case")
+        axes.set_title(f"{cohort}: {n_lesions} lesions of {cases}")
     row[0].set_ylabel("share of lesions touched")
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.205)}
-    figure.legend(handles=entries(results, line=False), ncols=len(results.models), **place)
+    add_legend(figure, make_entries(looks.values()), 0.205, columns=len(results.system_names))
+    # What the bars mean, and what is not drawn.
     absent = [cohort for cohort in results.cohorts if cohort not in cohorts]
     note = (
-        "Whole cases, threshold rule roc. Diameter of a sphere of the same volume; n: lesions of the reference; bars: "
-        "Wilson 95 % intervals, as if\nlesions were independent. One voxel touches a lesion, so a model that marks the "
-        "whole liver touches all; what it marks beside lesions is\nin lesions.csv. "
+        "Whole cases, threshold rule roc. Diameter of a sphere of the same volume; n: lesions of "
+        "the reference; bars: Wilson 95 % intervals, as if\nlesions were independent. One voxel "
+        "touches a lesion, so a model that marks the whole liver touches all; what it marks "
+        "beside lesions is\nin lesions.csv. "
         + (f"Not drawn, no lesion recorded: {', '.join(absent)}." if absent else "")
     )
-    footer(figure, results, note, cohorts)
+    write_footer(figure, results.summary, map(results.describe_origin, cohorts), note)
     return figure
 
 
-def _recall_panel(axes: Axes, rows: list[dict[str, Any]], systems: Sequence[System]) -> list[int]:
-    """Draw the shares of a cohort; return the lesions of each bin."""
+def _draw_recall_panel(
+    axes: Axes, lesions: pd.DataFrame, looks: Mapping[System, Look]
+) -> list[int]:
+    """Draw the shares of a cohort.
+
+    Args:
+        axes: where.
+        lesions: of the cohort, a row for each system and lesion.
+        looks: of the systems.
+
+    Returns:
+        The lesions of each bin of diameters.
+    """
     numbers = [0] * (len(BINS_MM) - 1)
-    for place, (model, loss) in enumerate(systems):
-        lesions = [
-            row
-            for row in rows
-            if (row["kind"], row["model"], row["loss"]) == ("lesion", model, loss)
-        ]
-        counts = count_found(
-            [float(row["diameter_mm"]) for row in lesions],
-            [str(row["touched"]) == "True" for row in lesions],
-        )
-        if any(n for _, n in counts):
-            numbers = [n for _, n in counts]
-        bins = [index for index, (_, n) in enumerate(counts) if n]
-        shares = np.array([counts[index][0] / counts[index][1] for index in bins])
-        bounds = np.array([bound_share(*counts[index]) for index in bins]).reshape(-1, 2)
-        across = np.array(bins) + (place - (len(systems) - 1) / 2) * 0.12
-        style = {**look(model, loss, line=False), "markersize": 3.5}
+    for place, ((system, phase), look) in enumerate(looks.items()):
+        of_system = select(lesions, system=system, phase=phase)
+        counts = np.array(count_found(of_system["diameter_mm"], of_system["touched"]))
+        numbers = counts[:, 1].tolist() if counts[:, 1].any() else numbers
+        bins = np.flatnonzero(counts[:, 1])
+        shares = counts[bins, 0] / counts[bins, 1]
+        bounds = np.array([bound_share(*counts[index].tolist()) for index in bins]).reshape(-1, 2)
         # A share of 0 or 1 is a bound of its own interval, but for the last bit.
         around = np.maximum([shares - bounds[:, 0], bounds[:, 1] - shares], 0)
+        across = bins + (place - (len(looks) - 1) / 2) * 0.12
+        style = look.style_points() | {"markersize": 3.5}
         axes.errorbar(across, shares, yerr=around, elinewidth=0.8, **style)
-    names = [
-        f"< {high:g} mm" if not low else f"{low:g}-{high:g}"
-        for low, high in itertools.pairwise(BINS_MM)
-    ]
-    names[-1] = f"> {BINS_MM[-2]:g}"
-    axes.set_xticks(
-        range(len(names)), [f"{name}\nn = {n}" for name, n in zip(names, numbers, strict=True)]
-    )
+    names = [f"{low:g}-{high:g}" for low, high in itertools.pairwise(BINS_MM)]
+    names[0], names[-1] = f"< {BINS_MM[1]:g} mm", f"> {BINS_MM[-2]:g}"
+    ticks = [f"{name}\nn = {n}" for name, n in zip(names, numbers, strict=True)]
+    axes.set_xticks(range(len(names)), ticks)
     axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(-0.02, 1.02))
     return numbers

@@ -1,9 +1,12 @@
-"""How every figure looks: fonts, colours, footer, and how it is written. No pyplot, so no global state."""
+"""How every figure looks: fonts, colours, footer, and how it is written.
+
+No pyplot, so no global state.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data.files import replace_file
-from evaluation.results import Results
 
 WIDTH = 7.2  # inches: two columns of a journal
 DPI = 200
@@ -23,9 +25,9 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY, LIGHT = "#666666", "#D9D9D9"
 
-MODEL_COLOURS = {"one_step": VERMILLION, "sequential": BLUE, "joint": GREEN}
-LOSS_LINES = {"ce": (0, (4, 1.5)), "balanced": "-"}
-MARKERS = {"ce": "o", "balanced": "s"}
+Style = dict[str, Any]
+"""Keywords of matplotlib."""
+
 LINE = 0.14  # inches from a line of a note to the next
 LIVER, TUMOR = SKY, ORANGE
 
@@ -55,39 +57,62 @@ STYLE = {
 }
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw and save figures within this context."""
-    with matplotlib.rc_context(STYLE):
-        yield
+def use_style() -> AbstractContextManager[None]:
+    """Return the context within which figures are drawn and saved."""
+    context: AbstractContextManager[None] = matplotlib.rc_context(STYLE)
+    return context
 
 
-def new_figure(height: float, width: float = WIDTH, **settings: Any) -> Figure:
+def make_figure(height: float, width: float = WIDTH) -> Figure:
     """Return an empty figure of that size in inches, on the Agg canvas."""
-    figure = Figure(figsize=(width, height), **settings)
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
 
-def note_top(note: str) -> float:
-    """Return the height in inches at which `footer` with that note ends."""
+def add_legend(
+    figure: Figure, handles: Sequence[Any], y: float, columns: int, **style: Any
+) -> None:
+    """Add a legend in the middle.
+
+    Args:
+        figure: to write on.
+        handles: its entries.
+        y: of its lower edge, as a share of the figure's height.
+        columns: how many.
+        **style: keywords of `Figure.legend`.
+    """
+    style = {"bbox_to_anchor": (0.5, y), **style}
+    figure.legend(handles=handles, loc="lower center", ncols=columns, **style)
+
+
+def find_note_top(note: str) -> float:
+    """Return the height in inches at which `write_footer` with that note ends."""
     return 0.27 + LINE * (note.count("\n") + 1 if note else 0)
 
 
-def footer(
-    figure: Figure, results: Results, note: str = "", cohorts: list[str] | None = None
+def write_footer(
+    figure: Figure, summary: Mapping[str, Any], origins: Iterable[str], note: str = ""
 ) -> None:
-    """Write below a figure which data it shows (SYNTHETIC PHANTOM where it is), preset and seed; `note` above it."""
-    origins = dict.fromkeys(results.origin(cohort) for cohort in cohorts or results.cohorts)
-    line = f"Data: {'; '.join(origins)}. Preset {results.summary['preset']}, seed {results.summary['seed']}."
+    """Write below a figure which data it shows (SYNTHETIC PHANTOM), preset and seed.
+
+    Args:
+        figure: to write on.
+        summary: content of summary.json.
+        origins: the data of each cohort that it shows.
+        note: lines above the footer.
+    """
+    data = "; ".join(dict.fromkeys(origins))
+    line = f"Data: {data}. Preset {summary['preset']}, seed {summary['seed']}."
     height = figure.get_size_inches()[1]
-    figure.text(0.01, 0.06 / height, line, fontsize=SMALL, color=GREY, ha="left", va="bottom")
+    place: Style = {"fontsize": SMALL, "ha": "left", "va": "bottom"}
+    figure.text(0.01, 0.06 / height, line, color=GREY, **place)
     if note:
-        figure.text(0.01, 0.22 / height, note, fontsize=SMALL, color=BLACK, ha="left", va="bottom")
+        figure.text(0.01, 0.22 / height, note, color=BLACK, **place)
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write `figure` as `stem`.png and `stem`.pdf without dates, so that the same figure gives the same bytes."""
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as `stem`.png and `stem`.pdf, without dates: always the same bytes."""
     nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
     written = []
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", nothing)):

@@ -1,9 +1,11 @@
-"""A U-Net as a drawing, from the layers that a run recorded: boxes, poolings, skips, dropout."""
+"""A U-Net as a drawing, from the layers that a run recorded."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -20,21 +22,39 @@ from evaluation.figures.style import (
     SMALL,
     VERMILLION,
     YELLOW,
+    Style,
 )
 
 Layer = dict[str, Any]
+"""A layer as training.json records it: {"name", "kind", "output", "inputs", "parameters"}."""
+Point = tuple[float, float]
+"""Inches from the left and from below."""
 TIMES = "\N{MULTIPLICATION SIGN}"
 CLASSIFIER, INPUT, SKIP, POOL, UP, DROP = GREEN, LIGHT, YELLOW, VERMILLION, BLUE, PURPLE
 CONV = "#B4C3D6"  # none of the colours that stand for liver and tumor
+COLOURS = {"input": INPUT, "conv": CONV, "concat": CONV, "classifier": CLASSIFIER}
+EDGE: Style = {"edgecolor": BLACK, "linewidth": 0.5}
+DROPOUT: Style = {"color": DROP, "markersize": 6, "markeredgecolor": "white"}
+DASHED: Style = {"linestyle": (0, (3, 2))}
+MARGIN = 0.42  # inches at the left for the resolutions
+LABEL = 0.17  # inches above each block for its channels
+SHRINK = 0.74  # height of a level, of the level above it
 
 
 @dataclass
 class Bar:
-    """A feature map: its channels, and what made it ("input", "conv", "concat", "classifier")."""
+    """A feature map.
+
+    Attributes:
+        channels: how many.
+        made_by: "input", "conv", "concat" or "classifier".
+        skipped: share of the channels that came over the skip connection.
+        dropout: whether dropout follows.
+    """
 
     channels: int
     made_by: str
-    skipped: float = 0.0  # share of the channels that came over the skip connection
+    skipped: float = 0.0
     dropout: bool = False
 
 
@@ -56,7 +76,7 @@ class Block:
     skip_from: int | None = None
 
 
-def blocks_of(layers: list[Layer]) -> list[Block]:
+def group_layers(layers: Sequence[Layer]) -> list[Block]:
     """Group the recorded layers of a U-Net into blocks, in order from input to output.
 
     Raises:
@@ -68,6 +88,7 @@ def blocks_of(layers: list[Layer]) -> list[Block]:
     last_conv = max((i for i, layer in enumerate(layers) if layer["kind"] == "Conv2D"), default=-1)
     for index, layer in enumerate(layers):
         kind, output = layer["kind"], layer["output"]
+        # A pooling or an upsampling begins a block.
         if kind == "MaxPooling2D":
             depth += 1
             deepest = max(deepest, depth)
@@ -77,6 +98,7 @@ def blocks_of(layers: list[Layer]) -> list[Block]:
             blocks.append(Block(depth, output[:2], "up"))
         elif not blocks:
             blocks.append(Block(depth, output[:2], "down"))
+        # The bar, or the mark on the last one, that the layer stands for.
         block = blocks[-1]
         if kind == "InputLayer":
             block.bars.append(Bar(output[-1], "input"))
@@ -92,7 +114,8 @@ def blocks_of(layers: list[Layer]) -> list[Block]:
         home[layer["name"]] = len(blocks) - 1
     if deepest == 0 or depth != 0:
         raise ValueError(
-            f"layers must go down and up again, got {deepest} poolings and end {depth} below the input"
+            f"layers must go down and up again, got {deepest} poolings and end {depth} below "
+            "the input"
         )
     for block in blocks:
         if block.depth == deepest:
@@ -100,8 +123,8 @@ def blocks_of(layers: list[Layer]) -> list[Block]:
     return blocks
 
 
-def kernel(layers: list[Layer], kind: str) -> str:
-    """Return the kernel of the first layer of that kind as text, from its parameters; "" if they do not tell."""
+def spell_kernel(layers: Sequence[Layer], kind: str) -> str:
+    """Return the kernel of the first layer of a kind, ` 3 x 3`; "" where it is not known."""
     by_name = {layer["name"]: layer for layer in layers}
     for layer in layers:
         if layer["kind"] == kind and layer["inputs"] and layer["inputs"][0] in by_name:
@@ -114,7 +137,7 @@ def kernel(layers: list[Layer], kind: str) -> str:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a U-Net is drawn, in inches: left, bottom, right, top; and how its first map stands in it."""
+    """Where a U-Net is drawn, in inches."""
 
     left: float
     bottom: float
@@ -136,12 +159,8 @@ class Placed:
         return (self.low + self.high) / 2
 
 
-MARGIN = 0.42  # inches at the left for the resolutions
-LABEL = 0.17  # inches above each block for its channels
-
-
-def _widths(blocks: list[Block], room: float) -> tuple[list[list[float]], float]:
-    """Return each bar's width (more for more channels) and the gap between blocks, to fill `room` inches."""
+def _find_widths(blocks: Sequence[Block], room: float) -> tuple[list[list[float]], float]:
+    """Return each bar's width, by its channels, and the unit of the gaps, in inches."""
     smallest = min(bar.channels for block in blocks for bar in block.bars if bar.made_by == "conv")
     raw = [
         [
@@ -155,19 +174,18 @@ def _widths(blocks: list[Block], room: float) -> tuple[list[list[float]], float]
     return [[unit * width for width in widths] for widths in raw], unit
 
 
-def place(blocks: list[Block], frame: Frame) -> list[Placed]:
-    """Lay the blocks out in `frame`: levels below each other, each next block to the right."""
+def place_blocks(blocks: Sequence[Block], frame: Frame) -> list[Placed]:
+    """Lay the blocks out: levels below each other, each next block to the right."""
     levels = max(block.depth for block in blocks) + 1
     gap = LABEL + 0.05
-    shrink = 0.74
-    tallest = (frame.top - frame.bottom - levels * gap) / sum(
-        shrink**level for level in range(levels)
-    )
+    shares = [SHRINK**level for level in range(levels)]
+    tallest = (frame.top - frame.bottom - levels * gap) / sum(shares)
+    # Upper edge of each level, then the bars from left to right.
     tops, top = [], frame.top
-    for level in range(levels):
+    for share in shares:
         tops.append(top - LABEL)
-        top -= gap + tallest * shrink**level
-    widths, unit = _widths(blocks, frame.right - frame.left - MARGIN)
+        top -= gap + tallest * share
+    widths, unit = _find_widths(blocks, frame.right - frame.left - MARGIN)
     placed, x = [], frame.left + MARGIN
     for block, bars in zip(blocks, widths, strict=True):
         edges = []
@@ -176,89 +194,74 @@ def place(blocks: list[Block], frame: Frame) -> list[Placed]:
             x += width + 0.25 * unit
         x += 0.9 * unit
         high = tops[block.depth]
-        placed.append(Placed(edges, high - tallest * shrink**block.depth, high))
+        placed.append(Placed(edges, high - tallest * shares[block.depth], high))
     return placed
 
 
-def arrow(axes: Axes, points: list[tuple[float, float]], colour: str, **more: Any) -> None:
-    """Draw an arrow along `points`, its head at the last one."""
+def draw_arrow(axes: Axes, points: Sequence[Point], colour: str, **style: Any) -> None:
+    """Draw an arrow.
+
+    Args:
+        axes: whose units are inches.
+        points: along which; the head is at the last one.
+        colour: of line and head.
+        **style: keywords of its lines.
+    """
+    style = {"color": colour, "linewidth": 1.1, **style}
     if len(points) > 2:
         xs, ys = zip(*points[:-1], strict=True)
-        axes.add_line(Line2D(xs, ys, color=colour, linewidth=1.1, solid_capstyle="butt", **more))
-    tail, head = points[-2], points[-1]
-    head_style: dict[str, Any] = {
-        "arrowstyle": "-|>",
-        "mutation_scale": 7,
-        "shrinkA": 0,
-        "shrinkB": 0,
-        "linewidth": 1.1,
-    }
-    axes.add_patch(FancyArrowPatch(tail, head, color=colour, **head_style, **more))
+        axes.add_line(Line2D(xs, ys, solid_capstyle="butt", **style))
+    head: Style = {"arrowstyle": "-|>", "mutation_scale": 7, "shrinkA": 0, "shrinkB": 0}
+    axes.add_patch(FancyArrowPatch(points[-2], points[-1], **head, **style))
 
 
 def _draw_bars(axes: Axes, block: Block, at: Placed) -> None:
-    colours = {"input": INPUT, "conv": CONV, "concat": CONV, "classifier": CLASSIFIER}
-    line: dict[str, Any] = {"edgecolor": BLACK, "linewidth": 0.5}
     for bar, (x, width) in zip(block.bars, at.edges, strict=True):
-        height = at.high - at.low
-        axes.add_patch(
-            Rectangle((x, at.low), width, height, facecolor=colours[bar.made_by], zorder=2, **line)
-        )
+        look: Style = {"height": at.high - at.low, **EDGE}
+        colour = COLOURS[bar.made_by]
+        axes.add_patch(Rectangle((x, at.low), width, facecolor=colour, zorder=2, **look))
         if bar.made_by == "concat":
             share = width * bar.skipped
-            axes.add_patch(
-                Rectangle((x, at.low), share, height, facecolor=SKIP, zorder=2.1, **line)
-            )
+            axes.add_patch(Rectangle((x, at.low), share, facecolor=SKIP, zorder=2.1, **look))
         if bar.dropout:
-            axes.plot(
-                [x + width / 2],
-                [at.middle],
-                "X",
-                color=DROP,
-                markersize=6,
-                markeredgecolor="white",
-                zorder=3,
-            )
+            axes.plot([x + width / 2], [at.middle], "X", zorder=3, **DROPOUT)
 
 
 def _draw_channels(axes: Axes, block: Block, at: Placed) -> None:
-    """Write the channels above the bars: once for equal neighbours, so that the numbers have room."""
-    start = 0
-    while start < len(block.bars):
-        end = start
-        while (
-            end + 1 < len(block.bars) and block.bars[end + 1].channels == block.bars[start].channels
-        ):
-            end += 1
-        centre = (at.edges[start][0] + sum(at.edges[end])) / 2
-        if block.bars[start].made_by != "concat":  # its channels are the sum of its two parts
-            text = str(block.bars[start].channels)
-            axes.text(centre, at.high + 0.03, text, ha="center", va="bottom", fontsize=SMALL)
-        start = end + 1
+    """Write the channels above the bars, once for equal neighbours."""
+    pairs = zip(block.bars, at.edges, strict=True)
+    for channels, group in groupby(pairs, key=lambda pair: pair[0].channels):
+        members = list(group)
+        (bar, first), (_, last) = members[0], members[-1]
+        if bar.made_by != "concat":  # its channels are the sum of its two parts
+            place: Style = {"ha": "center", "va": "bottom", "fontsize": SMALL}
+            axes.text((first[0] + sum(last)) / 2, at.high + 0.03, str(channels), **place)
 
 
-def _draw_between(axes: Axes, before: tuple[Block, Placed], after: tuple[Block, Placed]) -> None:
-    (block, at), (following, there) = before, after
-    if following.depth > block.depth:
-        x = at.edges[-1][0] + at.edges[-1][1] / 2
-        arrow(axes, [(x, at.low), (x, there.middle), (there.edges[0][0], there.middle)], POOL)
+def _draw_between(axes: Axes, at: Placed, following: Placed, is_pooling: bool) -> None:
+    """Draw the pooling or the upsampling from a block to the following one.
+
+    Args:
+        axes: whose units are inches.
+        at, following: the two blocks.
+        is_pooling: else it is an upsampling.
+    """
+    (start, width), (end, following_width) = at.edges[-1], following.edges[0]
+    if is_pooling:
+        x, y = start + width / 2, following.middle
+        draw_arrow(axes, [(x, at.low), (x, y), (end, y)], POOL)
     else:
-        x, width = there.edges[0]
-        arrow(
-            axes,
-            [
-                (sum(at.edges[-1]), at.middle),
-                (x + width / 2, at.middle),
-                (x + width / 2, there.low),
-            ],
-            UP,
-        )
+        x, y = end + following_width / 2, at.middle
+        draw_arrow(axes, [(start + width, y), (x, y), (x, following.low)], UP)
 
 
-def draw_unet(
-    axes: Axes, layers: list[Layer], frame: Frame
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Draw the U-Net of `layers` into `frame` of `axes` (units: inches).
+def draw_unet(axes: Axes, layers: Sequence[Layer], frame: Frame) -> tuple[Point, Point]:
+    """Draw a U-Net.
+
+    Args:
+        axes: whose units are inches.
+        layers: of the network, as recorded.
+        frame: where it stands.
 
     Returns:
         Where its input enters and where its output leaves, as points.
@@ -266,8 +269,8 @@ def draw_unet(
     Raises:
         ValueError: the layers form no U-Net.
     """
-    blocks = blocks_of(layers)
-    placed = place(blocks, frame)
+    blocks = group_layers(layers)
+    placed = place_blocks(blocks, frame)
     for block, at in zip(blocks, placed, strict=True):
         _draw_bars(axes, block, at)
         _draw_channels(axes, block, at)
@@ -281,35 +284,28 @@ def draw_unet(
         if block.skip_from is not None:
             source = placed[block.skip_from]
             start, end = sum(source.edges[-1]), at.edges[0][0]
-            arrow(axes, [(start, at.middle), (end, at.middle)], GREY, linestyle=(0, (3, 2)))
-    for index in range(len(blocks) - 1):
-        _draw_between(axes, (blocks[index], placed[index]), (blocks[index + 1], placed[index + 1]))
+            draw_arrow(axes, [(start, at.middle), (end, at.middle)], GREY, **DASHED)
+    for (block, following), places in zip(pairwise(blocks), pairwise(placed), strict=True):
+        _draw_between(axes, *places, is_pooling=following.depth > block.depth)
     first, last = placed[0], placed[-1]
     return (first.edges[0][0], first.middle), (sum(last.edges[-1]), last.middle)
 
 
-def legend_entries(layers: list[Layer], dropout: float | None) -> list[Any]:
-    """Return handles that explain the drawing, with the kernels and the pooling that the layers have."""
-
-    def line(colour: str, text: str, **more: Any) -> Line2D:
-        return Line2D([], [], color=colour, linewidth=1.4, label=text, **more)
-
-    edge: dict[str, Any] = {"edgecolor": BLACK, "linewidth": 0.5}
-    rate = "" if dropout is None else f", rate {dropout:g}"
+def make_entries(layers: Sequence[Layer], dropout: float | None) -> list[Any]:
+    """Return legend entries that explain the drawing, with the layers' kernels."""
+    convolution = f"convolution{spell_kernel(layers, 'Conv2D')}, ReLU"
+    upsampling = f"transposed convolution{spell_kernel(layers, 'Conv2DTranspose')}"
+    line: Style = {"linewidth": 1.4}
     entries = [
-        Patch(facecolor=CONV, label=f"convolution{kernel(layers, 'Conv2D')}, ReLU", **edge),
-        Patch(facecolor=SKIP, label="copied over the skip connection", **edge),
-        Patch(facecolor=CLASSIFIER, label=f"classifier (1 {TIMES} 1 convolution)", **edge),
-        line(POOL, f"max pooling 2 {TIMES} 2"),
-        line(UP, f"transposed convolution{kernel(layers, 'Conv2DTranspose')}"),
-        line(GREY, "skip connection", linestyle=(0, (3, 2))),
+        Patch(facecolor=CONV, label=convolution, **EDGE),
+        Patch(facecolor=SKIP, label="copied over the skip connection", **EDGE),
+        Patch(facecolor=CLASSIFIER, label=f"classifier (1 {TIMES} 1 convolution)", **EDGE),
+        Line2D([], [], color=POOL, label=f"max pooling 2 {TIMES} 2", **line),
+        Line2D([], [], color=UP, label=upsampling, **line),
+        Line2D([], [], color=GREY, label="skip connection", **line, **DASHED),
     ]
     if any(layer["kind"] == "Dropout" for layer in layers):
-        drop: dict[str, Any] = {
-            "marker": "X",
-            "linestyle": "",
-            "markersize": 6,
-            "markeredgecolor": "white",
-        }
-        entries.append(Line2D([], [], color=DROP, label=f"dropout{rate}", **drop))
+        rate = "" if dropout is None else f", rate {dropout:g}"
+        marker: Style = {"marker": "X", "linestyle": "", **DROPOUT}
+        entries.append(Line2D([], [], label=f"dropout{rate}", **marker))
     return entries

@@ -1,8 +1,9 @@
-"""The recorded cases as the report's page holds them: a PNG per slice with HU and labels in its channels, and JSON.
+"""The recorded slices as the report holds them: PNG with HU and labels, and JSON.
 
-Red and green are the high and the low byte of HU + 1024 (12 bits); blue holds the labels, two bits each: reference,
-one-step, sequential, joint, which fills it. The PNG is opaque and names no colour space, so a canvas gives the same
-bytes back; a CRC-32 of them goes along, because some browsers alter what a canvas gives back.
+Red and green are the high and the low byte of HU + 1024 (12 bits); blue holds the labels, two bits
+each: reference, one-step, sequential, joint, which fills it. The PNG is opaque and names no colour
+space, so a canvas gives the same bytes back; a CRC-32 of them goes along, because some browsers
+alter what a canvas gives back.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -24,50 +25,50 @@ from PIL import Image  # comes with matplotlib
 
 from data.command import InputError
 from data.scaling import HIGHEST_HU, LOWEST_HU
-from evaluation.names import MODELS, NAMES, SYNTHETIC
-from evaluation.results import Results
-from evaluation.tables.__main__ import readable
-from evaluation.tables.evidence import system
+from evaluation.names import NAMES, SYNTHETIC, SYSTEMS, spell_system
+from evaluation.results import SCHEMA, Results
+from evaluation.tables.text import write_score
 
-SCHEMA = 2
 OFFSET = -int(LOWEST_HU)
-SOURCES = ("label", *MODELS)
+SOURCES = ("label", *SYSTEMS)
 """Whose labels a slice has, in the order of their bits."""
 MOST_SOURCES = 4
 KEYS = {"label": "R", "one_step": "O", "sequential": "S", "joint": "J"}
 """The key that shows or hides the outlines of a source."""
-# Liver: portal venous, as tumors are read. Of the volumes of 18 LiTS cases (8-bit window [-40, 160] HU) the median is
-# 64 to 125 HU in the liver and 29 to 96 HU in its tumors: 80 lies between. [5, 155] leaves 2 % of those tumors' pixels
-# black and less than 0.1 % of the liver white; [40, 200] would leave 60 % black.
+# Liver: portal venous, as tumors are read. Of the volumes of 18 LiTS cases (8-bit window [-40, 160]
+# HU) the median is 64 to 125 HU in the liver and 29 to 96 HU in its tumors: 80 lies between.
+# [5, 155] leaves 2 % of those tumors' pixels black and less than 0.1 % of the liver white;
+# [40, 200] would leave 60 % black.
 WINDOWS = {"abdomen": (40, 400), "liver": (80, 150), "wide": (0, 2000)}
 """Centre and width in HU; the first one is shown at the start."""
 FEW_PIXELS_AT_128 = 10
 ASSETS = Path(__file__).resolve().parent / "assets"
-ABOUT = (
-    "cohort",
-    "synthetic",
-    "size",
-    "rule",
-    "phase",
-    "ranked_by",
-    "n_ranked",
-    "n_test_cases",
-    "left_out",
-    "cases",
+RUN = ("preset", "seed", "split_sha256")
+ABOUT = [
+    *RUN,
+    *("cohort", "synthetic", "size", "rule", "phase"),
+    *("ranked_by", "n_ranked", "n_test_cases", "left_out", "cases"),
+]
+"""What a recording says of itself."""
+AGAIN = "remove it and call python -m evaluation.evaluate again"
+# What NumPy, zipfile and json raise on a damaged file, a lone array, another archive.
+DAMAGED = (
+    *(OSError, ValueError, EOFError, KeyError, AttributeError, TypeError),
+    *(zipfile.BadZipFile, zlib.error),
 )
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Content of `viewer.npz`, see `evaluation.page.recording`."""
+    """Content of OUT/viewer.npz: what it says of itself, and its arrays by name."""
 
     about: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
     @property
-    def models(self) -> list[str]:
-        """The models that have labels."""
-        return [model for model in MODELS if model in self.arrays]
+    def systems(self) -> list[str]:
+        """The systems that have labels; the page has room for the paper's."""
+        return [system for system in SYSTEMS if system in self.arrays]
 
 
 def read_recording(results: Results) -> Recording | None:
@@ -83,53 +84,40 @@ def read_recording(results: Results) -> Recording | None:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file}
         about = json.loads(str(arrays.pop("about")))
-    # What NumPy, zipfile and json raise on a damaged file, a lone array or an archive of something else.
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise InputError(
-            f"{path}: damaged, remove it and call python -m evaluation.evaluate again ({error})"
-        ) from None
-    _check(path, about, arrays)
+    except DAMAGED as error:
+        raise InputError(f"{path}: damaged, {AGAIN} ({error})") from None
+    _check_recording(path, about, arrays)
     summary = results.summary
     run = (summary["preset"], summary["seed"], summary["data"]["split_sha256"])
-    if (about["preset"], about["seed"], about["split_sha256"]) != run:
-        raise InputError(
-            f"{path}: of another run than summary.json; "
-            "remove it and call python -m evaluation.evaluate again"
-        )
+    if tuple(about[name] for name in RUN) != run:
+        raise InputError(f"{path}: of another run than summary.json, {AGAIN}")
     return Recording(about, arrays)
 
 
-def _check(path: Path, about: Any, arrays: dict[str, np.ndarray]) -> None:
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        found = about.get("schema") if isinstance(about, dict) else type(about).__name__
-        raise InputError(f"{path}: expected schema {SCHEMA}, got {found!r}")
-    missing = [name for name in ("preset", "seed", "split_sha256", *ABOUT) if name not in about]
+def _check_recording(path: Path, about: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Check schema, keys, shapes and values.
+
+    Raises:
+        InputError: one is not as it should be.
+    """
+    schema = about.get("schema") if isinstance(about, dict) else type(about).__name__
+    if schema != SCHEMA:
+        raise InputError(f"{path}: expected schema {SCHEMA}, got {schema!r}; {AGAIN}")
+    missing = [name for name in ABOUT if name not in about]
     missing += [name for name in ("hu", "label") if name not in arrays]
     if missing:
         raise InputError(f"{path}: damaged, it lacks {', '.join(map(repr, missing))}")
-    n = sum(len(case["rows"]) for case in about["cases"])
+    shape = (sum(len(case["rows"]) for case in about["cases"]), about["size"], about["size"])
     for name, array in arrays.items():
-        if array.shape != (n, about["size"], about["size"]):
-            raise InputError(
-                f"{path}: {name} has shape {array.shape}, expected {(n, about['size'], about['size'])}"
-            )
+        if array.shape != shape:
+            raise InputError(f"{path}: {name} has shape {array.shape}, expected {shape}")
         low, high = (int(LOWEST_HU), int(HIGHEST_HU)) if name == "hu" else (0, 2)
-        if array.dtype.kind not in "iu" or (
-            array.size and not low <= array.min() <= array.max() <= high
-        ):
+        in_range = array.size == 0 or low <= array.min() <= array.max() <= high
+        if array.dtype.kind not in "iu" or not in_range:
             raise InputError(f"{path}: {name} must hold whole numbers from {low} to {high}")
 
 
-def encode_slice(hu: np.ndarray, labels: list[np.ndarray]) -> np.ndarray:
+def encode_slice(hu: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
     """Return one slice as the bytes of a picture, uint8 (rows, columns, 3).
 
     Args:
@@ -150,20 +138,20 @@ def encode_slice(hu: np.ndarray, labels: list[np.ndarray]) -> np.ndarray:
     return np.stack([value >> 8, value & 255, bits], axis=-1).astype(np.uint8)
 
 
-def png(picture: np.ndarray) -> str:
+def encode_png(picture: np.ndarray) -> str:
     """Return a picture, uint8 (rows, columns, 3), as PNG in base64."""
     written = io.BytesIO()
     Image.fromarray(picture).save(written, "PNG")
     return base64.b64encode(written.getvalue()).decode("ascii")
 
 
-def few_pixels(size: int) -> int:
-    """Return how many wrong tumor pixels of a slice are no error yet: 10 at 128 px, the same area at other sizes."""
+def count_few_pixels(size: int) -> int:
+    """Return how many wrong tumor pixels of a slice are no error: 10 at 128 px, by area."""
     return max(1, round(FEW_PIXELS_AT_128 * (size / 128) ** 2))
 
 
-def page_data(recording: Recording, liver_window_hu: tuple[float, float]) -> dict[str, Any]:
-    """Return what the page's script reads: cases with their slices, models, windows, the meaning of an error.
+def make_page_data(recording: Recording, liver_window_hu: Sequence[float]) -> dict[str, Any]:
+    """Return what the page's script reads: cases with slices, sources, windows, errors.
 
     Args:
         recording: content of viewer.npz.
@@ -172,9 +160,8 @@ def page_data(recording: Recording, liver_window_hu: tuple[float, float]) -> dic
     about, cases, start = recording.about, [], 0
     for case in about["cases"]:
         stop = start + len(case["rows"])
-        cases.append(
-            {**case, **_slices(recording, start, stop), "box": liver_box(recording, start, stop)}
-        )
+        box = find_liver_box(recording, start, stop)
+        cases.append({**case, **_encode_case(recording, start, stop), "box": box})
         start = stop
     low, high = liver_window_hu
     windows = {**WINDOWS, "network": ((low + high) / 2, high - low)}
@@ -184,42 +171,47 @@ def page_data(recording: Recording, liver_window_hu: tuple[float, float]) -> dic
         "offset": OFFSET,
         "sources": [
             {"key": key, "name": NAMES.get(key, "reference"), "letter": KEYS[key].lower()}
-            for key in ("label", *recording.models)
+            for key in ("label", *recording.systems)
         ],
         "bits": {key: 2 * place for place, key in enumerate(SOURCES)},
         "windows": {
             name: {"centre": centre, "width": width} for name, (centre, width) in windows.items()
         },
-        "few": few_pixels(about["size"]),
+        "few": count_few_pixels(about["size"]),
         "cases": cases,
     }
 
 
-def _slices(recording: Recording, start: int, stop: int) -> dict[str, Any]:
-    """Return a case's PNGs with checksums, the slice with most tumor and, by model, the wrong tumor pixels."""
-    arrays = recording.arrays
-    empty = np.zeros_like(arrays["label"][0])
-    pictures = [
-        encode_slice(
-            arrays["hu"][at], [arrays[name][at] if name in arrays else empty for name in SOURCES]
-        )
-        for at in range(start, stop)
-    ]
+def _encode_case(recording: Recording, start: int, stop: int) -> dict[str, Any]:
+    """Return a case's PNGs with checksums, its slice with most tumor, its wrong pixels.
+
+    Args:
+        recording: content of viewer.npz.
+        start, stop: the case's slices.
+    """
+    arrays = {name: array[start:stop] for name, array in recording.arrays.items()}
+    empty = np.zeros_like(arrays["label"])
+    sources = zip(*(arrays.get(name, empty) for name in SOURCES), strict=True)
+    pictures = [encode_slice(hu, labels) for hu, labels in zip(arrays["hu"], sources, strict=True)]
+    tumor = arrays["label"] == 2
     return {
-        "png": [png(picture) for picture in pictures],
+        "png": [encode_png(picture) for picture in pictures],
         "crc": [zlib.crc32(picture.tobytes()) for picture in pictures],
-        "start": int(np.argmax((arrays["label"][start:stop] == 2).sum(axis=(1, 2)))),
+        "start": int(np.argmax(tumor.sum(axis=(1, 2)))),
         "wrong": {
-            model: ((arrays[model][start:stop] == 2) != (arrays["label"][start:stop] == 2))
-            .sum(axis=(1, 2))
-            .tolist()
-            for model in recording.models
+            system: ((arrays[system] == 2) != tumor).sum(axis=(1, 2)).tolist()
+            for system in recording.systems
         },
     }
 
 
-def liver_box(recording: Recording, start: int, stop: int) -> list[int]:
-    """Return [row, column, side] of the square around a case's reference liver, with a margin; no liver: the slice."""
+def find_liver_box(recording: Recording, start: int, stop: int) -> list[int]:
+    """Return [row, column, side] of the square around a liver; without one, the slice.
+
+    Args:
+        recording: content of viewer.npz.
+        start, stop: the case's slices.
+    """
     size = recording.about["size"]
     marked = np.any(recording.arrays["label"][start:stop] > 0, axis=0)
     if not marked.any():
@@ -230,49 +222,53 @@ def liver_box(recording: Recording, start: int, stop: int) -> list[int]:
     return [*corner, side]
 
 
-def asset(name: str) -> str:
+def read_asset(name: str) -> str:
     """Return one of the files that the page is made of."""
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-def viewer_html(recording: Recording, data: dict[str, Any]) -> str:
-    """Return the viewer, to be brought to life by viewer.js.
+def write_viewer(recording: Recording, data: dict[str, Any]) -> str:
+    """Return the viewer as HTML, to be brought to life by viewer.js.
 
     Args:
         recording: content of viewer.npz.
-        data: what `page_data` gives of it.
+        data: what `make_page_data` gives of it.
     """
-    about, models = recording.about, recording.models
-    options = (
+    about, systems = recording.about, recording.systems
+    cases = (
         f'<option value="{index}">{escape(str(case["case"]))}: {escape(case["kind"])}, tumor IoU '
-        f"{readable(case['tumor_iou'])}</option>"
+        f"{write_score(case['tumor_iou'])}</option>"
         for index, case in enumerate(about["cases"])
     )
-    counted = (
-        f'<tr data-model="{model}"><th scope="row">{system(model, about["phase"][model])}</th>{"<td></td>" * 4}</tr>'
-        for model in models
+    counts = (
+        f'<tr data-model="{system}"><th scope="row">{spell_system(system, about["phase"][system])}'
+        f"</th>{'<td></td>' * 4}</tr>"
+        for system in systems
     )
-    judged = sorted(models, key=lambda model: model != about["ranked_by"])
-    return Template(asset("viewer.html")).substitute(
-        ranking=escape(ranking_words(recording)),
-        words=escape(viewer_words(recording)),
+    judged = (
+        f'<option value="{system}">{NAMES[system]}</option>'
+        for system in sorted(systems, key=lambda system: system != about["ranked_by"])
+    )
+    return Template(read_asset("viewer.html")).substitute(
+        ranking=escape(describe_ranking(recording)),
+        words=escape(describe_recording(recording)),
         badge=f'<span class="badge synthetic">{SYNTHETIC}</span>' if about["synthetic"] else "",
-        cases="".join(options),
-        sources="".join(_source_control(**source) for source in data["sources"]),
-        windows="".join(_window_controls(data["windows"])),
-        judged="".join(f'<option value="{model}">{NAMES[model]}</option>' for model in judged),
-        counts="".join(counted),
-        letters=_letters(data["sources"]),
+        cases="".join(cases),
+        sources="".join(_write_source(**source) for source in data["sources"]),
+        windows="".join(_write_windows(data["windows"])),
+        judged="".join(judged),
+        counts="".join(counts),
+        letters=_explain_letters(data["sources"]),
         few=data["few"],
     )
 
 
-def _letters(sources: list[dict[str, str]]) -> str:
+def _explain_letters(sources: Sequence[dict[str, str]]) -> str:
     keys = " ".join(f"<kbd>{source['letter'].upper()}</kbd>" for source in sources)
     return f"{keys}: outlines of {', '.join(source['name'] for source in sources)}"
 
 
-def _source_control(key: str, name: str, letter: str) -> str:
+def _write_source(key: str, name: str, letter: str) -> str:
     return (
         f'<label title="Key {letter.upper()}"><input type="checkbox" id="show-{key}" checked>'
         '<svg class="line" viewBox="0 0 51 18" aria-hidden="true">'
@@ -280,7 +276,7 @@ def _source_control(key: str, name: str, letter: str) -> str:
     )
 
 
-def _window_controls(windows: dict[str, dict[str, float]]) -> Iterator[str]:
+def _write_windows(windows: dict[str, dict[str, float]]) -> Iterator[str]:
     for number, (name, window) in enumerate(windows.items()):
         short = f"C {window['centre']:g} W {window['width']:g}"
         title = "network input" if name == "network" else name
@@ -290,24 +286,26 @@ def _window_controls(windows: dict[str, dict[str, float]]) -> Iterator[str]:
         )
 
 
-def ranking_words(recording: Recording) -> str:
-    """Say which cases are shown, by the scores of which model."""
+def describe_ranking(recording: Recording) -> str:
+    """Say which cases are shown, by the scores of which system."""
     about = recording.about
     if about["n_ranked"] == 1:
         return "The only test case that can be ranked."
     kinds = ", ".join(case["kind"] for case in about["cases"])
-    return f"Test cases: {kinds} of {about['n_ranked']} by tumor IoU of the {NAMES[about['ranked_by']]} model."
+    ranking = f"{about['n_ranked']} by tumor IoU of the {spell_system(about['ranked_by'])} model"
+    return f"Test cases: {kinds} of {ranking}."
 
 
-def viewer_words(recording: Recording) -> str:
+def describe_recording(recording: Recording) -> str:
     """Say which slices are shown, and with which labels."""
     about = recording.about
-    models = ", ".join(
-        f"{NAMES[model]} after {NAMES[about['loss'][model]]}" for model in recording.models
+    phases = ", ".join(
+        f"{NAMES[system]} after {NAMES[about['phase'][system]]}" for system in recording.systems
     )
     words = (
-        f"{len(about['cases'])} of {about['n_test_cases']} test cases, with every slice that was scored. Of each model "
-        f"the phase with the better tumors on validation data: {models}; threshold rule {about['rule']}."
+        f"{len(about['cases'])} of {about['n_test_cases']} test cases, with every slice that was "
+        "scored. Of each model the phase with the better tumors on validation data: "
+        f"{phases}; threshold rule {about['rule']}."
     )
     if about["left_out"]:
         words += f" Left out to keep the page small: {', '.join(map(str, about['left_out']))}."

@@ -52,20 +52,20 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def report_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder OUT with report.html, of three models and two figures."""
-    made = write_out(tmp_path_factory.mktemp("report") / "out")
-    write_viewer(made, joint=True)
-    (made / "figures").mkdir()
+    out = write_out(tmp_path_factory.mktemp("report") / "out")
+    write_viewer(out, joint=True)
+    (out / "figures").mkdir()
     for name in ("fig_roc", "fig_table1_bars"):
-        Image.new("RGB", (1440, 900), "white").save(made / "figures" / f"{name}.png")
+        Image.new("RGB", (1440, 900), "white").save(out / "figures" / f"{name}.png")
     from evaluation import report  # while its tables move to the score table
 
-    report.main(["--out", str(made)])
-    return made
+    report.main(["--out", str(out)])
+    return out
 
 
 @pytest.fixture(scope="session")
 def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The window of headless Chromium; where there is none, its tests are skipped and say why."""
+    """The window of headless Chromium; without one, its tests are skipped and say why."""
     if why := why_missing():
         pytest.skip(why)
     with Browser(tmp_path_factory.mktemp("chromium")) as browser:

@@ -1,4 +1,4 @@
-"""A made-up viewer.npz that belongs to the made-up results of `fake_out`, with known errors."""
+"""A made-up viewer.npz of the made-up results of `fake_out`, with known errors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from tests.evaluation.fake_out import damaged, fake_slice
 
 SIZE = 64
 ROWS = {"volume-7": [10, 11, 14, 15, 16], "volume-9": [40, 41, 42]}
-# Wrong tumor pixels of the sequential model in the slices of the first case; 2 are allowed at 64 px.
 WRONG = [0, 9, 2, 30, 3]
+"""Wrong tumor pixels of the sequential model in the first case; 2 are allowed at 64 px."""
 
 
 def write_viewer(out: Path, joint: bool = False, **change: Any) -> dict[str, np.ndarray]:
-    """Write OUT/viewer.npz and return its arrays; `change` overwrites parts of its description.
+    """Write OUT/viewer.npz and return its arrays.
 
     Args:
         out: a folder of `fake_out`.
-        joint: with labels of the joint model, whose tumors are those of the reference, moved to the other side.
-        change: entries of `about`.
+        joint: with labels of the joint model, whose tumors are those of the reference, moved to
+            the other side.
+        **change: entries that `about` has instead.
     """
     slices = [fake_slice(SIZE, seed) for seed in range(8)]
     hu = np.stack([hu for hu, _ in slices])

@@ -1,4 +1,7 @@
-"""Headless Chromium, driven through chromedriver's own protocol (W3C WebDriver: JSON over HTTP to this machine)."""
+"""Headless Chromium, driven by chromedriver's own protocol: JSON over HTTP.
+
+By hand, because Selenium would be a dependency of two test modules alone.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +27,24 @@ KEYS |= {
 KEYS |= {"Enter": "\ue007", "Escape": "\ue00c"}
 PATIENCE_S = 30
 INDEX = "return document.getElementById('image')?.dataset.index"
-"""Which slice the report's viewer shows, of those of its case; nothing before the first one is drawn."""
+"""Which slice of its case the report's viewer shows; nothing before the first one is drawn."""
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name of a reference to an element
 
 
 def why_missing() -> str:
     """Say what is missing to drive a browser here; nothing if none is."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    return (
-        f"no {' and no '.join(missing)} here (Debian: chromium, chromium-driver)" if missing else ""
-    )
+    words = f"no {' and no '.join(missing)} here (Debian: chromium, chromium-driver)"
+    return words if missing else ""
 
 
-def at(browser: Browser, index: int) -> None:
+def wait_for_slice(browser: Browser, index: int) -> None:
     """Wait until the report's viewer shows the slice of that index."""
     browser.wait(f"{INDEX} === '{index}'")
 
 
 class Browser:
-    """One window of headless Chromium; a context manager, so that no process is left behind."""
+    """One window of headless Chromium; a context manager, so that no process is left."""
 
     def __init__(self, folder: Path) -> None:
         """Start it with its profile in `folder`."""
@@ -55,21 +57,14 @@ class Browser:
         self.session = ""
         try:
             self.address = f"http://127.0.0.1:{self._port()}"
-            arguments = [
-                "--headless=new",
-                f"--user-data-dir={folder}",
-                "--window-size=1200,900",
-                "--no-first-run",
-            ]
-            # Chromium refuses its sandbox to root, which containers run as; /dev/shm may be small there.
-            arguments += [
-                "--disable-dev-shm-usage",
-                *(["--no-sandbox"] if os.geteuid() == 0 else []),
-            ]
-            wanted = {"goog:chromeOptions": {"args": arguments}}
-            wanted |= {"goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
-            made = self._send("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-            self.session = f"/session/{made['sessionId']}"
+            arguments = ["--headless=new", f"--user-data-dir={folder}", "--window-size=1200,900"]
+            # Chromium refuses its sandbox to root, which containers run as; /dev/shm may be small.
+            arguments += ["--no-first-run", "--disable-dev-shm-usage"]
+            arguments += ["--no-sandbox"] * (os.geteuid() == 0)
+            options: dict[str, Any] = {"goog:chromeOptions": {"args": arguments}}
+            options["goog:loggingPrefs"] = {"browser": "ALL", "performance": "ALL"}
+            session = self._send("POST", "/session", {"capabilities": {"alwaysMatch": options}})
+            self.session = f"/session/{session['sessionId']}"
         except BaseException:
             self.__exit__()
             raise
@@ -118,19 +113,20 @@ class Browser:
     def wait(self, script: str, *arguments: Any) -> Any:
         """Wait until the script returns something true, and return that."""
         end = time.monotonic() + PATIENCE_S
-        while not (found := self.run(script, *arguments)):
+        while not (value := self.run(script, *arguments)):
             assert time.monotonic() < end, f"waited {PATIENCE_S} s for: {script}"
             time.sleep(0.02)
-        return found
+        return value
 
     def size(self, width: int, height: int, scale: int = 2) -> None:
-        """Give the page these CSS pixels, of `scale` pixels each; a window cannot be as narrow as a phone."""
-        metrics = {
-            "width": width,
-            "height": height,
-            "deviceScaleFactor": scale,
-            "mobile": width < 500,
-        }
+        """Give the page a size in CSS pixels; a window cannot be as narrow as a phone.
+
+        Args:
+            width, height: in CSS pixels.
+            scale: pixels of each.
+        """
+        metrics = {"width": width, "height": height, "mobile": width < 500}
+        metrics["deviceScaleFactor"] = scale
         self.post("/goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=metrics)
 
     def press(self, *keys: str) -> None:
@@ -141,18 +137,9 @@ class Browser:
 
     def wheel(self, selector: str, delta: int) -> None:
         """Turn the wheel over an element, down for a positive number of CSS pixels."""
-        step = {
-            "type": "scroll",
-            "x": 0,
-            "y": 0,
-            "deltaX": 0,
-            "deltaY": delta,
-            "origin": self.find(selector),
-        }
-        self.post(
-            "/actions",
-            actions=[{"type": "wheel", "id": "wheel", "actions": [{**step, "duration": 0}]}],
-        )
+        place = {"x": 0, "y": 0, "origin": self.find(selector)}
+        step = {"type": "scroll", "deltaX": 0, "deltaY": delta, "duration": 0, **place}
+        self.post("/actions", actions=[{"type": "wheel", "id": "wheel", "actions": [step]}])
 
     def point(self, selector: str, x: int, y: int) -> None:
         """Move the mouse over an element, in CSS pixels from its middle."""
@@ -161,31 +148,24 @@ class Browser:
 
     def find(self, selector: str) -> dict[str, str]:
         """Return a reference to an element."""
-        found: dict[str, str] = self.post("/element", using="css selector", value=selector)
-        return found
+        element: dict[str, str] = self.post("/element", using="css selector", value=selector)
+        return element
 
     def click(self, selector: str) -> None:
         """Click on an element."""
         self.post(f"/element/{self.find(selector)[ELEMENT]}/click")
 
     def console(self) -> list[str]:
-        """Return what the page wrote to the console since the last call, errors of the browser included."""
+        """Return what page and browser wrote to the console since the last call."""
         return [entry["message"] for entry in self.post("/se/log", type="browser")]
 
     def requests(self) -> list[str]:
-        """Return the addresses asked for since the last call; pictures inside the page are not asked for."""
-        messages = [
-            json.loads(entry["message"])["message"]
-            for entry in self.post("/se/log", type="performance")
-        ]
-        sent = [
-            message["params"]
-            for message in messages
-            if message["method"] == "Network.requestWillBeSent"
-        ]
-        return [
-            one["request"]["url"] for one in sent if not one["request"]["url"].startswith("data:")
-        ]
+        """Return the addresses asked for since the last call, pictures inside the page aside."""
+        entries = self.post("/se/log", type="performance")
+        messages = [json.loads(entry["message"])["message"] for entry in entries]
+        sent = [m for m in messages if m["method"] == "Network.requestWillBeSent"]
+        addresses = [message["params"]["request"]["url"] for message in sent]
+        return [address for address in addresses if not address.startswith("data:")]
 
     def print(self) -> bytes:
         """Return the page as it prints, a PDF."""

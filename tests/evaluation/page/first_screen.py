@@ -2,8 +2,8 @@
 
     python -m tests.evaluation.page.first_screen --out OUT [--to FILE]
 
-Reads OUT/report.html, of synthetic data alone: a picture of a patient's slice belongs into no repository. Needs
-Debian's chromium and chromium-driver.
+Reads OUT/report.html, of synthetic data alone: a picture of a patient's slice belongs into no
+repository. Needs Debian's chromium and chromium-driver.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.evaluation.page.browser import INDEX, Browser, why_missing
 WIDTH, HEIGHT = 1280, 800
 
 
-def take(out: Path, to: Path) -> None:
+def take_picture(out: Path, to: Path) -> None:
     """Write the first screen of OUT/report.html as PNG.
 
     Raises:
@@ -31,7 +31,9 @@ def take(out: Path, to: Path) -> None:
     """
     results = read_results(out)
     page = out / "report.html"
-    real = [cohort for cohort in results.cohorts if SYNTHETIC not in results.origin(cohort)]
+    real = [
+        cohort for cohort in results.cohorts if SYNTHETIC not in results.describe_origin(cohort)
+    ]
     if real:
         raise InputError(
             f"{out}: {' and '.join(real)} not synthetic; no picture of patients' data is taken"
@@ -64,9 +66,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--to", type=Path, default=ASSETS / "first_screen.png", metavar="FILE", help="the picture"
     )
-    chosen = parser.parse_args(arguments)
-    take(chosen.out, chosen.to)
-    print(f"{chosen.to}: {chosen.to.stat().st_size // 1000} kB")
+    flags = parser.parse_args(arguments)
+    take_picture(flags.out, flags.to)
+    print(f"{flags.to}: {flags.to.stat().st_size // 1000} kB")
 
 
 if __name__ == "__main__":

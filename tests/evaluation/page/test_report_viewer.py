@@ -1,4 +1,4 @@
-"""The report's viewer in headless Chromium: no network, exact values, and every control does what it says."""
+"""The report's viewer in headless Chromium: no network, exact values, every control."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pytest
 from PIL import Image
 
 from tests.evaluation.fake_viewer import ROWS, SIZE, WRONG
-from tests.evaluation.page.browser import INDEX, Browser, at
+from tests.evaluation.page.browser import INDEX, Browser, wait_for_slice
 
 LABELS = ("label", "one_step", "sequential", "joint")
 
 
-def picture(browser: Browser) -> np.ndarray:
+def read_picture(browser: Browser) -> np.ndarray:
     """Return what the image shows, int16 (rows, columns, 3)."""
     address = browser.run("return document.getElementById('image').toDataURL()")
-    with Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))) as found:
-        return np.asarray(found.convert("RGB"), np.int16)
+    with Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))) as picture:
+        return np.asarray(picture.convert("RGB"), np.int16)
 
 
-def same(first: np.ndarray, second: np.ndarray) -> bool:
-    """Say whether two pictures are the same; single pixels of a line may round differently when drawn again."""
+def is_same(first: np.ndarray, second: np.ndarray) -> bool:
+    """Say whether two pictures are the same; a line drawn again may round differently."""
     return int(np.abs(first - second).max()) <= 16
 
 
-def most_tumor(out: Path, start: int, stop: int) -> int:
+def find_most_tumor(out: Path, start: int, stop: int) -> int:
     with np.load(out / "viewer.npz") as file:
         return int((file["label"][start:stop] == 2).sum(axis=(1, 2)).argmax())
 
@@ -36,7 +36,7 @@ def most_tumor(out: Path, start: int, stop: int) -> int:
 def test_opens_from_the_file_system_without_network_or_errors(
     viewer: Browser, report_out: Path
 ) -> None:
-    assert viewer.run(INDEX) == str(most_tumor(report_out, 0, 5))
+    assert viewer.run(INDEX) == str(find_most_tumor(report_out, 0, 5))
     assert viewer.requests() == [(report_out / "report.html").resolve().as_uri()]
     assert viewer.console() == []
     script = "return fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')"
@@ -48,49 +48,39 @@ def test_decoded_values_are_the_recorded_ones(viewer: Browser, report_out: Path)
     with np.load(report_out / "viewer.npz") as file:
         arrays = {name: file[name] for name in ("hu", *LABELS)}
     for case, start, stop in ((0, 0, 5), (1, 5, 8)):
-        viewer.run("const e = document.getElementById('case'); e.value = arguments[0];"
-                   "e.dispatchEvent(new Event('change'))", case)  # fmt: skip
-        viewer.wait(
-            "return document.getElementById('image').ariaLabel.includes(arguments[0])",
-            list(ROWS)[case],
-        )
+        script = "const e = document.getElementById('case'); e.value = arguments[0];"
+        viewer.run(script + "e.dispatchEvent(new Event('change'))", case)
+        script = "return document.getElementById('image').ariaLabel.includes(arguments[0])"
+        viewer.wait(script, list(ROWS)[case])
         for index in range(stop - start):
-            found = viewer.run("return sliceViewer.decoded(arguments[0])", index)
-            assert found["exact"]
-            np.testing.assert_array_equal(found["hu"], arrays["hu"][start + index].ravel())
-            for name, label in zip(LABELS, found["labels"], strict=True):
+            decoded = viewer.run("return sliceViewer.decoded(arguments[0])", index)
+            assert decoded["exact"]
+            np.testing.assert_array_equal(decoded["hu"], arrays["hu"][start + index].ravel())
+            for name, label in zip(LABELS, decoded["labels"], strict=True):
                 np.testing.assert_array_equal(label, arrays[name][start + index].ravel())
 
 
 def test_keys_slider_wheel_and_buttons_change_the_slice(viewer: Browser) -> None:
     viewer.run("document.getElementById('image').focus()")
-    for key, index in (
-        ("Home", 0),
-        ("ArrowUp", 1),
-        ("ArrowRight", 2),
-        ("ArrowDown", 1),
-        ("ArrowLeft", 0),
-        ("ArrowDown", 0),
-        ("PageUp", 4),
-        ("PageDown", 0),
-        ("End", 4),
-    ):
+    steps = {"Home": 0, "ArrowUp": 1, "ArrowRight": 2, "ArrowDown": 1, "ArrowLeft": 0}
+    ends = {"ArrowDown": 0, "PageUp": 4, "PageDown": 0, "End": 4}
+    for key, index in (*steps.items(), *ends.items()):
         viewer.press(key)
-        at(viewer, index)
+        wait_for_slice(viewer, index)
     assert viewer.run("return document.getElementById('place').textContent") == "slice 16, 5 of 5"
     viewer.run("document.getElementById('slice').focus()")
     viewer.press("ArrowLeft", "ArrowLeft")
-    at(viewer, 2)
+    wait_for_slice(viewer, 2)
     viewer.wheel("#image", -100)  # away from the hand: upwards, to the head
-    at(viewer, 3)
+    wait_for_slice(viewer, 3)
     viewer.wheel("#image", 100)
-    at(viewer, 2)
+    wait_for_slice(viewer, 2)
     viewer.click("#up")
-    at(viewer, 3)
+    wait_for_slice(viewer, 3)
     viewer.click("#down")
-    at(viewer, 2)
+    wait_for_slice(viewer, 2)
     viewer.click("#strip span:first-child")
-    at(viewer, 0)
+    wait_for_slice(viewer, 0)
     assert viewer.run("return document.getElementById('slice').value") == "0"
     assert viewer.run("return scrollY") == 0
     assert viewer.console() == []
@@ -98,38 +88,30 @@ def test_keys_slider_wheel_and_buttons_change_the_slice(viewer: Browser) -> None
 
 def test_toggles_windows_and_enlarging_change_the_picture(viewer: Browser) -> None:
     viewer.click("#liver")
-    at_first = picture(viewer)
-    controls = (
-        "show-label",
-        "show-one_step",
-        "show-sequential",
-        "show-joint",
-        "tumor",
-        "liver",
-        "zoom",
-    )
-    for control in controls:
+    at_first = read_picture(viewer)
+    for control in (*(f"show-{name}" for name in LABELS), "tumor", "liver", "zoom"):
         viewer.click(f"#{control}")
-        assert not same(picture(viewer), at_first), control
+        assert not is_same(read_picture(viewer), at_first), control
         viewer.click(f"#{control}")
-        assert same(picture(viewer), at_first), control
+        assert is_same(read_picture(viewer), at_first), control
     viewer.run("document.getElementById('image').focus()")
     for key, name in (("2", "liver"), ("3", "wide"), ("4", "network")):
-        before = picture(viewer)
+        before = read_picture(viewer)
         viewer.press(key)
         assert viewer.run(f"return document.getElementById('window-{name}').checked")
-        assert not same(picture(viewer), before)
+        assert not is_same(read_picture(viewer), before)
     viewer.click("#window-abdomen")
-    assert same(picture(viewer), at_first)
+    assert is_same(read_picture(viewer), at_first)
     viewer.run("document.getElementById('image').focus()")
     for key in "rosjtlz":
         viewer.press(key)
-        assert not same(picture(viewer), at_first), key
+        assert not is_same(read_picture(viewer), at_first), key
         viewer.press(key)
-        assert same(picture(viewer), at_first), key
+        assert is_same(read_picture(viewer), at_first), key
 
 
-# A test of a pixel's red, green and blue, and the least share of the inner border that has it: dashes leave gaps.
+# A test of a pixel's red, green and blue, and the least share of the inner border that has it:
+# dashes leave gaps.
 COLOURS = {
     "label": ("r > 200 && g > 190 && b < 110", 0.8),
     "one_step": ("r > 200 && g < 140 && b < 90", 0.4),
@@ -142,21 +124,22 @@ COLOURS = {
 def test_outlines_lie_around_the_labels_in_their_colours(
     viewer: Browser, report_out: Path, source: str
 ) -> None:
-    """Where one source alone is shown, its colour is found on the border of its tumor and nowhere else."""
-    for other in LABELS:
-        if other != source:
-            viewer.click(f"#show-{other}")
-    index = most_tumor(report_out, 0, 5)
+    """The colour of a source shown alone is on the border of its tumor, nowhere else."""
+    for name in LABELS:
+        if name != source:
+            viewer.click(f"#show-{name}")
+    index = find_most_tumor(report_out, 0, 5)
     colour, least = COLOURS[source]
     script = """
-        const canvas = document.getElementById('image'), side = canvas.width / sliceViewer.size, found = [];
+        const canvas = document.getElementById('image'), side = canvas.width / sliceViewer.size;
+        const places = [];
         const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.width);
         for (let i = 0; i < data.length; i += 4) {
           const [r, g, b] = data.slice(i, i + 3);
           if (COLOUR)
-            found.push([Math.floor(i / 4 / canvas.width) / side, ((i / 4) % canvas.width) / side]);
+            places.push([Math.floor(i / 4 / canvas.width) / side, ((i / 4) % canvas.width) / side]);
         }
-        return found;"""
+        return places;"""
     places = np.array(viewer.run(script.replace("COLOUR", colour)))
     with np.load(report_out / "viewer.npz") as file:
         tumor = file[source][index] == 2
@@ -175,20 +158,17 @@ def test_outlines_lie_around_the_labels_in_their_colours(
 
 
 def test_the_gaps_of_a_dashed_outline_show_the_one_below(viewer: Browser, report_out: Path) -> None:
-    """Sequential has all of the reference's tumor: both outlines run together and both are seen."""
-    for other in ("one_step", "joint"):
-        viewer.click(f"#show-{other}")
+    """Sequential has all of the reference's tumor: both outlines are seen."""
+    for name in ("one_step", "joint"):
+        viewer.click(f"#show-{name}")
 
-    def count(source: str) -> int:
-        seen = picture(viewer)
-        r, g, b = seen[..., 0], seen[..., 1], seen[..., 2]
-        if source == "label":
-            return int(((r > 200) & (g > 190) & (b < 110)).sum())
-        return int(((r < 110) & (g > 150) & (b > 200)).sum())
+    def count_reference() -> int:
+        red, green, blue = np.moveaxis(read_picture(viewer), -1, 0)
+        return int(((red > 200) & (green > 190) & (blue < 110)).sum())
 
-    both = count("label")
+    both = count_reference()
     viewer.click("#show-sequential")
-    alone = count("label")
+    alone = count_reference()
     assert 0.15 * alone < both < 0.6 * alone
 
 
@@ -197,30 +177,26 @@ def test_next_error_goes_to_the_next_slice_with_wrong_tumor_pixels(
 ) -> None:
     viewer.run("document.getElementById('image').focus()")
     viewer.press("Home")
-    at(viewer, 0)
+    wait_for_slice(viewer, 0)
     status = "return document.getElementById('status').textContent"
     for index in (1, 3, 4, 1):  # 2 wrong pixels are none; round the end at last
         viewer.click("#next-error")
-        at(viewer, index)
+        wait_for_slice(viewer, index)
         assert f"{WRONG[index]} wrong tumor pixels of sequential." in viewer.run(status)
     assert viewer.run(status).startswith("Round the end.")
     viewer.click("#previous-error")
-    at(viewer, 4)
-    viewer.run(
-        "const e = document.getElementById('few'); e.value = 20; e.dispatchEvent(new Event('input'))"
-    )
+    wait_for_slice(viewer, 4)
+    change = "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
+    change += "e.dispatchEvent(new Event('input'))"
+    viewer.run(change, "few", 20)
     viewer.run("document.getElementById('image').focus()")
     viewer.press("p")
-    at(viewer, 3)
+    wait_for_slice(viewer, 3)
     viewer.press("n")
     viewer.wait(status + ".startsWith('No other error')")
-    at(viewer, 3)
-    viewer.run(
-        "const e = document.getElementById('few'); e.value = 0; e.dispatchEvent(new Event('input'))"
-    )
-    viewer.run(
-        "const e = document.getElementById('judged'); e.value = 'one_step'; e.dispatchEvent(new Event('input'))"
-    )
+    wait_for_slice(viewer, 3)
+    viewer.run(change, "few", 0)
+    viewer.run(change, "judged", "one_step")
     with np.load(report_out / "viewer.npz") as file:
         wrong = int(((file["one_step"] == 2) != (file["label"] == 2))[3].sum())
     assert f"{wrong} wrong tumor pixels of one-step." in viewer.run(status)
@@ -228,23 +204,15 @@ def test_next_error_goes_to_the_next_slice_with_wrong_tumor_pixels(
 
 def test_keys_work_after_a_click_anywhere_in_the_viewer(viewer: Browser) -> None:
     at_rest = viewer.run("return scrollY")
-    for clicked in (
-        "#window-liver",
-        "#next-error",
-        "#up",
-        "#show-label",
-        "#place",
-        "#status",
-        "summary",
-        "#image",
-    ):
-        viewer.click(clicked)
+    controls = ("window-liver", "next-error", "up", "show-label", "place", "status", "image")
+    for selector in (*(f"#{name}" for name in controls), "summary"):
+        viewer.click(selector)
         viewer.press("Home")
-        at(viewer, 0)
+        wait_for_slice(viewer, 0)
         viewer.press("ArrowUp")
-        at(viewer, 1)
+        wait_for_slice(viewer, 1)
         viewer.press("n")
-        at(viewer, 3)
+        wait_for_slice(viewer, 3)
     assert viewer.run("return document.getElementById('window-liver').checked")
     assert viewer.run("return scrollY") == at_rest
 
@@ -253,7 +221,7 @@ def test_fields_lists_slider_and_radios_keep_their_own_keys(viewer: Browser) -> 
     value = "return document.getElementById(arguments[0]).value"
     viewer.run("document.getElementById('image').focus()")
     viewer.press("Home")
-    at(viewer, 0)
+    wait_for_slice(viewer, 0)
     viewer.run("document.getElementById('few').focus()")
     viewer.press("ArrowUp", "n")
     assert viewer.run(value, "few") == "3"
@@ -265,33 +233,33 @@ def test_fields_lists_slider_and_radios_keep_their_own_keys(viewer: Browser) -> 
     assert viewer.run("return document.getElementById('show-sequential').checked")
     viewer.run("document.getElementById('slice').focus()")
     viewer.press("ArrowUp")
-    at(viewer, 1)
+    wait_for_slice(viewer, 1)
     viewer.press("n")  # letters mean nothing to a slider, so they are the viewer's
-    at(viewer, 3)
+    wait_for_slice(viewer, 3)
     viewer.run("document.getElementById('window-abdomen').focus()")
     viewer.press("ArrowDown")
     assert viewer.run("return document.getElementById('window-liver').checked")
     assert viewer.run(INDEX) == "3"
     viewer.press("p")
-    at(viewer, 1)
+    wait_for_slice(viewer, 1)
 
 
 def test_counts_and_hu_under_the_pointer(viewer: Browser, report_out: Path) -> None:
     viewer.run("document.getElementById('image').focus()")
     viewer.press("Home", "ArrowUp")
-    at(viewer, 1)
-    cells_of = "return [...document.querySelectorAll('tr[data-model=sequential] td')].map((cell) => cell.textContent)"
+    wait_for_slice(viewer, 1)
+    cells = "return [...document.querySelectorAll('tr[data-model=sequential] td')]"
+    cells += ".map((cell) => cell.textContent)"
     with np.load(report_out / "viewer.npz") as file:
         tumor, hu = int((file["label"][1] == 2).sum()), file["hu"][1]
-    assert viewer.run(cells_of) == [str(tumor), "0", "9", f"{tumor / (tumor + 9):.3f}"]
+    assert viewer.run(cells) == [str(tumor), "0", "9", f"{tumor / (tumor + 9):.3f}"]
     width = viewer.run("return document.getElementById('image').clientWidth")
     pixel = width / SIZE
     viewer.point("#image", round(-20.5 * pixel), round(3.5 * pixel))
     row, column = SIZE // 2 + 3, SIZE // 2 - 21
     words = f"{hu[row, column]} HU at row {row}, column {column}: reference "
-    viewer.wait(
-        "return document.getElementById('readout').textContent.startsWith(arguments[0])", words
-    )
+    readout = "return document.getElementById('readout').textContent.startsWith(arguments[0])"
+    viewer.wait(readout, words)
 
 
 def test_every_control_is_reached_by_tab_and_shows_it(viewer: Browser) -> None:
@@ -299,37 +267,21 @@ def test_every_control_is_reached_by_tab_and_shows_it(viewer: Browser) -> None:
     reached: dict[str, str] = {}
     for _ in range(40):
         viewer.press("Tab")
-        script = "const e = document.activeElement; return [e.id || e.tagName, getComputedStyle(e).outlineStyle]"
+        script = "const e = document.activeElement;"
+        script += "return [e.id || e.tagName, getComputedStyle(e).outlineStyle]"
         name, outline = viewer.run(script)
         reached[name] = outline
-    wanted = {
-        "case",
-        "image",
-        "slice",
-        "down",
-        "up",
-        "previous-error",
-        "next-error",
-        "show-label",
-        "show-one_step",
-    }
-    wanted |= {
-        "show-sequential",
-        "show-joint",
-        "tumor",
-        "liver",
-        "window-abdomen",
-        "zoom",
-        "judged",
-        "few",
-        "SUMMARY",
-    }
-    assert wanted <= reached.keys()
-    assert all(reached[name] != "none" for name in wanted)
+    controls = {"case", "image", "slice", "down", "up", "previous-error", "next-error", "tumor"}
+    controls |= {"liver", "window-abdomen", "zoom", "judged", "few", "SUMMARY"}
+    controls |= {f"show-{name}" for name in LABELS}
+    assert controls <= reached.keys()
+    assert all(reached[name] != "none" for name in controls)
 
 
 def test_every_control_has_a_name(viewer: Browser) -> None:
-    script = """return [...document.querySelectorAll('input, select, button, canvas, img, [role=region]')].filter((e) =>
-        !(e.ariaLabel || e.alt || e.labels?.length && e.labels[0].textContent.trim() || e.textContent.trim()))
-        .map((e) => e.outerHTML.slice(0, 80))"""
+    script = """const selector = 'input, select, button, canvas, img, [role=region]';
+        const label = (e) => e.labels?.length && e.labels[0].textContent.trim();
+        return [...document.querySelectorAll(selector)].filter((e) =>
+            !(e.ariaLabel || e.alt || label(e) || e.textContent.trim()))
+            .map((e) => e.outerHTML.slice(0, 80))"""
     assert viewer.run(script) == []
