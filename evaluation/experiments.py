@@ -1,4 +1,4 @@
-"""Every published experiment by name: how it was made, in what its records differ, what its page shows.
+"""Every published experiment by name: how it was made, in what its records differ, its page.
 
 A new one is an entry given to `register_experiment`, and two lines in README.md between which
 `python -m evaluation.publish --name NAME OUT ...` writes. How its page looks is a `Layout`: one of

@@ -3,14 +3,14 @@
     python -m evaluation.publish --name NAME [OUT ...]
     python -m evaluation.publish --name NAME --out DIR OUT [OUT ...]
 
-NAME is an experiment of `evaluation.experiments`; each OUT is a folder of `evaluation.evaluate`, or a
-record, as `evaluation.cross_validate` writes one. They may differ in the one key that the experiment
-names: the seed, the system or the split. The first form copies their records to
-evaluation/published/NAME, beside those that lie there, writes page and figure, and rewrites the block of
-that name in README.md; without OUT it does so from the records that lie there. A test writes them again
-and finds them unchanged. `--out` writes page and figure of the records into a folder and publishes
-nothing. Of a wholly synthetic run some figures are copied, too; a picture made from a patient's slices
-never is.
+NAME is an experiment of `evaluation.experiments`; each OUT is a folder of `evaluation.evaluate`, or
+a record, as `evaluation.cross_validate` writes one. They may differ in the one key that the
+experiment names: the seed, the system or the split. The first form copies their records to
+evaluation/published/NAME, beside those that lie there, writes page and figure, and rewrites the
+block of that name in README.md; without OUT it does so from the records that lie there. A test
+writes them again and finds them unchanged. `--out` writes page and figure of the records into a
+folder and publishes nothing. Of a wholly synthetic run some figures are copied, too; a picture made
+from a patient's slices never is.
 """
 
 from __future__ import annotations
@@ -113,9 +113,10 @@ def _check_alike(experiment: Experiment, first: Results, other: Results) -> None
         for r in (first, other)
     ]  # fmt: skip
     for key in dict.fromkeys([*values[0], *values[1]]):
-        ours, theirs = (each.get(key) for each in values)
-        if ours != theirs:
-            rule = f"{key} is {theirs}, but {first.path} has {ours}; only the {varies} may differ"
+        expected, value = (of_record.get(key) for of_record in values)
+        if value != expected:
+            rule = f"{key} is {value}, but {first.path} has {expected}"
+            rule += f"; only the {varies} may differ"
             raise InputError(f"{other.path}: {rule}")
 
 
@@ -223,8 +224,8 @@ def publish(name: str, paths: Sequence[Path]) -> None:
     # What is given replaces what lies there of the same key; all of it must belong together.
     new = sorted((read_results(path) for path in paths), key=lambda results: results.seed)
     given = {make_key(experiment, results) for results in new}
-    kept = [read_results(path) for path in list_published(name) if path.stem not in given]
-    sort_records(experiment, [*kept, *new])
+    earlier = [read_results(path) for path in list_published(name) if path.stem not in given]
+    sort_records(experiment, [*earlier, *new])
     splits = [read_split(results) for results in new if experiment.layout.keeps_split]
     pictures = list_pictures(experiment, new) if new else []
     for results in new:

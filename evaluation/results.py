@@ -1,4 +1,4 @@
-"""What `evaluation.evaluate` recorded in a folder, read again for tables, figures, pages and records.
+"""What `evaluation.evaluate` recorded in a folder, read again for tables, figures and pages.
 
 A published record (`evaluation.publish`) is read into the same class, so one table serves both.
 """
@@ -166,7 +166,7 @@ class Results:
     def find(self, **values: Any) -> Any | None:
         """Return the row of Table 1 with these values as a named tuple; None where there is none.
 
-        Example: `results.find(cohort="test", target="tumor", system="joint", phase="ce", rule="roc")`.
+        Example: `results.find(cohort="test", target="tumor", system="joint", rule="roc")`.
         """
         rows = select(self.table1, **values)
         return next(rows.itertuples(index=False), None)

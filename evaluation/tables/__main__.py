@@ -3,9 +3,9 @@
     python -m evaluation.tables --out OUT
 
 Reads what `evaluation.evaluate` wrote into OUT; writes into OUT/tables the tables of
-`evaluation.tables.registry`, table1.csv, table1.tex and claims.json; prints Table 1. A table for which
-the run has nothing, as the joint loss without a sweep, is left out. Nothing is computed again but
-intervals, and no column stands for the paper's own numbers: they are not available.
+`evaluation.tables.registry`, table1.csv, table1.tex and claims.json; prints Table 1. A table for
+which the run has nothing, as the joint loss without a sweep, is left out. Nothing is computed again
+but intervals, and no column stands for the paper's own numbers: they are not available.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How much of a score by slice is memory: one recipe, split by patient and split by slice.
 
-The paper does not say by what it split. Where slices are split, a test slice has neighbours of the same
-patient in the training set, and its score is partly that of memory. The first record is the run that
-was split by patient, the second one of the same preset and size, on the same volumes, that was split by
-slice (`data.prepare --by-slice`).
+The paper does not say by what it split. Where slices are split, a test slice has neighbours of the
+same patient in the training set, and its score is partly that of memory. The first record is the
+run that was split by patient, the second one of the same preset and size, on the same volumes, that
+was split by slice (`data.prepare --by-slice`).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ def check_splits(by_patient: Results, by_slice: Results) -> None:
     """
     if by_slice is by_patient:
         return
-    ours, theirs, path = by_slice.summary, by_patient.summary, by_slice.path
-    if ours["data"].get("split_by") != "slice":
+    summary, reference, path = by_slice.summary, by_patient.summary, by_slice.path
+    if summary["data"].get("split_by") != "slice":
         raise InputError(f"{path}: its split is by patient (data.prepare --by-slice)")
     cases = set(select(by_slice.scores, cohort="test")["case"])
     missing = [name for name in list_test_cases(by_patient) if name not in cases]
     if missing:
         rule = "a test case of the split by patient, has no test slice in it"
         raise InputError(f"{path}: {missing[0]}, {rule}")
-    values = [(key, ours[key], theirs[key]) for key in ("preset", "seed")]
-    values += [(key, ours["data"][key], theirs["data"][key]) for key in SAME]
-    for key, value, wanted in values:
-        if value != wanted:
-            raise InputError(f"{path}: {key} is {value}, that of the split by patient {wanted}")
+    values = [(key, summary[key], reference[key]) for key in ("preset", "seed")]
+    values += [(key, summary["data"][key], reference["data"][key]) for key in SAME]
+    for key, value, expected in values:
+        if value != expected:
+            raise InputError(f"{path}: {key} is {value}, that of the split by patient {expected}")
 
 
 def summarise_splits(records: Sequence[Results]) -> list[str]:

@@ -1,10 +1,11 @@
 """The claims of the paper's text (Gruber et al.), each tested on the recorded scores of a run.
 
-A claim is a function that yields its parts for a cohort; `CLAIMS` names it, its words and its measure.
-It gets a verdict per cohort, with the numbers of both sides. Where a system collapsed or a score is
-missing the verdict is "not tested", unless what there is contradicts the claim already. So it is where
-a claim would hold only because a network finds tumors no better than marking the whole liver
-(`BLIND_MARGIN`). The paper's own numbers (its Table 1) are not available: the claims are its words.
+A claim is a function that yields its parts for a cohort; `CLAIMS` names it, its words and its
+measure. It gets a verdict per cohort, with the numbers of both sides. Where a system collapsed or a
+score is missing the verdict is "not tested", unless what there is contradicts the claim already. So
+it is where a claim would hold only because a network finds tumors no better than marking the whole
+liver (`BLIND_MARGIN`). The paper's own numbers (its Table 1) are not available: the claims are its
+words.
 """
 
 from __future__ import annotations

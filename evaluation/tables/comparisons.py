@@ -35,14 +35,14 @@ def make_comparisons(results: Results) -> str:
         + "\n"
         + make_markdown(HEADINGS, lines, left=3)
         + (
-            "\nInterval: percentile bootstrap, patients drawn with replacement, both sides on the same "
-            f"draw, {COVERAGE}; draws without a patient that counts are skipped. p: Wilcoxon signed "
-            "rank test of the IoU per patient, two-sided, patients with equal scores dropped, not "
-            "corrected for the number of comparisons; least p: the smallest that so many patients can "
-            "give, 2 / 2^n. better, worse: patients where the first scores higher, or lower. The "
-            "difference is of pooled IoU, where a patient with a large structure weighs more, p of the "
-            "IoU per patient: the two may differ in sign. patients: those that count (and all). "
-            f"{FEW}\n\n{explain_joint(results.training)}"
+            "\nInterval: percentile bootstrap, patients drawn with replacement, both sides on the "
+            f"same draw, {COVERAGE}; draws without a patient that counts are skipped. p: Wilcoxon "
+            "signed rank test of the IoU per patient, two-sided, patients with equal scores "
+            "dropped, not corrected for the number of comparisons; least p: the smallest that so "
+            "many patients can give, 2 / 2^n. better, worse: patients where the first scores "
+            "higher, or lower. The difference is of pooled IoU, where a patient with a large "
+            "structure weighs more, p of the IoU per patient: the two may differ in sign. "
+            f"patients: those that count (and all). {FEW}\n\n{explain_joint(results.training)}"
         )
     )
 

@@ -131,11 +131,11 @@ def make_cost(results: Results) -> str:
         + make_markdown(headings, lines, left=1)
         + (
             "\nGFLOPs: convolutions, a multiplication with its addition as two. Training: both "
-            f"networks of the sequential model;{joint} the balanced rows with the cross-entropy phase "
-            "before them. Prediction: networks and scaling, mean over the slices of the test and "
-            "external cases, on the machine of the evaluation. Peak memory: the highest resident "
-            "memory of the process in those phases (it grows with the trainings that the process did "
-            "before, so it does not compare models), or while a whole test case is predicted. "
-            "n/a: not recorded.\n"
+            f"networks of the sequential model;{joint} the balanced rows with the cross-entropy "
+            "phase before them. Prediction: networks and scaling, mean over the slices of the test "
+            "and external cases, on the machine of the evaluation. Peak memory: the highest "
+            "resident memory of the process in those phases (it grows with the trainings that the "
+            "process did before, so it does not compare models), or while a whole test case is "
+            "predicted. n/a: not recorded.\n"
         )
     )

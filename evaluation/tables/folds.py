@@ -1,7 +1,7 @@
 """Cross-validated systems: DSC and ASSD per fold and in all, differences between them by patient.
 
-A record is that of one system, as `evaluation.cross_validate` writes it: its score table has a row for
-each fold and whole test case, and its summary an entry of the system for each fold.
+A record is that of one system, as `evaluation.cross_validate` writes it: its score table has a row
+for each fold and whole test case, and its summary an entry of the system for each fold.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ HOW_TO_READ = (
 )
 HOW_COMPARED = (
     "Differences: of the mean DSC over the patients of all folds, with its interval, and p of "
-    "Wilcoxon's test over patients, not corrected for the number of comparisons. Both take patients "
-    "for independent; but all patients of a fold were segmented by one network, so both are too "
-    "optimistic: see whether the folds agree."
+    "Wilcoxon's test over patients, not corrected for the number of comparisons. Both take "
+    "patients for independent; but all patients of a fold were segmented by one network, so both "
+    "are too optimistic: see whether the folds agree."
 )
 FAULTS = ("no better than chance", "background everywhere")
 WEAK = (
@@ -204,8 +204,8 @@ def describe_folds(results: Results) -> str:
     machine = " and ".join(list_machines([results.summary["environment"]]))
     return (
         f"Data: {describe_data(results.data)}; {len(folds)} folds by patient, each trained with "
-        f"{with_slices}, its epoch chosen on {validation} validation case{plural}, {begins} weights "
-        f"at the beginning. Preset `{results.summary['preset']}`, seed {results.seed}; "
+        f"{with_slices}, its epoch chosen on {validation} validation case{plural}, {begins} "
+        f"weights at the beginning. Preset `{results.summary['preset']}`, seed {results.seed}; "
         f"{', '.join(trained)}; every slice of the test cases; {machine}."
     )
 

@@ -1,4 +1,4 @@
-"""Does joint training beat the sequential model? The sweep of beta / alpha, over seeds (paper 2.1, 2.4).
+"""Does joint training beat the sequential model? The sweep of beta / alpha (paper 2.1, 2.4).
 
 Scores are means over the seeds; intervals and tests are by patient, of these means. Which point is
 best is read from validation data (`Sweeps.find_best`), not from the scores.
@@ -39,10 +39,11 @@ from evaluation.tables.text import (
     list_commits,
     list_machines,
     make_markdown,
-    write_bounds,
     write_count,
     write_difference,
+    write_mean,
     write_score,
+    write_seeds,
 )
 
 TITLE = "Joint loss"
@@ -64,8 +65,8 @@ TESTS = (
     "least 0.062, of 6 at least 0.031, not corrected for their number: read none as significant."
 )
 CONTROL = (
-    "Control: the pair trained for as many epochs more at the same weights of the terms, behind the "
-    "thresholded mask, through which no gradient passes"
+    "Control: the pair trained for as many epochs more at the same weights of the terms, behind "
+    "the thresholded mask, through which no gradient passes"
 )
 
 System = tuple[str, str]
@@ -164,7 +165,7 @@ def list_points(results: Results) -> dict[Point, dict[str, Any]]:
 
 
 def _rank(point: Point) -> tuple[Any, ...]:
-    """Return where a point stands: the controls first, then from the pair, from scratch, by ratio."""
+    """Return where a point stands: controls first, then from the pair, from scratch, by ratio."""
     is_late = point.start is not None and not point.is_control
     return SYSTEMS.index(point.key[0]), is_late, point.start or "", point.ratio or 0.0
 
@@ -334,12 +335,12 @@ def make_joint_page(records: Sequence[Results]) -> str:
         f"# {TITLE}\n\n{describe_sweep(records)}\n\n"
         + "\n".join(blocks)
         + (
-            "\nMean ± SD over the seeds; below it the interval by patient of that mean. Differences: "
-            "IoU less that of the sequential model or of a control, with interval and p by patient. "
-            f"{TESTS} Intervals: percentile bootstrap of the pooled score, patients drawn with "
-            f"replacement, {BY_PATIENT}. {CONTROL}. Validation: mean IoU of liver and tumor on "
-            "validation data; **bold**: the best joint point, the one to be read against the "
-            "sequential model.\n"
+            "\nMean ± SD over the seeds; below it the interval by patient of that mean. "
+            "Differences: IoU less that of the sequential model or of a control, with interval and "
+            f"p by patient. {TESTS} Intervals: percentile bootstrap of the pooled score, patients "
+            f"drawn with replacement, {BY_PATIENT}. {CONTROL}. Validation: mean IoU of liver and "
+            "tumor on validation data; **bold**: the best joint point, the one to be read against "
+            "the sequential model.\n"
         )
     )
 
@@ -392,11 +393,7 @@ def _write_cell(row: PointScore, score: MeanScore | None) -> str:
     """Write mean ± SD of a score and below it its interval by patient."""
     if score is None:
         return "no result"
-    text = write_score(score.interval.value)
-    text += f" ± {statistics.stdev(score.by_seed):.3f}" if len(score.by_seed) > 1 else ""
-    if row.n_seeds < row.n_records:
-        text += f" ({row.n_seeds} of {row.n_records} seeds)"
-    return text + write_bounds(score.interval)
+    return write_mean(score.interval, score.by_seed, (row.n_seeds, row.n_records))
 
 
 def _list_differences(liver: PointScore, tumor: PointScore) -> list[str]:
@@ -405,10 +402,8 @@ def _list_differences(liver: PointScore, tumor: PointScore) -> list[str]:
     for row in (tumor, liver):
         for name in AGAINST:
             comparison, n_seeds = row.against.get(name, (None, 0))
-            text = write_difference(comparison) if comparison else ""
-            if comparison and n_seeds < row.n_records:
-                text += f" ({n_seeds} of {row.n_records} seeds)"
-            cells.append(text)
+            seeds = write_seeds(n_seeds, row.n_records)
+            cells.append(write_difference(comparison) + seeds if comparison else "")
     return cells
 
 

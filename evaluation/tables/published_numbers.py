@@ -1,8 +1,8 @@
 """What the other documents published of their systems: to stand beside, not to compare.
 
-Their data and splits are their own. Dice and shares are fractions of 1. ASSD: Elmenabawy et al. state
-no unit and not whether of slices or volumes; mm of volumes is assumed. No number is the paper's
-(Gruber et al.): its Table 1 is not available.
+Their data and splits are their own. Dice and shares are fractions of 1. ASSD: Elmenabawy et al.
+state no unit and not whether of slices or volumes; mm of volumes is assumed. No number is the
+paper's (Gruber et al.): its Table 1 is not available.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ NUMBERS: dict[str, Published] = {
 HEADING = "published, other split"
 """What stands above these numbers."""
 UNCLEAR = ("unet_dhanush", "segnet")
-"""Systems whose document does not say of which target its numbers are; they stand with the liver's."""
+"""Systems whose document does not say of which target its numbers are; shown with the liver's."""
 
 
 def write_published_heading(synthetic: bool) -> str:

@@ -166,8 +166,8 @@ def list_verdicts(records: Records) -> list[tuple[dict[str, Any], dict[str, list
 def make_verdicts(records: Records) -> str:
     """Return the verdict on each claim by cohort; of several seeds, in how many it holds."""
     rows = {
-        claim["title"]: {where: _count_verdicts(found) for where, found in of_claim.items()}
-        for claim, of_claim in list_verdicts(records)
+        claim["title"]: {where: _count_verdicts(of_seeds) for where, of_seeds in verdicts.items()}
+        for claim, verdicts in list_verdicts(records)
     }
     tested = {w for row in rows.values() for w, verdict in row.items() if verdict != UNTESTED}
     columns = [where for where in PLACES if where in tested]

@@ -1,7 +1,7 @@
 """All systems side by side, over seeds: whole cases, cost, and what the documents published.
 
-Dice and ASSD are means over patients and seeds, with intervals by patient. The published numbers stand
-in columns of their own: other data, other splits.
+Dice and ASSD are means over patients and seeds, with intervals by patient. The published numbers
+stand in columns of their own: other data, other splits.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from evaluation.tables.text import (
     write_bounds,
     write_count,
     write_score,
+    write_seeds,
 )
 
 TITLE = "All systems"
@@ -114,12 +115,6 @@ class SystemScore:
     n_cases: int = 0
     pooled: Mapping[str, Interval] = field(default_factory=dict)
 
-    def write_seeds(self) -> str:
-        """Say in how many of the seeds there is a result; "" where in all."""
-        if self.n_seeds == self.n_records:
-            return ""
-        return f" ({self.n_seeds} of {self.n_records} seeds)"
-
     def write_mean(self, score: str, form: str = ".3f") -> str:
         """Write the mean of "dice" or "assd_mm", and below it its interval."""
         interval: Interval | None = getattr(self, score)
@@ -130,7 +125,7 @@ class SystemScore:
             text += f" ± {statistics.stdev(self.by_seed):.3f}"
         if score == "assd_mm" and self.n_valued < self.n_cases:
             text += f" (of {self.n_valued} of {self.n_cases})"
-        return text + self.write_seeds() + write_bounds(interval, form)
+        return text + write_seeds(self.n_seeds, self.n_records) + write_bounds(interval, form)
 
     def write_pooled(self, score: str) -> str:
         """Write a pooled score, and below it its interval."""
@@ -140,7 +135,7 @@ class SystemScore:
         text = write_score(interval.value)
         if interval.low is not None:
             text += f"<br>{write_score(interval.low)} to {write_score(interval.high)}"
-        return text + self.write_seeds()
+        return text + write_seeds(self.n_seeds, self.n_records)
 
     def write_published(self, with_distance: bool) -> str:
         """Write the published Dice, and ASSD in brackets; "" where there is none."""
@@ -161,7 +156,7 @@ def name_system(system: System) -> str:
 
 
 def rank_system(system: System) -> tuple[Any, ...]:
-    """Return where a system stands: the paper's first, then the documents', each before variants."""
+    """Return where a system stands: the paper's first, then documents', each before variants."""
     name, phase = system
     place = PHASES.index(phase) if phase in PHASES else len(PHASES)
     if name in SYSTEMS:
@@ -381,13 +376,13 @@ def _make_pooled(comparison: SystemComparison, cohort: str) -> str:
     lines = []
     for system in comparison.systems:
         line = [scores[target, system].write_pooled(score) for target, score in columns]
-        said = [
+        shares = [
             f"{'target not said' if system[0] in UNCLEAR else target}: {_list_scores(published)}"
             for target in TARGETS
             if (published := scores[target, system].published).keys()
             & {"accuracy", "sensitivity", "iou"}
         ]
-        lines.append([name_system(system), *line, "; ".join(said)])
+        lines.append([name_system(system), *line, "; ".join(shares)])
     return make_markdown(headings, lines, left=1)
 
 
@@ -478,9 +473,9 @@ def list_faults(comparison: SystemComparison) -> str:
     trained = {system for system, _ in comparison.systems}
     for name in (name for name in NUMBERS if name not in trained):
         targets = (("liver", NUMBERS[name].liver), ("tumor", NUMBERS[name].tumor))
-        said = "; ".join(f"{target} {_list_scores(scores)}" for target, scores in targets if scores)
+        numbers = "; ".join(f"{t} {_list_scores(scores)}" for t, scores in targets if scores)
         above = write_published_heading(comparison.synthetic)
-        text += f"\nNot trained on these data: `{name}`; {above}: {said}.\n"
+        text += f"\nNot trained on these data: `{name}`; {above}: {numbers}.\n"
     return text
 
 

@@ -1,13 +1,14 @@
 """What all tables are written with: scores in words, the lines that head a table, Markdown.
 
-Markdown is written by hand: pandas' `to_markdown` needs tabulate, pads its cells, and lets a bar or a
-line break in a cell end it.
+Markdown is written by hand: pandas' `to_markdown` needs tabulate, pads its cells, and lets a bar or
+a line break in a cell end it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import stdev
 from typing import Any
 
 from evaluation.metrics.statistics import LEAST_PATIENTS, SIMULATED, Comparison, Interval
@@ -75,6 +76,24 @@ def write_bounds(interval: Interval, form: str = ".3f", before: str = "<br>") ->
     if interval.low is None:
         return ""
     return f"{before}{interval.low:{form}} to {interval.high:{form}}"
+
+
+def write_mean(interval: Interval, by_seed: Sequence[float], seeds: tuple[int, int]) -> str:
+    """Write a mean over seeds with its SD, and below it its interval by patient.
+
+    Args:
+        interval: of the mean.
+        by_seed: the score of each seed; no SD of one.
+        seeds: in how many there is a result, and how many there are.
+    """
+    text = write_score(interval.value)
+    text += f" ± {stdev(by_seed):.3f}" if len(by_seed) > 1 else ""
+    return text + write_seeds(*seeds) + write_bounds(interval)
+
+
+def write_seeds(given: int, total: int) -> str:
+    """Say in how many of the seeds there is a result; "" where in all."""
+    return "" if given == total else f" ({given} of {total} seeds)"
 
 
 def write_difference(comparison: Comparison) -> str:

@@ -274,7 +274,7 @@ def test_claims_carry_intervals_by_patient() -> None:
 
 
 def test_patients_without_tumor_are_not_counted_in_a_sensitivity() -> None:
-    """In pixels each draw of seven holds k of the six that differ, by 1: its 2.5 % quantile is 4."""
+    """In pixels each draw of seven holds k of six that differ, by 1: its 2.5 % quantile is 4."""
     cases = make_patients(tp=7, fn=1)
     healthy = {"case": "healthy", "patient": "healthy", "tp": 0, "fn": 0}
     cases += [replace(case, **healthy) for case in cases if case.patient == "a"]

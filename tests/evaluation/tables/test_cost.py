@@ -38,7 +38,8 @@ def by_hand(classes: int) -> float:
 
 
 SYSTEMS = ("one-step", "sequential", "joint")
-# Of fake_out: an epoch takes 11.5 s, 14 epochs of cross-entropy and 4 of balanced; the joint model began as the pair.
+# Of fake_out: an epoch takes 11.5 s, 14 epochs of cross-entropy and 4 of balanced; the joint model
+# began as the pair.
 SECONDS = {
     "one-step, cross-entropy": 161.0,
     "one-step, balanced": 161.0 + 46.0,
