@@ -36,7 +36,7 @@ from training.systems.joint import (
     find_scaling,
     list_settings,
 )
-from training.train import train_network, train_system
+from training.train import make_recipe, train_network, train_system
 
 JOINT = ("joint_epochs=(2,1)", "tumor_scaling='window'")
 
@@ -246,7 +246,8 @@ def test_the_preset_says_weights_mask_and_start(store: Store, tmp_path: Path) ->
     assert list_settings(system) == settings
     changed = make_joint(run, tmp_path, beta=0.5)
     assert list_settings(changed) == {**settings, "beta": 0.5, "start": "pair"}
-    assert system.loss_weights == {"liver": 2.0, "tumor": 1.0}
+    recipe = make_recipe(nested(run, "ce"), system, {"liver": [1, 1], "tumor": [1, 1]})
+    assert recipe.loss_weights == {"liver": 2.0, "tumor": 1.0}
 
 
 def test_the_masks_that_flags_name_are_the_layer_s() -> None:
@@ -285,6 +286,14 @@ def test_bad_flags_end_in_one_line(
     assert error.count("\n") == 1
     assert message in error
     assert not (tmp_path / "run").exists(), "nothing half-written"
+
+
+def test_a_phase_that_diverges_at_once_is_recorded(store: Store, tmp_path: Path) -> None:
+    run = open_joint(tmp_path / "run", store, "learning_rate_ce=1e30")
+    record = train_joint(run, "ce", make_joint(run))
+    assert (record["status"], record["mask_s1"], record["thresholds"]) == ("diverged", None, {})
+    with pytest.raises(InputError, match="diverged, there are no weights to continue from"):
+        train_joint(run, "balanced", make_joint(run))
 
 
 def test_balanced_needs_cross_entropy_first(pair: Run, store: Store, tmp_path: Path) -> None:

@@ -100,9 +100,12 @@ class Pair(GruberSystem):
             name: "masked", or "scaled" everywhere.
             begun: what `begin` settled: "scaling", "mask_s1".
         """
-        options = {"name": name, "scaling": begun.get("scaling", self.tumor_scaling)}
-        options |= {"window_hu": list(self.tumor_window_hu)}
-        return options | ({"mask_s1": begun["mask_s1"]} if "mask_s1" in begun else {})
+        options: dict[str, Any] = {
+            "name": name,
+            "scaling": begun.get("scaling", self.tumor_scaling),
+        }
+        options["window_hu"] = list(self.tumor_window_hu)
+        return options if begun.get("mask_s1") is None else {**options, "mask_s1": begun["mask_s1"]}
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class Joint(Pair):
             write_json(path, begun)
         origin = "joint/nested/ce" if step.phase == "balanced" else start or "fresh weights"
         print(f"{step.title}: alpha {begun['alpha']:g}, beta {begun['beta']:g}, from {origin}")
-        return begun
+        return {**begun, "mask_s1": None}  # chosen when it is trained, if it does not diverge
 
     def check_done(self, step: Step) -> None:
         """Check that a phase that was begun has these settings; one that was not has none yet.
