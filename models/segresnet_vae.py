@@ -357,10 +357,7 @@ class _Graph(dict[str, Any]):
         return skips
 
     def decode(
-        self,
-        x: keras.KerasTensor,
-        blocks: Sequence[int],
-        skips: Sequence[keras.KerasTensor] = (),
+        self, x: keras.KerasTensor, blocks: Sequence[int], skips: Sequence[keras.KerasTensor] = ()
     ) -> keras.KerasTensor:
         """Return features of the input's resolution; the VAE branch has no `skips`."""
         for level, count in zip(range(len(blocks), 0, -1), blocks, strict=True):

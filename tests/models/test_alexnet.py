@@ -46,11 +46,7 @@ def test_encoder_and_fc8_have_the_published_number_of_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("upsampling", "kernels"),
-    [
-        ("dilated", 16 * 16),
-        ("stride_32", 64 * 64),
-        ("skips", 4 * 4 + 4 * 4 + 16 * 16),
-    ],
+    [("dilated", 16 * 16), ("stride_32", 64 * 64), ("skips", 4 * 4 + 4 * 4 + 16 * 16)],
 )
 def test_parameters_by_hand(upsampling: str, kernels: int) -> None:
     skips = (16 * 3 + 3) + (6 * 3 + 3) if upsampling == "skips" else 0  # second and first pooling

@@ -11,6 +11,7 @@ import pytest
 
 from data.backend import convert_to_single_precision, load_network
 from models.cascade import MASKS, LiverMask, build_cascade, split_cascade, trim_cascade_to_logits
+from models.head import trim_to_logits
 from models.sequential import mask_liver
 from models.unet import build_unet
 from tests.models.conftest import half_precision
@@ -18,27 +19,27 @@ from tests.models.conftest import half_precision
 SIZE = 16
 
 
-def network(name: str, seed: int, size: int = SIZE) -> keras.Model:
+def build_network(name: str, seed: int, size: int = SIZE) -> keras.Model:
     keras.utils.set_random_seed(seed)
     return build_unet(size, widths=(4, 8), dropout=0, name=name)
 
 
-def slices(seed: int) -> np.ndarray:
+def draw_slices(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(2, SIZE, SIZE, 1)).astype(np.float32)
 
 
-def pair() -> tuple[keras.Model, keras.Model, float]:
+def build_pair() -> tuple[keras.Model, keras.Model, float]:
     """L, T and a threshold that about half of L's pixels exceed."""
-    liver, tumor = network("liver", 1), network("tumor", 2)
-    return liver, tumor, float(np.median(liver.predict_on_batch(slices(0))))
+    liver, tumor = build_network("liver", 1), build_network("tumor", 2)
+    return liver, tumor, float(np.median(liver.predict_on_batch(draw_slices(0))))
 
 
 @pytest.mark.parametrize("training_mask", MASKS)
 def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(
     training_mask: str, tmp_path: Path
 ) -> None:
-    liver, tumor, s1 = pair()
-    x, scaled = slices(0), slices(3)
+    liver, tumor, s1 = build_pair()
+    x, scaled = draw_slices(0), draw_slices(3)
     probability = liver.predict_on_batch(x)
     mask = mask_liver(probability, s1)
     assert 0.4 < mask.mean() < 0.6
@@ -60,24 +61,24 @@ def test_a_pair_gives_the_same_outputs_nested_saved_and_split_again(
 
 def test_a_pair_in_half_precision_gives_the_same_outputs_nested_close_ones_in_single() -> None:
     with half_precision():
-        liver, tumor, s1 = pair()
+        liver, tumor, s1 = build_pair()
         nested = build_cascade(liver, tumor, s1)
     assert split_cascade(nested)[0].get_layer("bottom_conv_1").compute_dtype == "bfloat16"
     assert nested.get_layer("mask").compute_dtype == "float32"
-    x, scaled = slices(0), slices(3)
+    x, scaled = draw_slices(0), draw_slices(3)
     probability = liver.predict_on_batch(x)
-    found = nested.predict_on_batch({"slice": x, "scaled": scaled})
-    np.testing.assert_array_equal(found["liver"], probability)
+    outputs = nested.predict_on_batch({"slice": x, "scaled": scaled})
+    np.testing.assert_array_equal(outputs["liver"], probability)
     np.testing.assert_array_equal(
-        found["tumor"], tumor.predict_on_batch(mask_liver(probability, s1) * scaled)
+        outputs["tumor"], tumor.predict_on_batch(mask_liver(probability, s1) * scaled)
     )
     single = convert_to_single_precision(nested).predict_on_batch({"slice": x, "scaled": scaled})
     np.testing.assert_allclose(single["liver"], probability, atol=0.02)
 
 
 def test_the_logits_are_those_of_the_probabilities() -> None:
-    liver, tumor, s1 = pair()
-    given = {"slice": slices(0), "scaled": slices(3)}
+    liver, tumor, s1 = build_pair()
+    given = {"slice": draw_slices(0), "scaled": draw_slices(3)}
     nested = build_cascade(liver, tumor, s1)
     logits, found = (
         trim_cascade_to_logits(nested).predict_on_batch(given),
@@ -88,42 +89,42 @@ def test_the_logits_are_those_of_the_probabilities() -> None:
 
 
 def test_it_has_the_parameters_of_both() -> None:
-    liver, tumor, s1 = pair()
+    liver, tumor, s1 = build_pair()
     assert build_cascade(liver, tumor, s1).count_params() == 2 * liver.count_params()
 
 
-def mask_of(probability: Any, training_mask: str, training: bool) -> np.ndarray:
+def make_mask(probability: Any, training_mask: str, training: bool) -> np.ndarray:
     layer = LiverMask(0.5, training_mask)
     return np.asarray(layer(keras.ops.convert_to_tensor(probability, "float32"), training=training))
 
 
 @pytest.mark.parametrize("training_mask", MASKS)
 def test_the_mask_is_hard_at_prediction(training_mask: str) -> None:
-    assert mask_of([0.2, 0.5, 0.7], training_mask, training=False).tolist() == [0, 0, 1]
+    assert make_mask([0.2, 0.5, 0.7], training_mask, training=False).tolist() == [0, 0, 1]
 
 
 def test_the_mask_in_training() -> None:
     p = [0.25, 0.5, 0.75]
-    assert mask_of(p, "probability", training=True).tolist() == p
-    assert mask_of(p, "hard", training=True).tolist() == [0, 0, 1]
-    assert mask_of(p, "straight_through", training=True).tolist() == [0, 0, 1]
+    assert make_mask(p, "probability", training=True).tolist() == p
+    assert make_mask(p, "hard", training=True).tolist() == [0, 0, 1]
+    assert make_mask(p, "straight_through", training=True).tolist() == [0, 0, 1]
 
 
-def weights_after_a_step(
+def move_weights(
     training_mask: str, alpha: float, beta: float
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """By how much a step of plain gradient descent, rate 1, moves the weights of L and of T."""
-    liver, tumor, s1 = pair()
+    liver, tumor, s1 = build_pair()
     before = [[np.copy(w) for w in model.get_weights()] for model in (liver, tumor)]
     trained = trim_cascade_to_logits(build_cascade(liver, tumor, s1, training_mask))
     loss = {name: keras.losses.BinaryCrossentropy(from_logits=True) for name in ("liver", "tumor")}
     weights = {"liver": alpha, "tumor": beta}
     trained.compile(keras.optimizers.SGD(1.0), loss=loss, loss_weights=weights, jit_compile=False)
     truth = {
-        "liver": (slices(4) > 0).astype(np.float32),
-        "tumor": (slices(5) > 1).astype(np.float32),
+        "liver": (draw_slices(4) > 0).astype(np.float32),
+        "tumor": (draw_slices(5) > 1).astype(np.float32),
     }
-    trained.train_on_batch({"slice": slices(0), "scaled": slices(3)}, truth)
+    trained.train_on_batch({"slice": draw_slices(0), "scaled": draw_slices(3)}, truth)
     moved = [
         [now - old for now, old in zip(model.get_weights(), olds, strict=True)]
         for model, olds in zip((liver, tumor), before, strict=True)
@@ -131,63 +132,52 @@ def weights_after_a_step(
     return moved[0], moved[1]
 
 
-def length(moved: list[np.ndarray]) -> float:
+def measure_length(moved: list[np.ndarray]) -> float:
     return float(np.sqrt(sum((part.astype(np.float64) ** 2).sum() for part in moved)))
 
 
 @pytest.mark.parametrize("training_mask", ["probability", "straight_through"])
 def test_the_tumor_term_moves_the_liver_network(training_mask: str) -> None:
-    liver, tumor = weights_after_a_step(training_mask, alpha=0, beta=1)
-    assert length(liver) > 1e-6
-    assert length(tumor) > 1e-6
+    liver, tumor = move_weights(training_mask, alpha=0, beta=1)
+    assert measure_length(liver) > 1e-6
+    assert measure_length(tumor) > 1e-6
 
 
-def test_through_the_hard_mask_it_does_not() -> None:
-    liver, tumor = weights_after_a_step("hard", alpha=0, beta=1)
-    assert length(liver) == 0
-    assert length(tumor) > 1e-6
+def train_alone(network: keras.Model, x: np.ndarray, truth: np.ndarray) -> list[np.ndarray]:
+    """By how much the same step moves the weights of a network by itself."""
+    before = [np.copy(weight) for weight in network.get_weights()]
+    logits = trim_to_logits(network)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    logits.compile(keras.optimizers.SGD(1.0), loss=loss, jit_compile=False)
+    logits.train_on_batch(x, truth.astype(np.float32))
+    return [now - old for now, old in zip(network.get_weights(), before, strict=True)]
 
 
 @pytest.mark.parametrize("training_mask", MASKS)
-def test_without_beta_only_the_liver_partlearns_as_if_alone(training_mask: str) -> None:
-    liver, tumor = weights_after_a_step(training_mask, alpha=1, beta=0)
-    assert length(tumor) == 0
-    alone, _, _ = pair()
-    before = [np.copy(w) for w in alone.get_weights()]
-    logits = keras.Model(alone.input, alone.get_layer("logits").output)
-    logits.compile(
-        keras.optimizers.SGD(1.0),
-        loss=keras.losses.BinaryCrossentropy(from_logits=True),
-        jit_compile=False,
-    )
-    logits.train_on_batch(slices(0), (slices(4) > 0).astype(np.float32))
-    for moved, now, old in zip(liver, alone.get_weights(), before, strict=True):
-        np.testing.assert_allclose(moved, now - old, atol=1e-7)
+def test_without_beta_only_the_liver_network_learns_as_if_alone(training_mask: str) -> None:
+    liver, tumor = move_weights(training_mask, alpha=1, beta=0)
+    assert measure_length(tumor) == 0
+    alone = train_alone(build_pair()[0], draw_slices(0), draw_slices(4) > 0)
+    for moved, expected in zip(liver, alone, strict=True):
+        np.testing.assert_allclose(moved, expected, atol=1e-7)
 
 
-def test_behind_the_hard_mask_without_alpha_only_the_tumor_partlearns_as_if_alone() -> None:
-    liver, tumor = weights_after_a_step("hard", alpha=0, beta=1)
-    assert length(liver) == 0
-    first, alone, s1 = pair()
-    before = [np.copy(w) for w in alone.get_weights()]
-    logits = keras.Model(alone.input, alone.get_layer("logits").output)
-    logits.compile(
-        keras.optimizers.SGD(1.0),
-        loss=keras.losses.BinaryCrossentropy(from_logits=True),
-        jit_compile=False,
-    )
-    masked = mask_liver(first.predict_on_batch(slices(0)), s1) * slices(3)
-    logits.train_on_batch(masked, (slices(5) > 1).astype(np.float32))
-    for moved, now, old in zip(tumor, alone.get_weights(), before, strict=True):
-        np.testing.assert_allclose(moved, now - old, atol=1e-7)
+def test_behind_the_hard_mask_without_alpha_only_the_tumor_network_learns_as_if_alone() -> None:
+    liver, tumor = move_weights("hard", alpha=0, beta=1)
+    assert measure_length(liver) == 0
+    assert measure_length(tumor) > 1e-6
+    first, second, s1 = build_pair()
+    masked = mask_liver(first.predict_on_batch(draw_slices(0)), s1) * draw_slices(3)
+    for moved, expected in zip(tumor, train_alone(second, masked, draw_slices(5) > 1), strict=True):
+        np.testing.assert_allclose(moved, expected, atol=1e-7)
 
 
 def test_the_two_terms_add_up() -> None:
     """A step of plain gradient descent is linear in alpha and beta."""
-    both = weights_after_a_step("probability", 2, 3)
+    both = move_weights("probability", 2, 3)
     liver_only, tumor_only = (
-        weights_after_a_step("probability", 1, 0),
-        weights_after_a_step("probability", 0, 1),
+        move_weights("probability", 1, 0),
+        move_weights("probability", 0, 1),
     )
     for found, first, second in zip(both, liver_only, tumor_only, strict=True):
         for moved, one, other in zip(found, first, second, strict=True):
@@ -195,11 +185,11 @@ def test_the_two_terms_add_up() -> None:
 
 
 def test_networks_that_do_not_fit_are_refused() -> None:
-    liver, tumor, s1 = pair()
+    liver, tumor, s1 = build_pair()
     with pytest.raises(
         ValueError, match=r"tumor must take the input of liver, \(None, 16, 16, 1\), got \(None, 32"
     ):
-        build_cascade(liver, network("tumor", 0, size=32))
+        build_cascade(liver, build_network("tumor", 0, size=32))
     with pytest.raises(ValueError, match="tumor must be named 'tumor', got 'liver'"):
         build_cascade(liver, liver)
     with pytest.raises(ValueError, match=r"s1 must lie in \[0, 1\], got 1.5"):

@@ -63,10 +63,7 @@ def test_decoder_has_as_many_layers_as_resnet18_and_mirrors_its_blocks() -> None
     blocks = [f"stage_{stage}_block_{block}" for stage in (4, 3, 2, 1) for block in (2, 1)]
     assert main == [
         f"decoder_{name}_{conv}" for name in blocks for conv in ("conv_2", "conv_1")
-    ] + [
-        "decoder_pool",
-        "decoder_conv_1",
-    ]
+    ] + ["decoder_pool", "decoder_conv_1"]
     for name in blocks[
         1:
     ]:  # what goes into a block of the encoder has the shape of what its mirror image gives

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -45,59 +47,47 @@ SETS = [
 ]
 
 
-def by_hand(
-    input_shape: Sequence[int],
-    input_channels: int = 1,
-    classes: int = 1,
-    filters: int = 16,
-    blocks_down: Sequence[int] = (1, 2, 2, 4),
-    blocks_up: Sequence[int] = (1, 1, 1),
-    dropout: float = 0.2,
-    latent: int = 256,
-) -> int:
+DEFAULTS = {
+    "input_channels": 1, "classes": 1, "filters": 16, "blocks_down": (1, 2, 2, 4),
+    "blocks_up": (1, 1, 1), "dropout": 0.2, "latent": 256,
+}  # fmt: skip
+
+
+def count_by_hand(**chosen: Any) -> int:
     """Weights of every convolution, normalisation and dense layer, level by level, as on paper."""
+    given = SimpleNamespace(**DEFAULTS | chosen)
+    filters, latent, channels = given.filters, given.latent, given.input_channels
 
     def block(width: int) -> int:
         return 2 * (2 * width + 27 * width * width)
 
-    total = 27 * input_channels * filters + blocks_down[0] * block(filters)
-    for level, blocks in enumerate(blocks_down[1:], start=1):
+    total = 27 * channels * filters + given.blocks_down[0] * block(filters)
+    for level, blocks in enumerate(given.blocks_down[1:], start=1):
         width = filters * 2**level
         total += 27 * (width // 2) * width + blocks * block(width)
-    bottom = filters * 2 ** (len(blocks_down) - 1)
-    for level, blocks in enumerate(blocks_up, start=1):
+    bottom = filters * 2 ** (len(given.blocks_down) - 1)
+    for level, blocks in enumerate(given.blocks_up, start=1):
         width = bottom // 2**level
         total += 2 * width * width + blocks * block(width)
-    total += 2 * filters + filters * classes + classes
-    features = 16 * int(np.prod(input_shape)) // 8 ** len(blocks_down)
+    total += 2 * filters + filters * given.classes + given.classes
+    features = 16 * int(np.prod(given.input_shape)) // 8 ** len(given.blocks_down)
     total += 2 * bottom + (27 * bottom * 16 + 16) + 2 * 16  # down to the features
-    total += 2 * (features * latent + latent) + (
-        latent * features + features
-    )  # mean, deviation, back
-    return (
-        total + 16 * bottom + 2 * bottom + 2 * filters + filters * input_channels + input_channels
-    )
+    total += 2 * (features * latent + latent) + (latent * features + features)  # there and back
+    return total + 16 * bottom + 2 * bottom + 2 * filters + filters * channels + channels
 
 
-def monais(
-    input_shape: Sequence[int],
-    input_channels: int = 1,
-    classes: int = 1,
-    filters: int = 16,
-    blocks_down: Sequence[int] = (1, 2, 2, 4),
-    blocks_up: Sequence[int] = (1, 1, 1),
-    dropout: float = 0.2,
-    latent: int = 256,
-) -> str:
+def write_monais(**chosen: Any) -> str:
     """The same network in MONAI's words."""
+    given = SimpleNamespace(**DEFAULTS | chosen)
     return (
-        f"SegResNetVAE({input_shape}, vae_nz={latent}, init_filters={filters}, "
-        f"in_channels={input_channels}, out_channels={classes}, dropout_prob={dropout or None}, "
-        f"blocks_down={blocks_down}, blocks_up={blocks_up})"
+        f"SegResNetVAE({given.input_shape}, vae_nz={given.latent}, init_filters={given.filters}, "
+        f"in_channels={given.input_channels}, out_channels={given.classes}, "
+        f"dropout_prob={given.dropout or None}, blocks_down={given.blocks_down}, "
+        f"blocks_up={given.blocks_up})"
     )
 
 
-def in_monais_order(blocks_down: Sequence[int], blocks_up: Sequence[int]) -> list[str]:
+def name_in_monais_order(blocks_down: Sequence[int], blocks_up: Sequence[int]) -> list[str]:
     """Names of the layers with weights in the order of MONAI's state_dict."""
 
     def blocks(path: str, count: int) -> list[str]:
@@ -111,23 +101,9 @@ def in_monais_order(blocks_down: Sequence[int], blocks_up: Sequence[int]) -> lis
     for level, count in zip(levels, blocks_up, strict=True):
         names += blocks(f"decoder_{level}", count)
     names += [f"decoder_{level}_conv" for level in levels]
-    names += [
-        "final_norm",
-        "logits",
-        "vae_down_1_norm",
-        "vae_down_conv",
-        "vae_down_2_norm",
-        "vae_mean",
-    ]
-    return [
-        *names,
-        "vae_deviation",
-        "vae_up_dense",
-        "vae_up_conv",
-        "vae_up_norm",
-        "vae_final_norm",
-        "vae_reconstruction",
-    ]
+    names += ["final_norm", "logits", "vae_down_1_norm", "vae_down_conv", "vae_down_2_norm"]
+    names += ["vae_mean", "vae_deviation", "vae_up_dense", "vae_up_conv", "vae_up_norm"]
+    return [*names, "vae_final_norm", "vae_reconstruction"]
 
 
 def transfer(model: keras.Model, tensors: Sequence[np.ndarray], names: Sequence[str]) -> None:
@@ -168,13 +144,15 @@ def test_published_network_has_6334274_parameters() -> None:
     # + 57,472 + 14,400. Classifier 49. VAE: down 55,600, mean and deviation 524,544 each, back
     # 526,336, up 2,304, end 49.
     assert (
-        build_segresnet_vae((32, 128, 128)).count_params() == by_hand((32, 128, 128)) == 6_334_274
+        build_segresnet_vae((32, 128, 128)).count_params()
+        == count_by_hand(input_shape=(32, 128, 128))
+        == 6_334_274
     )
 
 
 @pytest.mark.parametrize("arguments", SETS[1:])
 def test_parameters_by_hand(arguments: dict) -> None:
-    assert build_segresnet_vae(**arguments).count_params() == by_hand(**arguments)
+    assert build_segresnet_vae(**arguments).count_params() == count_by_hand(**arguments)
 
 
 def test_parameters_outputs_and_loss_are_monais(
@@ -185,11 +163,11 @@ def test_parameters_outputs_and_loss_are_monais(
     expected = torch_reference(
         f"""
         {IMPORT}
-        networks = [{", ".join(monais(**chosen) for chosen in SETS)}]
+        networks = [{", ".join(write_monais(**chosen) for chosen in SETS)}]
         count = lambda network: sum(weight.numel() for weight in network.parameters())
         results["counts"] = [count(network) for network in networks]
         torch.manual_seed(0)
-        network = {monais(**FOUR_LEVELS)}
+        network = {write_monais(**FOUR_LEVELS)}
         window = torch.from_numpy(x[..., 0])[:, None]
         for index, weight in enumerate(network.state_dict().values()):
             if weight.ndim == 1:
@@ -206,9 +184,9 @@ def test_parameters_outputs_and_loss_are_monais(
         x=x,
         noise=noise,
     )
-    assert expected["counts"].tolist() == [by_hand(**chosen) for chosen in SETS]
+    assert expected["counts"].tolist() == [count_by_hand(**chosen) for chosen in SETS]
     weights = [values for name, values in sorted(expected.items()) if name.startswith("weight_")]
-    names = in_monais_order((1, 2, 2, 4), (1, 1, 1))
+    names = name_in_monais_order((1, 2, 2, 4), (1, 1, 1))
     for estimate_std in (False, True):
         model = build_segresnet_vae(**FOUR_LEVELS, vae_weight=0.5, estimate_std=estimate_std)
         transfer(model, weights, names)

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.sequential import (
-    find_most_probable,
-    label_map,
-    mask_liver,
-    mask_tumor,
-    split_classes,
-)
+from models.sequential import find_most_probable, label_map, mask_liver, mask_tumor, split_classes
 
 
 def test_label_rule_in_every_case() -> None:

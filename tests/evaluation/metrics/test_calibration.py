@@ -18,28 +18,28 @@ def histogram(probability: np.ndarray, truth: np.ndarray) -> ProbabilityHistogra
 
 def test_by_hand() -> None:
     """Two bins: at 0.2 one of four is positive, at 0.9 two of two: errors 0.05 and 0.1."""
-    found = measure_reliability(
+    reliability = measure_reliability(
         histogram(
             np.array([0.2] * 4 + [0.9] * 2), np.array([True, False, False, False, True, True])
         ),
         2,
     )
-    np.testing.assert_array_equal(found.n_pixels, [4, 2])
-    np.testing.assert_allclose(found.predicted, [0.2, 0.9], atol=1e-4)
-    np.testing.assert_allclose(found.observed, [0.25, 1.0])
-    assert found.ece == pytest.approx((4 * 0.05 + 2 * 0.1) / 6, abs=1e-4)
+    np.testing.assert_array_equal(reliability.n_pixels, [4, 2])
+    np.testing.assert_allclose(reliability.predicted, [0.2, 0.9], atol=1e-4)
+    np.testing.assert_allclose(reliability.observed, [0.25, 1.0])
+    assert reliability.ece == pytest.approx((4 * 0.05 + 2 * 0.1) / 6, abs=1e-4)
 
 
 def test_agrees_with_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     probability = rng.random(20_000)
     truth = rng.random(20_000) < probability**2
-    found = measure_reliability(histogram(probability, truth))
+    reliability = measure_reliability(histogram(probability, truth))
     observed, predicted = calibration_curve(truth, probability, n_bins=15)
     np.testing.assert_allclose(
-        found.observed, observed, atol=0.002
+        reliability.observed, observed, atol=0.002
     )  # pixels at an edge may change bins
-    np.testing.assert_allclose(found.predicted, predicted, atol=0.001)
+    np.testing.assert_allclose(reliability.predicted, predicted, atol=0.001)
 
 
 def test_right_probabilities_have_no_error_and_overconfident_ones_do() -> None:
@@ -52,7 +52,7 @@ def test_right_probabilities_have_no_error_and_overconfident_ones_do() -> None:
 
 
 def test_empty_bins_and_no_pixel() -> None:
-    found = measure_reliability(histogram(np.array([0.5]), np.array([True])), 3)
-    assert np.isnan(found.predicted[[0, 2]]).all()
-    assert found.ece == pytest.approx(0.5, abs=1e-3)  # the middle of a fine bin
+    reliability = measure_reliability(histogram(np.array([0.5]), np.array([True])), 3)
+    assert np.isnan(reliability.predicted[[0, 2]]).all()
+    assert reliability.ece == pytest.approx(0.5, abs=1e-3)  # the middle of a fine bin
     assert measure_reliability(ProbabilityHistogram()).ece is None

@@ -37,19 +37,19 @@ def check_rule(curve: Roc, p: np.ndarray, truth: np.ndarray) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_agrees_with_scikit_learn(seed: int, steps: int | None) -> None:
     p, truth = pixels(seed, steps=steps)
-    found = compute_exact_roc(p, truth)
-    assert found.area() == pytest.approx(roc_auc_score(truth, p), abs=1e-12)
+    curve = compute_exact_roc(p, truth)
+    assert curve.area() == pytest.approx(roc_auc_score(truth, p), abs=1e-12)
     fpr, tpr, _ = roc_curve(truth, p, drop_intermediate=False)
     theirs = set(zip(fpr.tolist(), tpr.tolist(), strict=True))
     ours = set(
-        zip(found.false_positive_rate.tolist(), found.true_positive_rate.tolist(), strict=True)
+        zip(curve.false_positive_rate.tolist(), curve.true_positive_rate.tolist(), strict=True)
     )
     assert ours <= theirs
     for x, y in theirs - ours:  # lies where the curve goes straight up or to the right
-        before = np.flatnonzero((found.false_positive_rate <= x) & (found.true_positive_rate <= y))[
+        before = np.flatnonzero((curve.false_positive_rate <= x) & (curve.true_positive_rate <= y))[
             -1
         ]
-        assert x == found.false_positive_rate[before] or y == found.true_positive_rate[before]
+        assert x == curve.false_positive_rate[before] or y == curve.true_positive_rate[before]
 
 
 def test_every_point_follows_the_rule() -> None:
@@ -66,13 +66,13 @@ def test_by_hand() -> None:
     """Probabilities 0 and 1 of both kinds, 0.5 outside: over ties the curve goes straight."""
     p = np.array([0.0, -0.0, 0.5, 1.0, 1.0])
     truth = np.array([False, True, False, True, False])
-    found = compute_exact_roc(p, truth)
-    assert found.false_positive_rate.tolist() == [0, 1 / 3, 2 / 3, 1]
-    assert found.true_positive_rate.tolist() == [0, 1 / 2, 1 / 2, 1]
-    assert found.threshold.tolist() == [1.0, 0.5, 0.0, -np.inf]
-    check_rule(found, p, truth)
+    curve = compute_exact_roc(p, truth)
+    assert curve.false_positive_rate.tolist() == [0, 1 / 3, 2 / 3, 1]
+    assert curve.true_positive_rate.tolist() == [0, 1 / 2, 1 / 2, 1]
+    assert curve.threshold.tolist() == [1.0, 0.5, 0.0, -np.inf]
+    check_rule(curve, p, truth)
     # of 3 x 2 pairs: 1 over 0.5 and 0 won, 1 with 1 and 0 with 0 tied, 0 under 0.5 and 1 lost
-    assert found.area() == pytest.approx((2 + 2 / 2) / 6)
+    assert curve.area() == pytest.approx((2 + 2 / 2) / 6)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4", np.longdouble])

@@ -38,7 +38,7 @@ def make_healthy(n: int, fp: int = 0) -> dict[str, Counts]:
 
 def test_the_interval_is_that_of_scipy_over_patients() -> None:
     given = draw_patients()
-    found = bound_score(given, iou, draws=4000)
+    interval = bound_score(given, iou, draws=4000)
     table = np.array([[c.tp, c.fp, c.fn] for c in given.values()], float)
 
     def pooled(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -52,12 +52,12 @@ def test_the_interval_is_that_of_scipy_over_patients() -> None:
         method="percentile",
         rng=np.random.default_rng(1),
     ).confidence_interval
-    assert found.value == pytest.approx(pooled(*table.T))
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
-    assert found.low is not None
-    assert found.low < found.value < found.high  # type: ignore[operator]
+    assert interval.value == pytest.approx(pooled(*table.T))
+    assert (interval.low, interval.high) == pytest.approx((theirs.low, theirs.high), abs=0.005)
+    assert interval.low is not None
+    assert interval.low < interval.value < interval.high  # type: ignore[operator]
     assert bound_score(given, iou) == bound_score(given, iou)
-    assert (found.n_patients, found.n_counted, found.skipped) == (12, 12, 0)
+    assert (interval.n_patients, interval.n_counted, interval.skipped) == (12, 12, 0)
 
 
 def test_equal_patients_have_no_spread_and_few_have_no_interval() -> None:
@@ -71,39 +71,49 @@ def test_equal_patients_have_no_spread_and_few_have_no_interval() -> None:
 
 def test_patients_without_tumor_make_no_score() -> None:
     """One of three with tumor: 8 of the 27 draws hold none; an empty reference would score 1."""
-    found = bound_score({"a": Counts(tp=6, fp=2, fn=2, tn=90), **make_healthy(2)}, iou)
-    assert (found.value, found.low, found.n_patients, found.n_counted) == (0.6, None, 3, 1)
+    interval = bound_score({"a": Counts(tp=6, fp=2, fn=2, tn=90), **make_healthy(2)}, iou)
+    assert (interval.value, interval.low, interval.n_patients, interval.n_counted) == (
+        0.6,
+        None,
+        3,
+        1,
+    )
     # Five with the same tumor and five without: whatever is drawn, its IoU is 0.5, but for draws
     # without tumor.
     five = dict.fromkeys("abcde", Counts(tp=5, fp=3, fn=2, tn=90))
-    found = bound_score({**five, **make_healthy(5)}, iou)
-    assert (found.low, found.high, found.n_patients, found.n_counted) == (0.5, 0.5, 10, 5)
+    interval = bound_score({**five, **make_healthy(5)}, iou)
+    assert (interval.low, interval.high, interval.n_patients, interval.n_counted) == (
+        0.5,
+        0.5,
+        10,
+        5,
+    )
     # The share of draws of ten that take no one of five: 2^-10, about 2 of 2000.
-    assert 0 < found.skipped < 12
+    assert 0 < interval.skipped < 12
     # A false positive pixel where no tumor is counts in a draw that holds a tumor; alone it would
     # have scored 0.
-    found = bound_score({**five, **make_healthy(5, fp=1)}, iou)
+    interval = bound_score({**five, **make_healthy(5, fp=1)}, iou)
     # With k of ten drawn that have a tumor: 5 k / (10 k + 10 - k).
-    assert 5 / 19 <= found.low <= found.high <= 50 / 100  # type: ignore[operator]
+    assert 5 / 19 <= interval.low <= interval.high <= 50 / 100  # type: ignore[operator]
 
 
 def test_a_score_of_all_pixels_counts_patients_without_tumor() -> None:
-    found = bound_score(make_healthy(5, fp=1), pixel_accuracy, of_reference=False)
-    assert (found.n_counted, found.skipped) == (5, 0)
-    assert (found.low, found.high) == (1000 / 1001, 1000 / 1001)
+    interval = bound_score(make_healthy(5, fp=1), pixel_accuracy, of_reference=False)
+    assert (interval.n_counted, interval.skipped) == (5, 0)
+    assert (interval.low, interval.high) == (1000 / 1001, 1000 / 1001)
 
 
 def test_the_comparison_leaves_out_patients_without_tumor() -> None:
     """Nine healthy patients, whom the second model marks: in each IoU the first wins, 1 to 0."""
     first = {**draw_patients(n=6, found=0.4), **make_healthy(9)}
     second = {**draw_patients(n=6, found=0.9), **make_healthy(9, fp=1)}
-    found = compare(first, second, iou)
-    assert (found.better, found.worse) == (0, 6)
-    assert (found.difference.n_patients, found.difference.n_counted) == (15, 6)
-    assert found.p_value == pytest.approx(2 / 2**6) == found.least_p
-    assert found.difference.high < 0  # type: ignore[operator]
+    comparison = compare(first, second, iou)
+    assert (comparison.better, comparison.worse) == (0, 6)
+    assert (comparison.difference.n_patients, comparison.difference.n_counted) == (15, 6)
+    assert comparison.p_value == pytest.approx(2 / 2**6) == comparison.least_p
+    assert comparison.difference.high < 0  # type: ignore[operator]
     # Draws of fifteen that take none of six: 0.6^15 = 0.0005, about 1 of 2000.
-    assert found.difference.skipped <= 6
+    assert comparison.difference.skipped <= 6
     few = compare(
         {**draw_patients(n=4, found=0.4), **make_healthy(9)},
         {**draw_patients(n=4, found=0.9), **make_healthy(9)},
@@ -119,9 +129,9 @@ def test_patients_with_equal_scores_are_dropped_and_the_rest_is_exact() -> None:
     for name in ("p0", "p1", "p2"):
         counts = second[name]
         first[name] = Counts(tp=counts.tp + 1, fp=counts.fp, fn=counts.fn - 1)
-    found = compare(first, second, iou)
-    assert (found.better, found.worse, found.difference.n_counted) == (3, 0, 15)
-    assert found.p_value == pytest.approx(2 / 2**3)
+    comparison = compare(first, second, iou)
+    assert (comparison.better, comparison.worse, comparison.difference.n_counted) == (3, 0, 15)
+    assert comparison.p_value == pytest.approx(2 / 2**3)
 
 
 def test_pooled_difference_and_test_by_patient_may_disagree() -> None:
@@ -134,9 +144,9 @@ def test_pooled_difference_and_test_by_patient_may_disagree() -> None:
         "large": Counts(tp=5000, fn=5000),
         **{str(n): Counts(tp=60 + 2 * n, fn=40 - 2 * n) for n in range(5)},
     }
-    found = compare(first, second, iou)
-    assert found.difference.value > 0
-    assert (found.better, found.worse) == (1, 5)
+    comparison = compare(first, second, iou)
+    assert comparison.difference.value > 0
+    assert (comparison.better, comparison.worse) == (1, 5)
 
 
 def test_the_smallest_p_is_that_of_all_assignments_of_signs() -> None:
@@ -174,14 +184,14 @@ def test_wilson_by_its_formula() -> None:
 
 def test_a_clearly_better_model_is_seen() -> None:
     first, second = draw_patients(found=0.9), draw_patients(found=0.4)
-    found = compare(first, second, sensitivity)
-    assert found.difference.low is not None
-    assert found.difference.low > 0
-    assert (found.better, found.worse) == (12, 0)
+    comparison = compare(first, second, sensitivity)
+    assert comparison.difference.low is not None
+    assert comparison.difference.low > 0
+    assert (comparison.better, comparison.worse) == (12, 0)
     # all 12 differences of one sign: 2 of the 2^12 equally likely assignments of signs
-    assert found.p_value == pytest.approx(2 / 2**12)
+    assert comparison.p_value == pytest.approx(2 / 2**12)
     each = [sensitivity(first[name]) - sensitivity(second[name]) for name in first]
-    assert found.p_value == wilcoxon(each).pvalue
+    assert comparison.p_value == wilcoxon(each).pvalue
 
 
 def test_a_model_against_itself_and_against_other_patients() -> None:
@@ -201,8 +211,8 @@ def test_over_seeds_the_mean_is_what_has_the_interval() -> None:
         {name: Counts(tp=5, fn=5) for name in names},
         {name: Counts(tp=14, fn=6) for name in names},
     ]
-    found = bound_mean_score(first, iou)
-    assert (found.value, found.low, found.high) == pytest.approx((0.6, 0.6, 0.6))
+    interval = bound_mean_score(first, iou)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.6, 0.6, 0.6))
     second = [{name: Counts(tp=4, fn=6) for name in names}] * 2
     compared = compare_over_seeds(first, second, iou)
     assert compared.difference.value == pytest.approx(0.2)
