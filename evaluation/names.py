@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from data.runs import PHASES, SYSTEMS
+from data.runs import PHASES as PHASES
+from data.runs import SYSTEMS as SYSTEMS
 
 COHORTS = ("validation", "test", "external")
 UNSEEN = COHORTS[1:]
@@ -52,40 +53,3 @@ def describe_origin(source: dict[str, Any]) -> str:
         name += ", SPLIT BY SLICE: test slices of the patients that trained"
     shared = source.get("trained_on")
     return f"{name}, {len(shared)} VOLUMES OF ITS PATIENTS TRAINED THE MODEL" if shared else name
-
-
-# --- Words of before, until every caller has moved to those above. ---
-LOSSES = PHASES
-MODELS = SYSTEMS
-PAPER_MODELS = PAPER_SYSTEMS
-STAGES = {"one_step": ("one_step",), "sequential": ("liver", "tumor"), "joint": ("joint",)}
-RULES = (ARGMAX, "0.5", "roc", "iou")
-METRICS = ("pixel_accuracy", "iou", "rand_index", "dice", "auc", "rauc")
-KEYS = ("cohort", "target", "loss", "model", "threshold_rule")
-NAMES |= {
-    "iou": "IoU",
-    "pixel_accuracy": "pixel accuracy",
-    "rand_index": "Rand index",
-    "dice": "Dice",
-}
-origin = describe_origin
-
-
-def spelled(name: str) -> str:
-    """Spell a system `<model>_<loss>` as tables and figures do; the label of another system stays as it is."""
-    known = {
-        f"{model}_{loss}": f"{NAMES[model]}, {NAMES[loss]}" for model in MODELS for loss in LOSSES
-    }
-    return known.get(name, name)
-
-
-def trainings_behind(model: str, loss: str, from_pair: bool) -> list[tuple[str, str]]:
-    """Return the trainings (stage, phase) that lead to a system: the balanced phase follows cross-entropy.
-
-    Args:
-        model, loss: the system.
-        from_pair: whether it is a joint model that began as the sequential pair, whose cross-entropy then counts too.
-    """
-    losses = LOSSES[: LOSSES.index(loss) + 1]
-    own = [(stage, phase) for stage in STAGES[model] for phase in losses]
-    return own + ([(stage, LOSSES[0]) for stage in STAGES["sequential"]] if from_pair else [])

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from data.files import read_json, write_json
+from data.runs import NO_CONTOUR
 from data.store import Store
 from data.volumes import open_volume
 from evaluation.cross_validate import run_module as run_of_project
 from evaluation.evaluate import score_system
-from evaluation.names import NO_CONTOUR
 from evaluation.results import read_results
 from evaluation.score_table import read_table, select
 from evaluation.segmenter import load_segmenter
