@@ -23,7 +23,7 @@ def main() -> None:
     parser = Parser(
         prog="data.stages",
         description="Run commands of the project in one process.",
-        example="python -m data.stages -- data.phantom --out P -- data.prepare --source P --store S",
+        example="python -m data.stages -- data.prepare --source A --store B -- data.folds --help",
     )
     parser.add_argument(
         "--first", type=parse_count, default=1, help="number of the first stage; default 1"

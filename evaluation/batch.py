@@ -1,7 +1,7 @@
 """From CT volumes to label files: what is segmented, where it goes, and the way through many.
 
-A batch keeps its state in `volumes.json`: what it was made from, a row for each volume done, and why
-others failed. `evaluation.predict` is the command.
+A batch keeps its state in `volumes.json`: what it was made from, a row for each volume done, and
+why others failed. `evaluation.predict` is the command.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Cross-validate a system of the other documents by patient (Elmenabawy et al., III.E: four folds).
+"""Cross-validate a system by patient (Elmenabawy et al., III.E: four folds).
 
-    python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] [--preset NAME]
-                                        [--seed N] [--subset N,N] [--weights FILE]
+    python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] [--seed N]
+                                        [--preset NAME] [--subset N,N] [--weights FILE]
                                         [--set FIELD=VALUE --label NAME] [--nominal-spacing]
 
-Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process of
-its own) and scores the whole test cases of each. Every patient with a liver is tested once, by a
-network that never saw him. Writes OUT/<label>.json, a record as `evaluation.publish` publishes it with
-an entry for each fold, and OUT/<label>.scores.csv, the score table. A second call goes on where the
-first one stopped; other systems may share the folds of OUT, which are made before training checks
-what it is given.
+Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process
+of its own) and scores the whole test cases of each. Every patient with a liver is tested once, by a
+network that never saw him. Writes OUT/<label>.json, a record as `evaluation.publish` publishes it
+with an entry for each fold, and OUT/<label>.scores.csv, the score table. A second call goes on
+where the first one stopped; other systems may share the folds of OUT, which are made before
+training checks what it is given.
 """
 
 from __future__ import annotations

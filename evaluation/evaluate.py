@@ -1,6 +1,7 @@
-"""Score every finished system of a run: the paper's, those of other documents, points of the joint sweep.
+"""Score every finished system of a run, whatever document it is from.
 
-    python -m evaluation.evaluate --run DIR --store DIR --out DIR [--external STORE] [--nominal-spacing]
+    python -m evaluation.evaluate --run DIR --store DIR --out DIR [--external STORE]
+                                  [--nominal-spacing] [--viewer-cases N]
 
 Thresholds come from the run's records, where training chose them on validation data; nothing is
 chosen here but the post-processing, on validation data too. Writes into OUT
@@ -8,11 +9,11 @@ chosen here but the post-processing, on validation data too. Writes into OUT
 scores.csv      the score table (`evaluation.score_table`)
 curves.json     ROC curves and calibration; lesions.csv: every lesion of every whole case
 summary.json    the run: data, what each system is and took, LiTS figures; no scores
-training.json   logs, trials and architectures of the systems of Table 1 (`evaluation.figures.history`)
+training.json   logs, trials and networks of Table 1's systems (`evaluation.figures.history`)
 examples.*, viewer.npz    slices to show (`evaluation.page.recording`)
 
-A call goes on where an earlier one stopped, system by system, and scores anew what has changed since.
-`evaluation.tables`, `evaluation.figures` and `evaluation.report` read these files alone.
+A call goes on where an earlier one stopped, system by system, and scores anew what has changed
+since. `evaluation.tables`, `evaluation.figures` and `evaluation.report` read these files alone.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def main() -> None:
     parser = Parser(
         prog="evaluation.evaluate",
         description="Score every finished system of a run.",
-        example="python -m evaluation.evaluate --run out/demo/run --store out/demo/store --out out/demo",
+        example="python -m evaluation.evaluate --run out/run --store out/store --out out",
     )
     add = parser.add_argument_group("folders").add_argument
     add("--run", type=Path, required=True, metavar="DIR", help="run directory of training")

@@ -99,7 +99,7 @@ def parse_flags() -> argparse.Namespace:
     parser = Parser(
         prog=COMMAND,
         description="Segment liver and tumor in CT volumes. For research, not for diagnosis.",
-        example="python -m evaluation.predict --run out/run --input scan.nii.gz --output labels.nii.gz",
+        example="python -m evaluation.predict --run out/run --input ct.nii.gz --output seg.nii.gz",
     )
     add = parser.add_argument_group("files").add_argument
     add("--run", type=Path, required=True, metavar="DIR", help="run directory of the training")

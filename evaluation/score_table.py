@@ -1,8 +1,8 @@
 """The one score table: a row for each case, system, rule and unit; every score is a group-by of it.
 
 A row holds counts of pixels (or voxels), which add up, and distances of whole cases, which do not.
-Dice, IoU and the other scores of `evaluation.metrics.counts.METRICS` are derived from the counts, so
-a new metric needs nothing scored anew. `python -m evaluation.evaluate` writes OUT/scores.csv;
+Dice, IoU and the other scores of `evaluation.metrics.counts.METRICS` are derived from the counts,
+so a new metric needs nothing scored anew. `python -m evaluation.evaluate` writes OUT/scores.csv;
 published records hold the same table.
 """
 
@@ -27,7 +27,7 @@ KEYS = ["cohort", "target", "phase", "system", "rule"]
 COUNTS = ["tp", "fp", "fn", "tn"]
 DISTANCES = ["assd_mm", "rmsd_mm", "hausdorff_mm", "hausdorff95_mm"]
 MAIN_RULE = "roc"
-"""The rule of whole cases, comparisons and claims: the paper's threshold by ROC analysis (3.2.1)."""
+"""The rule of whole cases, comparisons and claims: ROC analysis (paper 3.2.1)."""
 HALF = "0.5"
 
 
@@ -41,8 +41,8 @@ class ScoreRow:
         system, phase: what was scored.
         rule: how probabilities became labels: "argmax", or a name in
             `evaluation.metrics.thresholds.RULES`.
-        postprocess: options applied to the label map, joined by "+"; "none" for the label map itself;
-            "" for the probabilities of each target at the rule, as in Table 1.
+        postprocess: options applied to the label map, joined by "+"; "none" for the label map
+            itself; "" for the probabilities of each target at the rule, as in Table 1.
         chosen: whether validation data chose these options.
         cohort: "validation", "test" or "external".
         target: "liver" (tumor included) or "tumor".
@@ -53,8 +53,8 @@ class ScoreRow:
         threshold: of the rule; None for "argmax".
         tp, fp, fn, tn: pixels or voxels.
         voxel_ml: volume of a voxel in ml, for unit "whole".
-        assd_mm, rmsd_mm, hausdorff_mm, hausdorff95_mm: surface distances, for unit "whole"; None where
-            a mask is empty or the spacing is nominal.
+        assd_mm, rmsd_mm, hausdorff_mm, hausdorff95_mm: surface distances, for unit "whole"; None
+            where a mask is empty or the spacing is nominal.
         components_rand_index: Rand index of the connected regions (paper 3.2.2), for unit "whole".
         experiment: name of the published experiment; "" for a run.
     """
@@ -194,7 +194,8 @@ def pool(table: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
     """Add up the counts of the rows that share `by`.
 
     Returns:
-        The columns of `by`, `threshold`, `n_cases`, `n_slices`, the counts, and the metrics of Table 1.
+        The columns of `by`, `threshold`, `n_cases`, `n_slices`, the counts, and the metrics of
+        Table 1.
     """
     summed = table.groupby(list(by), sort=False, as_index=False, dropna=False).agg(
         threshold=("threshold", "first"),

@@ -1,8 +1,8 @@
 """Score a trained system: from its probabilities and label maps to rows of the score table.
 
-Paper 3.2 pools the pixels of the split's slices. Beyond that every case is scored as a volume, lesion
-by lesion and by the figures of LiTS, and after each post-processing option. A system of another
-document has no thresholds of its own: its label maps of whole cases are scored.
+Paper 3.2 pools the pixels of the split's slices. Beyond that every case is scored as a volume,
+lesion by lesion and by the figures of LiTS, and after each post-processing option. A system of
+another document has no thresholds of its own: its label maps of whole cases are scored.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def score_volumes(
     """Score a case's label map as volumes.
 
     Args:
-        prediction, reference: ndarrays of shape (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
+        prediction, reference: (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
         spacing_mm: of each axis.
         nominal_spacing: whether the header does not give the scanner's spacing; no distances then.
 

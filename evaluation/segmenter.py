@@ -1,4 +1,4 @@
-"""Trained systems as they are used: HU of a CT in, labels and probabilities of its liver and tumor out.
+"""Trained systems as they are used: HU of a CT in, labels and probabilities out.
 
 One `Segmenter` serves every system. It is built from RUN/<system>/system.json, which says what the
 system is, and from the record of each network, which says how its input is made, the thresholds
@@ -8,8 +8,9 @@ thresholds    the thresholds of its records, by a rule; of three classes also th
 argmax        the most probable of three classes, smoothed where the settings say so
 half          a probability above 0.5
 
-A network of whole slices is asked slice by slice. One of volumes (input `volume`) is asked window by
-window: the liver first, then the tumor in the liver's box, with post-processing and contour between.
+A network of whole slices is asked slice by slice. One of volumes (input `volume`) is asked window
+by window: the liver first, then the tumor in the liver's box, with post-processing and contour
+between.
 """
 
 from __future__ import annotations

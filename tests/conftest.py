@@ -1,4 +1,4 @@
-"""A small cohort with an easy task: discs of liver (100 HU) with darker discs of tumor (30 HU) inside."""
+"""A small cohort with an easy task: discs of liver (100 HU) with tumors (30 HU) inside."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEEP = ("--preset", "smoke", "--set-preset", f"size={SIZE}")
 """How the systems of other documents are trained in the tests."""
 DEEP_VARIANT = "global_local_vae"
 
-# As data.backend has it: JAX, which Keras imports where it is installed, would set a lower level for commands, too.
+# As data.backend has it; JAX, which Keras imports where it is, would set a lower level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
@@ -107,7 +107,7 @@ def store(cohort: Path, run_module: Command, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def deep(tmp_path_factory: pytest.TempPathFactory, run_module: Command) -> Store:
-    """Nine cases of 20 slices with clinical data: six train, one validates, two are for the test."""
+    """Nine cases of 20 slices with clinical data: six train, one validates, two test."""
     source = write_cohort(tmp_path_factory.mktemp("deep"), DEEP_CASES, DEEP_SLICES)
     rows = [f"volume-{100 + k},{50 + k},{'yes' if k % 2 else 'no'}" for k in range(DEEP_CASES)]
     (source / "clinical.csv").write_text("\n".join(["case,age,cirrhosis", *rows, ""]))
@@ -139,8 +139,8 @@ def deep_run(deep: Store, tmp_path_factory: pytest.TempPathFactory, run_module: 
 def torch_reference(tmp_path: Path) -> TorchReference:
     """Run Python code with PyTorch and return the arrays that it puts into its dict `results`.
 
-    In a process of its own, since PyTorch and TensorFlow do not live in one; `given` are arrays (or paths) that the
-    code finds under their names. Skips where PyTorch is not installed.
+    In a process of its own, since PyTorch and TensorFlow do not live in one; `given` are arrays (or
+    paths) that the code finds under their names. Skips where PyTorch is not installed.
     """
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed (tests/requirements-torch.txt)")
@@ -149,7 +149,8 @@ def torch_reference(tmp_path: Path) -> TorchReference:
         np.savez(
             tmp_path / "given.npz", **{name: np.asarray(value) for name, value in given.items()}
         )
-        read = f"import numpy as np; globals().update(np.load({str(tmp_path / 'given.npz')!r})); results = {{}}"
+        given_path = str(tmp_path / "given.npz")
+        read = f"import numpy as np; globals().update(np.load({given_path!r})); results = {{}}"
         write = f"np.savez({str(tmp_path / 'results.npz')!r}, **results)"
         script = "\n".join([read, "import torch", textwrap.dedent(code), write])
         done = subprocess.run(

@@ -35,7 +35,7 @@ def test_smoke_training_runs_on_another_backend(
         ("liver", ("--phase", "ce")),
         ("tumor", ("--phase", "ce")),
     ):
-        # JAX compiles each fit anew: both phases of one stage, no trial of scalings, and a third of the time without
+        # JAX compiles each fit anew, so it trains one network; a third of the time without
         # its optimizations.
         flags = (*arguments, *phases, "--set", "tumor_scaling='window'")
         done = run_module(

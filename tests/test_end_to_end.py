@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import subprocess
@@ -12,6 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from evaluation.postprocess import OPTIONS
+from evaluation.results import Results, read_results
+from evaluation.score_table import KEYS, select
 from tests.conftest import ROOT, Command
 
 FIGURES = (
@@ -41,170 +43,112 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = reproduce("--preset", "smoke", "--out", "results", cwd=folder)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "# Table 1" in done.stdout
-    assert str(folder / "results" / "summary.json") in done.stdout
+    assert str(folder / "results" / "scores.csv") in done.stdout
     assert done.stderr == ""
     return folder / "results"
 
 
-def test_summary_holds_every_row(out: Path) -> None:
-    summary = json.loads((out / "summary.json").read_text())
-    assert (summary["schema"], summary["preset"], summary["seed"]) == (1, "smoke", 0)
-    assert summary["data"]["synthetic"] is True
-    assert summary["data"]["cohort"] == "phantom"
-    assert [entry["status"] for entry in summary["systems"]] == ["ok"] * 6
-    keys = ("cohort", "model", "loss", "target", "threshold_rule")
-    found = {tuple(row[key] for key in keys) for row in summary["rows"]}
-    cohorts, losses, targets = (
-        ("validation", "test", "external"),
-        ("ce", "balanced"),
-        ("liver", "tumor"),
-    )
+@pytest.fixture(scope="module")
+def results(out: Path) -> Results:
+    return read_results(out)
+
+
+def test_table1_holds_every_row(results: Results) -> None:
+    assert (results.summary["preset"], results.seed) == ("smoke", 0)
+    assert (results.data["synthetic"], results.data["cohort"]) == (True, "phantom")
+    assert [entry["status"] for entry in results.summary["systems"]] == ["ok"] * 6
     rules = [("one_step", rule) for rule in ("argmax", "0.5", "roc", "iou")]
-    rules += [(model, rule) for model in ("sequential", "joint") for rule in ("0.5", "roc", "iou")]
-    wanted = {
-        (cohort, model, loss, target, rule)
-        for cohort, loss, target, (model, rule) in itertools.product(
-            cohorts, losses, targets, rules
-        )
-    }
-    assert found == wanted
-    assert len(summary["rows"]) == len(wanted) == 120
-    for row in summary["rows"]:
-        assert row["n_cases"] >= 2
-        assert row["n_slices"] >= 24
-        assert all(row[score] is None or 0 <= row[score] <= 1 for score in SCORES)
-
-
-def test_pooled_scores_follow_from_the_cases(out: Path) -> None:
-    """The pooled rows are the sums of cases.csv."""
-    with (out / "cases.csv").open(newline="") as file:
-        cases = list(csv.DictReader(file))
-    keys = ("cohort", "model", "loss", "target", "threshold_rule")
-    for row in json.loads((out / "summary.json").read_text())["rows"]:
-        mine = [case for case in cases if all(case[key] == row[key] for key in keys)]
-        tp, fp, fn, tn = (
-            sum(int(case[cell]) for case in mine) for cell in ("tp", "fp", "fn", "tn")
-        )
-        assert len(mine) == row["n_cases"]
-        assert row["iou"] == pytest.approx(tp / (tp + fp + fn))
-        assert row["dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
-        assert row["pixel_accuracy"] == pytest.approx((tp + tn) / (tp + fp + fn + tn))
-        pixels = row["n_slices"] * 64 * 64
-        assert tp + fp + fn + tn == pixels
-
-
-def test_slices_counted_one_by_one_give_the_pooled_scores(out: Path) -> None:
-    """slices.csv counts thresholded masks, summary.json comes from histograms of probabilities."""
-    with (out / "slices.csv").open(newline="") as file:
-        slices = list(csv.DictReader(file))
-    rows = [
-        row
-        for row in json.loads((out / "summary.json").read_text())["rows"]
-        if row["threshold_rule"] == "roc"
-    ]
-    keys = ("cohort", "model", "loss", "target")
-    checked = 0
-    for row in rows:
-        mine = [one for one in slices if all(one[key] == row[key] for key in keys)]
-        if row["cohort"] == "validation":
-            assert not mine
-            continue
-        tp, fp, fn = (sum(int(one[cell]) for one in mine) for cell in ("tp", "fp", "fn"))
-        assert len(mine) == row["n_slices"]
-        assert row["iou"] == pytest.approx(tp / (tp + fp + fn), rel=1e-4)
-        checked += 1
-    assert checked == 24  # test and external, three models, two losses, two targets
-
-
-def test_the_lesions_are_those_of_whole_cases(out: Path) -> None:
-    """lesions.csv counts components of label maps: the voxels of all labels of the test and external cases."""
-    with (out / "lesions.csv").open(newline="") as file:
-        lesions = [row for row in csv.DictReader(file) if row["kind"] == "lesion"]
-    with (out / "whole_cases.csv").open(newline="") as file:
-        volumes = [row for row in csv.DictReader(file) if row["target"] == "tumor"]
-    stores = {"test": out / "store", "external": out / "store-external"}
-    assert len(volumes) == 6 * len({(row["cohort"], row["case"]) for row in volumes})
-    for volume in volumes:
-        label = np.load(stores[volume["cohort"]] / "cases" / volume["case"] / "label.npy")
-        keys = ("cohort", "case", "model", "loss")
-        mine = [row for row in lesions if all(row[key] == volume[key] for key in keys)]
-        assert int(volume["n_slices"]) == len(label)
-        assert sum(int(row["voxels"]) for row in mine) == int((label == 2).sum())
-
-
-def test_postprocessing_is_shown_for_every_system(out: Path) -> None:
-    """Without any option the counts are those of the label map; the chosen options were not chosen on these cases."""
-    with (out / "postprocess.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    with (out / "slices.csv").open(newline="") as file:
-        slices = list(csv.DictReader(file))
-    options = {
-        "none",
-        "inside_liver",
-        "largest_liver",
-        "fill_holes",
-        "min_lesion",
-        "active_contour",
-    }
-    for cohort in ("validation", "test", "external"):
-        mine = {row["option"] for row in rows if row["cohort"] == cohort}
-        assert mine == options | ({"chosen"} if cohort != "validation" else set())
-    for row in rows:
-        if row["option"] == "none" and row["target"] == "tumor" and row["cohort"] != "validation":
-            keys = ("cohort", "case", "model", "loss", "target")
-            counted = [one for one in slices if all(one[key] == row[key] for key in keys)]
-            assert int(row["tp"]) == sum(int(one["tp"]) for one in counted)
-            assert int(row["fp"]) == sum(int(one["fp"]) for one in counted)
-
-
-def test_scores_come_with_intervals_and_costs(out: Path) -> None:
-    summary = json.loads((out / "summary.json").read_text())
-    for row in summary["rows"]:
-        if row["n_counted"] >= 5:
-            assert 0 <= row["iou_low"] <= row["iou_high"] <= 1
-        else:
-            assert row["iou_low"] is None
-    assert all(system["ms_per_slice"] > 0 for system in summary["systems"])
-    assert len(summary["comparisons"]) == 3 * 2 * (
-        2 * 2 + 3 + 6
-    )  # cohorts, targets, pairs of systems
-    assert len(summary["lits"]) == 2 * 6 * 2  # test and external, systems, modes
-    assert all(len(row["figures"]) == 24 for row in summary["lits"])
-
-
-def test_all_systems_are_compared_by_the_scores_of_whole_cases(
-    out: Path, tmp_path: Path, run_module: Command
-) -> None:
-    """The paper's models in comparison.json score as in whole_cases.csv, on test and external cases."""
-    stores = ("--store", out / "store", "--external", out / "store-external")
-    done = run_module("evaluation.compare", "--run", out / "run", *stores, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    content = json.loads((tmp_path / "comparison.json").read_text())
-    with (out / "whole_cases.csv").open(newline="") as file:
-        wanted = {
-            (f"{row['model']}_{row['loss']}", row["cohort"], row["case"], row["target"]): row
-            for row in csv.DictReader(file)
-        }
-    assert {
-        (r["system"], r["cohort"], r["case"], r["target"]) for r in content["cases"]
-    } == wanted.keys()
-    for row in content["cases"]:
-        other = wanted[row["system"], row["cohort"], row["case"], row["target"]]
-        assert row["dice"] == pytest.approx(float(other["dice"]))
-        assert row["assd_mm"] == (float(other["assd_mm"]) if other["assd_mm"] else None)
-    cost = {system["system"]: system for system in content["systems"]}
-    summary = json.loads((out / "summary.json").read_text())
-    seconds = summary["timing_s"]
-    pair = seconds["liver_ce"] + seconds["tumor_ce"]
-    assert cost["sequential_ce"]["train_s"] == pytest.approx(pair, abs=0.2)
-    both = pair + seconds["liver_balanced"] + seconds["tumor_balanced"]
-    assert cost["sequential_balanced"]["train_s"] == pytest.approx(both, abs=0.2)
-    assert cost["joint_ce"]["train_s"] == pytest.approx(
-        seconds["joint_ce"] + pair, abs=0.2
-    )  # began as the pair
-    assert cost["sequential_ce"]["parameters"] == 2 * cost["one_step_ce"]["parameters"] - 2 * (
-        2 * 8 + 2
+    rules += [(name, rule) for name in ("sequential", "joint") for rule in ("0.5", "roc", "iou")]
+    keys = itertools.product(
+        ("validation", "test", "external"), ("liver", "tumor"), ("ce", "balanced"), rules
     )
+    table = results.table1
+    assert list(table[KEYS].itertuples(index=False, name=None)) == sorted(
+        [(cohort, target, phase, *rule) for cohort, target, phase, rule in keys],
+        key=lambda key: ([*"vte"].index(key[0][0]), key[1], key[2] != "ce"),
+    )
+    assert (table["n_cases"] >= 2).all()
+    assert (table["n_slices"] >= 24).all()
+    for score in SCORES:
+        assert table[score].dropna().between(0, 1).all(), score
+
+
+def test_pooled_scores_follow_from_the_cases(results: Results) -> None:
+    rows = select(results.scores, unit="slices", postprocess="")
+    sums = rows.groupby(KEYS)[["tp", "fp", "fn", "tn", "n_slices"]].sum()
+    table = results.table1.set_index(KEYS)
+    sums = sums.loc[table.index]
+    foreground = sums["tp"] + sums["fp"] + sums["fn"]
+    np.testing.assert_allclose(table["iou"], sums["tp"] / foreground)
+    np.testing.assert_allclose(table["dice"], 2 * sums["tp"] / (foreground + sums["tp"]))
+    pixels = sums[["tp", "fp", "fn", "tn"]].sum(axis=1)
+    np.testing.assert_allclose(table["pixel_accuracy"], (sums["tp"] + sums["tn"]) / pixels)
+    np.testing.assert_array_equal(pixels, sums["n_slices"] * 64 * 64)
+
+
+def test_slices_counted_one_by_one_give_the_pooled_scores(results: Results) -> None:
+    """Slices are counted from masks, Table 1 from histograms of probabilities."""
+    slices = select(results.scores, unit="slice")
+    assert set(slices["cohort"]) == {"test", "external"}
+    sums = slices.groupby(KEYS)[["tp", "fp", "fn", "n_slices"]].sum()
+    assert len(sums) == 24  # test and external, three systems, two phases, two targets
+    table = results.table1.set_index(KEYS).loc[sums.index]
+    assert (table["n_slices"] == sums["n_slices"]).all()
+    iou = sums["tp"] / sums[["tp", "fp", "fn"]].sum(axis=1)
+    np.testing.assert_allclose(table["iou"], iou, rtol=1e-4)
+
+
+def test_the_lesions_are_those_of_whole_cases(out: Path, results: Results) -> None:
+    """Their voxels are all voxels of label 2 of the test and external cases."""
+    lesions = select(results.lesions, kind="lesion")
+    whole = select(results.scores, unit="whole", target="tumor")
+    stores = {"test": out / "store", "external": out / "store-external"}
+    assert len(whole) == 6 * len(whole.groupby(["cohort", "case"]))
+    for row in whole.itertuples(index=False):
+        label = np.load(stores[row.cohort] / "cases" / row.case / "label.npy")
+        keys = {name: getattr(row, name) for name in ("cohort", "case", "system", "phase")}
+        assert row.n_slices == len(label)
+        assert select(lesions, **keys)["voxels"].sum() == np.count_nonzero(label == 2)
+
+
+def test_postprocessing_is_shown_for_every_system(results: Results) -> None:
+    """Without any option the counts are those of the label map, slice by slice."""
+    rows = results.scores[results.scores["postprocess"] != ""]
+    for cohort in ("validation", "test", "external"):
+        of_cohort = select(rows, cohort=cohort)
+        assert set(of_cohort[~of_cohort["chosen"]]["postprocess"]) == {"none", *OPTIONS}
+        assert of_cohort["chosen"].any() == (cohort != "validation")  # which chose them
+    keys = ["cohort", "case", "system", "phase"]
+    none = select(rows, postprocess="none", target="tumor", cohort=("test", "external"))
+    slices = select(results.scores, unit="slice", target="tumor").groupby(keys)[["tp", "fp"]].sum()
+    none = none.set_index(keys).loc[slices.index]
+    assert (none[["tp", "fp"]] == slices).all(axis=None)
+
+
+def test_scores_come_with_intervals_and_costs(results: Results) -> None:
+    table = results.table1
+    enough = table["n_counted"] >= 5
+    assert table["iou_low"].isna().equals(~enough)
+    assert (table["iou_low"] <= table["iou_high"])[enough].all()
+    assert all(entry["ms_per_slice"] > 0 for entry in results.summary["systems"])
+    # Cohorts, targets; pairs of systems in two phases, phases of systems, rules.
+    assert len(results.comparisons) == 3 * 2 * (2 * 2 + 3 + 6)
+    assert len(results.summary["lits"]) == 2 * 6 * 2  # test and external, systems, modes
+    assert all(len(entry["figures"]) == 24 for entry in results.summary["lits"])
+
+
+def test_a_system_costs_all_trainings_behind_it(results: Results) -> None:
+    seconds = results.summary["timing_s"]
+    costs = {(e["system"], e["phase"]): e for e in results.summary["systems"]}
+    pair = seconds["liver_ce"] + seconds["tumor_ce"]
+    both = pair + seconds["liver_balanced"] + seconds["tumor_balanced"]
+    expected = {("sequential", "ce"): pair, ("sequential", "balanced"): both}
+    expected["joint", "ce"] = seconds["joint_ce"] + pair  # began as the pair
+    for name, train_s in expected.items():
+        assert costs[name]["train_s"] == pytest.approx(train_s, abs=0.2)
+    one_step, sequential = (costs[name, "ce"]["parameters"] for name in ("one_step", "sequential"))
+    # Three classes at the end instead of one: 2 x (8 weights + 1 bias) more.
+    assert sequential == 2 * (one_step - 2 * (8 + 1))
 
 
 def test_the_report_is_one_page(out: Path) -> None:
@@ -248,12 +192,14 @@ def test_tables_and_figures_are_there_and_called_synthetic(out: Path) -> None:
 def test_run_records_what_made_it(out: Path) -> None:
     run = json.loads((out / "run" / "run.json").read_text())
     assert run["split_sha256"] == json.loads((out / "store" / "split.json").read_text())["sha256"]
-    record = json.loads((out / "run" / "tumor" / "balanced" / "record.json").read_text())
+    record = json.loads(
+        (out / "run" / "sequential" / "tumor" / "balanced" / "record.json").read_text()
+    )
     environment = record["fit"]["environment"]
     assert {"python", "packages", "git_commit", "processor"} <= environment.keys()
     assert record["fit"]["train_s"] > 0
     assert record["fit"]["peak_memory_mib"] > 0
-    sweep = json.loads((out / "run" / "tumor" / "sweep.json").read_text())
+    sweep = json.loads((out / "run" / "sequential" / "tumor" / "sweep.json").read_text())
     ratios = [point["ratio"] for point in sweep["points"]]
     pixels = record["class_pixels"]
     assert len(ratios) >= 5
@@ -272,24 +218,16 @@ def test_second_call_does_only_what_is_not_done(out: Path) -> None:
 
 def test_each_stage_has_its_own_command(out: Path, tmp_path: Path, run_module: Command) -> None:
     flags = ("--store", out / "store", "--preset", "smoke")
-    for stage in ("one_step", "liver", "tumor", "sweep", "joint"):
-        start = ("--init", out / "run") if stage == "joint" else ()
-        done = run_module(f"training.{stage}", "--run", out / "run", *flags, *start)
+    for module in ("one_step", "liver", "tumor", "sweeps class_weight", "joint"):
+        command, *kind = module.split()
+        start = ("--init", out / "run") if command == "joint" else ()
+        done = run_module(f"training.{command}", *kind, "--run", out / "run", *flags, *start)
         assert done.returncode == 0, done.stderr
-        assert set(done.stdout.split("\n")) <= {
-            f"{stage} ce: already done",
-            f"{stage} balanced: already done",
-            "sweep: already done",
-            "",
-        }
+        assert all(line.endswith("already done") for line in done.stdout.splitlines())
     own = ("--run", tmp_path / "run", *flags, "--set", "one_step_epochs=(1,1)")
     assert run_module("training.one_step", *own, "--phase", "ce").returncode == 0
-    assert (
-        json.loads((tmp_path / "run" / "one_step" / "ce" / "record.json").read_text())["fit"][
-            "epochs"
-        ]
-        == 1
-    )
+    record = tmp_path / "run" / "one_step" / "classes" / "ce" / "record.json"
+    assert json.loads(record.read_text())["fit"]["epochs"] == 1
     assert [path.name for path in (tmp_path / "run").iterdir() if path.is_dir()] == ["one_step"]
 
 
@@ -322,7 +260,6 @@ def test_predict_segments_a_volume_of_the_cohort(
         (("--preset",), "needs a value"),
         (("--data", ""), "--data: needs a value"),
         (("--seed", "4294967296"), "must be a whole number from 0 to 2**32 - 1"),
-        (("--nominal-spacing",), "--nominal-spacing: is for --all-systems"),
         (
             ("--all-systems", "--by-slice"),
             "--all-systems: the other systems are scored on whole cases",

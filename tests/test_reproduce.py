@@ -1,4 +1,4 @@
-"""Which commands `reproduce.sh` calls, and with what; a stand-in takes the place of Python, so nothing is trained."""
+"""Which stages `reproduce.sh` asks for: a stand-in for Python writes them down."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ esac
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with `reproduce.sh` and a virtual environment that is up to date, but writes down what it is asked."""
+    """A folder with `reproduce.sh` and a Python that writes down what it is asked."""
     folder = tmp_path / "project"
     (folder / ".venv" / "bin").mkdir(parents=True)
     shutil.copy(ROOT / "reproduce.sh", folder)

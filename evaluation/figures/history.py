@@ -1,4 +1,4 @@
-"""How the systems of Table 1 came to be: logs, records, scaling trial and sweep of the class weight.
+"""How the systems of Table 1 came to be: logs, records, scaling trial, class weights.
 
 `evaluation.evaluate` gathers them into OUT/training.json, which tables and figures read.
 """
@@ -44,7 +44,7 @@ def write_training(run: Path, out: Path) -> None:
 
 
 def describe_phases(system: System) -> list[dict[str, Any]]:
-    """Return the finished phases of a system's networks: the record without its machine, the log."""
+    """Return the finished phases of a system's networks: record and log."""
     phases = []
     for network in system.networks:
         for phase in system.phases:

@@ -1,4 +1,4 @@
-"""A made-up OUT folder by the schema of `evaluation.evaluate`: plausible shapes, invented numbers, no network."""
+"""A made-up OUT folder by the schema of `evaluation.evaluate`, with invented numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REFERENCE, FALSE = 1000, 20
 Failures = dict[tuple[str, str], str]
 
 FAILURE = {("sequential", "balanced"): "no tumor pixel | 100 % background"}
-"""A system that collapsed, for `write_out(failures=...)`; the bar is one that a table must escape."""
+"""A system that collapsed; a table must escape the bar in its reason."""
 
 
 def make_scores(seed: int = 0, size: int = 64) -> Iterator[ScoreRow]:
@@ -250,7 +250,7 @@ def make_phase(system: str, network: str, name: str, seed: int = 0) -> dict[str,
 
 
 def sweep() -> dict[str, Any]:
-    """Return a sweep of five class weights, the last one collapsed; the best rAUC is at the smallest."""
+    """Return a sweep of five class weights: the first has the best rAUC, the last collapsed."""
     points = []
     for index, ratio in enumerate((1.0, 3.3, 11.0, 36.0, 120.0)):
         point = {"ratio": ratio, "class_weights": [1.0, ratio], "status": "ok"}
@@ -267,7 +267,7 @@ def sweep() -> dict[str, Any]:
 
 
 def fake_slice(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (HU int16, label uint8) of a made-up axial slice: body, spine, liver at the left, tumors."""
+    """Return (HU int16, label uint8) of a made-up axial slice."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size - 0.5
 
@@ -349,7 +349,7 @@ def write(path: Path, content: Any) -> None:
 
 
 def write_lesions(out: Path, failures: Failures, seed: int = 0) -> None:
-    """Write lesions.csv: eight lesions a case of test and external, the larger the better found, and one false."""
+    """Write lesions.csv: eight lesions a case, the larger the better found, and one false."""
     rng = np.random.default_rng(seed)
     with (out / "lesions.csv").open("w", newline="", encoding="utf-8") as file:
         names = [

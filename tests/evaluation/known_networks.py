@@ -91,7 +91,7 @@ def make_one_step_run(run: Path) -> Path:
 
 
 def make_scene(slices: int, rows: int = SIZE, columns: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """Make HU and expected labels (z, y, x): a block of liver (100 HU) with tumor (20 HU) inside."""
+    """Make HU and labels (z, y, x): a block of liver (100 HU) with tumor (20 HU) inside."""
     hu = np.full((slices, rows, columns), -200, np.int16)
     labels = np.zeros(hu.shape, np.uint8)
     liver = np.s_[1 : slices - 1, rows // 4 : rows // 2 + 4, columns // 4 : columns // 2 + 4]

@@ -1,4 +1,4 @@
-"""evaluation.score: the official figures again, in any container; corrected ones and pairs by hand."""
+"""evaluation.score: official figures in any container; corrected ones and pairs by hand."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ RATES = [
 
 
 def write_by_hand(folder: Path) -> Folders:
-    """Three cases of 1 x 2 x 3 mm: lesions found, missed and false; no lesion; no liver predicted."""
+    """Three cases of 1 x 2 x 3 mm: lesions of every outcome; no lesion; no liver found."""
     without, reference = scene()  # a liver of 1 x 4 x 10; three lesions of 2 voxels
     prediction = without.copy()
     prediction[0, 1:3, 1] = 2  # exact

@@ -172,7 +172,7 @@ def test_a_point_of_a_sweep_has_its_slices_alone(store: Store) -> None:
 
 @pytest.mark.usefixtures("quick_memory")
 def test_post_processing_is_chosen_on_validation_data_alone(store: Store) -> None:
-    """A run split by slice, an external cohort by patient: nothing was chosen, nothing is applied."""
+    """Run split by slice, external cohort by patient: nothing was chosen or is applied."""
     by_slice = copy.copy(store)
     object.__setattr__(by_slice, "split", {**store.split, "by": "slice"})
     external = copy.copy(store)

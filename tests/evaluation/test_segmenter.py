@@ -1,4 +1,4 @@
-"""One segmenter for every system: pairs and nested networks, classes, the pipeline in 3D, own grids.
+"""One segmenter for every system: pairs, nested networks, classes, 3D, own grids.
 
 Networks are hand-made, so that what they answer is known.
 """
@@ -66,7 +66,7 @@ def make_segmenter(
 
 
 def make_volume() -> np.ndarray:
-    """Make six slices of 16 x 16: liver at 60 HU, a tumor at 30 HU in it, a loose piece at 60 HU."""
+    """Make six slices of 16 x 16: liver and a loose piece at 60 HU, a tumor at 30 HU."""
     hu = np.zeros((6, 16, 16), np.int16)
     hu[1:5, 3:13, 3:13] = 60
     hu[1:5, 3, 3] = 0
@@ -249,7 +249,7 @@ def test_smoothing_removes_what_is_a_single_pixel() -> None:
 
 
 def test_the_gaussian_has_the_variance_that_is_set() -> None:
-    """Variance 0.25, so SD 0.5: p = 0.9 among 0.1 keeps g^2 = (1 / (1 + 2 exp(-2) + ...))^2 of 0.8."""
+    """Variance 0.25: 0.9 among 0.1 keeps g^2 = (1 / (1 + 2 exp(-2) + ...))^2 of 0.8."""
     probabilities = np.full((9, 9, 1), 0.1)
     probabilities[4, 4] = 0.9
     smoothed = make_segmenter({}, smoothing_variance=0.25)._smooth(probabilities)
@@ -258,7 +258,7 @@ def test_the_gaussian_has_the_variance_that_is_set() -> None:
 
 
 def test_a_pair_is_decided_at_one_half_with_tumor_inside_the_liver() -> None:
-    """The first finds liver and tumor, the second the tumor and the rim at 0 HU, which is no liver."""
+    """The first finds liver and tumor, the second the tumor and a rim that is no liver."""
     liver = Network(lambda batch: (batch > 0.2) * 0.51)
     tumor = Network(lambda batch: (batch < 0.45) * 0.51)
     labels, livers = make_segmenter({"liver": liver, "tumor": tumor}).labels(make_volume())
@@ -288,7 +288,7 @@ def test_the_input_is_made_as_in_training(name: str) -> None:
 def test_an_input_may_read_the_neighbouring_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Registered from outside: three slices as channels, of an array and of a volume read in chunks."""
+    """Registered from outside: three slices as channels, of an array and of a volume."""
     stack = Input("three_slices", lambda hu, options, liver: np.moveaxis(hu, 0, -1), context=1)
     monkeypatch.setitem(INPUTS, stack.name, stack)
     seen: list[np.ndarray] = []
@@ -370,7 +370,7 @@ def test_the_pipeline_looks_for_tumors_in_the_box_of_the_largest_liver() -> None
 
 
 def test_each_network_of_the_pipeline_has_the_window_it_was_trained_with() -> None:
-    """The liver at 60 HU is 1 in its window [0, 60]; in the tumor's, [0, 120], 0.5, the tumor 0.25."""
+    """60 HU is 1 in the window [0, 60] and 0.5 in [0, 120]; the tumor is 0.25 there."""
     seen: dict[str, set[float]] = {"liver": set(), "tumor": set()}
 
     def answer(target: str) -> Network:
@@ -435,14 +435,14 @@ def test_a_system_with_a_contour_is_there_without_it_too(tmp_path: Path) -> None
 
 
 def write_volume(path: Path) -> Volume:
-    """Write `make_volume` with pixels split in two each way, padding cut off first and last rows."""
+    """Write `make_volume` with pixels split in two each way, its padding cut off."""
     hu = np.repeat(np.repeat(make_volume(), 2, axis=1), 2, axis=2)[:, 4:28]
     nib.save(nib.Nifti1Image(hu.transpose(2, 1, 0), np.diag([0.5, 0.5, 2.5, 1])), path)
     return read_image(path, allow_non_hu=True)
 
 
 def test_a_volume_is_labelled_on_its_own_grid(tmp_path: Path) -> None:
-    """24 x 32 pixels are 16 x 16 of the network and come back; slices run the other way in the file."""
+    """24 x 32 pixels are 16 x 16 of the network and come back, slices in reverse order."""
     ct = write_volume(tmp_path / "ct.nii")
     hu, livers = ct.slices(0, ct.n_slices), np.zeros(ct.shape, bool)
     trained = make_segmenter({"classes": Network(answer_classes)})

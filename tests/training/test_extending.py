@@ -1,4 +1,4 @@
-"""What is added from outside, by a registry alone, is trained: a loss, an architecture, an input."""
+"""What a registry adds from outside is trained: a loss, an architecture, an input."""
 
 from __future__ import annotations
 

@@ -388,7 +388,7 @@ def test_a_diverging_phase_is_recorded_and_gives_no_mask(
 
 
 def test_saturated_start_is_found_to_have_collapsed(store: Store, tmp_path: Path) -> None:
-    """A network that gives p = 0 everywhere, at a rate of nearly 0, stays so; the record says it."""
+    """A network of p = 0 everywhere stays so at a rate of nearly 0; the record says it."""
     run = open_tiny(tmp_path / "run", store, "learning_rate_ce=1e-12", "liver_epochs=(1,1)")
 
     class Saturated(Sequential):
