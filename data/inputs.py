@@ -139,7 +139,7 @@ def stream_slices(slices: Iterable[np.ndarray], options: Options) -> Iterator[np
             yield np.stack(held)
 
 
-def slices_of(image: np.ndarray, rows: Sequence[int] | None = None) -> Slices:
+def take_slices(image: np.ndarray, rows: Sequence[int] | None = None) -> Slices:
     """Return the slices (all, or `rows`) of an array of HU, which may be memory-mapped."""
 
     def read(options: Options) -> Iterator[np.ndarray]:

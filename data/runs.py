@@ -116,7 +116,7 @@ def list_systems(run: Path) -> list[System]:
     return systems
 
 
-def finished_systems(run: Path, liver_only: bool = False) -> list[tuple[str, str]]:
+def list_finished_systems(run: Path, liver_only: bool = False) -> list[tuple[str, str]]:
     """Return (system, phase) of all that is finished, phase by phase, at least one.
 
     Raises:
@@ -155,12 +155,15 @@ def list_sweep_points(run: Path) -> list[tuple[str, str]]:
 def choose_phase(run: Path, name: str, liver_only: bool = False) -> str:
     """Return the finished phase of the higher validation IoU (rule roc).
 
-    The IoU is that of the tumor; with `liver_only`, that of the liver.
+    Args:
+        run: its run directory.
+        name: of the system.
+        liver_only: whether the IoU is that of the liver, not of the tumor.
 
     Raises:
         InputError: no phase of the system is finished.
     """
-    finished = finished_systems(run, liver_only)
+    finished = list_finished_systems(run, liver_only)
     phases = [phase for system, phase in finished if system == name]
     if not phases:
         names = ", ".join(dict.fromkeys(system for system, _ in finished))

@@ -1,15 +1,13 @@
-"""Cross-validate a system by patient (Elmenabawy et al., III.E: four folds).
+"""Cross-validate a system of the other documents by patient (Elmenabawy et al., III.E: four folds).
 
-    python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] [--seed N]
-                                        [--preset NAME] [--subset N,N] [--weights FILE]
-                                        [--set FIELD=VALUE --label NAME] [--nominal-spacing]
+    python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] ...
 
 Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process
 of its own) and scores the whole test cases of each. Every patient with a liver is tested once, by a
-network that never saw him. Writes OUT/<label>.json, a record as `evaluation.publish` publishes it
-with an entry for each fold, and OUT/<label>.scores.csv, the score table. A second call goes on
-where the first one stopped; other systems may share the folds of OUT, which are made before
-training checks what it is given.
+network that never saw him. Writes OUT/<label>.json, a record as `evaluation.publish` publishes it,
+with an entry for each fold; OUT/<label>.scores.csv, the score table; OUT/<label>.md, the page. A
+second call goes on where the first one stopped. Other systems may share the folds of OUT, which are
+made before training checks what it is given.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ import pandas as pd
 
 from data.command import REFUSED, InputError, Parser, parse_integers, run_command
 from data.environment import describe_environment
-from data.files import read_json, write_json
+from data.files import read_json, write_json, write_text
 from data.folds import make_folds
 from data.runs import read_run
 from data.store import Store
@@ -36,9 +34,10 @@ from evaluation.evaluate import (
     list_trainings,
     make_fingerprint,
 )
-from evaluation.results import SCHEMA
+from evaluation.results import SCHEMA, read_results
 from evaluation.score_table import make_table, read_table, select, write_table
 from evaluation.segmenter import load_segmenter
+from evaluation.tables.folds import make_folds_page
 
 PHASE = "train"
 """The one phase of a system of another document."""
@@ -59,7 +58,9 @@ def main() -> None:
         scored.append(score_fold(flags, fold, number, label, earlier))
         write_record(flags, store, label, scored)
         print(f"fold {number} of {len(folds)}: {len(fold.cases_of('test'))} test cases scored")
-    print(flags.out / f"{label}.json")
+    record = flags.out / f"{label}.json"
+    write_text(record.with_suffix(".md"), make_folds_page([read_results(record)]))
+    print(record)
 
 
 def parse_flags() -> argparse.Namespace:

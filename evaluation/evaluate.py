@@ -1,7 +1,6 @@
-"""Score every finished system of a run, whatever document it is from.
+"""Score every finished system of a run, the paper's and others, and points of the joint sweep.
 
     python -m evaluation.evaluate --run DIR --store DIR --out DIR [--external STORE]
-                                  [--nominal-spacing] [--viewer-cases N]
 
 Thresholds come from the run's records, where training chose them on validation data; nothing is
 chosen here but the post-processing, on validation data too. Writes into OUT
@@ -9,11 +8,11 @@ chosen here but the post-processing, on validation data too. Writes into OUT
 scores.csv      the score table (`evaluation.score_table`)
 curves.json     ROC curves and calibration; lesions.csv: every lesion of every whole case
 summary.json    the run: data, what each system is and took, LiTS figures; no scores
-training.json   logs, trials and networks of Table 1's systems (`evaluation.figures.history`)
+training.json   logs, trials, architectures of the systems of Table 1 (`evaluation.figures.history`)
 examples.*, viewer.npz    slices to show (`evaluation.page.recording`)
 
-A call goes on where an earlier one stopped, system by system, and scores anew what has changed
-since. `evaluation.tables`, `evaluation.figures` and `evaluation.report` read these files alone.
+A call goes on where an earlier one stopped, system by system; what has changed is scored anew.
+`evaluation.tables`, `evaluation.figures` and `evaluation.report` read these files alone.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from data.command import InputError, Parser, parse_count, run_command
 from data.environment import describe_environment
 from data.files import hash_file, hash_json, read_json, write_json, write_text
 from data.runs import (
-    finished_systems,
+    list_finished_systems,
     list_sweep_points,
     list_systems,
     read_run,
@@ -65,7 +64,7 @@ def main() -> None:
     parser = Parser(
         prog="evaluation.evaluate",
         description="Score every finished system of a run.",
-        example="python -m evaluation.evaluate --run out/run --store out/store --out out",
+        example="python -m evaluation.evaluate --run OUT/run --store OUT/store --out OUT",
     )
     add = parser.add_argument_group("folders").add_argument
     add("--run", type=Path, required=True, metavar="DIR", help="run directory of training")
@@ -239,7 +238,7 @@ def list_scored(run: Path, store: Store) -> list[Name]:
     Raises:
         InputError: nothing is left to score.
     """
-    finished = finished_systems(run)
+    finished = list_finished_systems(run)
     for system in list_systems(run):
         for phase in system.phases:
             if (system.name, phase) not in finished:
@@ -265,6 +264,10 @@ def list_trainings(run: Path, name: str, phase: str) -> list[Path]:
 
     The balanced phase follows cross-entropy; a joint model may have begun as the sequential pair.
     A point of a sweep counts alone.
+
+    Args:
+        run: run directory.
+        name, phase: the system.
     """
     system = read_system(run, name)
     if phase not in system.phases:
@@ -318,7 +321,15 @@ def make_fingerprint(run: Path, name: str, phase: str, asked: Sequence[Any]) -> 
 def score_system(
     run: Path, name: Name, cohorts: Cohorts, nominal_spacing: bool, fingerprint: str
 ) -> Scored:
-    """Score one system; where its training failed, only the failure is recorded."""
+    """Score one system; where its training failed, only the failure is recorded.
+
+    Args:
+        run: run directory.
+        name: system and phase.
+        cohorts: the stores.
+        nominal_spacing: leave distances out.
+        fingerprint: of the scores.
+    """
     from data.backend import keras
     from evaluation.scoring import Scorer, SystemScores
 
@@ -405,7 +416,13 @@ def describe_machine(fit: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_run(run: Path, cohorts: Cohorts, nominal_spacing: bool) -> dict[str, Any]:
-    """Return what summary.json says of the run, without systems and times."""
+    """Return what summary.json says of the run, without systems and times.
+
+    Args:
+        run: run directory.
+        cohorts: the stores.
+        nominal_spacing: whether distances are left out.
+    """
     content, data = read_run(run), describe_data(cohorts)
     data["nominal_spacing"] = nominal_spacing
     machines: list[dict[str, Any]] = []
@@ -467,7 +484,15 @@ def sum_phase_seconds(run: Path) -> dict[str, float]:
 def show_run(
     run: Path, store: Store, scored: dict[Name, Scored], out: Path, viewer_cases: int
 ) -> None:
-    """Write training.json, examples and viewer.npz of the systems of Table 1."""
+    """Write training.json, examples and viewer.npz of the systems of Table 1.
+
+    Args:
+        run: run directory.
+        store: with the test cases.
+        scored: all that was scored.
+        out: where they go.
+        viewer_cases: how many cases the viewer gets.
+    """
     from evaluation.figures.history import write_training
     from evaluation.page.recording import write_examples, write_viewer
 
@@ -521,7 +546,13 @@ def read_scored(out: Path, summary: dict[str, Any], keys: dict[Name, str]) -> di
 
 
 def write_scored(out: Path, summary: dict[str, Any], scored: Sequence[Scored]) -> None:
-    """Write what is scored; the summary last, by which the rest counts as done."""
+    """Write what is scored; the summary last, by which the rest counts as done.
+
+    Args:
+        out: where to.
+        summary: of the run, without its systems.
+        scored: the systems, in order.
+    """
     write_table(out / "scores.csv", pd.concat([entry.scores for entry in scored]))
     lesions = pd.concat([entry.lesions for entry in scored])
     write_text(out / "lesions.csv", lesions.to_csv(index=False, lineterminator="\n"))

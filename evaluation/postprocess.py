@@ -1,4 +1,4 @@
-"""Post-processing of label maps: named options, alone or several in order.
+"""Post-processing of label maps: named options, each alone or several in one order.
 
 None of them is in the paper, whose results are those without any. Which of them a system gets is
 chosen on validation data (`choose_options`); what each does alone stands in the ablation table. The
@@ -91,8 +91,7 @@ def move_tumor_contour(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
         image: CT windowed to [0, 1], the same shape.
 
     Returns:
-        Labels of the same shape. What is no longer tumor is liver; tumor may reach out of the
-        liver.
+        Labels of the same shape. What is no longer tumor is liver; tumor may leave the liver.
     """
     from skimage.segmentation import morphological_chan_vese
 
@@ -110,7 +109,7 @@ OPTIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Spacing], np.nd
     "active_contour": lambda labels, liver, hu, spacing_mm: move_contours(labels, hu),
     "min_lesion": lambda labels, liver, hu, spacing_mm: drop_small_lesions(labels, spacing_mm),
 }
-"""By name, in the order of application: small lesions last, as a contour leaves some."""
+"""By name, in the order in which they are applied: small lesions last, a contour leaves some."""
 NONE, CHOSEN = "none", "chosen"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.command import InputError, Parser, run_command
-from data.runs import finished_systems, read_run, read_system
+from data.runs import list_finished_systems, read_run, read_system
 from evaluation.metrics.thresholds import RULES
 from evaluation.names import ARGMAX, PHASES, TARGETS
 from evaluation.postprocess import OPTIONS as POSTPROCESSING
@@ -165,7 +165,7 @@ def load_system(arguments: argparse.Namespace, options: Options) -> Segmenter:
         InputError: it is not trained, its training failed, or it does not have a flag.
     """
     run, name, rule = arguments.run, arguments.model, options.threshold_rule
-    finished = finished_systems(run, options.liver_only)
+    finished = list_finished_systems(run, options.liver_only)
     phases = [phase for system, phase in finished if system == name]
     if not phases:
         names = ", ".join(dict.fromkeys(system for system, _ in finished))
@@ -184,7 +184,7 @@ def load_system(arguments: argparse.Namespace, options: Options) -> Segmenter:
         raise InputError(f"--threshold-rule argmax: {name} has no three classes to choose from")
     segmenter = load_segmenter(run, name, arguments.loss, options.liver_only)
     segmenter.check_usable(options.liver_only)
-    if rule and rule not in segmenter.rules(TARGETS[0]):
+    if rule and rule not in segmenter.list_rules(TARGETS[0]):
         raise InputError(f"--threshold-rule {rule}: {segmenter.name} was trained without it")
     return segmenter
 

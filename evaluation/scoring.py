@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from data.command import InputError
 from data.environment import read_peak_memory, reset_peak_memory
-from data.inputs import slices_of, target_of
+from data.inputs import take_slices, target_of
 from data.progress import track
 from data.store import Store
 from evaluation.metrics.counts import Counts, partition_rand_index
@@ -87,7 +88,8 @@ def score_volumes(
     """Score a case's label map as volumes.
 
     Args:
-        prediction, reference: (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
+        prediction, reference: ndarrays of shape (n_slices, rows, columns), 0 other, 1 liver,
+            2 tumor.
         spacing_mm: of each axis.
         nominal_spacing: whether the header does not give the scanner's spacing; no distances then.
 
@@ -162,7 +164,13 @@ class CaseScores:
     options: OptionCounts = field(default_factory=dict)
 
     def count(self, target: str, rule: str, threshold: float | None) -> Counts:
-        """Return the counts of the scored slices under a rule."""
+        """Return the counts of the scored slices under a rule.
+
+        Args:
+            target: "liver" or "tumor".
+            rule: its name.
+            threshold: of it; None for the most probable class.
+        """
         return (
             self.argmax[target] if threshold is None else self.histograms[target].counts(threshold)
         )
@@ -195,11 +203,11 @@ def score_case(
     image, label = store.image(case), store.label(case)
     scores = CaseScores(case, sorted(rows))
     is_scored, predicted = set(rows), list(range(len(image))) if whole else scores.rows
-    thresholds = {target: segmenter.thresholds(target)[MAIN_RULE] for target in TARGETS}
+    thresholds = {target: segmenter.get_thresholds(target)[MAIN_RULE] for target in TARGETS}
     if whole:
-        predictions = segmenter.of_whole_case(slices_of(image))
+        predictions = segmenter.predict_case(take_slices(image))
     else:
-        predictions = segmenter.probabilities(slices_of(image), slices_of(image, predicted))
+        predictions = segmenter.predict(take_slices(image), take_slices(image, predicted))
     # Slice by slice, so that no probability of the case need be held.
     labels, livers = np.zeros(label.shape, np.uint8), np.zeros(label.shape, bool)
     for row in predicted:
@@ -235,7 +243,7 @@ def _add_slice(
     thresholds: dict[str, float],
 ) -> None:
     """Add a slice's pixels to the histograms and counts of its case."""
-    has_classes = ARGMAX in segmenter.rules(TARGETS[0])
+    has_classes = ARGMAX in segmenter.list_rules(TARGETS[0])
     classes = find_most_probable(*probabilities.values()) if has_classes else None
     for target, probability in probabilities.items():
         truth = target_of(label, target) > 0
@@ -246,7 +254,13 @@ def _add_slice(
 
 
 def read_maps(store: Store, cases: Sequence[CaseScores], folder: Path) -> Iterator[CaseMaps]:
-    """Yield what `score_case` kept of whole cases in `folder`, one at a time."""
+    """Yield what `score_case` kept of whole cases, one at a time.
+
+    Args:
+        store: with the cases.
+        cases: which ones.
+        folder: where their label maps are.
+    """
     for scores in cases:
         case = scores.case
         with np.load(folder / f"{case}.npz") as arrays:
@@ -361,13 +375,8 @@ class Scorer:
     ) -> None:
         """Add the scores of a cohort's cases."""
         for case in cases:
-            scores.rows += self._list_slices(store, cohort, case, tuple(self._list_rules()))
-            scores.rows += self._list_options(store, cohort, case, chosen)
+            scores.rows += self._list_case(store, cohort, case, chosen)
             if cohort in UNSEEN:
-                scores.rows += self._list_each_slice(store, cohort, case)
-                scores.rows += self._list_volumes(
-                    store, cohort, case.case, case.volumes, case.n_predicted
-                )
                 place = {"cohort": cohort, "case": case.case, "patient": store.patient(case.case)}
                 scores.lesions += [
                     {**place, **self._name_system(), **lesion} for lesion in case.lesions
@@ -376,7 +385,7 @@ class Scorer:
             scores.lits += self._list_lits(cohort, cases)
         for target in TARGETS:
             pooled = sum((case.histograms[target] for case in cases), ProbabilityHistogram())
-            curves = describe_curves(pooled, self.segmenter.thresholds(target))
+            curves = describe_curves(pooled, self.segmenter.get_thresholds(target))
             scores.curves.append(
                 {"cohort": cohort, **self._name_system(), "target": target, **curves}
             )
@@ -401,21 +410,25 @@ class Scorer:
         for case in track(store.cases_of(cohort), f"{self.segmenter.name}, {cohort}"):
             image, reference = np.asarray(store.image(case)), np.asarray(store.label(case))
             started = time.perf_counter()
-            labels, _ = self.segmenter.labels(image)
+            labels, _ = self.segmenter.label_case(image)
             seconds = time.perf_counter() - started
             volumes = score_volumes(
                 labels, reference, read_spacing(store, case), self.nominal_spacing
             )
-            yield self._list_volumes(store, cohort, case, volumes, len(labels)), seconds
-
-    def _list_rules(self) -> dict[str, float | None]:
-        return self.segmenter.rules(TARGETS[0])
+            yield list(self._list_volumes(store, cohort, case, volumes, len(labels))), seconds
 
     def _name_system(self) -> dict[str, str]:
         return {"system": self.segmenter.system, "phase": self.segmenter.phase}
 
     def _make_row(
-        self, store: Store, cohort: str, case: str, target: str, counts: Counts, **values: Any
+        self,
+        store: Store,
+        cohort: str,
+        case: str,
+        target: str,
+        rule: str,
+        counts: Counts,
+        **values: Any,
     ) -> ScoreRow:
         return ScoreRow(
             seed=self.seed,
@@ -426,34 +439,39 @@ class Scorer:
             target=target,
             system=self.segmenter.system,
             phase=self.segmenter.phase,
+            rule=rule,
+            threshold=self.segmenter.list_rules(target)[rule],
             **asdict(counts),
             **values,
         )
 
     def _list_slices(
-        self, store: Store, cohort: str, case: CaseScores, rules: Sequence[str]
-    ) -> list[ScoreRow]:
-        """Return the rows of Table 1's slices of a case, by target and rule."""
-        rows = []
-        for target in TARGETS:
-            for rule in rules:
-                threshold = self.segmenter.rules(target)[rule]
-                how = {"rule": rule, "threshold": threshold, "unit": SLICES}
-                counts = case.count(target, rule, threshold)
-                how["n_slices"] = len(case.rows)
-                rows.append(self._make_row(store, cohort, case.case, target, counts, **how))
-        return rows
+        self, store: Store, cohort: str, case: CaseScores, rules: Iterable[str]
+    ) -> Iterator[ScoreRow]:
+        """Yield the rows of Table 1's slices of a case, by target and rule."""
+        unit = {"unit": SLICES, "n_slices": len(case.rows)}
+        for target, rule in product(TARGETS, rules):
+            counts = case.count(target, rule, self.segmenter.list_rules(target)[rule])
+            yield self._make_row(store, cohort, case.case, target, rule, counts, **unit)
 
-    def _list_each_slice(self, store: Store, cohort: str, case: CaseScores) -> list[ScoreRow]:
-        """Return a row of each of Table 1's slices of a case, at `MAIN_RULE`."""
-        return [
-            self._make_row(
-                store, cohort, case.case, target, counts, slice=row, n_slices=1,
-                unit=SLICE, rule=MAIN_RULE, threshold=self.segmenter.thresholds(target)[MAIN_RULE],
-            )
-            for target in TARGETS
-            for row, counts in zip(case.rows, case.slices[target], strict=True)
-        ]  # fmt: skip
+    def _list_case(
+        self, store: Store, cohort: str, case: CaseScores, chosen: Sequence[str]
+    ) -> Iterator[ScoreRow]:
+        """Yield all rows of a case: its slices, after post-processing, each slice, volumes."""
+        make_row = partial(self._make_row, store, cohort, case.case)
+        yield from self._list_slices(store, cohort, case, self.segmenter.list_rules(TARGETS[0]))
+        names = {CHOSEN: "+".join(chosen) or NONE}
+        for option, by_target in case.options.items():
+            how = {"postprocess": names.get(option, option), "chosen": option == CHOSEN}
+            how |= {"unit": SLICES, "n_slices": len(case.rows)}
+            for target, counts in by_target.items():
+                yield make_row(target, MAIN_RULE, counts, **how)
+        if cohort in UNSEEN:
+            for target in TARGETS:
+                for row, counts in zip(case.rows, case.slices[target], strict=True):
+                    how = {"unit": SLICE, "slice": row, "n_slices": 1}
+                    yield make_row(target, MAIN_RULE, counts, **how)
+            yield from self._list_volumes(store, cohort, case.case, case.volumes, case.n_predicted)
 
     def _list_volumes(
         self,
@@ -462,34 +480,15 @@ class Scorer:
         case: str,
         volumes: Mapping[str, VolumeScores],
         n_slices: int,
-    ) -> list[ScoreRow]:
-        """Return the rows of a case as a volume, for the targets that are a result."""
-        rule = self.segmenter.rule
-        return [
-            self._make_row(
-                store, cohort, case, target, scored.counts, n_slices=n_slices, unit=WHOLE,
-                rule=rule, threshold=self.segmenter.rules(target)[rule],
-                voxel_ml=scored.voxel_ml, components_rand_index=scored.components_rand_index,
-                **scored.distances,
-            )
-            for target, scored in volumes.items()
-            if target in self.segmenter.targets
-        ]  # fmt: skip
-
-    def _list_options(
-        self, store: Store, cohort: str, case: CaseScores, chosen: Sequence[str]
-    ) -> list[ScoreRow]:
-        """Return the rows of a case after each post-processing option, on Table 1's slices."""
-        names = {CHOSEN: "+".join(chosen) or NONE}
-        return [
-            self._make_row(
-                store, cohort, case.case, target, counts, n_slices=len(case.rows), unit=SLICES,
-                rule=MAIN_RULE, threshold=self.segmenter.thresholds(target)[MAIN_RULE],
-                postprocess=names.get(option, option), chosen=option == CHOSEN,
-            )
-            for option, by_target in case.options.items()
-            for target, counts in by_target.items()
-        ]  # fmt: skip
+    ) -> Iterator[ScoreRow]:
+        """Yield the rows of a case as a volume, for the targets that are a result."""
+        for target, scored in volumes.items():
+            if target in self.segmenter.targets:
+                values: dict[str, Any] = {**scored.distances, "voxel_ml": scored.voxel_ml}
+                values["components_rand_index"] = scored.components_rand_index
+                how = {"unit": WHOLE, "n_slices": n_slices, **values}
+                rule = self.segmenter.rule
+                yield self._make_row(store, cohort, case, target, rule, scored.counts, **how)
 
     def _list_lits(self, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
         """Return the 24 LiTS figures of a cohort in each mode, of the cases that hold a liver."""
@@ -509,7 +508,13 @@ class Scorer:
 
 
 def find_short_case(segmenter: Segmenter, store: Store, cohort: str) -> str:
-    """Return which case has fewer slices than the window of a system in 3D; "" where none has."""
+    """Return which case has fewer slices than the window of a system in 3D; "" where none has.
+
+    Args:
+        segmenter: the system.
+        store: with the cases.
+        cohort: the set of them that is looked at.
+    """
     depth = segmenter.about.settings.get("depth", 0)
     for case in store.cases_of(cohort):
         n_slices = store.cases[case]["n_slices"]
@@ -527,12 +532,12 @@ def measure_memory(segmenter: Segmenter, store: Store) -> float:
     case = store.cases_of("test")[0]
     image = store.image(case)
     if segmenter.decision == THRESHOLDS:
-        for _ in segmenter.probabilities(slices_of(image, [0]), slices_of(image, [0])):
+        for _ in segmenter.predict(take_slices(image, [0]), take_slices(image, [0])):
             pass
         reset_peak_memory()
-        for _ in segmenter.of_whole_case(slices_of(image)):
+        for _ in segmenter.predict_case(take_slices(image)):
             pass
     elif len(image) >= segmenter.about.settings.get("depth", 0):
         reset_peak_memory()
-        segmenter.labels(np.asarray(image))
+        segmenter.label_case(np.asarray(image))
     return read_peak_memory()

@@ -8,9 +8,9 @@ thresholds    the thresholds of its records, by a rule; of three classes also th
 argmax        the most probable of three classes, smoothed where the settings say so
 half          a probability above 0.5
 
-A network of whole slices is asked slice by slice. One of volumes (input `volume`) is asked window
-by window: the liver first, then the tumor in the liver's box, with post-processing and contour
-between.
+A network of slices is asked slice by slice. One of volumes (`data.inputs.Input.volume`) is asked
+window by window: the liver first, then the tumor in the liver's box; post-processing between, the
+contour at the end.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from data.inputs import (
     find_liver_box,
     make_input,
     share_slices,
-    slices_of,
     stream_slices,
+    take_slices,
 )
 from data.masks import find_median
 from data.progress import track
@@ -147,7 +147,7 @@ class Segmenter:
             self.read_options("tumor").get("scaling") == "liver_median"
         )
 
-    def thresholds(self, target: str) -> dict[str, float]:
+    def get_thresholds(self, target: str) -> dict[str, float]:
         """Return the thresholds by rule for "liver" (s1) or "tumor" (s2)."""
         if self.decision != THRESHOLDS:
             return HALF_THRESHOLDS
@@ -155,10 +155,10 @@ class Segmenter:
         thresholds: dict[str, float] = record["thresholds"][target]
         return thresholds
 
-    def rules(self, target: str) -> dict[str, float | None]:
+    def list_rules(self, target: str) -> dict[str, float | None]:
         """Return the threshold of each rule of a target; the most probable class has none."""
         most_probable: dict[str, float | None] = {ARGMAX: None} if "classes" in self.records else {}
-        return {**most_probable, **self.thresholds(target)}
+        return {**most_probable, **self.get_thresholds(target)}
 
     def check_usable(self, liver_only: bool = False) -> None:
         """Check that it gives results for liver and tumor; with `liver_only`, for the liver.
@@ -180,7 +180,7 @@ class Segmenter:
 
     # --- Probabilities, slice by slice ---
 
-    def probabilities(self, all_slices: Slices, wanted: Slices) -> Probabilities:
+    def predict(self, all_slices: Slices, wanted: Slices) -> Probabilities:
         """Yield (liver or tumor, tumor) probabilities, each (rows, columns) float32, by slice.
 
         Loaded for the liver only, a pair yields (liver,).
@@ -200,14 +200,14 @@ class Segmenter:
         for_liver, for_tumor = share_slices(wanted, *options)
         return self._find_tumors(for_tumor, self._find_livers(for_liver), median_hu)
 
-    def of_whole_case(self, slices: Slices) -> Probabilities:
-        """Yield what `probabilities` does for every slice of a case, each network asked once.
+    def predict_case(self, slices: Slices) -> Probabilities:
+        """Yield what `predict` does for every slice of a case, each network asked once.
 
         Where the second input needs the liver's median first, memory holds the liver probabilities
         of the case (4 bytes a pixel).
         """
         if not self.needs_median:
-            return self.probabilities(slices, slices)
+            return self.predict(slices, slices)
         livers = list(self._find_livers(slices(self.read_options("liver"))))
         median_hu = self._find_median(slices(ONE_SLICE), livers)
         return self._find_tumors(slices(self.read_options("tumor")), livers, median_hu)
@@ -274,7 +274,7 @@ class Segmenter:
 
     # --- Labels ---
 
-    def labels(self, hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def label_case(self, hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the label map of a case at the networks' size, and the liver by itself.
 
         The liver by itself is the liver before tumor was counted to it; it differs from the labels
@@ -293,16 +293,16 @@ class Segmenter:
             return self._label_volume(hu)
         labels, livers = np.zeros(hu.shape, np.uint8), np.zeros(hu.shape, bool)
         if self.decision == ARGMAX:
-            slices = slices_of(hu)(self.read_options("classes"))
+            slices = take_slices(hu)(self.read_options("classes"))
             for row, classes in enumerate(self._predict_slices("classes", slices)):
                 self.check_numbers(f"slice {row}", classes)
                 labels[row] = np.argmax(self._smooth(classes), axis=-1)
             return labels, labels > 0
         if self.targets == TARGETS[:1]:
-            slices = slices_of(hu)(self.read_options("liver"))
+            slices = take_slices(hu)(self.read_options("liver"))
             by_slice: Probabilities = ((liver,) for liver in self._find_livers(slices))
         else:
-            by_slice = self.of_whole_case(slices_of(hu))
+            by_slice = self.predict_case(take_slices(hu))
         for row, probabilities in enumerate(by_slice):
             self.check_numbers(f"slice {row}", *probabilities)
             labels[row], livers[row] = self.decide(probabilities, self.rule)
@@ -315,7 +315,7 @@ class Segmenter:
 
         Args:
             probabilities: (liver or tumor, tumor), or (liver,): each (rows, columns).
-            rule: of `rules`.
+            rule: of `list_rules`.
 
         Returns:
             uint8 (rows, columns), 0 other, 1 liver, 2 tumor; bool (rows, columns).
@@ -323,11 +323,11 @@ class Segmenter:
         if rule == ARGMAX:
             labels = find_most_probable(*probabilities).astype(np.uint8)
             return labels, labels > 0
-        s1 = self.thresholds("liver")[rule]
+        s1 = self.get_thresholds("liver")[rule]
         liver = np.asarray(mask_liver(probabilities[0], s1))
         if len(probabilities) == 1:
             return liver.astype(np.uint8), liver
-        s2 = self.thresholds("tumor")[rule]
+        s2 = self.get_thresholds("tumor")[rule]
         return np.asarray(label_map(probabilities[0], probabilities[1], s1, s2)), liver
 
     def _smooth(self, classes: np.ndarray) -> np.ndarray:
@@ -340,17 +340,17 @@ class Segmenter:
         return np.asarray(gaussian_filter(classes, np.sqrt(variance), axes=(0, 1)))
 
     def _label_volume(self, hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `labels` does, of the global and local pipeline."""
+        """Return what `label_case` does, of the global and local pipeline."""
         hu = np.asarray(hu, np.float32)
         options: Sequence[str] = self.about.settings["postprocess"]
 
-        def clean(labels: np.ndarray, liver: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        def _clean(labels: np.ndarray, liver: np.ndarray, names: Sequence[str]) -> np.ndarray:
             chosen = [name for name in options if name in names]
             return postprocess(labels, liver, hu, UNREAD_SPACING, chosen)
 
         # The liver, on the global view.
         found = self._predict_volume("liver", make_input(hu, self.read_options("liver"))) > 0.5
-        labels = clean(found.astype(np.uint8), found, LIVER_OPTIONS)
+        labels = _clean(found.astype(np.uint8), found, LIVER_OPTIONS)
         liver = labels > 0
         box = None
         if "tumor" in self.targets:
@@ -360,7 +360,7 @@ class Segmenter:
         # The tumor, on the local view: the liver's box without what lies around the liver.
         view = make_input(hu[box], self.read_options("tumor"), Liver(liver[box]))
         labels[box][self._predict_volume("tumor", view) > 0.5] = 2
-        labels = clean(labels, liver, ("inside_liver",))
+        labels = _clean(labels, liver, ("inside_liver",))
         if TUMOR_CONTOUR in options:
             image = window(hu[box], *self.read_options("tumor")["window_hu"])
             labels[box] = move_tumor_contour(labels[box], image)
@@ -395,11 +395,11 @@ class Segmenter:
 
         Args:
             volume: CT in HU.
-            rule: of `rules`; None for the system's own.
+            rule: of `list_rules`; None for the system's own.
             liver_only: give 1 where liver (or tumor) is and 0 elsewhere.
             maps: float32 arrays of the volume's shape, filled with the probabilities of liver
                 (tumor included) and tumor; only where the system decides by thresholds.
-            livers: bool array of the volume's shape, filled with the liver by itself (`labels`).
+            livers: bool array of the volume's shape, filled with the liver by itself.
             progress: title of a bar of the slices that are done; no bar for "".
 
         Returns:
@@ -433,9 +433,9 @@ class Segmenter:
         """Yield labels and liver of each slice, decided on the volume's grid."""
         from data.resize import restore_probability
 
-        slices = slices_of_volume(volume, self.size)
+        slices = take_volume_slices(volume, self.size)
         n_targets = 1 if liver_only and rule != ARGMAX else 2
-        for index, probabilities in enumerate(self.probabilities(slices, slices)):
+        for index, probabilities in enumerate(self.predict(slices, slices)):
             self.check_numbers(f"slice {index}", *probabilities)
             native = [
                 restore_probability(values[np.newaxis], volume.rows, volume.columns)[0]
@@ -452,8 +452,8 @@ class Segmenter:
         """Yield labels and liver of each slice, decided at the networks' size."""
         from data.resize import restore_probability
 
-        hu = np.stack(list(slices_of_volume(volume, self.size)(ONE_SLICE)))
-        for labels, liver in zip(*self.labels(hu), strict=True):
+        hu = np.stack(list(take_volume_slices(volume, self.size)(ONE_SLICE)))
+        for labels, liver in zip(*self.label_case(hu), strict=True):
             areas = np.stack([liver, labels > 0, labels == 2]).astype(np.float32)
             native = restore_probability(areas, volume.rows, volume.columns) >= 0.5
             alone, every, tumor = native
@@ -510,7 +510,7 @@ def _load_networks(path: Path, network: str, about: System) -> dict[str, keras.M
     return {network: model}
 
 
-def slices_of_volume(volume: Volume, size: int) -> Slices:
+def take_volume_slices(volume: Volume, size: int) -> Slices:
     """Return the slices of a volume as the networks see them, (size, size) float32 in HU."""
 
     def read(options: Options) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""How the systems of Table 1 came to be: logs, records, scaling trial, class weights.
+"""How the systems of Table 1 came to be: logs, records, scaling trial, class weight's sweep.
 
 `evaluation.evaluate` gathers them into OUT/training.json, which tables and figures read.
 """
@@ -44,7 +44,7 @@ def write_training(run: Path, out: Path) -> None:
 
 
 def describe_phases(system: System) -> list[dict[str, Any]]:
-    """Return the finished phases of a system's networks: record and log."""
+    """Return the finished phases of a system's networks: records without machine, and logs."""
     phases = []
     for network in system.networks:
         for phase in system.phases:

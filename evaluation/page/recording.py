@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from data.files import replace_file, write_json
-from data.inputs import Liver, make_input, read_slices, slices_of
+from data.inputs import Liver, make_input, read_slices, take_slices
 from data.runs import read_run
 from data.store import Store
 from evaluation.names import PHASES, SLICE, SLICES, SYSTEMS
@@ -120,20 +120,32 @@ def rank_slices(slices: pd.DataFrame, system: str) -> pd.DataFrame:
 
 
 def find_iou(slices: pd.DataFrame, system: str, case: str, row: int) -> float | None:
-    """Return a system's tumor IoU on a slice; None where it was not scored."""
+    """Return a system's tumor IoU on a slice; None where it was not scored.
+
+    Args:
+        slices: rows of one phase, with the column "iou".
+        system: its name.
+        case, row: the slice.
+    """
     rows = select(slices, system=system, case=case, slice=row)
     return float(rows["iou"].iloc[0]) if len(rows) else None
 
 
 def record_inputs(segmenter: Segmenter, store: Store, case: str, row: int) -> dict[str, np.ndarray]:
-    """Return a slice as the networks of a pair see it: X, M and M * w(X), with HU and labels."""
+    """Return a slice as the networks of a pair see it: X, M and M * w(X), with HU and labels.
+
+    Args:
+        segmenter: the sequential system.
+        store: with the case.
+        case, row: the slice.
+    """
     image = store.image(case)
-    slices = slices_of(image, [row])
+    slices = take_slices(image, [row])
     options = {network: segmenter.read_options(network) for network in ("liver", "tumor")}
     hu = {network: read_slices(image, row, options[network]) for network in options}
-    probabilities = next(segmenter.probabilities(slices_of(image), slices))
+    probabilities = next(segmenter.predict(take_slices(image), slices))
     mask = mask_liver(probabilities[0], segmenter.mask_threshold)
-    liver = Liver(mask, segmenter.find_median(slices_of(image)))
+    liver = Liver(mask, segmenter.find_median(take_slices(image)))
     return {
         "input_hu": np.asarray(image[row], np.float32),
         "input_liver": make_input(hu["liver"], options["liver"]),
@@ -302,7 +314,16 @@ def name_rank(rank: int, n: int) -> str:
 
 
 def describe_case(store: Store, case: str, rows: list[int]) -> Row:
-    """Return {"case", "rows", "n_slices" of the volume, "pixel_mm": [row, column] of the store}."""
+    """Return what is said of a case's volume.
+
+    Args:
+        store: with the case.
+        case: its name.
+        rows: the slices that are shown.
+
+    Returns:
+        {"case", "rows", "n_slices" of the volume, "pixel_mm": [row, column] of the store's slices}.
+    """
     entry = store.cases[case]
     side = max(entry["native_shape"])  # slices are padded to a square
     pixel_mm = [spacing * side / store.size for spacing in entry["spacing_mm"][1:]]
@@ -332,9 +353,19 @@ def record_cases(
 
 
 def label_slices(segmenter: Segmenter, store: Store, case: str, rows: Sequence[int]) -> np.ndarray:
-    """Return the labels of slices of a case at `MAIN_RULE`, uint8 (slices, rows, columns)."""
+    """Return the labels of slices of a case at `MAIN_RULE`.
+
+    Args:
+        segmenter: a system that decides by thresholds.
+        store: with the case.
+        case: its name.
+        rows: which slices.
+
+    Returns:
+        uint8 (slices, rows, columns).
+    """
     image = store.image(case)
-    by_slice = segmenter.probabilities(slices_of(image), slices_of(image, rows))
+    by_slice = segmenter.predict(take_slices(image), take_slices(image, rows))
     return np.stack([segmenter.decide(probabilities, MAIN_RULE)[0] for probabilities in by_slice])
 
 

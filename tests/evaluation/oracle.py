@@ -47,7 +47,7 @@ class Oracle(Segmenter):
                 answers[np.asarray(hu, np.float32).tobytes()] = labels
         object.__setattr__(self, "answers", answers)
 
-    def probabilities(self, all_slices: Slices, wanted: Slices) -> Probabilities:
+    def predict(self, all_slices: Slices, wanted: Slices) -> Probabilities:
         answers: dict[bytes, np.ndarray] = self.answers  # type: ignore[attr-defined]
         for hu in wanted(ONE_SLICE):
             labels = answers[hu.tobytes()]

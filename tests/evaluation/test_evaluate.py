@@ -1,4 +1,4 @@
-"""One evaluation of a run: what is scored, taken over from an earlier call, and told."""
+"""One evaluation of a run: what is scored, what is taken over from an earlier call."""
 
 from __future__ import annotations
 

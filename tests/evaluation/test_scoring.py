@@ -113,7 +113,7 @@ def test_the_rand_index_of_regions_falls_when_two_are_merged() -> None:
 
 def test_a_probability_that_is_nan_is_one_line(store: Store, case: str) -> None:
     class Broken(Oracle):
-        def probabilities(self, all_slices: Any, wanted: Any) -> Any:
+        def predict(self, all_slices: Any, wanted: Any) -> Any:
             yield np.full((2, 2), np.nan), np.zeros((2, 2))
 
     with pytest.raises(InputError, match=rf"one_step_ce: a probability of {case}, slice 1 is NaN"):
@@ -172,7 +172,7 @@ def test_a_point_of_a_sweep_has_its_slices_alone(store: Store) -> None:
 
 @pytest.mark.usefixtures("quick_memory")
 def test_post_processing_is_chosen_on_validation_data_alone(store: Store) -> None:
-    """Run split by slice, external cohort by patient: nothing was chosen or is applied."""
+    """Split by slice, external cohort by patient: nothing was chosen, nothing is applied."""
     by_slice = copy.copy(store)
     object.__setattr__(by_slice, "split", {**store.split, "by": "slice"})
     external = copy.copy(store)

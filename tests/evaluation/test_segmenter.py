@@ -1,4 +1,4 @@
-"""One segmenter for every system: pairs, nested networks, classes, 3D, own grids.
+"""One segmenter for every system: pairs, nested networks, classes, the pipeline in 3D, grids.
 
 Networks are hand-made, so that what they answer is known.
 """
@@ -19,17 +19,17 @@ import pytest
 from data.batches import make_loader
 from data.command import InputError
 from data.files import read_json, write_json
-from data.inputs import INPUTS, ONE_SLICE, Input, slices_of
+from data.inputs import INPUTS, ONE_SLICE, Input, take_slices
 from data.runs import (
     System,
     choose_phase,
-    finished_systems,
+    list_finished_systems,
     list_sweep_points,
     read_system,
 )
 from data.volumes import Volume, read_image
 from evaluation import segmenter as module
-from evaluation.segmenter import Segmenter, load_segmenter, slices_of_volume
+from evaluation.segmenter import Segmenter, load_segmenter, take_volume_slices
 from models import inference
 from models.cascade import build_cascade
 from models.unet import build_unet
@@ -66,7 +66,7 @@ def make_segmenter(
 
 
 def make_volume() -> np.ndarray:
-    """Make six slices of 16 x 16: liver and a loose piece at 60 HU, a tumor at 30 HU."""
+    """Make six slices of 16 x 16: liver at 60 HU, in it a tumor at 30 HU, a loose piece at 60."""
     hu = np.zeros((6, 16, 16), np.int16)
     hu[1:5, 3:13, 3:13] = 60
     hu[1:5, 3, 3] = 0
@@ -119,7 +119,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-slices = slices_of(np.ascontiguousarray(draw_case(1)[0].T[:, ::2, ::2]))
+slices = take_slices(np.ascontiguousarray(draw_case(1)[0].T[:, ::2, ::2]))
 
 
 def check_equal(
@@ -131,10 +131,10 @@ def check_equal(
 
 
 def test_the_joint_system_answers_as_the_pair_it_is_made_of(run: Path) -> None:
-    assert finished_systems(run) == [("sequential", "ce"), ("joint", "ce")]
+    assert list_finished_systems(run) == [("sequential", "ce"), ("joint", "ce")]
     pair, joint = (load_segmenter(run, name, "ce") for name in ("sequential", "joint"))
-    assert joint.thresholds("tumor") == pair.thresholds("tumor")
-    answers = [list(system.probabilities(slices, slices)) for system in (pair, joint)]
+    assert joint.get_thresholds("tumor") == pair.get_thresholds("tumor")
+    answers = [list(system.predict(slices, slices)) for system in (pair, joint)]
     check_equal(*answers)
     inside = sum(float((tumor > 0).mean()) for _, tumor in answers[0])
     assert inside > 0.5, "the mask lets something through"
@@ -151,7 +151,7 @@ def test_a_whole_case_gets_the_same_answers_with_each_slice_asked_once(
     run: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = load_segmenter(run, name, "ce")
-    expected = list(system.probabilities(slices, slices))
+    expected = list(system.predict(slices, slices))
     asked: list[str] = []
     predict = inference.predict_slices
 
@@ -161,13 +161,13 @@ def test_a_whole_case_gets_the_same_answers_with_each_slice_asked_once(
             yield answer
 
     monkeypatch.setattr(inference, "predict_slices", count)
-    check_equal(system.of_whole_case(slices), expected)
+    check_equal(system.predict_case(slices), expected)
     assert asked.count("liver") == asked.count("tumor") == len(list(slices(ONE_SLICE)))
 
 
 def test_the_joint_system_for_the_liver_only(run: Path) -> None:
     pair, joint = (load_segmenter(run, name, "ce", True) for name in ("sequential", "joint"))
-    check_equal(pair.probabilities(slices, slices), joint.probabilities(slices, slices))
+    check_equal(pair.predict(slices, slices), joint.predict(slices, slices))
     assert (choose_phase(run, "joint", liver_only=True), joint.targets) == ("ce", ("liver",))
 
 
@@ -212,7 +212,7 @@ def test_points_of_the_joint_sweep_are_in_the_order_of_the_tables(
         "sweep_pair_10",
         "sweep_scratch_1",
     ]
-    assert finished_systems(path) == finished_systems(run), "points are no phases"
+    assert list_finished_systems(path) == list_finished_systems(run), "points are no phases"
 
 
 def test_what_is_not_finished_is_named(run: Path, tmp_path: Path) -> None:
@@ -223,17 +223,17 @@ def test_what_is_not_finished_is_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="phase balanced of sequential, network liver, is not fin"):
         load_segmenter(run, "sequential", "balanced")
     with pytest.raises(InputError, match="not a run directory"):
-        finished_systems(tmp_path)
+        list_finished_systems(tmp_path)
     write_json(tmp_path / "run.json", {"size": 16, "synthetic": True})
     with pytest.raises(InputError, match="no system is finished"):
-        finished_systems(tmp_path)
+        list_finished_systems(tmp_path)
 
 
 # --- How the other documents' systems decide ---
 
 
 def test_three_classes_are_decided_by_the_most_probable() -> None:
-    labels, livers = make_segmenter({"classes": Network(answer_classes)}).labels(make_volume())
+    labels, livers = make_segmenter({"classes": Network(answer_classes)}).label_case(make_volume())
     hu = make_volume()
     np.testing.assert_array_equal(labels, np.where(hu == 60, 1, np.where(hu == 30, 2, 0)))
     np.testing.assert_array_equal(livers, labels > 0)
@@ -243,13 +243,13 @@ def test_three_classes_are_decided_by_the_most_probable() -> None:
 def test_smoothing_removes_what_is_a_single_pixel() -> None:
     """A Gaussian of variance 4 leaves a lone pixel 4 % of its own probability."""
     smooth = make_segmenter({"classes": Network(answer_classes)}, smoothing_variance=4.0)
-    labels, _ = smooth.labels(make_volume())
+    labels, _ = smooth.label_case(make_volume())
     assert labels[5, 15, 15] == 0
     assert labels[1, 8, 8] == 1
 
 
 def test_the_gaussian_has_the_variance_that_is_set() -> None:
-    """Variance 0.25: 0.9 among 0.1 keeps g^2 = (1 / (1 + 2 exp(-2) + ...))^2 of 0.8."""
+    """SD 0.5: p = 0.9 among 0.1 keeps g^2 = (1 / (1 + 2 exp(-2) + ...))^2 of 0.8."""
     probabilities = np.full((9, 9, 1), 0.1)
     probabilities[4, 4] = 0.9
     smoothed = make_segmenter({}, smoothing_variance=0.25)._smooth(probabilities)
@@ -258,10 +258,10 @@ def test_the_gaussian_has_the_variance_that_is_set() -> None:
 
 
 def test_a_pair_is_decided_at_one_half_with_tumor_inside_the_liver() -> None:
-    """The first finds liver and tumor, the second the tumor and a rim that is no liver."""
+    """The first finds liver and tumor, the second the tumor and the rim at 0 HU: no liver."""
     liver = Network(lambda batch: (batch > 0.2) * 0.51)
     tumor = Network(lambda batch: (batch < 0.45) * 0.51)
-    labels, livers = make_segmenter({"liver": liver, "tumor": tumor}).labels(make_volume())
+    labels, livers = make_segmenter({"liver": liver, "tumor": tumor}).label_case(make_volume())
     np.testing.assert_array_equal(labels == 2, make_volume() == 30)
     np.testing.assert_array_equal(labels == 1, make_volume() == 60)
     np.testing.assert_array_equal(livers, labels > 0)
@@ -280,7 +280,7 @@ def test_the_input_is_made_as_in_training(name: str) -> None:
         image=lambda case: make_volume(), label=lambda case: np.zeros((6, 16, 16), np.uint8)
     )
     load = make_loader(store, "classes", {"classes": options})
-    make_segmenter({"classes": Network(answer)}, options).labels(make_volume())
+    make_segmenter({"classes": Network(answer)}, options).label_case(make_volume())
     for row in range(len(make_volume())):
         np.testing.assert_array_equal(seen[0][row, ..., 0], load(("a", row))[0])
 
@@ -288,7 +288,7 @@ def test_the_input_is_made_as_in_training(name: str) -> None:
 def test_an_input_may_read_the_neighbouring_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Registered from outside: three slices as channels, of an array and of a volume."""
+    """Registered from outside: three slices as channels, of an array and of a chunked volume."""
     stack = Input("three_slices", lambda hu, options, liver: np.moveaxis(hu, 0, -1), context=1)
     monkeypatch.setitem(INPUTS, stack.name, stack)
     seen: list[np.ndarray] = []
@@ -298,15 +298,15 @@ def test_an_input_may_read_the_neighbouring_slices(
         return np.repeat(batch[..., 1:2] / 100, 3, axis=-1)
 
     system = make_segmenter({"classes": Network(answer)}, {"name": "three_slices"})
-    system.labels(make_volume())
+    system.label_case(make_volume())
     hu = make_volume()
     np.testing.assert_array_equal(seen[0][2, ..., 0], hu[1])
     np.testing.assert_array_equal(seen[0][2, ..., 2], hu[3])
     np.testing.assert_array_equal(seen[0][0, ..., 0], hu[0], "the first stands for the one before")
     np.testing.assert_array_equal(seen[0][5, ..., 2], hu[5])
     volume = write_volume(tmp_path / "ct.nii")
-    by_chunks = np.stack(list(slices_of_volume(volume, 16)({"name": "three_slices"})))
-    alone = np.stack(list(slices_of_volume(volume, 16)(ONE_SLICE)))
+    by_chunks = np.stack(list(take_volume_slices(volume, 16)({"name": "three_slices"})))
+    alone = np.stack(list(take_volume_slices(volume, 16)(ONE_SLICE)))
     np.testing.assert_array_equal(by_chunks[:, 1], alone)
     np.testing.assert_array_equal(by_chunks[1:, 0], alone[:-1])
 
@@ -315,11 +315,11 @@ def test_an_input_may_read_the_neighbouring_slices(
 def test_nan_is_no_answer(targets: tuple[str, ...]) -> None:
     nothing = Network(lambda batch: np.full(batch.shape, np.nan))
     with pytest.raises(InputError, match="x: a probability of slice 0 is NaN; train it again"):
-        make_segmenter(dict.fromkeys(targets, nothing)).labels(make_volume())
+        make_segmenter(dict.fromkeys(targets, nothing)).label_case(make_volume())
     broken = make_pipeline([], [])
     broken.networks["tumor"] = nothing  # type: ignore[assignment]
     with pytest.raises(InputError, match="x: a probability of the tumor network is NaN"):
-        broken.labels(make_volume())
+        broken.label_case(make_volume())
 
 
 def test_where_the_tumor_s_network_failed_the_liver_is_a_result() -> None:
@@ -327,7 +327,7 @@ def test_where_the_tumor_s_network_failed_the_liver_is_a_result() -> None:
     assert both.targets == ("liver", "tumor")
     both.records["tumor"] |= {"status": "collapsed", "why": "all of it"}
     assert both.targets == ("liver",)
-    labels, livers = both.labels(make_volume())
+    labels, livers = both.label_case(make_volume())
     np.testing.assert_array_equal(labels, make_volume() > 20)
     np.testing.assert_array_equal(labels, livers)
     with pytest.raises(InputError, match="tumor collapsed: all of it"):
@@ -336,7 +336,7 @@ def test_where_the_tumor_s_network_failed_the_liver_is_a_result() -> None:
     in_3d = make_pipeline([], ["largest_liver", "tumor_contour"])
     in_3d.records["tumor"]["status"] = "diverged"
     del in_3d.networks["tumor"]  # of the first epoch, none was saved
-    assert set(np.unique(in_3d.labels(make_volume())[0])) == {0, 1}
+    assert set(np.unique(in_3d.label_case(make_volume())[0])) == {0, 1}
     both.records["liver"]["status"] = "diverged"
     assert both.targets == ()
 
@@ -361,7 +361,7 @@ STEPS = ["largest_liver", "fill_holes", "inside_liver"]
 
 def test_the_pipeline_looks_for_tumors_in_the_box_of_the_largest_liver() -> None:
     seen: list[np.ndarray] = []
-    labels, _ = make_pipeline(seen, STEPS).labels(make_volume())
+    labels, _ = make_pipeline(seen, STEPS).label_case(make_volume())
     assert labels[5, 15, 15] == 0
     np.testing.assert_array_equal(labels == 2, make_volume() == 30)
     values = {round(float(value), 4) for batch in seen for value in np.unique(batch)}
@@ -370,7 +370,7 @@ def test_the_pipeline_looks_for_tumors_in_the_box_of_the_largest_liver() -> None
 
 
 def test_each_network_of_the_pipeline_has_the_window_it_was_trained_with() -> None:
-    """60 HU is 1 in the window [0, 60] and 0.5 in [0, 120]; the tumor is 0.25 there."""
+    """The liver at 60 HU is 1 in its window [0, 60]; in the tumor's, [0, 120], it is 0.5."""
     seen: dict[str, set[float]] = {"liver": set(), "tumor": set()}
 
     def answer(target: str) -> Network:
@@ -384,16 +384,16 @@ def test_each_network_of_the_pipeline_has_the_window_it_was_trained_with() -> No
     for target, high in (("liver", 60.0), ("tumor", 120.0)):
         trained.networks[target] = answer(target)  # type: ignore[assignment]
         trained.records[target]["inputs"][target]["window_hu"] = [0.0, high]
-    trained.labels(make_volume())
+    trained.label_case(make_volume())
     assert seen == {"liver": {0.0, 0.5, 1.0}, "tumor": {0.0, 0.25, 0.5}}
 
 
 def test_without_its_options_the_pipeline_keeps_what_the_networks_say() -> None:
     """Tumor outside the liver stays where nothing drops it, and the loose piece is liver."""
-    labels, _ = make_pipeline([], []).labels(make_volume())
+    labels, _ = make_pipeline([], []).label_case(make_volume())
     assert labels[5, 15, 15] == 1
     assert (labels[make_volume() == 0] == 2).any()
-    labels, _ = make_pipeline([], STEPS[:1]).labels(np.zeros((6, 16, 16), np.int16))
+    labels, _ = make_pipeline([], STEPS[:1]).label_case(np.zeros((6, 16, 16), np.int16))
     assert not labels.any(), "no liver, no tumor"
 
 
@@ -407,8 +407,8 @@ def test_the_contour_starts_from_the_tumor_in_the_liver_and_is_the_last_step(
         return np.full_like(labels, 2)
 
     monkeypatch.setattr(module, "move_tumor_contour", contour)
-    moved, _ = make_pipeline([], [*STEPS, "tumor_contour"]).labels(make_volume())
-    without, _ = make_pipeline([], STEPS).labels(make_volume())
+    moved, _ = make_pipeline([], [*STEPS, "tumor_contour"]).label_case(make_volume())
+    without, _ = make_pipeline([], STEPS).label_case(make_volume())
     np.testing.assert_array_equal(without == 2, make_volume() == 30)
     assert (seen[0] == 2).sum() == (without == 2).sum()
     assert (moved == 2).sum() == seen[0].size
@@ -422,7 +422,7 @@ def test_a_system_with_a_contour_is_there_without_it_too(tmp_path: Path) -> None
     about: dict[str, Any] = {"phases": ["ce"], "decision": "half", "table1": False}
     write_system(tmp_path, "pipeline", networks, settings=settings, **about)
     names = ["pipeline", "pipeline_no_contour"]
-    assert finished_systems(tmp_path) == [(name, "ce") for name in names]
+    assert list_finished_systems(tmp_path) == [(name, "ce") for name in names]
     without = load_segmenter(tmp_path, names[1])
     assert (without.name, without.about.settings["postprocess"]) == (names[1], STEPS)
     assert without.about.folder == read_system(tmp_path, "pipeline").folder
@@ -435,14 +435,14 @@ def test_a_system_with_a_contour_is_there_without_it_too(tmp_path: Path) -> None
 
 
 def write_volume(path: Path) -> Volume:
-    """Write `make_volume` with pixels split in two each way, its padding cut off."""
+    """Write `make_volume` with pixels split in two each way, first and last rows cut off."""
     hu = np.repeat(np.repeat(make_volume(), 2, axis=1), 2, axis=2)[:, 4:28]
     nib.save(nib.Nifti1Image(hu.transpose(2, 1, 0), np.diag([0.5, 0.5, 2.5, 1])), path)
     return read_image(path, allow_non_hu=True)
 
 
 def test_a_volume_is_labelled_on_its_own_grid(tmp_path: Path) -> None:
-    """24 x 32 pixels are 16 x 16 of the network and come back, slices in reverse order."""
+    """24 x 32 pixels are 16 x 16 of the network and come back."""
     ct = write_volume(tmp_path / "ct.nii")
     hu, livers = ct.slices(0, ct.n_slices), np.zeros(ct.shape, bool)
     trained = make_segmenter({"classes": Network(answer_classes)})
@@ -459,7 +459,7 @@ def test_the_liver_of_the_pipeline_is_that_before_the_contour(
 ) -> None:
     monkeypatch.setattr(module, "move_tumor_contour", lambda labels, image: np.full_like(labels, 2))
     trained = make_pipeline([], [*STEPS, "tumor_contour"])
-    labels, livers = trained.labels(make_volume())
+    labels, livers = trained.label_case(make_volume())
     assert (labels[~livers] == 2).any()
     ct = write_volume(tmp_path / "ct.nii")
     alone = np.zeros(ct.shape, bool)
@@ -483,7 +483,7 @@ def test_a_nan_in_a_volume_is_one_line(
     def answer(self: Segmenter, all_slices: object, wanted: object) -> object:
         yield np.zeros((SIZE, SIZE)), np.full((SIZE, SIZE), np.nan)
 
-    monkeypatch.setattr(Segmenter, "probabilities", answer)
+    monkeypatch.setattr(Segmenter, "predict", answer)
     with pytest.raises(
         InputError, match="sequential_ce: a probability of slice 0 is NaN; train it"
     ):

@@ -39,11 +39,11 @@ NAMES = LABELS | {label + NO_CONTOUR for label in ("global_local", DEEP_VARIANT)
 def test_a_system_segments_a_case(label: str, deep_run: Path, deep: Store) -> None:
     system = load_segmenter(deep_run, label)
     hu = deep.image("volume-107")
-    labels, livers = system.labels(hu)
+    labels, livers = system.label_case(hu)
     assert labels.shape == livers.shape == hu.shape
     assert (labels.dtype, livers.dtype) == (np.uint8, bool)
     assert set(np.unique(labels)) <= {0, 1, 2}
-    np.testing.assert_array_equal(system.labels(hu)[0], labels)
+    np.testing.assert_array_equal(system.label_case(hu)[0], labels)
 
 
 def test_all_are_scored_by_one_command(
@@ -131,6 +131,7 @@ def test_cross_validation_tests_every_patient_once(
         ]
         assert sum(map(len, patients)) == len(set.union(*patients)) == DEEP_CASES
         assert set(select(livers, fold=number)["case"]) == set(fold.cases_of("test"))
+    assert "| **all** | 9 |" in (tmp_path / "unet_dhanush.md").read_text()
     again = run_module("evaluation.cross_validate", *flags)
     assert again.stdout.count("already done") == 4
     assert read_table(tmp_path / "unet_dhanush.scores.csv").equals(scores)
@@ -205,7 +206,7 @@ def test_a_system_segments_a_volume(
     system = load_segmenter(deep_run, name)
     assert f"({name})" in said
     assert ("on its validation data: " in said) == bool(system.weakness)
-    expected, _ = system.labels(np.asarray(deep.image("volume-107")))
+    expected, _ = system.label_case(np.asarray(deep.image("volume-107")))
     np.testing.assert_array_equal(labels, expected)
     rule = "argmax" if name == "cdnn_resnet18" else "0.5"
     columns = [table["cases"][0][key] for key in ("model", "loss", "threshold_rule")]
@@ -224,7 +225,9 @@ def test_livers_alone_need_no_tumor_network(
     path.with_name("best.keras").unlink()
     labels, table, _ = predict(run_module, few, name, tmp_path, "--liver-only")
     system = load_segmenter(deep_run, name, liver_only=True)
-    np.testing.assert_array_equal(labels, system.labels(np.asarray(deep.image("volume-107")))[1])
+    np.testing.assert_array_equal(
+        labels, system.label_case(np.asarray(deep.image("volume-107")))[1]
+    )
     assert set(table["networks"]) == {"system", "liver"}
 
 
