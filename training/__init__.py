@@ -14,7 +14,8 @@ curves.py          learning curves
 pretrained.py      published ImageNet weights into an encoder (convert_weights.py: the command)
 fit.py             the one fit loop
 validation.py      what a network reaches on validation data, and whether that is a result
-train.py           a network of a system in a phase: seed, build, fit, thresholds, verdict, record
+network.py         a network in a phase: seed, build, fit, thresholds, verdict, record
+train.py           what is left to train of a system, in order
 sweeps.py          what is trained several times: scalings, class weights, joint losses
 one_step.py, liver.py, tumor.py, joint.py, system.py, all_stages.py    the commands
 

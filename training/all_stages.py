@@ -38,11 +38,11 @@ def main(arguments: list[str] | None = None) -> None:
             list_joint_points(run)
         if flags.all_systems:
             check_by_patient(run.store)
-        from training.train import check_losses
+        from training.train import check_loss
 
         for system in SYSTEMS.values():
             if system.TABLE1:
-                check_losses(system.under(run.preset))
+                check_loss(run, system.under(run.preset))
 
     run = open_from_flags(flags, check=check)
     from training import sweeps

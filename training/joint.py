@@ -32,10 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
     given = {name: getattr(flags, name) for name in FLAGS if getattr(flags, name) is not None}
 
     def check(run: Run) -> None:
-        from training.train import check_losses
+        from training.train import check_loss
 
         system = find_joint(run, flags.init or find_own_start(run), **given)
-        check_losses(system)
+        check_loss(run, system, "joint")
         step = Step(run, "joint", "nested", phases[0], phases[0])
         system.check_done(step)
         if run.is_done("joint", "nested", phases[0]):

@@ -134,9 +134,9 @@ def train_from_flags(
     from training.systems import SYSTEMS
 
     def check(run: Run) -> None:
-        from training.train import check_losses
+        from training.train import check_loss
 
-        check_losses(SYSTEMS[system].under(run.preset))
+        check_loss(run, SYSTEMS[system].under(run.preset))
 
     flags = make_parser(name, description).parse_args(arguments)
     run = open_from_flags(flags, network != "liver", check)

@@ -52,9 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
     def check(run: Run) -> None:
         if flags.kind == "joint_loss":
             list_joint_points(run)
-        from training.train import check_losses
+        from training.train import check_loss
 
-        check_losses(Sequential().under(run.preset))
+        check_loss(run, Sequential().under(run.preset))
 
     run = open_from_flags(flags, check=check)
     if flags.kind == "joint_loss":

@@ -60,7 +60,7 @@ def train_several(run: Run, name: str) -> None:
     Raises:
         InputError: one was begun with other settings; the others are trained before.
     """
-    from training.train import check_begun, check_networks, read_settings, train_system
+    from training.train import check_begun, check_system, read_settings, train_system
 
     labels = VARIANTS if name == "variants" else [k for k, s in SYSTEMS.items() if not s.TABLE1]
     stale = []
@@ -71,7 +71,7 @@ def train_several(run: Run, name: str) -> None:
             if (read_settings(run, label) or {}).get("weights_sha256"):
                 raise InputError(f"{run.path / label}: begun with a file of weights")
             system.check_store(run.store)
-            check_networks(system, run.store.size)
+            check_system(run, system, label)
         except InputError as error:
             print(f"{label}: left out: {error}")
             continue
@@ -187,10 +187,10 @@ def check_before_training(run: Run, system: System, label: str, weights: Path | 
     if not system.TABLE1:
         check_by_patient(run.store)
     system.check_store(run.store)
-    from training.train import check_begun, check_networks
+    from training.train import check_begun, check_system
 
     check_begun(run, system, label, weights)
-    check_networks(system, run.store.size, weights)
+    check_system(run, system, label, weights)
 
 
 if __name__ == "__main__":

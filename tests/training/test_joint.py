@@ -24,6 +24,7 @@ from tests.training.conftest import TINY, open_tiny
 from training import joint, sweeps
 from training.callbacks import Checkpoint, read_log
 from training.joint import find_joint
+from training.network import make_recipe
 from training.presets import JOINT_MASKS
 from training.run import Run
 from training.systems import SYSTEMS
@@ -36,7 +37,7 @@ from training.systems.joint import (
     find_scaling,
     list_settings,
 )
-from training.train import make_recipe, train_network, train_system
+from training.train import train_network, train_system
 
 JOINT = ("joint_epochs=(2,1)", "tumor_scaling='window'")
 

@@ -16,12 +16,13 @@ from data.inputs import INPUTS
 from data.store import Store
 from tests.conftest import DEEP, DEEP_VARIANT, SIZE, Command
 from training.callbacks import Checkpoint, read_log
+from training.network import start_anew
 from training.presets import PRESETS
 from training.run import Run, change_field
 from training.system import main
 from training.systems import SYSTEMS, VARIANTS, find_system
 from training.systems.base import Step
-from training.train import find_alike, start_anew, train_network
+from training.train import find_alike, train_network
 
 
 def test_every_system_is_trained_and_says_what_it_is(deep_run: Path) -> None:
@@ -306,7 +307,7 @@ def test_all_variants_are_trained_by_one_name(
 ) -> None:
     trained = {}
     # The runs above check them.
-    monkeypatch.setattr(training.train, "check_networks", lambda *given: None)
+    monkeypatch.setattr(training.train, "check_system", lambda *given: None)
     monkeypatch.setattr(
         training.train, "train_system", lambda run, system, label: trained.update({label: system})
     )

@@ -18,12 +18,12 @@ from training.losses import (
     DiceFocalRatio,
     DiceLoss,
 )
+from training.network import check_networks, start_anew
 from training.presets import PRESETS
 from training.run import change_field
 from training.systems import SYSTEMS, VARIANTS, find_system
 from training.systems.base import System
 from training.systems.global_local import fit_weak_label
-from training.train import check_networks, start_anew
 
 
 def test_slices_smaller_than_the_window_are_refused() -> None:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+import training.network
 import training.train
 from data.batches import make_loader
 from data.command import InputError
@@ -178,7 +179,7 @@ def test_of_epochs_that_find_nothing_at_half_the_best_ranking_one_is_kept(
 
 
 def test_a_finished_phase_is_left_as_it_is(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.train, "fit_phase", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training.network, "fit_phase", lambda *_: pytest.fail("trained again"))
     assert train_liver(finished) == finished.read_record("sequential", "liver", "ce")
 
 
@@ -218,7 +219,7 @@ def test_second_input_is_cut_by_the_mask_that_lies_in_the_run(
         batches.append(train)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.train, "fit_phase", take_batches)
+    monkeypatch.setattr(training.network, "fit_phase", take_batches)
     with pytest.raises(KeyboardInterrupt):
         train_tumor(run, "ce")
     inputs, _ = batches[0].load((case, row))
