@@ -4,7 +4,8 @@
 
 Reads what `evaluation.evaluate` wrote into OUT; writes OUT/figures/<name>.png (200 dpi) and .pdf
 and prints their paths. A figure whose data the run does not have (no sweep, no examples) is
-skipped, with a line that says why.
+skipped, with a line that says why. Where results and code are as they were, nothing is drawn again
+(OUT/figures/drawn.json).
 """
 
 from __future__ import annotations
@@ -13,10 +14,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.command import Parser, run_command
+from data.files import hash_file, hash_json, read_json, write_json
 from data.progress import track
 
 if TYPE_CHECKING:
     from evaluation.results import Results
+
+
+RESULTS = (
+    "summary.json",
+    "scores.csv",
+    "curves.json",
+    "training.json",
+    "lesions.csv",
+    "examples.*",
+)
+
+
+def sign_inputs(out: Path) -> str:
+    """Return a hash of what the figures depend on: results and code."""
+    code = Path(__file__).resolve().parent.parent
+    files = [path for pattern in RESULTS for path in sorted(out.glob(pattern))]
+    return hash_json([hash_file(path) for path in [*files, *sorted(code.rglob("*.py"))]])
+
+
+def read_drawn(out: Path, signature: str) -> list[str] | None:
+    """Return the lines of an earlier call whose figures are as they would be now; None for none."""
+    path = out / "figures" / "drawn.json"
+    if not path.is_file():
+        return None
+    record = read_json(path, ("signature", "files", "skipped"))
+    files = [out / "figures" / name for name in record["files"]]
+    if record["signature"] != signature or not all(file.is_file() for file in files):
+        return None
+    return [*map(str, files), *record["skipped"], "figures: already drawn"]
 
 
 def draw_all(results: Results) -> tuple[list[Path], dict[str, str]]:
@@ -59,15 +90,19 @@ def main(arguments: list[str] | None = None) -> None:
         help="folder that evaluation.evaluate wrote; figures go to DIR/figures",
     )
     out = parser.parse_args(arguments).out
+    signature = sign_inputs(out)
+    lines = read_drawn(out, signature)
+    if lines is None:
+        # pandas and matplotlib: only once the flags are known to be right.
+        from evaluation.results import read_results
 
-    # pandas and matplotlib: only once the flags are known to be right.
-    from evaluation.results import read_results
-
-    written, skipped = draw_all(read_results(out))
-    for path in written:
-        print(path)
-    for name, why in skipped.items():
-        print(f"{name}: skipped, {why}")
+        written, skipped = draw_all(read_results(out))
+        notes = [f"{name}: skipped, {why}" for name, why in skipped.items()]
+        names = [path.name for path in written]
+        content = {"schema": 1, "signature": signature, "files": names, "skipped": notes}
+        write_json(out / "figures" / "drawn.json", content)
+        lines = [*map(str, written), *notes]
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -97,6 +97,26 @@ def test_missing_pieces_are_skipped_with_a_line(tmp_path, capsys):
     assert (out / "figures" / "fig_sequential_architecture.pdf").is_file()
 
 
+def test_unchanged_results_are_not_drawn_again(tmp_path, capsys, monkeypatch):
+    out = write_out(tmp_path / "out")
+    name, drawing = next(iter(FIGURES.items()))
+    monkeypatch.setattr("evaluation.figures.registry.FIGURES", {name: drawing})
+    main(["--out", str(out)])
+    first = capsys.readouterr().out
+    picture = out / "figures" / f"{name}.png"
+    drawn_ns = picture.stat().st_mtime_ns
+    main(["--out", str(out)])
+    assert capsys.readouterr().out == f"{first}figures: already drawn\n"
+    assert picture.stat().st_mtime_ns == drawn_ns
+    # A result that changed, or a figure that is gone, is drawn anew.
+    rewrite(out / "training.json", lambda content: content.update(sweep=None))
+    main(["--out", str(out)])
+    assert picture.stat().st_mtime_ns > drawn_ns
+    picture.unlink()
+    main(["--out", str(out)])
+    assert picture.is_file()
+
+
 def test_failed_system_is_no_result(tmp_path):
     out = write_out(tmp_path / "out", failures=FAILURE)
     path = out / "examples.json"
