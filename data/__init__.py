@@ -1,4 +1,6 @@
-"""Volumes in, slices out. In the order in which data flows:
+"""Turn CT volumes into slices for networks.
+
+In the order in which data flows:
 
 download     command: a public cohort is fetched, verified, unpacked
 fetch        one file over HTTP, resumed and verified

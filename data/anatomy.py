@@ -32,8 +32,7 @@ def find_flips(hu: np.ndarray, labels: np.ndarray) -> tuple[list[str], bool]:
     on only where spine and liver both tell clearly on which side they lie.
 
     Args:
-        hu: ndarray of shape (n_slices, size, size), canonical order (head up, front first, right
-            first), HU.
+        hu: ndarray (n_slices, size, size), HU, canonical order (head up, front and right first).
         labels: of the same shape, 0 other, 1 liver, 2 tumor.
 
     Returns:
@@ -64,9 +63,6 @@ def mirror_affine(affine: np.ndarray, shape: tuple[int, ...], file_axes: list[in
         affine: of the volume, (4, 4).
         shape: of the file.
         file_axes: the axes to mirror, 0 to 2.
-
-    Returns:
-        ndarray of shape (4, 4).
     """
     flip = np.eye(4)
     for axis in file_axes:

@@ -1,4 +1,4 @@
-"""Random changes of training slices: an option beside the paper's recipe, which mentions none."""
+"""Random changes of training slices, an option that the paper does not mention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GAIN = 0.2  # of the input's values: contrast
 def augment_slice(
     inputs: np.ndarray, target: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rotate, scale and shift input and target alike; multiply the input by a gain near 1.
+    """Rotate, scale and shift input and target alike; vary the input's gain.
 
     What comes in from beyond the border is 0, as is what a mask leaves out. Nothing is mirrored:
     the liver lies on the right.

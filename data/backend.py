@@ -1,9 +1,8 @@
-"""Keras as the other rooms use it: the import, its precision on this machine, saved networks.
+"""Keras for the whole project: its import, its precision, saved networks.
 
-Keras is imported without the start-up notes of its backend, by `from data.backend import keras`:
-TensorFlow writes half a dozen lines to standard error before any setting of its log takes effect.
-They would bury the one line that a command prints about bad input, so standard error is held back
-while Keras is imported, and shown only if that fails.
+TensorFlow writes start-up notes to standard error that would bury a command's one line about bad
+input. `from data.backend import keras` therefore holds standard error back during the import, and
+shows it only if the import fails.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ __all__ = [
 
 
 def has_accelerator() -> bool:
-    """Return whether TensorFlow has more than the CPU to compute on; True on another backend."""
+    """Return whether TensorFlow sees more than the CPU; True on another backend."""
     if keras.backend.backend() != "tensorflow":
         return True
     import tensorflow as tf
@@ -64,11 +63,11 @@ def has_accelerator() -> bool:
 
 
 def choose_precision(precision: str) -> str:
-    """Return the Keras dtype policy to use here: float32 on a CPU without units for another one.
+    """Return the Keras dtype policy to use on this machine.
 
-    Measured with oneDNN (`python -m tests.benchmarks.training`): on processors with AMX or
-    AVX-512's bfloat16 instructions mixed_bfloat16 is faster than float32; with AVX-512 alone it is
-    twice as slow, and on AVX2 it does not run.
+    It is float32 on a CPU without units for mixed_bfloat16. Measured with oneDNN (`python -m
+    tests.benchmarks.training`): mixed_bfloat16 is faster with AMX or AVX-512's bfloat16
+    instructions, twice as slow with AVX-512 alone, and does not run on AVX2.
     """
     if precision == "float32" or has_accelerator():
         return precision
@@ -76,7 +75,7 @@ def choose_precision(precision: str) -> str:
 
 
 def load_network(path: Path) -> keras.Model:
-    """Load a saved network, in single precision where the CPU has no units for its own.
+    """Load a saved network, in single precision where the CPU needs it.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -95,7 +94,7 @@ def load_network(path: Path) -> keras.Model:
 
 
 def convert_to_single_precision(model: keras.Model) -> keras.Model:
-    """Return a copy of the model, same weights, in which every layer computes in float32."""
+    """Return a copy of the model, same weights, that computes in float32."""
 
     def copy_layer(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, keras.Model):

@@ -1,4 +1,4 @@
-"""Batches for Keras: slices of a store as a network's input and target, shuffled by seed."""
+"""Batches for Keras: the slices of a store as a network's input and target."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ FindLiver = Callable[[Slice], Liver]
 
 
 class SliceBatches(keras.utils.PyDataset):
-    """Batches of (input, target), read from disk when asked for; the store is never loaded whole.
+    """Batches of (input, target), read from disk when asked for.
 
-    Each item is input (batch, rows, columns, channels) float32 and target (batch, rows, columns, 1)
-    float32.
+    An item is input (batch, rows, columns, channels) and target (batch, rows, columns, 1), float32.
 
     Args:
         slices: (case, row) of each slice.
@@ -75,7 +74,7 @@ class SliceBatches(keras.utils.PyDataset):
         return augment_slice(inputs, target, rng)
 
     def go_to_epoch(self, epoch: int) -> None:
-        """Take the order of an epoch (from 0), so that a resumed run sees what it would have."""
+        """Take the order of an epoch (from 0), so that a resumed run repeats it."""
         self._epoch = epoch
         self._order = np.arange(len(self.slices))
         if self.seed is not None:

@@ -1,13 +1,16 @@
-"""A weak label of each patient's tumor load, from clinical data: an "indicator of tumor severity".
+"""A weak label of each patient's tumor load, predicted from clinical data.
 
-The global and local pipeline regularises its tumor network with it: a linear regression of the
-tumor-to-liver volume ratio on the patients' clinical variables, fitted on training patients only.
-The text names no variable. Assumed is which are used: every column that is a number in the training
-rows, or has 2 to 4 values there. Left out are columns that tell what happened after the scan
-(`OUTCOMES`), and those that more than a third of the training rows lack. What else is missing, or a
-value that no training row has, counts as the training rows' mean: of the number, or of each value's
-share. Of these columns the regression takes those that each explain most of the training ratios by
-themselves, up to one feature for every five rows.
+The global and local pipeline regularises its tumor network with this "indicator of tumor severity":
+a linear regression of the tumor-to-liver volume ratio on clinical variables, fitted on training
+patients only. The text names no variable, so which are used is assumed:
+
+- A column is used if it is a number in the training rows, or has 2 to 4 values there.
+- Columns that tell what happened after the scan (`OUTCOMES`) are left out, and so are those that
+more than a third of the training rows lack.
+- A missing or unknown value counts as the training rows' mean: of the number, or of each value's
+share.
+- The regression takes the columns that each explain most of the training ratios by themselves, up
+to one feature for every five rows.
 """
 
 from __future__ import annotations
@@ -54,8 +57,7 @@ class Column:
 
     Attributes:
         name: of the column.
-        values: its values where it is a category, each but the first a feature; empty where it is
-            a number.
+        values: of a category, each but the first a feature; empty where the column is a number.
     """
 
     name: str
@@ -82,12 +84,10 @@ class Column:
 class ClinicalRegression(RegressorMixin, BaseEstimator):
     """A linear regression on the columns that explain most by themselves.
 
-    Without a usable column it predicts the mean.
-
     Attributes:
         encoders_: by column that it reads, fitted.
-        linear_: from their features to the ratio; None without a column.
-        mean_: of the ratios.
+        linear_: from their features to the ratio; None without a usable column.
+        mean_: of the ratios, the prediction without a column.
     """
 
     def fit(self, table: pd.DataFrame, ratios: np.ndarray) -> ClinicalRegression:
@@ -96,9 +96,6 @@ class ClinicalRegression(RegressorMixin, BaseEstimator):
         Args:
             table: one text column for each clinical variable, a row for each case.
             ratios: ndarray of shape (n,).
-
-        Returns:
-            Itself.
         """
         encoders = {column: column.make_encoder() for column in find_columns(table)}
         features, explained = {}, {}
@@ -195,7 +192,7 @@ def fit_weak_labels(
     Args:
         rows: clinical data of the training cases.
         ratios: their tumor-to-liver volume ratios, ndarray of shape (n,).
-        patients: whose they are; None: each another's.
+        patients: the patient of each row; None takes each row for another patient.
 
     Returns:
         The regression, and how much it explains.

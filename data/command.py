@@ -1,4 +1,4 @@
-"""What every command of the project shares: the parser, one-line errors, exit codes.
+"""What all commands share: the parser, one-line errors, exit codes.
 
 argparse does not name the nearest flag for a misspelt one, so `Parser` does.
 """
@@ -18,25 +18,19 @@ REFUSED = 2
 class InputError(ValueError):
     """A user's mistake: a bad file, a bad flag, a run that does not fit.
 
-    The message is one line that names the file (or flag) and the rule it breaks. A command that
-    meets one prints it on standard error and exits with code 2, without a traceback.
+    The message is one line with the file (or flag) and the rule it breaks. A command prints it on
+    standard error and exits with code 2, without a traceback.
     """
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line; exit code 2.
 
-    Flags are written in full. A flag that does not exist is named, with the nearest one that does.
-    Groups of flags in `--help` are argparse's own: `parser.add_argument_group(title)`.
+    Flags are written in full. An unknown flag is named with the nearest one that exists.
     """
 
     def __init__(self, *arguments: Any, example: str = "", **settings: Any) -> None:
-        """Make a parser as argparse does.
-
-        Args:
-            *arguments, **settings: of `argparse.ArgumentParser`.
-            example: command lines, one a line, that end `--help`.
-        """
+        """Make a parser as argparse does; `example` is command lines that end `--help`."""
         super().__init__(*arguments, **{"allow_abbrev": False, **settings})
         self.example = example
 

@@ -1,4 +1,4 @@
-"""One case of a cohort into the store: its voxels checked, brought to square slices."""
+"""Convert one case of a cohort: its voxels checked, its slices made square."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ class Conversion:
         options: what the cohort itself can be told.
         allow_non_hu: take values that are not HU.
         ignore_label_affine: lay labels on their volume voxel for voxel.
-        orient: "affine" believes the header; "anatomy" mirrors a volume whose anatomy contradicts
-            it.
+        orient: "affine" believes the header; "anatomy" mirrors a volume that contradicts it.
     """
 
     cohort: str

@@ -1,11 +1,11 @@
-"""DICOM CT series: a folder of single-slice files becomes a volume, checked slice by slice.
+"""Read a DICOM CT series as a volume, checked slice by slice.
 
 Positions and directions are DICOM's (PS3.3 C.7.6.2: mm, x to the patient's left, y to the back, z
-to the head); the affine of the volume is nibabel's (RAS+). The voxels are HU: rescale slope and
-intercept are applied.
+to the head). The volume's affine is nibabel's (RAS+). Rescale slope and intercept make the voxels
+HU.
 
 By hand, because highdicom.get_volume_from_series holds every pixel while it looks at the geometry,
-and does not name the slice that is wrong. The tests hold the affine and the voxels against it.
+and does not name the wrong slice. The tests compare the two.
 """
 
 from __future__ import annotations
@@ -114,16 +114,16 @@ def open_series(
         folder: of single-slice files, or of one folder that holds them; may lie in a zip.
         modality: the only one taken; None takes any, for masks.
         paths: the files of the series, where the folder holds others too.
-        instances: SOP Instance UIDs; of a series of several acquisitions (contrast phases) only
-            theirs is taken.
+        instances: SOP Instance UIDs; of several acquisitions (contrast phases) only theirs is
+            taken.
 
     Returns:
         The series.
 
     Raises:
         InputError: no DICOM file, a file that is none, another modality, two series, slices of
-            different size, spacing or direction, two at one place, one missing, a stack that is not
-            straight (gantry tilt).
+            different size, spacing or direction, two at one place, one missing, or a stack that is
+            not straight (gantry tilt).
     """
     if paths is None:
         folder = find_series_folder(open_folder(folder))

@@ -1,9 +1,8 @@
-"""Public CT cohorts with liver and tumor labels: fetched, verified, unpacked, origin recorded.
+"""Download public CT cohorts with liver and tumor labels.
 
-An interrupted call goes on where it stopped, a finished one does nothing. `SOURCE.json` in the
-folder records the address, the licence, the date and the checksums. An archive that came another
-way may be put into the folder under its own name: it is verified as if fetched. LiTS needs an
-account: its steps are printed, nothing is fetched.
+An interrupted call goes on where it stopped; a finished one does nothing. `SOURCE.json` in the
+folder records address, licence, date and checksums. An archive put into the folder under its own
+name is verified as if fetched. LiTS needs an account: its steps are printed, nothing is fetched.
 """
 
 from __future__ import annotations
@@ -154,7 +153,7 @@ _PATIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 def download(
     dataset: Dataset, folder: Path, keep_archive: bool = False, sleep: Sleep = time.sleep
 ) -> dict[str, Any]:
-    """Bring a cohort into a folder.
+    """Bring a cohort into a folder and return the content of `SOURCE.json`.
 
     Args:
         dataset: the cohort.
@@ -162,13 +161,10 @@ def download(
         keep_archive: leave the archive beside its content.
         sleep: called with the seconds to wait between attempts.
 
-    Returns:
-        The content of `SOURCE.json`.
-
     Raises:
-        InputError: `folder` holds another cohort or files of unknown origin, too little room on the
-            disk, what `data.fetch.fetch` and `data.archives.extract` refuse, DICOM series that did
-            not arrive.
+        InputError: `folder` holds another cohort or files of unknown origin, the disk has too
+            little room, DICOM series did not arrive, or `data.fetch.fetch` or
+            `data.archives.extract` refuses.
     """
     record = folder / RECORD
     if record.is_file():

@@ -1,4 +1,4 @@
-"""What a run records of its surroundings: versions, machine, git commit, peak memory."""
+"""Versions, machine, git commit and peak memory, as a run records them."""
 
 from __future__ import annotations
 
@@ -72,8 +72,7 @@ def reset_peak_memory() -> None:
 def read_peak_memory() -> float:
     """Return the largest resident memory in MiB since `reset_peak_memory`.
 
-    Where the system cannot reset it, since the start of the process. The memory of a GPU is not in
-    it.
+    Where the system cannot reset it, since the process began. GPU memory does not count.
     """
     with suppress(OSError, StopIteration, ValueError, IndexError):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()

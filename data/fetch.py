@@ -1,8 +1,8 @@
-"""One file over HTTP, whole or not at all: resumed where it stopped, size and checksum verified.
+"""Fetch one file over HTTP, whole or not at all, and verify it.
 
-The bytes gather in `PATH.part`, what the server said of them in `PATH.part.json`; complete and
-verified, the file takes its name. A server that offers neither an ETag nor a date cannot tell
-whether its file is still the same, so there each connection starts anew.
+The bytes gather in `PATH.part`, the server's headers in `PATH.part.json`. Complete and verified,
+the file takes its name. Without an ETag or a date nobody can tell whether the server's file is
+still the same, so each connection starts anew.
 
 By hand, because pooch fetches a file from its first byte after each interruption.
 """
@@ -86,9 +86,8 @@ def fetch(
     """Download `url` to `path`; an interrupted call goes on where it stopped.
 
     A dropped connection and a busy server are tried again, up to `ATTEMPTS` times in a row without
-    a new byte, after 1, 2, 4, ... seconds. A file that is already at `path` is verified and not
-    fetched again. Where the server tells no length, and does not send in chunks, a file cut short
-    looks complete: then only a checksum tells.
+    a new byte, after 1, 2, 4, ... seconds. A file already at `path` is only verified. Where the
+    server tells no length and does not send in chunks, only a checksum shows a file cut short.
 
     Args:
         url: http or https; redirects to another scheme are refused.
@@ -102,9 +101,8 @@ def fetch(
         Size and checksums of the file.
 
     Raises:
-        InputError: another scheme, an answer such as 404, no network, another size or checksum
-            than published. A download with a wrong checksum is removed, so that the next call
-            starts anew.
+        InputError: another scheme, an answer such as 404, no network, or another size or checksum
+            than published. A download with a wrong checksum is removed.
         OSError: the file cannot be written.
     """
     url = _quote(url)
@@ -285,11 +283,6 @@ def _verify(
     path: Path, name: str, size: int | None, md5: str | None, sha256: str | None
 ) -> Fetched:
     """Return size and checksums of a file, held against the published ones.
-
-    Args:
-        path: the file.
-        name: what an error calls it.
-        size, md5, sha256: as published, or None.
 
     Raises:
         InputError: one differs.

@@ -1,4 +1,4 @@
-"""Files between the stages: written to a temporary name and renamed, so none is half-written."""
+"""Files written to a temporary name and renamed, so none is half-written."""
 
 from __future__ import annotations
 
@@ -67,11 +67,7 @@ def format_json(content: Any) -> str:
 
 
 def read_json(path: Path, needs: Iterable[str] = ()) -> Any:
-    """Read a JSON file of the project.
-
-    Args:
-        path: the file.
-        needs: keys that it must hold.
+    """Read a JSON file of the project that must hold the keys `needs`.
 
     Raises:
         InputError: the file is missing, is not JSON, or lacks a key.

@@ -1,4 +1,4 @@
-"""Folders to read from, on disk or inside zip files, nested ones too: cohorts come in both forms.
+"""Folders to read from, on disk or inside zip files, nested ones too.
 
 A place inside a zip is written as a path through it, as
 `3Dircadb1.zip/3Dircadb1.1/PATIENT_DICOM.zip/PATIENT_DICOM`. Nothing is extracted; an inner zip is
@@ -81,8 +81,7 @@ def list_files(folder: Path) -> list[Path]:
 def sign_files(place: Path) -> list[str | int]:
     """Return [name, bytes, hash] of a file, a folder, or the zip that holds it.
 
-    The hash is over the names, sizes and times of change of the files; nothing is read. Nothing
-    there: 0 bytes.
+    The hash is over names, sizes and times of change; no content is read. Nothing there: 0 bytes.
     """
     on_disk = place
     while not on_disk.exists() and on_disk.parent != on_disk:

@@ -1,12 +1,12 @@
-"""Folds for cross-validation by patient: stores of the same voxels that differ in their split.
+"""Make folds for cross-validation by patient: stores that differ in their split.
 
-Makes DIR/fold-1 to DIR/fold-N. Each patient is in the test set of one fold; of a fold's other
-patients a tenth (at least one) validates and the rest trains. Patients are dealt out by falling
-number of slices with tumor, so that the folds hold about as many. A subset is of the slices that
-train and validate; the test cases are whole, so that each patient with a liver is tested. The
-arrays are hard links where the file system has them, else copies.
+Makes DIR/fold-1 to DIR/fold-N of the same voxels: hard links where the file system has them, else
+copies. Each patient is in the test set of one fold; of a fold's other patients a tenth (at least
+one) validates and the rest trains. Patients are dealt out by falling number of slices with tumor,
+so that folds hold about as many. A subset limits the slices that train and validate; test cases are
+whole, so that each patient with a liver is tested.
 
-By hand, because scikit-learn's StratifiedGroupKFold balances classes, not a number of slices, and
+By hand, because scikit-learn's StratifiedGroupKFold balances classes, not numbers of slices, and
 draws no validation patients.
 """
 
@@ -53,7 +53,7 @@ def main() -> None:
 def make_folds(
     store: Store, folds: int, out: Path, seed: int = 0, subset: Sequence[int] | None = None
 ) -> list[Store]:
-    """Make the stores of the folds that are missing.
+    """Make the stores of the folds that are missing; return those of all folds.
 
     Args:
         store: whose cases are dealt out.
@@ -61,9 +61,6 @@ def make_folds(
         out: folder for fold-1, fold-2, ...
         seed: deals out the patients.
         subset: slices to train and to validate each fold; None: all.
-
-    Returns:
-        The stores of all folds.
 
     Raises:
         InputError: fewer than 2 folds, fewer patients than folds, an external store, a seed out of
@@ -96,15 +93,12 @@ def make_folds(
 
 
 def deal_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list[str]]]:
-    """Draw the test cases and the validation cases of each fold.
+    """Draw the (test cases, validation cases) of each fold.
 
     Args:
         store: whose cases are dealt out.
         folds: number of folds.
         seed: of the draw.
-
-    Returns:
-        (test cases, validation cases) of each fold.
 
     Raises:
         InputError: fewer than 2 folds, or fewer patients than folds.

@@ -1,8 +1,8 @@
-"""How a network's input is made of HU: a registry that training and prediction both read.
+"""Make a network's input of HU: a registry for training and prediction.
 
 `INPUTS` names every input. A network's record holds the name and the options of its own, so that
-`make_input` makes at prediction what the network was trained on. Steps on whole images stay by
-hand where no library has them: a window, a mask, the liver's median; the rest is scikit-image.
+`make_input` makes at prediction what the network was trained on. A window, a mask and the liver's
+median are made by hand, where no library has them; scikit-image does the rest.
 
 Of a slice    windowed, equalised, standardised; masked and scaled (they need the liver)
 Of a volume   global, local (it needs the liver)
@@ -123,7 +123,7 @@ def read_slices(volume: np.ndarray, row: int, options: Options) -> np.ndarray:
 
 
 def stream_slices(slices: Iterable[np.ndarray], options: Options) -> Iterator[np.ndarray]:
-    """Yield what `read_slices` returns for every slice of a volume that is read slice by slice."""
+    """Yield what `read_slices` returns for every slice of a streamed volume."""
     context = INPUTS[options["name"]].context
     if not context:
         yield from slices
@@ -140,7 +140,7 @@ def stream_slices(slices: Iterable[np.ndarray], options: Options) -> Iterator[np
 
 
 def take_slices(image: np.ndarray, rows: Sequence[int] | None = None) -> Slices:
-    """Return the slices (all, or `rows`) of an array of HU, which may be memory-mapped."""
+    """Return the slices (all, or `rows`) of HU, which may be memory-mapped."""
 
     def read(options: Options) -> Iterator[np.ndarray]:
         for row in range(len(image)) if rows is None else rows:
@@ -152,7 +152,12 @@ def take_slices(image: np.ndarray, rows: Sequence[int] | None = None) -> Slices:
 def share_slices(
     slices: Slices, first: Options, second: Options
 ) -> tuple[Iterator[np.ndarray], Iterator[np.ndarray]]:
-    """Return the slices for two inputs; where both read alike, each slice is made once."""
+    """Return the slices for two inputs; where both read alike, make each once.
+
+    Args:
+        slices: HU, each (rows, columns); read as they are needed.
+        first, second: options of the two inputs.
+    """
     if INPUTS[first["name"]].context == INPUTS[second["name"]].context:
         shared = tee(slices(first))
         return shared[0], shared[1]
@@ -160,15 +165,22 @@ def share_slices(
 
 
 def make_windowed(hu: np.ndarray, options: Options, liver: Liver | None = None) -> np.ndarray:
-    """Clip a slice to the window and scale it to [0, 1]: X of the paper."""
+    """Clip a slice to the window and scale it to [0, 1]: X of the paper.
+
+    Args:
+        hu, options, liver: as `Input.make` takes them.
+    """
     return window(hu, *options["window_hu"])
 
 
 def make_equalised(hu: np.ndarray, options: Options, liver: Liver | None = None) -> np.ndarray:
-    """Equalise the histogram of the windowed slice, then filter it with a 3 x 3 median: in [0, 1].
+    """Equalise the histogram of the windowed slice, then filter with a 3 x 3 median.
 
     Elmenabawy et al., II.A: "histogram equalization and median filter smoothing". One bin a HU of
-    the window, so that the equalisation merges no HU; the slice's own histogram (assumed).
+    the window, so that no HU merge; the slice's own histogram (assumed). The result is in [0, 1].
+
+    Args:
+        hu, options, liver: as `Input.make` takes them.
     """
     from skimage.exposure import equalize_hist
     from skimage.filters import median
@@ -178,10 +190,14 @@ def make_equalised(hu: np.ndarray, options: Options, liver: Liver | None = None)
 
 
 def make_standardised(hu: np.ndarray, options: Options, liver: Liver | None = None) -> np.ndarray:
-    """Shift and scale the windowed slice to zero mean and unit variance; one value becomes 0.
+    """Shift and scale the windowed slice to zero mean and unit variance.
 
     Dhanush et al., 3.2: "a zero mean and unit variance for every image". The window before is
-    assumed: over the full range of HU, air and couch would set the scale.
+    assumed: over the full range of HU, air and couch would set the scale. A slice of one value
+    becomes 0.
+
+    Args:
+        hu, options, liver: as `Input.make` takes them.
     """
     picture = window(hu, *options["window_hu"])
     deviation = float(picture.std())
@@ -190,7 +206,7 @@ def make_standardised(hu: np.ndarray, options: Options, liver: Liver | None = No
 
 
 def make_masked(hu: np.ndarray, options: Options, liver: Liver | None) -> np.ndarray:
-    """Scale a slice inside the liver and set it to 0 outside: the paper's second input (2.3).
+    """Scale a slice inside the liver, 0 outside: the paper's second input (2.3).
 
     Scaling "window" is M * w(X). Scaling "liver_median" is (X - median) / 40 HU inside M, so that
     contrast phase and scanner drop out (assumed; the paper says "a consistent scale" and no more);
@@ -218,10 +234,14 @@ def make_masked(hu: np.ndarray, options: Options, liver: Liver | None) -> np.nda
 
 
 def make_scaled(hu: np.ndarray, options: Options, liver: Liver | None) -> np.ndarray:
-    """Scale a slice as `make_masked` does, everywhere: w(X) for the nested network, which masks.
+    """Scale a slice everywhere as `make_masked` does inside the liver: w(X).
 
-    HU are clipped to the window first, also for scaling "liver_median": a soft mask lets a little
-    of everything through, and air at -1000 HU would outweigh the liver.
+    The nested network masks it. HU are clipped to the window first, also for scaling
+    "liver_median": a soft mask lets a little of everything through, and air at -1000 HU would
+    outweigh the liver.
+
+    Args:
+        hu, options, liver: as `make_masked` takes them.
     """
     assert liver is not None
     everywhere = Liver(np.ones(hu.shape, bool), liver.median_hu)
@@ -229,7 +249,7 @@ def make_scaled(hu: np.ndarray, options: Options, liver: Liver | None) -> np.nda
 
 
 def make_local(hu: np.ndarray, options: Options, liver: Liver | None) -> np.ndarray:
-    """Set everything outside the liver to -1000 HU and window the rest: the pipeline's local view.
+    """Set HU outside the liver to -1000 and window: the pipeline's local view.
 
     Args:
         hu: ndarray of shape (slices, rows, columns), of the liver's box (`find_liver_box`).
@@ -242,7 +262,7 @@ def make_local(hu: np.ndarray, options: Options, liver: Liver | None) -> np.ndar
 
 
 def find_liver_box(liver: np.ndarray, shape: tuple[int, int, int]) -> Box | None:
-    """Return the bounding box of a mask, grown inside the volume until `shape` fits into it.
+    """Return the bounding box of a mask, grown in the volume to hold `shape`.
 
     Args:
         liver: ndarray, bool, (n_slices, rows, columns), at least `shape` along every axis.

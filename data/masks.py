@@ -1,4 +1,4 @@
-"""The first network's thresholded prediction on disk: the liver mask M of each case (paper 2.3)."""
+"""The first network's liver mask M of each case, on disk (paper 2.3)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LiverMasks:
         self._masks: dict[str, np.ndarray] = {}
 
     def read_mask(self, case: str) -> np.ndarray:
-        """Return a case's masks, uint8 (slices, rows, columns), read from disk as they are used.
+        """Return a case's memory-mapped masks, uint8 (slices, rows, columns).
 
         Raises:
             InputError: the folder holds no such case, or a damaged file.
@@ -100,14 +100,20 @@ def write_masks(
 
 
 def finish_masks(folder: Path, s1: float, median_hu: dict[str, float | None]) -> None:
-    """Write `masks.json`, which marks the folder finished."""
+    """Write `masks.json`, which marks the folder finished.
+
+    Args:
+        folder: of the masks.
+        s1: threshold of the first network.
+        median_hu: by case, inside M; None where M is empty.
+    """
     write_json(folder / "masks.json", {"schema": 1, "s1": s1, "median_hu": median_hu})
 
 
 def find_masks(
     slices: Iterable[np.ndarray], predict: Predict, s1: float, options: Options
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (HU, M = [L(X) > s1]) of every slice of a case: float32 and bool, (rows, columns).
+    """Yield (HU, M = [L(X) > s1]) of each slice: float32, bool, (rows, columns).
 
     Args:
         slices: HU, each (rows, columns); read as they are needed.
@@ -122,7 +128,7 @@ def find_masks(
 
 
 def find_median(masked: Masked) -> float | None:
-    """Return the median HU inside a case's masks of (HU, mask) slices, None where all are empty."""
+    """Return the median HU inside a case's masks; None where all are empty."""
     median = HuMedian()
     for hu, mask in masked:
         median.add(hu, mask)

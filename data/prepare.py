@@ -1,9 +1,8 @@
-"""From a folder of CT volumes with labels to a slice store.
+"""Make a slice store from a folder of CT volumes with labels.
 
-The folder holds a cohort that `data.cohorts` knows: LiTS (volume-N.nii[.gz] with
-segmentation-N.nii[.gz]), Task03_Liver, 3D-IRCADb-01, HCC-TACE-Seg, or pairs by pattern. A
-cohort.json beside LiTS' files, {"cohort": name, "synthetic": true|false}, names another cohort of
-that layout. HU are clipped to [-1024, 3071].
+The folder holds a cohort that `data.cohorts` knows: LiTS, Task03_Liver, 3D-IRCADb-01, HCC-TACE-Seg,
+or pairs by pattern. A cohort.json beside LiTS' files, {"cohort": name, "synthetic": true|false},
+names another cohort of that layout. HU are clipped to [-1024, 3071].
 """
 
 from __future__ import annotations
@@ -53,10 +52,9 @@ GIVEN_BY_A_SPLIT = (*GIVEN_BY_PATIENTS, "subset", "seed", "slices", "fractions",
 
 
 def read_cohort(source: Path, layout: str) -> tuple[str, str, bool]:
-    """Return (layout, cohort, synthetic): how it is read, its name, a phantom?
+    """Return the layout of a folder, its cohort's name, and whether it is a phantom.
 
-    A cohort.json in the layout of LiTS names another cohort: nothing that is known of LiTS holds
-    for it.
+    A cohort.json in the layout of LiTS names another cohort, so nothing known of LiTS holds for it.
 
     Raises:
         InputError: cohort.json lacks them, or the source is a phantom that is not finished.
@@ -239,12 +237,8 @@ def _convert(
     """Write every case that an earlier run did not finish; print a line for each.
 
     Args:
-        writer: of the store.
-        source: the cases.
-        names: those to write.
+        names: the cases to write.
         made_from: what each depends on.
-        flags: of the command.
-        failures: takes the cases that cannot be used.
 
     Returns:
         {case: its entry in store.json}.

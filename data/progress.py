@@ -1,6 +1,7 @@
-"""How far a long step is: a bar on a terminal, else one line a minute; both with the time left.
+"""Show how far a long step is, with the time left.
 
-tqdm counts, estimates and draws. What it does not do is a line instead of a bar (`_Lines`).
+tqdm counts, estimates and draws a bar. By hand is what it lacks: a line a minute where there is no
+terminal (`_Lines`).
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ def open_bar(
     stream: TextIO | None = None,
     n_done: float = 0,
 ) -> tqdm[Any]:
-    """Open a progress bar, to be advanced by `update(n)` and closed.
+    """Open a progress bar, to be advanced by `update(n)`; it closes as a context.
 
-    Nothing is shown of a step that takes less than a minute where there is no terminal.
+    Without a terminal nothing is shown of a step of less than a minute.
 
     Args:
         total: number of units, None where it is not known.
@@ -50,7 +51,7 @@ def open_bar(
         n_done: units that an earlier call did.
 
     Returns:
-        The bar; a context manager that closes itself.
+        The bar.
     """
     stream = stream or sys.stderr
     settings: dict[str, Any] = {"total": total, "desc": title, "initial": n_done}
@@ -78,9 +79,6 @@ def track(
         title: what is being done.
         total: number of items, where they have no length.
         unit: what an item is, in the singular.
-
-    Yields:
-        The items, unchanged.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

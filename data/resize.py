@@ -1,9 +1,9 @@
-"""Slices to the square size of a store, and probabilities back to the slices' own size.
+"""Resample slices to a store's square size, and probabilities back.
 
 A slice that is not square is first padded to a square, centred (the odd pixel goes to the end).
-Shrinking averages areas, enlarging is bilinear; both keep the image's edges on the edges (pixel
-areas, not centres). scikit-image resamples; by hand is the mean over whole blocks of pixels, which
-is the same and many times faster.
+Shrinking averages areas, enlarging is bilinear; both keep the image's edges on the edges.
+scikit-image resamples. By hand is the mean over whole blocks of pixels: the same, many times
+faster.
 """
 
 from __future__ import annotations
@@ -19,14 +19,11 @@ _HALF = 0.5 - 1e-6  # area weights that do not divide evenly round in float32
 
 
 def resize_image(slices: np.ndarray, size: int) -> np.ndarray:
-    """Pad with air (-1024 HU) to a square and resample to size x size.
+    """Pad with air (-1024 HU) to a square and resample to float32 (n, size, size).
 
     Args:
         slices: ndarray of shape (n, rows, columns), in HU.
         size: pixels per side, at least 1.
-
-    Returns:
-        ndarray of shape (n, size, size), float32.
 
     Raises:
         ValueError: `slices` is not a stack of slices, or size < 1.
@@ -39,17 +36,14 @@ def resize_hu(slices: np.ndarray, size: int) -> np.ndarray:
 
     Args:
         slices: ndarray of shape (n, rows, columns), float32, in HU.
-        size: rows and columns of the result.
-
-    Returns:
-        ndarray of shape (n, size, size), float32, whole numbers.
+        size: rows and columns of the result, which is float32, too.
     """
     # Clipped before averaging: padding at -3024 HU must not bleed into its neighbours.
     return np.rint(resize_image(np.clip(slices, LOWEST_HU, HIGHEST_HU), size))
 
 
 def resize_label(slices: np.ndarray, size: int) -> np.ndarray:
-    """Pad with 0 to a square and resample to size x size.
+    """Pad labels with 0 to a square and resample to uint8 (n, size, size).
 
     A pixel is tumor where at least half of its area is tumor, else liver where at least half is
     liver or tumor.
@@ -57,9 +51,6 @@ def resize_label(slices: np.ndarray, size: int) -> np.ndarray:
     Args:
         slices: ndarray of shape (n, rows, columns), labels 0, 1, 2.
         size: pixels per side, at least 1.
-
-    Returns:
-        ndarray of shape (n, size, size), uint8.
 
     Raises:
         ValueError: as `resize_image`.

@@ -1,4 +1,4 @@
-"""What a run directory holds: systems, their phases and where the records of their networks lie.
+"""What a run directory holds: systems, their phases and their records.
 
 RUN/run.json                                 preset as resolved, seed, size, store
 RUN/<system>/system.json                     what a system is (`System`)
@@ -55,7 +55,10 @@ class System:
     settings: dict[str, Any]
 
     def list_records(self, phase: str, liver_only: bool = False) -> dict[str, Path]:
-        """Return where the record of each needed network lies; for the liver, of the first one."""
+        """Return where the record of each needed network lies.
+
+        For the liver alone only the first network is needed.
+        """
         networks = self.networks[:1] if liver_only else self.networks
         return {name: self.folder / name / phase / "record.json" for name in networks}
 
@@ -102,7 +105,7 @@ def read_system(run: Path, name: str) -> System:
 
 
 def list_systems(run: Path) -> list[System]:
-    """Return the systems that were begun in a run, the paper's first, the others by name.
+    """Return the systems begun in a run, the paper's first, the others by name.
 
     One that ends with a contour is followed by itself without it.
     """
@@ -158,7 +161,7 @@ def choose_phase(run: Path, name: str, liver_only: bool = False) -> str:
     Args:
         run: its run directory.
         name: of the system.
-        liver_only: whether the IoU is that of the liver, not of the tumor.
+        liver_only: take the liver's IoU, not the tumor's.
 
     Raises:
         InputError: no phase of the system is finished.

@@ -1,4 +1,4 @@
-"""HU and their scale: the range that a store holds, a window, the median inside a mask."""
+"""HU and their scale: a store's range, a window, the median inside a mask."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ HIGHEST_HU = 3071
 
 
 def window(hu: np.ndarray, low_hu: float, high_hu: float) -> np.ndarray:
-    """Clip to [low_hu, high_hu] and scale to [0, 1]: w(X) of paper 2.3.
+    """Clip to [low_hu, high_hu] and scale to float32 in [0, 1]: w(X) of paper 2.3.
 
     Args:
         hu: ndarray of any shape and real dtype, in HU.
-        low_hu: the lower end, below `high_hu`.
-        high_hu: the upper end.
+        low_hu, high_hu: the ends of the window, the lower one first.
 
     Returns:
-        ndarray of the same shape, float32, in [0, 1].
+        ndarray of the same shape.
 
     Raises:
         ValueError: the window is empty.
@@ -40,7 +39,7 @@ def check_mask(hu: np.ndarray, mask: np.ndarray) -> None:
 
 
 class HuMedian:
-    """The exact median of whole HU inside a mask, streamed slice by slice through a histogram.
+    """The exact median of whole HU inside a mask, streamed through a histogram.
 
     HU are rounded and clipped to [-1024, 3071], as the store holds them.
     """
@@ -60,7 +59,7 @@ class HuMedian:
         self._counts += counts
 
     def value(self) -> float | None:
-        """Return the median in HU (mean of the middle two for an even count); None if empty."""
+        """Return the median in HU, of an even count the middle two's mean; None if empty."""
         cumulative = np.cumsum(self._counts)
         total = int(cumulative[-1])
         if total == 0:

@@ -1,7 +1,7 @@
-"""DICOM SEG: segments on the grid of the CT series that they were drawn on, read and written.
+"""Read and write DICOM SEG: segments on the grid of their CT series.
 
-Both directions go through highdicom (https://github.com/ImagingDataCommons/highdicom); it is
-imported when needed, because most commands never see DICOM.
+highdicom does both (https://github.com/ImagingDataCommons/highdicom). It is imported when needed,
+because most commands never see DICOM.
 """
 
 from __future__ import annotations
@@ -72,14 +72,11 @@ class Segments:
         self._content: Any = None
 
     def mask(self, names: Sequence[str], series: Series) -> np.ndarray:
-        """Return the union of the named segments on the grid of a series.
+        """Return the union of segments on a series' grid: bool (columns, rows, slices).
 
         Args:
             names: labels in lower case; one that the file lacks gives nothing.
             series: the CT series.
-
-        Returns:
-            ndarray of shape (columns, rows, slices), bool.
 
         Raises:
             InputError: the file references another series, or lies on another grid.

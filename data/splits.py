@@ -1,4 +1,4 @@
-"""Which patients train, which validate, which test: split by patient.
+"""Decide which patients train, which validate, which test.
 
 A split by slice is there only to measure what it leaks. By hand, because scikit-learn's group
 splitters know neither explicit cases nor a share of each set by tumor.
@@ -23,14 +23,12 @@ Rows = dict[str, list[int]]
 def group_patients(
     patient_of: Mapping[str, str], groups: Sequence[Sequence[str]]
 ) -> dict[str, str]:
-    """Make the cases of each group, and who shares a patient with them, one patient.
+    """Return the patient of each case, with the cases of each group as one patient.
 
     Args:
         patient_of: patient of each case.
-        groups: cases that are one patient; groups that share a patient are joined.
-
-    Returns:
-        {case: patient}: a joined patient has the name of its first case's.
+        groups: cases of one patient, who gets the name of the first case's; groups that share a
+            patient are joined.
     """
     patients = dict(patient_of)
     for group in groups:
@@ -64,18 +62,16 @@ def make_split(
         fractions: share of the patients in train, validation and test; each set gets at least one.
         test, validation: explicit cases; every case of their patients must be named. A set that is
             not explicit is drawn from the rest; the remaining patients train.
-        subset: number of slices per set (paper: 765, 50, 50), drawn evenly over the set's slices,
-            at random without replacement.
+        subset: slices per set (paper: 765, 50, 50), drawn at random without replacement.
         which: "liver" takes the slices that hold liver (paper, assumed), "all" takes every slice.
-        stratify: draw the patients of each set from equal shares of all, ordered by the number of
-            slices with tumor ("tumor_rows" of their cases), so that a small set is not without
-            tumor by chance.
+        stratify: draw each set's patients from equal shares of all, ordered by the number of slices
+            with tumor ("tumor_rows"), so that a small set is not without tumor by chance.
         source: named in error messages.
 
     Returns:
         {"schema": 1, "seed", "rule", "patients": {set: [patient]}, "slices": {set: {case: [row]}},
-        "sha256", "n_slices": {case: n}}; the hash is that of "slices"; cases from which no slice is
-        taken do not appear under "slices".
+        "sha256", "n_slices": {case: n}}. The hash is that of "slices", which lacks cases from which
+        no slice is taken.
 
     Raises:
         InputError: fewer than 3 patients, an explicit case that is missing or listed twice, a
@@ -127,9 +123,9 @@ def make_split_by_slice(
 ) -> dict[str, Any]:
     """Split slices into train, validation and test without regard to patients.
 
-    Neighbouring slices look alike, so test scores of such a split are too good. It is here to be
-    measured against `make_split`, because the paper does not say which it did. The split says "by":
-    "slice", and so do the tables.
+    Neighbouring slices look alike, so its test scores are too good. It is here to be measured
+    against `make_split`, because the paper does not say which it did. The split says "by": "slice",
+    and so do the tables.
 
     Args:
         slices_by_case, patient_of, seed, subset, which, source: as of `make_split`.

@@ -1,4 +1,4 @@
-"""Run commands of the project one after the other in one process: starting Python takes seconds.
+"""Run commands of the project in one process: starting Python takes seconds.
 
     python -m data.stages --first 1 --total 9 -- MODULE FLAG ... -- MODULE FLAG ...
 
@@ -40,10 +40,7 @@ def main() -> None:
 
 
 def split_commands(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Split a command line at `--`.
-
-    Returns:
-        The flags before the first one, and the commands with their flags.
+    """Split a command line at `--` into the first flags and the commands.
 
     Raises:
         InputError: there is no command, or an empty one.

@@ -1,4 +1,4 @@
-"""The slice store: every case of a cohort as square slices on disk, read without loading them.
+"""The slice store: every case of a cohort as square slices on disk.
 
 STORE/store.json                    what it holds and the parameters it was made with
 STORE/split.json                    see data.splits
@@ -147,9 +147,8 @@ def _read_info(path: Path) -> dict[str, Any]:
 class StoreWriter:
     """Builds a store as `STORE.partial` beside it; complete, it takes the name.
 
-    Used as a context manager: an error before the first finished case removes STORE.partial; later
-    ones leave the finished cases, which the next run takes over if they were made from the same
-    files.
+    It is a context manager. An error before the first finished case removes STORE.partial. A later
+    one leaves the finished cases; the next run takes them over if their files are the same.
     """
 
     def __init__(self, path: Path) -> None:
@@ -179,15 +178,12 @@ class StoreWriter:
     def write_case(
         self, case: str, made_from: dict[str, Any], fill: Callable[[Path], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Write one case, whole or not at all.
+        """Write one case, whole or not at all, and return its entry.
 
         Args:
             case: its name.
             made_from: what it depends on.
             fill: called with a folder, writes the two arrays and returns the entry.
-
-        Returns:
-            The entry.
         """
         temporary, final = self._cases / f".partial-{case}", self._cases / case
         for folder in (temporary, final):
@@ -216,16 +212,13 @@ class StoreWriter:
 def find_finished_store(
     path: Path, parameters: dict[str, Any], made_from: dict[str, Any] | None
 ) -> Store | None:
-    """Return the finished store at a path if it was made as asked for.
+    """Return the finished store at a path if it was made as asked for, else None.
 
     Args:
         path: the store.
         parameters: as `store.json` records them.
         made_from: files of each case with size and time, as `store.json` records them; None where
             the source is gone, the store is then taken as it is.
-
-    Returns:
-        The store, or None.
 
     Raises:
         InputError: something else is at `path`, or the store was made with other parameters.

@@ -1,6 +1,6 @@
-"""Three-dimensional crops for the global and local pipeline (HCC-TACE-Seg), as batches for Keras.
+"""Crops in 3D for the global and local pipeline, as batches for Keras.
 
-The global view is every pixel of some neighbouring slices; the local view is the liver's bounding
+The global view is every pixel of some neighbouring slices. The local view is the liver's bounding
 box, in which everything outside the liver is at -1000 HU (`data.inputs`).
 """
 
@@ -59,6 +59,11 @@ class CropBatches(SliceBatches):
 def check_depth(store: Store, cases: Sequence[str], depth: int) -> None:
     """Check that every case has as many slices as the window.
 
+    Args:
+        store: holds the cases.
+        cases: their names.
+        depth: slices of the window.
+
     Raises:
         InputError: one has fewer.
     """
@@ -71,12 +76,12 @@ def check_depth(store: Store, cases: Sequence[str], depth: int) -> None:
 
 
 def place_windows(length: int, size: int) -> list[int]:
-    """Return where windows of `size` begin that cover `length`, the last one flush with the end."""
+    """Return where windows of `size` begin that cover `length`, the last flush."""
     return [*range(0, length - size, size), length - size]
 
 
 def make_global_loader(store: Store, options: Options, depth: int) -> LoadCrop:
-    """Return the function that loads `depth` neighbouring slices, with the liver as target.
+    """Return the function that loads `depth` slices, with the liver as target.
 
     Args:
         store: holds the cases.
@@ -99,7 +104,11 @@ def make_global_loader(store: Store, options: Options, depth: int) -> LoadCrop:
 
 
 def list_global_crops(store: Store, cases: Sequence[str], depth: int) -> list[Slice]:
-    """Return the crops that cover these cases."""
+    """Return the crops that cover these cases.
+
+    Args:
+        store, cases, depth: as `check_depth` takes them.
+    """
     return [
         (case, number)
         for case in cases
@@ -114,16 +123,16 @@ def make_local_loader(
     tumor_share: float,
     weak_labels: Mapping[str, float] | None = None,
 ) -> LoadCrop:
-    """Return the function that loads crops of the reference liver's box, with the tumor as target.
+    """Return the function that loads crops of the liver's box, with tumor targets.
 
     Args:
-        store: holds the cases.
+        store: holds the cases and the reference liver.
         options: of the input "local".
         shape: (depth, rows, columns) of a crop.
         tumor_share: share of the drawn crops that lie around a tumor voxel, where there is one; the
             rest lie anywhere.
-        weak_labels: the patient's weak label by case, of his tumor-to-liver ratio. With it the
-            target has the two channels more that `make_ratio_channels` returns.
+        weak_labels: by case, of the patient's tumor-to-liver ratio; adds to the target the two
+            channels of `make_ratio_channels`.
     """
 
     @lru_cache(maxsize=1024)
@@ -152,7 +161,7 @@ def make_local_loader(
 
 
 def make_ratio_channels(label: np.ndarray, crop: Box, weak_label: float) -> list[np.ndarray]:
-    """Return what the penalty on a patient's tumor-to-liver ratio reads (`training.losses`).
+    """Return what the penalty on the tumor-to-liver ratio reads (`training.losses`).
 
     Args:
         label: 0/1/2, the whole liver in it.
@@ -160,9 +169,9 @@ def make_ratio_channels(label: np.ndarray, crop: Box, weak_label: float) -> list
         weak_label: the patient's, tumor voxels over liver voxels (tumor included).
 
     Returns:
-        Two arrays of the crop's shape. 1 / L inside the liver, else 0, with L the patient's liver
-        voxels: summed over tumor, it gives the crop's part of the ratio. And weak label - T / L,
-        everywhere the same, with T the reference's tumor voxels outside the crop: what of the weak
+        Two arrays of the crop's shape. The first is 1 / L inside the liver, else 0, with L the
+        patient's liver voxels: summed over tumor, it gives the crop's part of the ratio. The second
+        is weak label - T / L everywhere, with T the tumor voxels outside the crop: what of the weak
         label is left for the crop (below 0 where T / L is more).
     """
     liver = np.count_nonzero(label)
@@ -172,7 +181,12 @@ def make_ratio_channels(label: np.ndarray, crop: Box, weak_label: float) -> list
 
 
 def list_local_crops(store: Store, cases: Sequence[str], shape: Shape) -> list[Slice]:
-    """Return the crops that cover the local views of these cases; a case without liver has none."""
+    """Return the crops that cover these local views; a case without liver has none.
+
+    Args:
+        store, cases: as `check_depth` takes them.
+        shape: (depth, rows, columns) of a crop.
+    """
     crops: list[Slice] = []
     for case in cases:
         box = find_liver_box(np.asarray(store.label(case)) > 0, shape)

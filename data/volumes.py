@@ -1,8 +1,8 @@
-"""CT volumes and their labels: read, checked, shown in one orientation, written on the same grid.
+"""Read, check and write CT volumes and their labels, in one orientation.
 
-Every volume is presented as (slices, rows, columns): slices axial from feet to head, rows from
-anterior to posterior, columns from the patient's right to the patient's left, as a radiologist sees
-them. In nibabel's words the file's axes are turned to ('L', 'P', 'S') and then reversed.
+Every volume is presented as (slices, rows, columns): slices from feet to head, rows from anterior
+to posterior, columns from the patient's right to left, as a radiologist sees them. In nibabel's
+words the file's axes are turned to ('L', 'P', 'S') and then reversed.
 
 By hand is what nibabel repairs or leaves out without a word: a zero or negative spacing, the
 checksum at the end of a .gz.
@@ -148,16 +148,10 @@ class Volume:
             return float(ranges[:, 0].min()), float(ranges[:, 1].max())
 
     def to_native(self, labels: np.ndarray) -> np.ndarray:
-        """Turn a canonical array into the file's own axis order: the inverse of reading.
-
-        Args:
-            labels: ndarray of shape (n_slices, rows, columns), any dtype.
-
-        Returns:
-            ndarray of shape `native_shape`, same dtype.
+        """Turn a canonical array of any dtype into the file's own axis order.
 
         Raises:
-            ValueError: `labels` has another shape.
+            ValueError: `labels` is not of shape (n_slices, rows, columns).
         """
         if labels.shape != self.shape:
             raise ValueError(
@@ -222,12 +216,8 @@ def open_volume(path: Path, on: Volume | None = None) -> Volume:
 
     Args:
         path: `.nii` or `.nii.gz`.
-        on: take this volume's affine for that of the file, which is ignored. For labels that match
-            their image voxel for voxel under a header that does not say so, as some copies of LiTS
-            have them.
-
-    Returns:
-        The volume.
+        on: the volume whose affine replaces the file's. For labels that match their image voxel for
+            voxel under another header, as some copies of LiTS have them.
 
     Raises:
         InputError: missing, not NIfTI, not 3-D or not scalar, an empty axis, an affine that is not
@@ -250,9 +240,6 @@ def open_volume(path: Path, on: Volume | None = None) -> Volume:
 
 def wrap_image(image: Any) -> Volume:
     """Take an image of nibabel for a volume, as `open_volume` does a file.
-
-    Args:
-        image: of any class of nibabel that holds voxels with an affine.
 
     Raises:
         InputError: what `open_volume` refuses, but for the file.
@@ -418,8 +405,8 @@ def check_label_values(volume: Volume) -> bool:
 def check_pair(image: Volume, label: Volume, flag: str = "--ignore-label-affine") -> None:
     """Check that image and label lie on one grid, to a quarter of a voxel.
 
-    They have one shape, and the voxels at their corners are no further apart. The corners bound
-    every voxel between them, wherever the origin is; the smallest voxel edge is the measure.
+    They have one shape, and the voxels at their corners, which bound all others, are no further
+    apart than a quarter of the smallest voxel edge.
 
     Args:
         image, label: the volumes.
@@ -444,15 +431,12 @@ def check_pair(image: Volume, label: Volume, flag: str = "--ignore-label-affine"
 
 
 def make_labels(image: Volume, path: Folder, make: Callable[[], np.ndarray]) -> Volume:
-    """Return labels on the grid of an image.
+    """Return labels on the grid of an image, made when their voxels are first read.
 
     Args:
         image: the CT.
         path: what errors call the labels.
         make: returns them, uint8 of the image's native shape.
-
-    Returns:
-        A volume that calls `make` when its voxels are first asked for.
     """
     voxels = LazyVoxels(image.native_shape, np.dtype(np.uint8), make)
     return Volume(path, nib.Nifti1Image(voxels, image.affine), image.affine)
@@ -529,11 +513,8 @@ def make_image(values: np.ndarray, like: Volume) -> nib.Nifti1Image:
     """Make a NIfTI image on the grid of `like`, as `write_labels` writes it.
 
     Args:
-        values: ndarray of shape (n_slices, rows, columns), canonical order.
+        values: ndarray of shape (n_slices, rows, columns), canonical order; gives the dtype.
         like: the volume that was segmented.
-
-    Returns:
-        The image, of the dtype of `values`.
 
     Raises:
         ValueError: `values` has another shape.

@@ -1,4 +1,7 @@
-"""What a cohort is: a folder of cases, each a CT with labels 0 other, 1 liver, 2 tumor."""
+"""A cohort is a folder of cases, each a CT with labels of liver and tumor.
+
+The labels are 0 other, 1 liver, 2 tumor.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ class Case:
     """One CT with its labels.
 
     Attributes:
-        name: the case's name in its cohort and in the store, as "volume-3".
+        name: in its cohort and in the store, as "volume-3".
         image: NIfTI file, or the patient's folder.
         labels: the files or folders that its labels are made from.
-        clinical: what a spreadsheet of the cohort says of the patient.
-        problem: why it cannot be opened, as that its labels are missing.
+        clinical: the patient's row in the cohort's spreadsheet.
+        problem: why the case cannot be opened, as that its labels are missing.
     """
 
     name: str
@@ -93,7 +96,7 @@ class Cohort:
 def pair_files(
     name: str, image: Path | None, label: Path | None, image_name: str, label_name: str
 ) -> Case:
-    """Pair an image with its labels; what is missing is said when it is opened.
+    """Pair an image with its labels; opening the case reports a missing file.
 
     Args:
         name: of the case.

@@ -1,9 +1,9 @@
-"""HCC-TACE-Seg (TCIA, CC BY 4.0): CT of patients with HCC before and after TACE, with DICOM SEG.
+"""HCC-TACE-Seg (TCIA, CC BY 4.0): CT before and after TACE, with DICOM SEG.
 
-The SEG names the series it was drawn on, which must be of the patient's earliest study: the one
-before the procedure. Where that series holds several contrast phases, the acquisition is taken that
-the SEG's instances belong to. Segments: liver, mass, portal vein, abdominal aorta; "liver" and
-"mass" become the labels.
+The SEG names its CT series, which must be of the patient's earliest study: the one before the
+procedure. Where that series holds several contrast phases, the acquisition of the SEG's instances
+is taken. Of its segments (liver, mass, portal vein, abdominal aorta), liver and mass become the
+labels.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def find_segmented(folder: Path) -> tuple[FoundSeries, Segments]:
     """Find a patient's series that was segmented before the procedure.
 
     Raises:
-        InputError: no SEG, or not the series that it names; the series is not of the earliest
-            study, or that cannot be told; two SEGs of it.
+        InputError: no SEG, two SEGs of one series, or a SEG whose series is missing or cannot be
+            told to be of the earliest study.
     """
     every = sort_series(folder)
     seg_paths = [series.paths for series in every.values() if series.modality == "SEG"]
@@ -177,7 +177,7 @@ def _join(segments: Segments, image: Series) -> np.ndarray:
 
 
 def read_clinical(source: Path) -> dict[str, dict[str, Any]]:
-    """Read the spreadsheet (.xlsx or .csv, a column TCIA_ID), if there is one.
+    """Read the cohort's spreadsheet (.xlsx or .csv), if there is one.
 
     Returns:
         {"HCC_001": {column: value}}; empty without a spreadsheet.

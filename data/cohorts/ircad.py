@@ -1,6 +1,7 @@
-"""3D-IRCADb-01 (CC BY-NC-ND): per patient PATIENT_DICOM, and MASKS_DICOM with a folder a structure.
+"""3D-IRCADb-01 (CC BY-NC-ND): a CT and a mask a structure for each patient.
 
-As downloaded these are zip files in a zip file; they are read as they are.
+A patient has the folders PATIENT_DICOM and MASKS_DICOM. As downloaded these are zip files in a zip
+file; they are read as they are.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""LiTS: `volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, loose or in its archives' folders.
+"""LiTS: pairs of volume-N.nii[.gz] and segmentation-N.nii[.gz].
 
-A `clinical.csv` beside them, with a column `case` (volume-N), becomes the cases' clinical data;
-LiTS itself has none.
+They lie loose or in their archives' folders. A `clinical.csv` beside them with a column `case`
+(volume-N) becomes the clinical data; LiTS itself has none.
 
-Volumes 28 to 47 are the 20 patients of 3D-IRCADb-01. Their headers say 1 x 1 x 1 mm under an
-identity affine, which is false (https://github.com/PatrickChrist/LITS-CHALLENGE/issues/14): spacing
+Volumes 28 to 47 are the 20 patients of 3D-IRCADb-01. Their headers falsely say 1 x 1 x 1 mm under
+an identity affine (https://github.com/PatrickChrist/LITS-CHALLENGE/issues/14), so their spacing
 comes from 3D-IRCADb-01's own table.
 """
 
@@ -116,9 +116,6 @@ def open_lits_label(case: Case, image: Volume, ignore_affine: bool, options: Opt
 
     Args:
         case, image, ignore_affine, options: as of `data.cohorts.base.open_nifti_label`.
-
-    Returns:
-        The labels 0, 1, 2.
     """
     return open_nifti_label(case, image, ignore_affine or image.orientation_is_false, options)
 

@@ -1,7 +1,7 @@
-"""Medical Segmentation Decathlon, Task03_Liver (CC BY-SA 4.0): imagesTr, labelsTr, dataset.json.
+"""Medical Segmentation Decathlon, Task03_Liver (CC BY-SA 4.0).
 
-Its 131 training volumes are those of LiTS under other names (liver_N is volume-N), with LiTS'
-headers, so the traps of LiTS are its traps, too.
+The folder holds imagesTr, labelsTr and dataset.json. Its 131 training volumes are those of LiTS
+(liver_N is volume-N) with LiTS' headers, and so with the traps of LiTS.
 """
 
 from __future__ import annotations

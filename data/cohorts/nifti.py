@@ -1,4 +1,4 @@
-"""Any folder of NIfTI pairs, by patterns such as images/{case}.nii.gz and labels/{case}.nii.gz."""
+"""Any folder of NIfTI pairs, found by patterns such as images/{case}.nii.gz."""
 
 from __future__ import annotations
 

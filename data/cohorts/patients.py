@@ -1,4 +1,4 @@
-"""Who is the same person: patients that several volumes or cohorts show (`same_patients.json`)."""
+"""Which volumes of all cohorts show the same person (`same_patients.json`)."""
 
 from __future__ import annotations
 
@@ -42,15 +42,12 @@ def identify_patient(cohort: str, case: str) -> str:
 def find_shared_patients(
     patients: Mapping[str, str], tested: Iterable[str], layout: str
 ) -> dict[str, str]:
-    """Return the cases whose patient is, or may be, among those of another cohort.
+    """Return {case: patient} of patients who are, or may be, in another cohort.
 
     Args:
         patients: patient of each case.
         tested: patients of the other cohort.
         layout: of the other cohort, as "ircad".
-
-    Returns:
-        {case: patient}.
     """
     shared = {*tested, *(NOT_BESIDE_IRCAD if layout == "ircad" else ())}
     return {case: patient for case, patient in patients.items() if patient in shared}

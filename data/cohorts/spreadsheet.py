@@ -1,4 +1,4 @@
-"""Clinical tables beside a cohort's volumes: a .csv or .xlsx file, a row a patient or case."""
+"""Clinical tables beside a cohort: .csv or .xlsx, a row a patient or case."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A synthetic cohort: abdominal CT volumes with liver and tumor labels, in the layout of LiTS.
+"""A synthetic cohort: abdominal CT with liver and tumor labels, laid out as LiTS.
 
 shapes     implicit shapes, smooth random fields, and how much of a voxel they cover
 patient    one patient drawn at random, in mm: body, organs, vessels, cysts, tumors

@@ -1,7 +1,7 @@
-"""Write a cohort of synthetic abdominal CT volumes with liver and tumor labels, laid out as LiTS.
+"""Write a cohort of synthetic abdominal CT volumes, laid out as LiTS.
 
-Nothing in these files comes from a patient. They let every stage of the project run, and be
-tested, where no real data may be had; a score on them says nothing about real CT.
+No patient's data is in them. Every stage can run and be tested on them where no real data may be
+had; a score on them says nothing about real CT.
 """
 
 from __future__ import annotations

@@ -89,13 +89,12 @@ EXTERNAL = Cohort(
 
 
 def spawn_generators(cohort: Cohort, seed: int, case: int) -> list[np.random.Generator]:
-    """Return the generators of a case's body, scan, noise and clinical row.
+    """Return the four independent generators of a case.
+
+    They are of its body, scan, noise and clinical row.
 
     Args:
         cohort, seed, case: as of `draw_case`.
-
-    Returns:
-        Four generators, independent of each other.
     """
     return np.random.default_rng([seed, cohort.number, case]).spawn(4)
 
@@ -103,16 +102,13 @@ def spawn_generators(cohort: Cohort, seed: int, case: int) -> list[np.random.Gen
 def draw_case(
     cohort: Cohort, seed: int, size: int, case: int
 ) -> tuple[Patient, Scan, np.random.Generator]:
-    """Draw one case.
+    """Draw one case: the patient, the scan, the generator of the noise.
 
     Args:
         cohort: which hospital.
         seed: of the cohort.
         size: in-plane matrix, pixels.
         case: 0, 1, ... within the cohort.
-
-    Returns:
-        The patient, the scan, the generator of the noise.
     """
     body, scanner, noise, _ = spawn_generators(cohort, seed, case)
     healthy = case % HEALTHY_EVERY == HEALTHY_AT
@@ -125,9 +121,9 @@ def draw_clinical(rng: np.random.Generator, load: float, n_tumors: int) -> dict[
     """Draw a patient's clinical row, which tells the tumor load imperfectly.
 
     With z = (log10 max(load, 0.001) + 1.8) / 0.8, about -1.5 to 1.9 (the constants are invented):
-    log10_afp, of ng/ml, is 1.2 + 0.7 z with noise of deviation 0.6; tumor_nodularity says whether
-    there is more than one tumor, wrongly in 15 % of the patients; vascular_invasion is "yes" with
-    probability min(0.9, 0.05 + 2 load); the rest has nothing to do with the tumor.
+    log10_afp, of ng/ml, is 1.2 + 0.7 z with noise of deviation 0.6; tumor_nodularity tells more
+    than one tumor, wrongly in 15 % of the patients; vascular_invasion is "yes" with probability
+    min(0.9, 0.05 + 2 load); the rest is independent of the tumor.
 
     Args:
         rng: of this patient's table alone.
@@ -151,14 +147,11 @@ def draw_clinical(rng: np.random.Generator, load: float, n_tumors: int) -> dict[
 
 
 def write_case(out: Path, cohort: Cohort, seed: int, size: int, case: int) -> dict[str, Any]:
-    """Write the two files of one case.
+    """Write the two files of one case; return its entry of `cohort.json`.
 
     Args:
         out: folder of the cohort.
         cohort, seed, size, case: as in `draw_case`.
-
-    Returns:
-        The case's entry of `cohort.json`.
     """
     patient, scan, noise = draw_case(cohort, seed, size, case)
     arrays = dict(zip(FILES, acquire(patient, scan, noise), strict=True))
@@ -198,15 +191,12 @@ def write_case(out: Path, cohort: Cohort, seed: int, size: int, case: int) -> di
 def find_finished_cases(
     out: Path, header: dict[str, Any], n_cases: int
 ) -> dict[str, dict[str, Any]]:
-    """Look up the cases that an earlier call left in a folder.
+    """Return the entry of each case that an earlier call left in a folder.
 
     Args:
         out: folder of the cohort.
         header: the parameters, as `cohort.json` records them.
         n_cases: how many are asked for.
-
-    Returns:
-        {case: its entry}.
 
     Raises:
         InputError: `out` is not a folder, or holds another cohort, or files of unknown origin.
@@ -245,7 +235,7 @@ def is_whole(out: Path, entry: dict[str, Any]) -> bool:
 
 
 def write_cohort(out: Path, cohort: Cohort, n_cases: int, size: int, seed: int) -> dict[str, Any]:
-    """Write the cases that a folder lacks, then `cohort.json`.
+    """Write the cases that a folder lacks, then `cohort.json`; return its content.
 
     Args:
         out: folder of the cohort.
@@ -253,9 +243,6 @@ def write_cohort(out: Path, cohort: Cohort, n_cases: int, size: int, seed: int) 
         n_cases: number of cases.
         size: in-plane matrix, pixels.
         seed: of the cohort.
-
-    Returns:
-        The content of `cohort.json`.
 
     Raises:
         InputError: `out` holds something else (see `find_finished_cases`).

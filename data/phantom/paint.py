@@ -1,4 +1,7 @@
-"""Paint a synthetic patient on a grid: HU with partial volume, labels by each voxel's centre."""
+"""Paint a synthetic patient on a grid: HU with partial volume, and labels.
+
+A voxel has the label of its centre.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,7 @@ def paint_chest(canvas: Canvas, patient: Patient) -> None:
 
 
 def shape_ribs(frame: Frame, z: Array, y: Array, x: Array, wall: Array) -> Array:
-    """Return the implicit function of the ribs.
+    """Return the implicit function of the ribs, negative inside.
 
     They run in the wall and sink from back to front; low ones are short.
 
@@ -109,9 +112,6 @@ def shape_ribs(frame: Frame, z: Array, y: Array, x: Array, wall: Array) -> Array
         frame: of the body.
         z, y, x: coordinates in mm, ndarrays that broadcast.
         wall: distance in mm from the middle of the wall.
-
-    Returns:
-        ndarray of the broadcast shape, negative inside.
     """
     along = y + np.float32(frame.b)
     height = (z + np.float32(0.55) * along - np.float32(frame.rib_mm - 110)) / np.float32(

@@ -1,9 +1,9 @@
-"""The synthetic patient: organs, vessels and tumors drawn at random, in mm, before any scan.
+"""The synthetic patient: organs, vessels and tumors drawn at random, in mm.
 
 The frame is (z, y, x) in mm: x = 0 in the midline and positive to the patient's right, y positive
 to the front, z = 0 about at the hilum of the liver and positive to the head. `a` and `b` are the
 half width and half depth of the abdominal cavity; most organs are placed in fractions of them.
-Vessels, cysts and tumors are placed by where the liver came to lie.
+Vessels, cysts and tumors are placed by where the liver lies.
 """
 
 from __future__ import annotations
@@ -85,14 +85,11 @@ class Frame:
         return self.a + self.muscle_mm + self.fat_side_mm
 
     def ring(self, grid: Grid, side_mm: float, front_mm: float) -> Array:
-        """Rounded rectangle around the cavity, the same along z.
+        """Rounded rectangle around the cavity, (1, n_y, n_x) mm, negative inside.
 
         Args:
             grid: where it is evaluated.
             side_mm, front_mm: by how much it is larger than the cavity.
-
-        Returns:
-            ndarray of shape (1, n_y, n_x), mm, negative inside.
         """
         ry, rx = np.float32(self.b + front_mm), np.float32(self.a + side_mm)
         y, x, p = np.abs(grid.y / ry), np.abs(grid.x / rx), np.float32(self.corner)
@@ -153,14 +150,12 @@ def shape_liver(
 ) -> Array:
     """Return the implicit function of the liver: two lobes under the diaphragm.
 
-    Neighbours are taken out with a gap, so that no liver label lies on another organ.
+    It is negative inside, in mm, of the grid's shape. Neighbours are taken out with a gap, so that
+    no liver label lies on another organ.
 
     Args:
         frame, organs, columns: of the patient.
         grid: where it is evaluated.
-
-    Returns:
-        ndarray of the grid's shape, mm, negative inside.
     """
     f = smooth_min(organs["right lobe"](grid), organs["left lobe"](grid), 22)
     f = smooth_max(f, frame.cavity(grid) + 3, 10)
@@ -323,16 +318,13 @@ def draw_hu(rng: np.random.Generator, timing: Timing) -> dict[str, float]:
 def grow_tree(
     rng: np.random.Generator, root: Point, radius_mm: float, targets: Array
 ) -> tuple[Segment, ...]:
-    """Join points to a tree of tubes; each branch is thinner than its parent.
+    """Join points to a tree of tubes, two to a branch, thinner than its parent.
 
     Args:
         rng: bends the branches.
         root: where it starts.
         radius_mm: at the root.
         targets: ndarray of shape (n, 3), mm.
-
-    Returns:
-        The tubes, two to a branch.
     """
     nodes, radii = [np.array(root)], [radius_mm]
     segments = []
@@ -360,9 +352,6 @@ def draw_patient(
         timing: of the contrast.
         diameter_mm: smallest and largest tumor; 1 to 8 tumors have log-uniform diameters.
         healthy: draw no tumor.
-
-    Returns:
-        The patient.
     """
     frame, hu = draw_frame(rng), draw_hu(rng, timing)
     organs, columns = draw_organs(rng, frame), draw_columns(rng, frame)
@@ -398,16 +387,13 @@ def draw_patient(
 
 
 def draw_point(rng: np.random.Generator, points: Array, depths: Array, depth_mm: float) -> Point:
-    """Draw a point of the liver.
+    """Draw a point of the liver, (z, y, x) in mm.
 
     Args:
         rng: draws it.
         points: of the liver, ndarray of shape (n, 3), mm.
         depths: below its surface, ndarray of shape (n,), mm.
         depth_mm: least depth of the point, or half the largest depth where that is less.
-
-    Returns:
-        (z, y, x) in mm.
     """
     inside = np.flatnonzero(depths >= min(depth_mm, float(depths.max()) / 2))
     z, y, x = points[rng.choice(inside)] + rng.uniform(-0.4, 0.4, 3) * COARSE_MM
@@ -428,9 +414,6 @@ def draw_tumor(
         points, depths: of the liver, as in `draw_point`.
         diameter_mm: smallest and largest.
         liver_hu: HU of the liver around it.
-
-    Returns:
-        The tumor.
     """
     diameter = float(np.exp(rng.uniform(*np.log(diameter_mm))))
     radius = diameter / 2
@@ -485,15 +468,12 @@ def draw_kidney_cysts(
 
 
 def draw_portal(rng: np.random.Generator, hilum: Point, inside: Array) -> tuple[Segment, ...]:
-    """Draw the portal vein: its trunk below the hilum and a tree into both lobes.
+    """Draw the tubes of the portal vein: a trunk below the hilum, then a tree.
 
     Args:
         rng: draws it.
         hilum: where it enters the liver, mm.
         inside: points of the liver, ndarray of shape (n, 3), mm.
-
-    Returns:
-        The tubes.
     """
     z, y, x = hilum
     trunk = Segment((z - 35, y - 12, x - 14), (z + 6, y, x + 6), 7.0, 6.5)
@@ -504,16 +484,13 @@ def draw_portal(rng: np.random.Generator, hilum: Point, inside: Array) -> tuple[
 def draw_hepatic(
     rng: np.random.Generator, cava: tuple[Point, ...], frame: Frame, inside: Array
 ) -> tuple[Segment, ...]:
-    """Draw the hepatic veins: from the vena cava under the dome into the upper liver.
+    """Draw the tubes of the hepatic veins, from the vena cava into the upper liver.
 
     Args:
         rng: draws them.
         cava: path of the vena cava, mm.
         frame: of the body.
         inside: points of the liver, ndarray of shape (n, 3), mm.
-
-    Returns:
-        The tubes.
     """
     z = frame.dome_mm - 30
     path = np.array(cava)

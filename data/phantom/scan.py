@@ -1,4 +1,4 @@
-"""The synthetic scanner: grid, slice thickness, blur, noise, and how the file stores the axes."""
+"""The synthetic scanner: grid, slices, blur, noise, and the file's axes."""
 
 from __future__ import annotations
 
@@ -73,9 +73,6 @@ def draw_scan(
         size: in-plane matrix, pixels.
         noise_sd_hu: smallest and largest deviation of the noise.
         noise_cutoff: the same of the kernel, in cycles per pixel.
-
-    Returns:
-        The scan.
     """
     fov = float(np.clip(2 * patient.frame.half_width_mm * rng.uniform(1.04, 1.16), 320, 420))
     # The slices reach beyond the liver, in three of ten cases far into the pelvis.

@@ -37,9 +37,6 @@ class Grid:
         Args:
             z, y, x: increasing coordinates in mm, ndarrays of shape (n,).
             overlap: slice thickness / slice spacing.
-
-        Returns:
-            The grid.
         """
         z, y, x = (np.asarray(axis, dtype=np.float32) for axis in (z, y, x))
         return cls(z[:, None, None], y[None, :, None], x[None, None, :], overlap)
@@ -92,7 +89,7 @@ def edge_width(f: Array, grid: Grid) -> Array:
 
 
 def coverage(f: Array, grid: Grid, soft_mm: float = 0.0) -> Array:
-    """Return the part of each voxel that lies inside a shape: the partial volume.
+    """Return the part of each voxel inside a shape, 0 to 1: the partial volume.
 
     For a plane parallel to a side of the voxel this is exact, in-plane as through the slice.
 
@@ -100,9 +97,6 @@ def coverage(f: Array, grid: Grid, soft_mm: float = 0.0) -> Array:
         f: of the shape on the grid.
         grid: its voxels.
         soft_mm: widens the edge, for lesions without a sharp border.
-
-    Returns:
-        ndarray of the shape of `f`, 0 to 1.
     """
     return np.clip(0.5 - f / (edge_width(f, grid) + np.float32(soft_mm)), 0.0, 1.0)
 
@@ -122,7 +116,11 @@ def smooth_min(a: Array, b: Array, radius_mm: float) -> Array:
 
 
 def smooth_max(a: Array, b: Array, radius_mm: float) -> Array:
-    """Intersect two shapes; arguments as of `smooth_min`."""
+    """Intersect two shapes.
+
+    Args:
+        a, b, radius_mm: as of `smooth_min`.
+    """
     return -smooth_min(-a, -b, radius_mm)
 
 
