@@ -1,35 +1,33 @@
 """CDNN-AlexNet of Elmenabawy et al. (II.B): a fully convolutional AlexNet.
 
 AlexNet: Krizhevsky et al. 2012; fully convolutional: Long et al. 2015. The encoder is AlexNet's
-five convolutions and, as convolutions, its fully connected layers FC6 and FC7; FC8 is dropped. A
-1 x 1 convolution scores the classes, one transposed convolution brings the scores to the input's
+five convolutions and, as convolutions, its fully connected layers FC6 and FC7; FC8 is dropped. A 1
+x 1 convolution scores the classes. One transposed convolution brings the scores to the input's
 size.
 
-The text upsamples "8 times in size", AlexNet divides the resolution by 32. `upsampling` says how
-that is resolved:
+The text upsamples "8 times in size", but AlexNet divides the resolution by 32. `upsampling` chooses
+how that is resolved:
 
 dilated    Assumed, because it keeps every number of the text: the second and third pooling lose
-           their stride and what follows is dilated. The encoder then divides by 8 only, has the
-           same weights (pretrained ones fit) and computes at every fourth position exactly what it
-           computes with strides (tested). FC6 and FC7 run at 64 x 64 positions of a 512 x 512
-           slice: 239 billion multiplications instead of 20.
+           their stride and what follows is dilated. The encoder then divides by 8 only. Its weights
+           are the same (pretrained ones fit); at every fourth position it computes exactly what it
+           does with strides (tested). On a 512 x 512 slice FC6 and FC7 run at 64 x 64 positions:
+           239 billion multiplications instead of 20.
 stride_32  Strides stay, one transposed convolution by 32 (FCN-32s of Long et al., the text's
            reference).
 skips      Strides stay, FCN-8s of Long et al.: scores of the second and the first pooling (strides
            16 and 8) are added on the way, the last transposed convolution is the text's by 8.
 
-Paddings (assumed). The original's first convolution and poolings have none (227 x 227 pixels become
-55, 27, 13, 6), so its maps are not the input's size divided by a stride; here all are padded to be.
-Inside, values are those of the original's geometry. Within reach of a border they differ, since
-there is padding where the original stops. Where padding cannot be symmetric its side is chosen such
-that receptive fields lie over the pixels that their scores are upsampled to: centres are off by
-half a pixel (dilated) and by 4.5 pixels (strides). Torchvision's paddings, and FC6 padded by 2
-before and 3 after, would put them off by 31.5 pixels at stride 32; Long et al. crop for the same
-reason.
+Paddings are assumed. The original's first convolution and poolings have none (227 x 227 pixels
+become 55, 27, 13, 6); here all are padded, so that a map is the input's size divided by a stride.
+Only within reach of a border do values differ from the original's. Where padding cannot be
+symmetric, its side brings receptive fields over the pixels that their scores are upsampled to:
+centres are off by half a pixel (dilated) and by 4.5 pixels (strides). Torchvision's paddings, with
+FC6 padded by 2 and 3, would put them off by 31.5 pixels at stride 32.
 
-Without local response normalisation (assumed: torchvision's network has none, and Simonyan and
-Zisserman, 2015, found no gain from it). It has no parameters: weights of a network with it fit, but
-were trained to see other values.
+There is no local response normalisation (assumed: torchvision's network has none, and Simonyan and
+Zisserman, 2015, found no gain from it). It has no parameters: weights trained with it fit, but were
+trained to see other values.
 """
 
 from __future__ import annotations
@@ -158,8 +156,8 @@ def _convolve(
 def _pool_dilated(x: keras.KerasTensor, rate: int, name: str) -> keras.KerasTensor:
     """Take the maximum over 3 x 3 positions `rate` apart, at every position.
 
-    Of Keras's own layers, which have no dilated pooling: rows first, then columns. Padding is zero,
-    the least value after a ReLU.
+    Keras has no dilated pooling: rows first, then columns. Padding is zero, the least value after a
+    ReLU.
     """
     x = layers.ZeroPadding2D(rate, name=f"{name}_pad")(x)
     for axis in ("rows", "columns"):
@@ -182,10 +180,11 @@ def _upsample(x: keras.KerasTensor, classes: int, factor: int, name: str) -> ker
 
 
 def make_bilinear(side: int, classes: int) -> np.ndarray:
-    """Return the kernel that interpolates each class bilinearly, with stride side / 2.
+    """Return the kernel that interpolates each class bilinearly.
 
     Args:
-        side: rows and columns of the transposed convolution's kernel, even.
+        side: rows and columns of the transposed convolution's kernel, even; the stride is half of
+            it.
         classes: channels in and out.
 
     Returns:

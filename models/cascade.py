@@ -1,10 +1,10 @@
-"""The two U-Nets of the sequential model nested in one graph (paper 2.1, 2.4: the joint loss).
+"""The sequential model's two U-Nets nested in one graph (paper 2.1, 2.4).
 
-The nested model maps a slice X to L(X) and T(M * w(X)). Trained as one, the loss is alpha * loss(A,
-L(X)) + beta * loss(B, T(M * w(X))) (paper eq. 2.1). The hard mask M = [L(X) > s1] has no gradient,
-so the tumor term would never reach L; in training the mask is therefore L's probability (assumed;
-`MASKS` lists the alternatives). At prediction it is the hard mask, as in the sequential model,
-whose networks these are: a pair goes in and comes out unchanged.
+It maps a slice X to L(X) and T(M * w(X)), for the joint loss alpha * loss(A, L(X)) + beta * loss(B,
+T(M * w(X))) (paper eq. 2.1). The hard mask M = [L(X) > s1] has no gradient, so the tumor term would
+never reach L. In training the mask is therefore L's probability (assumed; `MASKS` lists the
+alternatives). At prediction it is the hard mask, as in the sequential model: a pair of networks
+goes in and comes out unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ L(X)'s gradient."""
 
 @keras.saving.register_keras_serializable("joint_liver_tumor")
 class LiverMask(layers.Layer):
-    """M from L(X): [L(X) > s1] at prediction; in training what `training_mask` says (`MASKS`).
+    """The mask M made of L(X).
+
+    At prediction it is [L(X) > s1]; in training `training_mask` decides (`MASKS`).
 
     Args:
         s1: threshold of the first network.
@@ -62,7 +64,7 @@ def build_cascade(
     training_mask: str = "probability",
     name: str = "joint",
 ) -> keras.Model:
-    """Nest the two networks of the sequential model; the result shares every weight with them.
+    """Nest the two networks of the sequential model, which share their weights.
 
     Args:
         liver: L, (batch, rows, columns, 1) -> (batch, rows, columns, 1), named "liver".
@@ -93,12 +95,12 @@ def build_cascade(
 
 
 def split_cascade(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Return the networks (L, T) of a cascade, with their weights: the sequential pair again."""
+    """Return the networks (L, T) of a cascade, with their weights."""
     return model.get_layer("liver"), model.get_layer("tumor")
 
 
 def trim_cascade_to_logits(model: keras.Model) -> keras.Model:
-    """Return a cascade that gives logits, which losses read; it shares every weight."""
+    """Return a cascade that gives logits for a loss; it shares every weight."""
     liver, tumor = map(trim_to_logits, split_cascade(model))
     return _nest(liver, tumor, model.get_layer("mask"), f"{model.name}_logits", logits=True)
 

@@ -1,4 +1,4 @@
-"""Refusals of arguments out of their range: the argument, its rule, the value received."""
+"""Refuse arguments out of their range: name, rule, value received."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def require(holds: bool, rule: str, value: object) -> None:
         value: what was received.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the rule does not hold.
     """
     if not holds:
         raise ValueError(f"{rule}, got {value}")
@@ -25,7 +25,7 @@ def require_positive(**counts: int) -> None:
 
 
 def require_multiple(input_size: int | None, factor: int) -> None:
-    """Raise a ValueError unless `factor` divides a slice's size; None is any such size."""
+    """Raise a ValueError unless `factor` divides a size; None is any such size."""
     fits = input_size is None or (input_size >= factor and input_size % factor == 0)
     require(fits, f"input_size must be a multiple of {factor}", input_size)
 

@@ -1,8 +1,8 @@
-"""The end of every network: the layer `logits`, then the layer `probability` without parameters.
+"""End every network with the layers `logits` and `probability`.
 
 Training reads the logits, because the gradient of a loss on clipped probabilities vanishes where
-they saturate. Everything else reads the probabilities. Logits are computed in float32: half
-precision would round them near 0 and saturate the probabilities.
+they saturate. Everything else reads the probabilities, whose layer has no parameters. Logits are
+float32: half precision would round them near 0 and saturate the probabilities.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from keras import layers
 
 
 def end_network(inputs: keras.KerasTensor, logits: keras.KerasTensor, name: str) -> keras.Model:
-    """Return the network from `inputs` to probabilities: a sigmoid for one class, else a softmax.
+    """Return the network from `inputs` to probabilities.
+
+    They are a sigmoid for one class, else a softmax.
 
     Args:
         inputs: of the network.
@@ -25,5 +27,5 @@ def end_network(inputs: keras.KerasTensor, logits: keras.KerasTensor, name: str)
 
 
 def trim_to_logits(model: keras.Model) -> keras.Model:
-    """Return the part of `model` up to its layer `logits`; it shares every weight with `model`."""
+    """Return `model` up to its layer `logits`; it shares every weight."""
     return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}_logits")

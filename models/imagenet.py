@@ -1,8 +1,8 @@
-"""The input that ImageNet's weights expect, of both one-stage networks of Elmenabawy et al.
+"""Make a CT slice the input that ImageNet's weights expect.
 
-The paper starts both encoders from ImageNet weights, which expect three channels with ImageNet's
-mean and deviation. How a CT slice becomes that is not said; assumed: the slice in [0, 1] stands for
-all three channels, which is what a grey photograph is.
+Elmenabawy et al. start both encoders from ImageNet weights, which expect three channels with
+ImageNet's mean and deviation. The text does not say how; assumed: the slice in [0, 1] stands for
+all three channels, as in a grey photograph.
 """
 
 from __future__ import annotations

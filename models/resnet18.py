@@ -1,19 +1,16 @@
-"""CDNN-ResNet18 of Elmenabawy et al. (II.B): ResNet18 and a decoder that mirrors it.
+"""CDNN-ResNet18 of Elmenabawy et al. (II.B): ResNet18 and a mirrored decoder.
 
-The encoder is ResNet18 as torchvision publishes it (He et al., "Deep residual learning", version 1)
-without average pooling and FC: the same layers, paddings and epsilon, so the same activations from
-the same weights. The text cites "Identity mappings" (version 2, normalisation before each
-convolution), but ResNet18's published weights are version 1's, so version 1 is what "the pretrained
-Resnet18" can be (assumed).
+The encoder is torchvision's ResNet18 (He et al., "Deep residual learning", version 1) without
+average pooling and FC: the same layers, paddings and epsilon, so the same activations from the same
+weights. The text cites "Identity mappings" (version 2, normalisation before each convolution). Only
+version 1 has published ResNet18 weights, so "the pretrained Resnet18" is taken for it (assumed).
 
-The decoder "has the same number of layers of the encoder, performing deconvolution"; the rest is
-assumed: ResNet18's 18 weighted layers are mirrored by 18 transposed convolutions, each with batch
-normalisation. Eight residual blocks mirror the eight of the encoder. Where a stage of the encoder
-begins with stride 2, its mirror image ends with a transposed convolution of stride 2. Then one
-mirrors the max pooling (which has no weights; FC, which has, has no mirror image) and one the first
-convolution. Paddings are the mirror image too: position i of a map lies over position 2 i of the
-next, as in the encoder, so the decoder's output lies where its input was. No skip connections (the
-text names none).
+The decoder "has the same number of layers of the encoder, performing deconvolution". The rest is
+assumed. 18 transposed convolutions, each with batch normalisation, mirror the 18 weighted layers:
+eight residual blocks, then one layer for the max pooling (which has no weights; FC, which has, has
+no mirror image) and one for the first convolution. Where a stage begins with stride 2, its mirror
+image ends with it. Paddings are mirrored too: position i of a map lies over position 2 i of the
+next, so the output lies where the input was. No skip connections (the text names none).
 """
 
 from __future__ import annotations
@@ -96,7 +93,7 @@ def _decode(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
 def _convolve(
     x: keras.KerasTensor, filters: int, side: int, strides: int, name: str
 ) -> keras.KerasTensor:
-    """Convolve with PyTorch's padding, side // 2 on every border; then batch normalisation."""
+    """Convolve with PyTorch's padding of side // 2, then normalise the batch."""
     if side > strides > 1:  # Keras's own "same" would pad less before than after
         x = layers.ZeroPadding2D(side // 2, name=f"{name}_pad")(x)
     padding = "same" if strides == 1 else "valid"
@@ -106,7 +103,7 @@ def _convolve(
 def _deconvolve(
     x: keras.KerasTensor, filters: int, side: int, strides: int, name: str
 ) -> keras.KerasTensor:
-    """Apply the mirror image of `_convolve`, its padding too: a transposed convolution."""
+    """Apply the mirror image of `_convolve`: a transposed convolution."""
     padding = "same" if strides == 1 else "valid"
     x = layers.Conv2DTranspose(filters, side, strides, padding, name=name, **WEIGHTS)(x)
     if side > strides > 1:

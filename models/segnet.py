@@ -1,16 +1,14 @@
-"""SegNet as a Keras functional graph (Dhanush et al. 2024, 3.4; Badrinarayanan et al. 2017).
+"""SegNet as a Keras graph (Dhanush et al. 2024, 3.4; Badrinarayanan et al. 2017).
 
 Stated in 3.4: an encoder with the topology of VGG16's 13 convolutions; a decoder that upsamples
 "using pooling indices that are calculated during the max-pooling stage of the matching encoder"; a
-softmax at the end.
+softmax at the end. The abstract says sigmoid: here one class has a sigmoid, several a softmax.
 
-Assumed: the "skip connections" of the same section are these indices and nothing else, as in
-SegNet's own paper: no feature map goes from the encoder to the decoder. Assumed, from the network
-of SegNet's authors (their paper and their Caffe model `segnet_train`): the widths, the mirrored
-decoder with its 3 x 3 classifier, batch normalisation and ReLU after every other convolution, He
-initialisation. Their convolutions have biases, so these have them too, although batch normalisation
-undoes all but the last; leaving them out saved no measurable time. The abstract says sigmoid, 3.4
-softmax: one class has a sigmoid here, several a softmax.
+Assumed: the "skip connections" of 3.4 are these indices alone; no feature map goes from the encoder
+to the decoder, as in SegNet's own paper. Assumed from its authors' network (their paper and their
+Caffe model `segnet_train`): the widths, the mirrored decoder with its 3 x 3 classifier, batch
+normalisation and ReLU after every other convolution, He initialisation. Convolutions have biases as
+theirs do, although batch normalisation undoes all but the last; leaving them out saved no time.
 """
 
 from __future__ import annotations
@@ -38,9 +36,9 @@ def build_segnet(
     """Build a SegNet that maps slices to probabilities of their pixels.
 
     Five encoder blocks of (2, 2, 3, 3, 3) convolutions, each followed by 2 x 2 max pooling that
-    keeps the indices of the maxima; five decoder blocks of (3, 3, 3, 2, 2), each after an unpooling
-    by the indices of its encoder block. The last convolution of a decoder block has the width of
-    the next finer block; the very last one gives the logits.
+    keeps the indices; five decoder blocks of (3, 3, 3, 2, 2), each after an unpooling by the
+    indices of its encoder block. A decoder block ends with the width of the next finer one, the
+    last with the logits.
 
     Args:
         input_size: rows and columns of the slice, a multiple of 32; None accepts any such size.

@@ -1,12 +1,12 @@
-"""The 3D backbone of the global and local pipeline (Myronenko 2018; MONAI's SegResNetVAE).
+"""MONAI's SegResNetVAE: the 3D backbone of the global and local pipeline.
 
-A residual encoder with group normalisation, a light decoder and, at the encoder's endpoint, a
-variational autoencoder (VAE) that reconstructs the input through the same decoder without its skip
-connections. Its loss regularises the encoder in training. With the same weights, outputs and loss
-are MONAI's, which the tests compare.
+Myronenko 2018: a residual encoder with group normalisation, a light decoder and, at the encoder's
+endpoint, a variational autoencoder (VAE) that reconstructs the input through the same decoder
+without its skip connections. Its loss regularises the encoder in training. With the same weights,
+outputs and loss are MONAI's (tested).
 
-The branch hangs on the layer `vae_loss`, which hands the decoder's features on as they are. At
-prediction nothing depends on the branch, so a compiled graph (`fit`, `predict`) leaves it out;
+The branch hangs on the layer `vae_loss`, which hands the decoder's features on unchanged. At
+prediction nothing depends on it, so a compiled graph (`fit`, `predict`) leaves it out;
 `take_segmentation` is the model without.
 """
 
@@ -36,11 +36,10 @@ UNIFORM = {
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class GroupNorm(layers.GroupNormalization):
-    """Keras's group normalisation; moments are taken by channel first, then joined by group.
+    """Keras's group normalisation, with moments by channel that are joined by group.
 
-    On a CPU it takes half the time of Keras's own reduction over the grouped array and is more
-    exact: with TensorFlow and windows of 32 x 128 x 128 that one is off by 1e-3, this one by less
-    than 1e-4.
+    On a CPU it takes half the time of Keras's reduction over the grouped array and is more exact:
+    with windows of 32 x 128 x 128 in TensorFlow off by less than 1e-4, Keras's by 1e-3.
     """
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
@@ -63,12 +62,12 @@ class TrilinearUpsampling(layers.Layer):
     """Double depth, rows and columns by linear interpolation between voxel centres.
 
     As PyTorch's with align_corners=False; Keras has none in 3D. Outside the array its border goes
-    on. Along each axis that is a product with a matrix of a row per output voxel, which on a CPU
-    takes a seventh of the time of sums of shifted arrays.
+    on. A product with a matrix along each axis takes a seventh of the time of sums of shifted
+    arrays on a CPU.
     """
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """Map (batch, depth, rows, columns, channels) to twice the depth, rows and columns."""
+        """Map (batch, depth, rows, columns, channels) to twice the three lengths."""
         shape = list(ops.shape(x))
         for axis in (2, 3, 1):  # the order that measured fastest
             size, inner = shape[axis], 1
@@ -87,7 +86,7 @@ class TrilinearUpsampling(layers.Layer):
 
 
 def _make_doubling(size: int) -> keras.KerasTensor:
-    """Return the matrix (2 size, size) that interpolates; its entries are 0, 1/4, 3/4 and 1."""
+    """Return the matrix (2 size, size) that interpolates, of 0, 1/4, 3/4 and 1."""
     centre = ops.clip((ops.arange(2 * size, dtype="float32") - 0.5) / 2, 0, size - 1)
     distance = ops.abs(ops.expand_dims(centre, 1) - ops.arange(size, dtype="float32"))
     return ops.maximum(1 - distance, 0)
@@ -95,7 +94,9 @@ def _make_doubling(size: int) -> keras.KerasTensor:
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class LatentDraw(layers.Layer):
-    """The latent variables: in training mean + deviation * noise, at prediction the mean.
+    """The latent variables: a random draw in training, at prediction their mean.
+
+    The draw is mean + deviation * noise.
 
     Args:
         estimate_std: use the estimated deviation; otherwise `default_std` stands for it.
@@ -117,7 +118,7 @@ class LatentDraw(layers.Layer):
     def call(
         self, inputs: Sequence[keras.KerasTensor], training: bool = False
     ) -> keras.KerasTensor:
-        """Map mean and deviation, (batch, latent) float32, to variables of the same shape."""
+        """Map mean and deviation, (batch, latent) float32, to latent variables."""
         mean, deviation = inputs
         if not training:
             return mean
@@ -136,11 +137,11 @@ def compute_vae_loss(
     mean: keras.KerasTensor,
     deviation: keras.KerasTensor | None = None,
 ) -> keras.KerasTensor:
-    """Compute MONAI's loss of the branch: the reconstruction's and a prior on the latents.
+    """Compute MONAI's loss of the branch: reconstruction error plus a prior.
 
-    The first is the mean squared error. With m the mean and s the deviation of a latent variable
-    the second is the mean over batch and variables of (m^2 + s^2 - log(1e-8 + s^2) - 1) / 2, the
-    divergence from a standard normal, or of m^2 without `deviation`.
+    The first is the mean squared error. The second is the mean over batch and latent variables of
+    (m^2 + s^2 - log(1e-8 + s^2) - 1) / 2 (mean m, deviation s), the divergence from a standard
+    normal, or of m^2 without `deviation`.
 
     Args:
         image: the window.
@@ -161,7 +162,7 @@ def compute_vae_loss(
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class VAELoss(layers.Layer):
-    """Adds `weight` times the branch's loss in training; the features pass through unchanged.
+    """Adds `weight` times the branch's loss in training; features pass unchanged.
 
     Args:
         weight: 0 adds nothing: the branch's output is discarded.
@@ -206,21 +207,18 @@ def build_segresnet_vae(
 
     Level 1 has the input's resolution and `filters` channels; each level below halves the one and
     doubles the other. Kernels start as PyTorch's do; biases start at 0 (assumed: five of the six
-    stand in the VAE branch). Parts of the branch that no loss reaches are not trainable: all of it
-    where `vae_weight` is 0, `vae_deviation` where `estimate_std` is false. They are there, as in
-    MONAI, so the parameters are as many.
+    stand in the VAE branch). Parts of the branch that no loss reaches are there, as in MONAI, but
+    not trainable: all of it where `vae_weight` is 0, `vae_deviation` where `estimate_std` is false.
 
     Args:
-        input_shape: (depth, rows, columns) of the window, multiples of 2 ** len(blocks_down), that
-            is 16 for four levels: the encoder halves them three times, the branch once more
-                (MONAI's
-            branch fails for others).
+        input_shape: (depth, rows, columns) of the window, multiples of 2 ** len(blocks_down), so 16
+            for four levels: the encoder halves them three times, the branch once more.
         input_channels: channels of the window.
         classes: 1 gives a sigmoid, more a softmax over that many classes.
         filters: of level 1, a multiple of 8, the groups of the normalisation.
         blocks_down: residual blocks a level, from the finest to the bottom.
         blocks_up: residual blocks a level of the decoder, from the coarsest to the finest.
-        dropout: rate of the dropout of whole channels after the first convolution. 0 leaves it out.
+        dropout: rate of the dropout of whole channels after the first convolution; 0 for none.
         latent: variables of the VAE.
         vae_weight: of the branch's loss (0.1: Myronenko 2018). 0 discards the branch's output, as
             the pipeline's published code does.
@@ -280,11 +278,10 @@ def take_segmentation(
     Args:
         model: of `build_segresnet_vae`.
         input_shape: (depth, rows, columns), each a multiple of 2 ** (levels - 1) or None for any
-            such length; by default the model's own. Only the branch is bound to the size it was
-            built for.
+            such length; by default the model's own. Only the branch is bound to its size.
 
     Returns:
-        A model of the same input and output, named `<model>_segmentation`.
+        A model named `<model>_segmentation`.
 
     Raises:
         ValueError: `input_shape` is not three such lengths.
@@ -303,7 +300,7 @@ def take_segmentation(
 
 
 class _Graph(dict[str, Any]):
-    """Layers by name: one is made where the name is new, so a second pass shares the weights."""
+    """Layers by name, so that a second pass shares the weights."""
 
     def apply(self, kind: type, name: str, x: Any, **arguments: Any) -> keras.KerasTensor:
         if name not in self:
@@ -334,7 +331,7 @@ class _Graph(dict[str, Any]):
         return self.apply(layers.Conv3D, name, x, padding=padding, **arguments)
 
     def add_block(self, name: str, x: keras.KerasTensor) -> keras.KerasTensor:
-        """Apply normalisation and a 3 x 3 x 3 convolution twice; add the input to the result."""
+        """Apply normalisation and a 3 x 3 x 3 convolution twice; add the input."""
         y = x
         for index in (1, 2):
             y = self.normalise(f"{name}_{index}", y)

@@ -1,8 +1,8 @@
-"""How probabilities become labels: the sequential and the one-step model's rule (paper 2.1, 2.3).
+"""Turn probabilities into labels by the paper's rule (paper 2.1, 2.3).
 
 Notation: X slice, L first network, T second network, s1 and s2 thresholds, M = [L(X) > s1] the
-liver mask, M * w(X) the second network's input. Functions work on arrays of any backend and shape,
-where they do not say otherwise.
+liver mask, M * w(X) the second network's input. Arrays are of any backend and shape, where nothing
+else is said.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ def mask_tumor(tumor_probability: Array, mask: Array) -> Array:
 def label_map(liver_probability: Array, tumor_probability: Array, s1: float, s2: float) -> Array:
     """Return 2 where T > s2, else 1 where L > s1, else 0 (paper 2.3).
 
-    The map and Table 1 agree but for pixels with T > s2 and L <= s1: tumor here, so liver too,
-    while the table's liver is L > s1 alone. The sequential model has none of them where s1 is the
-    threshold M was made with (rule `roc`, by default).
+    Pixels with T > s2 and L <= s1 are tumor here, so liver too; the liver of Table 1 is L > s1
+    alone. The sequential model has none where s1 is the threshold M was made with (rule `roc`, by
+    default).
 
     Args:
         liver_probability: L; for the one-step model the probability of liver or tumor.
         tumor_probability: T inside M and zero outside (`mask_tumor`); for the one-step model the
             probability of tumor.
-        s1: threshold of the liver.
-        s2: threshold of the tumor.
+        s1, s2: thresholds of the liver and of the tumor.
 
     Returns:
         ndarray of the same shape, uint8.
@@ -54,11 +53,11 @@ def split_classes(classes: Array) -> tuple[Array, Array]:
 
 
 def find_most_probable(liver: Array, tumor: Array) -> Array:
-    """Return the label 0/1/2 of the most probable of other, liver and tumor, for ndarrays.
+    """Return the label 0/1/2 of the most probable of other, liver and tumor.
 
     Args:
-        liver: probability of liver or tumor.
-        tumor: probability of tumor.
+        liver: probability of liver or tumor, ndarray.
+        tumor: probability of tumor, ndarray.
 
     Returns:
         int64 of the same shape; of equal ones the first.

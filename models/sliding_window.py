@@ -1,4 +1,4 @@
-"""Probabilities of a volume from overlapping windows, blended by Gaussian weights.
+"""Predict a volume from overlapping windows, blended by Gaussian weights.
 
 Windows, weights and result are those of MONAI's `sliding_window_inference` with mode="gaussian". By
 hand, because MONAI is built on PyTorch; the tests compare the two.
@@ -29,14 +29,11 @@ def place_windows(size: int, window: int, overlap: float) -> list[int]:
 
 
 def weigh_voxels(window: Sequence[int], sigma_scale: float = 0.125) -> np.ndarray:
-    """Return what a window's voxels count where windows overlap.
+    """Return the weights of a window's voxels, float32, where windows overlap.
 
     The product of exp(-x^2 / (2 sigma^2)) along each axis: x is the distance to the window's centre
     in voxels, sigma = `sigma_scale` * length of the axis. No weight is below 1e-3, so that a sum of
     weights is never near 0.
-
-    Returns:
-        ndarray of shape `window`, float32.
     """
     weights = np.ones((), np.float32)
     for size in window:

@@ -1,4 +1,4 @@
-"""The U-Net of the paper as a Keras functional graph (Gruber et al. 2.2; Ronneberger et al. 2015).
+"""The U-Net of the paper (Gruber et al. 2.2; Ronneberger et al. 2015).
 
 One builder serves the one-step network (three classes, softmax) and each network of the sequential
 model (one channel, sigmoid).

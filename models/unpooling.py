@@ -1,9 +1,9 @@
-"""2 x 2 max pooling that keeps where each maximum stood, and unpooling back to there (SegNet).
+"""Max pooling that keeps where each maximum stood, and its inverse (SegNet).
 
-By hand, because Keras has neither. Channels last. Slices, comparisons and reshapes only: no
-scatter, which the backends do not share, and no transpose, as argmax and one_hot over windows
-brought together need it, which took twice as long on a CPU. The index is a number in the compute
-dtype: 0 to 3 are exact in half precision too, and integers were a tenth slower.
+By hand, because Keras has neither. Slices, comparisons and reshapes only: the backends do not share
+a scatter, and transposes, as argmax and one_hot need them, took twice as long on a CPU. The index
+is a number in the compute dtype: 0 to 3 are exact in half precision too, and integers were a tenth
+slower. Channels last.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Shape = tuple[int | None, ...]
 class MaxPoolingWithIndices2D(layers.Layer):
     """Maximum of each 2 x 2 window, and its index.
 
-    0 is upper left, 1 upper right, 2 lower left, 3 lower right. Of equal values the first in this
-    order counts, as in PyTorch; after a ReLU whole windows are 0. The gradient goes to that one
-    pixel. (`ops.maximum` would share it among equal values on some backends.)
+    0 is upper left, 1 upper right, 2 lower left, 3 lower right. Of equal values the first counts,
+    as in PyTorch (after a ReLU whole windows are 0), and gets the gradient; `ops.maximum` would
+    share it on some backends.
 
     Raises:
         ValueError: the input has no four axes, or odd rows or columns. (In a TensorFlow graph of
@@ -30,7 +30,7 @@ class MaxPoolingWithIndices2D(layers.Layer):
     """
 
     def call(self, x: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        """Map (batch, rows, columns, channels) to two (batch, rows / 2, columns / 2, channels)."""
+        """Map (batch, rows, columns, channels) to two of half the rows and columns."""
         _halve(x.shape)
         upper_left, upper_right, lower_left, lower_right = _split_corners(x)
         right_above, right_below = upper_right > upper_left, lower_right > lower_left
@@ -50,14 +50,14 @@ class MaxPoolingWithIndices2D(layers.Layer):
 
 @keras.saving.register_keras_serializable("joint_liver_tumor")
 class MaxUnpooling2D(layers.Layer):
-    """Each value at its index in a 2 x 2 window, 0 at the other three: the pooling's inverse.
+    """Each value at its index in a 2 x 2 window, 0 at the other three.
 
     Raises:
         ValueError: values and indices differ in shape, or have no four axes.
     """
 
     def call(self, values: keras.KerasTensor, indices: keras.KerasTensor) -> keras.KerasTensor:
-        """Map two (batch, rows, columns, channels) to (batch, 2 rows, 2 columns, channels)."""
+        """Map two (batch, rows, columns, channels) to twice the rows and columns."""
         _double(values.shape, indices.shape)
         return _join_corners([ops.where(indices == corner, values, 0) for corner in range(4)])
 
@@ -69,7 +69,7 @@ class MaxUnpooling2D(layers.Layer):
 
 
 def _split_corners(x: keras.KerasTensor) -> list[keras.KerasTensor]:
-    """Return each window's four pixels, row by row: (batch, rows / 2, columns / 2, channels)."""
+    """Return each window's four pixels, row by row, as four arrays."""
     batch, rows, columns, channels = ops.shape(x)
     pairs = ops.reshape(x, (batch, rows // 2, 2, columns // 2, 2 * channels))
     return [
