@@ -1,4 +1,4 @@
-"""From a recipe to a record: systems, losses, the one fit loop, and a thin command for each.
+"""From a recipe to a record: systems, losses, the fit loop, the commands.
 
 In the order in which data flows:
 

@@ -1,4 +1,4 @@
-"""Train every system of Table 1, one after the other in one process: TensorFlow starts once.
+"""Train every system of Table 1 in one process, so TensorFlow starts once.
 
     python -m training.all_stages --store DIR --run DIR [--preset NAME] [--phase ce|balanced]
                                   [--seed N] [--joint-sweep] [--all-systems]

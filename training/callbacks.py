@@ -1,4 +1,4 @@
-"""Callbacks of the fit loop: checkpoint and resume, the log, progress, the watch for collapse."""
+"""Callbacks of the fit loop: resume, log, progress, watch for collapse."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.metrics import BEST
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Write, after each epoch, the log, the best model so far, and all that a resume needs.
+    """Write the log, the best model and all that a resume needs after each epoch.
 
     Writes into `folder`: `log.csv` (a row an epoch), `best.keras` (the probability model of the
     epoch with the highest validation IoU), `last-<epoch>.weights.h5` (weights and optimizer) and
@@ -28,8 +28,8 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         folder: where to.
         probability_model: shares its weights with the trained one.
-        best_by: which IoU of `training.metrics`; of epochs that are equal in it, as those that find
-            nothing are, the one with the highest IoU at the best threshold is kept.
+        best_by: which IoU of `training.metrics`; among equal epochs, as those that find nothing,
+            the highest IoU at the best threshold decides.
     """
 
     def __init__(self, folder: Path, probability_model: keras.Model, best_by: str = BEST) -> None:
@@ -118,11 +118,9 @@ def _list_dropout_seeds(model: keras.Model) -> list[Any]:
 
 
 def average_iou(row: dict[str, Any], which: str = BEST) -> float:
-    """Return the mean validation IoU of a row of the log over its targets (liver, tumor).
+    """Return a log row's validation IoU, averaged over liver and tumor.
 
-    Args:
-        row: of the log.
-        which: IoU of `training.metrics`.
+    `which` names the IoU of `training.metrics`.
     """
     values = [
         value for key, value in row.items() if key.startswith("val_") and key.endswith(f"_{which}")

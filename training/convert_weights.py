@@ -1,8 +1,8 @@
-"""Turn published ImageNet weights of AlexNet or ResNet18 into a file for `training.system`.
+"""Convert published ImageNet weights of AlexNet or ResNet18 for training.
 
     python -m training.convert_weights FILE OUT.npz
 
-`training.pretrained` says which files can be read.
+`training.system` takes OUT.npz; `training.pretrained` says which files can be read.
 """
 
 from __future__ import annotations

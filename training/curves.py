@@ -14,9 +14,7 @@ from training.callbacks import read_log
 def draw_curves(folder: Path, data: str = "") -> None:
     """Draw `folder/curves.png` from `folder/log.csv`: loss and IoU by epoch.
 
-    Args:
-        folder: of the phase.
-        data: what it was trained on, for the title.
+    `data` names what the phase was trained on, for the title.
     """
     rows = read_log(folder / "log.csv")
     epochs = [row["epoch"] for row in rows]

@@ -1,8 +1,8 @@
-"""The one fit loop: a network, batches and a loss become a folder with a trained network.
+"""The one fit loop: network, batches and loss become a trained network's folder.
 
 The folder afterwards holds `best.keras` (probability model, epoch of the highest validation IoU),
-`log.csv`, `curves.png`, `tensorboard/`; `training.train` then writes `record.json`, which marks the
-phase finished.
+`log.csv`, `curves.png`, `tensorboard/`; `training.network` then writes `record.json`, which marks
+the phase finished.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Recipe:
 
 
 class Timer(keras.callbacks.Callback):
-    """Add the wall time of each epoch, validation included, to the checkpoint's count."""
+    """Add the wall time of each epoch, validation included, to the checkpoint."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Timer(keras.callbacks.Callback):
 
 
 def compile_for_training(model: keras.Model, recipe: Recipe) -> keras.Model:
-    """Return the logits part of `model`, compiled with optimizer, loss and IoU metrics."""
+    """Return the logits part of `model`, compiled with loss and IoU metrics."""
     trained = trim_cascade_to_logits(model) if recipe.target == "joint" else trim_to_logits(model)
     # XLA is about 10 times slower than oneDNN for these networks on a CPU; elsewhere Keras decides.
     on_cpu = keras.backend.backend() == "tensorflow" and not has_accelerator()
@@ -95,13 +95,12 @@ def fit_phase(
 ) -> dict[str, Any]:
     """Train `model` until `recipe.epochs`, from where an earlier call stopped.
 
-    The model ends with the weights of its best epoch by validation IoU; if the loss is not finite,
-    training stops, and a first epoch that ends so leaves no best one (`best_epoch` -1).
+    The model ends with the weights of its best epoch by validation IoU. Training stops where the
+    loss is not finite; a first epoch that ends so leaves no best one (`best_epoch` -1).
 
     Args:
         model: with probabilities; its weights are trained.
-        train: batches of the training set.
-        validation: batches of the validation set.
+        train, validation: batches of the two sets.
         recipe: how it is trained.
         folder: where to.
 

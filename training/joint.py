@@ -1,13 +1,12 @@
-"""Train both networks of the sequential model together with the joint loss (paper 2.1).
+"""Train both networks of the sequential model with the joint loss (paper 2.1).
 
     python -m training.joint --store DIR --run DIR [--init RUN] [--alpha A] [--beta B] [--mask NAME]
                              [--balanced] [--preset NAME] [--phase ce|balanced] [--seed N]
 
 The loss is alpha * loss(A, L(X)) + beta * loss(B, T(M * w(X))) over the nested network
 (`models.cascade`). It starts from fresh weights, or with `--init RUN` from the sequential pair of a
-finished run; the balanced phase follows, with class weights and learning rate as for the pair
-(paper 2.4). Then thresholds are chosen on validation data as in the sequential model, and the
-networks are used like its pair.
+finished run. The balanced phase follows, with class weights and learning rate as for the pair
+(paper 2.4). Then thresholds are chosen on validation data, and the networks are used like the pair.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_joint(run: Run, start: Path | None, **given: Any) -> Joint:
-    """Return joint training under the run's preset, with flags in the place of its values.
+    """Return joint training under the run's preset, changed by the flags.
 
     Args:
         run: the run.

@@ -1,4 +1,4 @@
-"""Train the sequential model's first network L: liver against the rest (paper 2.2).
+"""Train the sequential model's first network L: the liver (paper 2.2).
 
     python -m training.liver --store DIR --run DIR [--preset NAME] [--phase ce|balanced] [--seed N]
 

@@ -1,13 +1,12 @@
-"""Losses on logits, by name: cross-entropy with class weights, Dice, Dice with focal loss.
+"""Losses on logits, by name: weighted cross-entropy, Dice, Dice with focal loss.
 
-All read logits. Where a clipped probability saturates it has no gradient; on tumor slices (0.4 %
-tumor pixels) a network with momentum then reaches p = 0 everywhere and never comes back. Keras's
-own losses do not serve: its cross-entropies take no weight a class, and its Dice and focal losses
-read probabilities that they clip.
+All read logits. A clipped probability that saturates has no gradient; on tumor slices (0.4 % tumor
+pixels) a network with momentum then reaches p = 0 everywhere and never comes back. Keras's own
+losses do not serve: its cross-entropies take no weight a class, and its Dice and focal losses read
+probabilities that they clip.
 
-`LOSSES` maps a name to maker(target, class_weights, settings) -> keras.losses.Loss; a new loss is a
-maker given to `register_loss`. Every maker is given the target, "classes" (three channels), "liver"
-or "tumor" (one); a weight a class; and the system's settings.
+`LOSSES` maps a name to maker(target, class_weights, settings) -> keras.losses.Loss. A maker given
+to `register_loss` is a new loss; `make_loss` says what makers are given.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def make_loss(
 
 
 class ConfiguredLoss(keras.losses.Loss):
-    """A loss whose configuration is the values of `OPTIONS`, which its constructor takes."""
+    """A loss whose configuration is its constructor's arguments, `OPTIONS`."""
 
     OPTIONS: tuple[str, ...] = ()
 
@@ -67,7 +66,9 @@ class ConfiguredLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class BalancedBinaryCrossentropy(ConfiguredLoss):
-    """Mean over the pixels of w(b) * (softplus(z) - b * z); weights (1, 1): the cross-entropy.
+    """Cross-entropy of one channel with a weight a class.
+
+    The mean over the pixels of w(b) * (softplus(z) - b * z).
 
     Args:
         background_weight: w(0).
@@ -99,7 +100,9 @@ class BalancedBinaryCrossentropy(ConfiguredLoss):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class BalancedCategoricalCrossentropy(ConfiguredLoss):
-    """Mean over the pixels of -w(c) * log softmax(z)_c; weights of 1: the cross-entropy.
+    """Cross-entropy of several channels with a weight a class.
+
+    The mean over the pixels of -w(c) * log softmax(z)_c.
 
     Args:
         class_weights: one weight a class, in the order of the classes.
@@ -132,7 +135,11 @@ class BalancedCategoricalCrossentropy(ConfiguredLoss):
 def make_cross_entropy(
     target: str, class_weights: Sequence[float], settings: Mapping[str, Any]
 ) -> keras.losses.Loss:
-    """Make the cross-entropy with a weight a class (paper 2.4)."""
+    """Make the cross-entropy with a weight a class (paper 2.4).
+
+    Args:
+        target, class_weights, settings: as of `make_loss`.
+    """
     if target == "classes":
         return BalancedCategoricalCrossentropy(class_weights)
     return BalancedBinaryCrossentropy(*class_weights)
@@ -192,7 +199,11 @@ class DiceLoss(ConfiguredLoss):
 def make_dice(
     target: str, class_weights: Sequence[float], settings: Mapping[str, Any]
 ) -> keras.losses.Loss:
-    """Make the Dice loss; it takes no class weights."""
+    """Make the Dice loss; it takes no class weights.
+
+    Args:
+        target, class_weights, settings: as of `make_loss`.
+    """
     check_one_channel("dice", target)
     return DiceLoss()
 
@@ -201,16 +212,15 @@ def make_dice(
 class DiceFocalRatio(ConfiguredLoss):
     """Dice + focal + weight * (predicted tumor-to-liver ratio - weak label)^2.
 
-    Of the global and local pipeline. The ratio is the patient's and computed on probabilities p, so
+    Of the global and local pipeline. The ratio is the patient's, computed on probabilities p so
     that it has a gradient. A crop shows a part of the liver only; assumed: the rest counts as the
-    reference has it. So with L the patient's liver voxels, T the reference's tumor voxels outside
-    the crop and the sum over the crop's liver,
+    reference has it. With L the patient's liver voxels, T the reference's tumor voxels outside the
+    crop and the sum over the crop's liver,
 
         ratio = (sum p + T) / L,
 
-    which is the documented ratio where the crop holds the whole liver, and has its gradient where
-    the network is right elsewhere. The penalty is small: with ratios of some percent, the reported
-    weight of 0.5 and 1 / L for each voxel, it is about a thousandth of the Dice.
+    the documented ratio where the crop holds the whole liver. The penalty is small: with ratios of
+    some percent and the reported weight of 0.5 it is about a thousandth of the Dice.
 
     Args:
         ratio_weight: lambda of the penalty; 0 leaves it out, and the truth then needs its first
@@ -251,7 +261,11 @@ class DiceFocalRatio(ConfiguredLoss):
 def make_dice_focal(
     target: str, class_weights: Sequence[float], settings: Mapping[str, Any]
 ) -> keras.losses.Loss:
-    """Make Dice and focal loss, with the penalty where the settings give it a weight."""
+    """Make Dice and focal loss, with the penalty where the settings give it a weight.
+
+    Args:
+        target, class_weights, settings: as of `make_loss`.
+    """
     check_one_channel("dice_focal", target)
     return DiceFocalRatio(settings.get("ratio_weight", 0.0))
 
@@ -267,12 +281,10 @@ def check_one_channel(loss: str, target: str) -> None:
 
 
 def weigh_by_inverse_frequency(pixels: Sequence[int]) -> list[float]:
-    """Return w_c = all pixels / (classes * pixels of c), so that their mean over the pixels is 1.
+    """Return w_c = all pixels / (classes * pixels of c), of mean 1 over the pixels.
 
-    The paper's formula is lost; this is the assumed one.
-
-    Args:
-        pixels: number of pixels of each class over the training set.
+    The paper's formula is lost; this is the assumed one. `pixels` counts each class over the
+    training set.
 
     Raises:
         ValueError: a class has no pixel: its weight would be infinite.
@@ -285,14 +297,13 @@ def weigh_by_inverse_frequency(pixels: Sequence[int]) -> list[float]:
 def weigh_by_ratio(
     background_pixels: int, foreground_pixels: int, ratio: float
 ) -> tuple[float, float]:
-    """Return (background, foreground) weights in a ratio whose mean over the pixels is 1.
+    """Return (background, foreground) weights in a ratio, of mean 1 over the pixels.
 
     Args:
-        background_pixels: their number.
-        foreground_pixels: their number.
-        ratio: foreground to background; 1 is the plain cross-entropy, `background_pixels /
-            foreground_pixels` the inverse class frequency. Between them lies the one-parameter
-            family that the sweep over the class weight follows.
+        background_pixels, foreground_pixels: their numbers.
+        ratio: foreground to background, as the sweep over the class weight varies it; 1 is the
+            plain cross-entropy, `background_pixels / foreground_pixels` the inverse class
+            frequency.
 
     Raises:
         ValueError: the ratio is not positive.

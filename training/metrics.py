@@ -46,17 +46,15 @@ class ThresholdedIoU(keras.metrics.Metric):
     IoU at the best threshold (`threshold=None`); the IoU at a fixed one is followed beside it.
     Keras's own IoU metrics take one threshold.
 
+    No foreground in truth or prediction gives 0. Counts are float32, as Keras keeps metrics: exact
+    to 2**24 pixels of a probability bin, then rounded. The final scores come from exact counts
+    (`evaluation.metrics.roc`).
+
     Args:
         score: logits -> probability of the foreground.
         foreground: the least truth that is foreground: 1 (liver, or the one channel's own) or 2
-            (tumor).
+            (tumor). Further channels of the truth, which a loss may read, are passed over.
         threshold: a multiple of 1/200, or None for the best one.
-
-    Further channels of the truth, which a loss may read, are passed over.
-
-    The empty case: no foreground in truth or prediction gives 0. Counts are float32 (Keras keeps
-    metrics in it): exact to 2**24 pixels of a probability bin, then rounded; the final scores come
-    from exact counts (`evaluation.metrics.roc`).
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class ThresholdedIoU(keras.metrics.Metric):
         self.negative = self.add_weight(shape=(BINS,), initializer="zeros", name="negative")
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Any = None) -> None:
-        """Count the pixels of a batch: truth (batch, ..., channels), logits (batch, ..., c)."""
+        """Count a batch: truth (batch, ..., channels), logits (batch, ..., c)."""
         bins = keras.ops.cast(
             keras.ops.minimum(keras.ops.floor(self.score(y_pred) * BINS), BINS - 1), "int32"
         )
@@ -97,13 +95,13 @@ class ThresholdedIoU(keras.metrics.Metric):
 def make_metrics(
     target: str, best_by: str = BEST
 ) -> list[keras.metrics.Metric] | dict[str, list[keras.metrics.Metric]]:
-    """Return the metrics of a network: `liver_iou`, `tumor_iou`, each also `_at_half`.
+    """Return the metrics of a network: an IoU a target, each also `_at_half`.
 
     Args:
         target: "liver" or "tumor" (one channel), "classes" (three classes) or "joint" (two outputs,
-            each with its metrics; Keras puts the output's name before them).
-        best_by: what the best epoch is chosen by; `MOST_PROBABLE`, of "classes", is a third metric
-            of each target.
+            whose names Keras puts before their metrics).
+        best_by: what the best epoch is chosen by; `MOST_PROBABLE`, of "classes", adds a metric a
+            target.
     """
     if target == "joint":
         return {name: _make_ious(score_foreground, 1, "") for name in ("liver", "tumor")}

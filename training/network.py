@@ -35,7 +35,16 @@ BEST_BY = {"thresholds": BEST, "argmax": MOST_PROBABLE, "half": AT_HALF}
 
 
 def fit_network(step: Step, system: System, weights: Path | None) -> dict[str, Any]:
-    """Train a network from its starting weights to its record; see `train_network`."""
+    """Train a network from its starting weights to its record.
+
+    Args:
+        step: the network and its phase.
+        system: as it is trained.
+        weights: file of `training.convert_weights` that the encoder begins with.
+
+    Returns:
+        The content of `record.json`.
+    """
     # The seed comes before the network is built: its weights are the first that is drawn.
     begun = system.begin(step)
     start_anew(step.run.seed, system.precision)
@@ -62,7 +71,7 @@ def fit_network(step: Step, system: System, weights: Path | None) -> dict[str, A
 
 
 def start_anew(seed: int, precision: str) -> None:
-    """Forget the phase before; set the seed, and a precision where the machine has it."""
+    """Forget the phase before; set the seed, and a precision that the machine has."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(choose_precision(precision))
@@ -73,8 +82,7 @@ def weigh_classes(
 ) -> list[float] | dict[str, list[float]]:
     """Return the loss's weight of each class, for the nested network by its networks.
 
-    Ones but for the phase "balanced", which weighs by inverse frequency, or by the system's own
-    ratio.
+    Ones but for the phase "balanced", which weighs by inverse frequency or by the system's ratio.
 
     Args:
         step: the network and its phase.
@@ -155,7 +163,7 @@ def conclude(
     fit: dict[str, Any],
     further: dict[str, Any],
 ) -> dict[str, Any]:
-    """Choose the thresholds of a trained network on validation data, judge it, write its record.
+    """Choose a trained network's thresholds, judge it and write its record.
 
     Args:
         step: what was trained.
@@ -214,7 +222,7 @@ def check_losses(system: System) -> None:
 
 
 def check_networks(system: System, size: int, weights: Path | None = None) -> None:
-    """Check that the networks can be built for slices of a size, and begin with these weights.
+    """Check that networks can be built for a size, and take these weights.
 
     Args:
         system: as it is trained.

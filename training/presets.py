@@ -1,4 +1,4 @@
-"""Presets: every hyperparameter once, each with its source: the paper states it, or it is assumed.
+"""Presets: every hyperparameter once, as the paper states it or as assumed.
 
     python -m training.presets [NAME] [--field FIELD]
 
@@ -29,12 +29,13 @@ def assumed(value: Any, why: str) -> Any:
 
 @dataclass(frozen=True)
 class Preset:
-    """The paper's recipe (`paper`): 512 px, 64 filters, 50 + 30, 300 + 30 and 600 + 30 epochs.
+    """The paper's recipe (`paper`): 512 px, 64 filters, all epochs that it states.
 
-    Reproduces Table 1 and all figures: `bash reproduce.sh --preset paper --data LITS --external
-    DIR`. Time: the paper says about 70 s per epoch of 765 slices on its GPU, so about 25 h for
-    1,280 epochs of one network, trial, sweep and joint training (two networks at once) included.
-    Hardware: one GPU with 16 GiB. Expected numbers: not measured here (no GPU).
+    These are 50 + 30, 300 + 30 and 600 + 30 epochs. Reproduces Table 1 and all figures: `bash
+    reproduce.sh --preset paper --data LITS --external DIR`. Time: the paper says about 70 s per
+    epoch of 765 slices on its GPU, so about 25 h for 1,280 epochs of one network, trial, sweep and
+    joint training (two networks at once) included. Hardware: one GPU with 16 GiB. Expected numbers:
+    not measured here (no GPU).
     """
 
     name: str = "paper"
@@ -142,7 +143,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class PaperShort(Preset):
-    """The paper's recipe with its other reading of the epochs: 50 + 30 for every network.
+    """The paper's recipe with its other reading of the epochs: always 50 + 30.
 
     Command: `bash reproduce.sh --preset paper-short --data LITS --external DIR`. Time: 480 epochs
     of one network, trial, sweep and joint training included, about 9 h at the paper's 70 s.
@@ -195,10 +196,10 @@ class Demo(Preset):
 
 @dataclass(frozen=True)
 class Mini(Demo):
-    """Real CT in an hour: 18 LiTS volumes at 128 px, 16 filters; the preset of the README's table.
+    """Real CT in an hour: 18 LiTS volumes at 128 px, 16 filters.
 
-    Command: README, "Results on real CT". Time: about 60 minutes on 2 CPU cores. Expected numbers:
-    there.
+    The preset of the README's table. Command: README, "Results on real CT". Time: about 60 minutes
+    on 2 CPU cores. Expected numbers: there.
     """
 
     name: str = "mini"
@@ -219,11 +220,11 @@ class Mini(Demo):
 
 @dataclass(frozen=True)
 class MiniAugmented(Mini):
-    """`mini` with augmented training slices, which the paper does not mention; more liver epochs.
+    """`mini` with augmented training slices and more epochs for the liver.
 
-    Command: README, "Results on real CT". Time: about 80 minutes on 2 CPU cores. Expected numbers:
-    test liver IoU 0.88 to 0.90 after cross-entropy, tumor IoU 0.61 (sequential) and 0.31 (one-step)
-    at rule roc.
+    The paper does not mention augmentation. Command: README, "Results on real CT". Time: about 80
+    minutes on 2 CPU cores. Expected numbers: test liver IoU 0.88 to 0.90 after cross-entropy, tumor
+    IoU 0.61 (sequential) and 0.31 (one-step) at rule roc.
     """
 
     name: str = "mini-augmented"
@@ -258,10 +259,10 @@ class MiniShort(Mini):
 
 @dataclass(frozen=True)
 class Smoke(Demo):
-    """Every row, table and figure in about 3 minutes on 2 CPU cores: 64 px, 8 filters, few steps.
+    """Every row, table and figure in about 3 minutes on 2 CPU cores.
 
-    Command: `bash reproduce.sh --preset smoke`. It shows that everything runs; its scores mean
-    nothing.
+    64 px, 8 filters, few steps. Command: `bash reproduce.sh --preset smoke`. It shows that
+    everything runs; its scores mean nothing.
     """
 
     name: str = "smoke"
@@ -300,7 +301,7 @@ def find_preset(name: str) -> Preset:
 
 
 def list_settings(preset: Preset) -> dict[str, Any]:
-    """Return every field of the preset with its value, ready for JSON (tuples as lists)."""
+    """Return every field of the preset with its value, ready for JSON."""
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in asdict(preset).items()

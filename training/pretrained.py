@@ -1,4 +1,4 @@
-"""Published ImageNet weights for the encoders of `models.alexnet` and `models.resnet18`.
+"""Read published ImageNet weights for AlexNet's and ResNet18's encoders.
 
     python -m training.convert_weights FILE OUT.npz
 
@@ -13,16 +13,16 @@ turns a published file into an .npz whose keys are this project's layer and weig
                 by order and shape; names differ from file to file. AlexNet: five Conv2D with bias
                 and two or three Dense with bias (ungrouped, valid or same paddings, channels last
                 before the flatten). ResNet18 version 1: 20 Conv2D without bias, 20
-                BatchNormalization, a Dense or none, in the order of torchvision's layers, the
-                shortcut of a block before or after the rest (so KerasHub's `resnet_18_imagenet`, by
-                its code; the file was not tried). Nested models and anything else are refused.
+                BatchNormalization, a Dense or none, in torchvision's order, a block's shortcut
+                before or after the rest (so KerasHub's `resnet_18_imagenet`, by its code; not
+                tried). Nested models and anything else are refused.
 
-The last fully connected layer is left out. FC6's and FC7's matrices become kernels of 6 x 6 and
-1 x 1 convolutions: torchvision flattens (256, 6, 6) and Keras (6, 6, 256); torchvision's average
-pooling to 6 x 6 before that is the identity for its 224 x 224 images and has no counterpart here. A
-file does not say what images its network saw; the encoders give it RGB in [0, 1] with ImageNet's
-mean and deviation (assumed: as torchvision and KerasHub train). Mapped by hand, because Keras
-Applications and KerasHub hold no AlexNet, and no ResNet18 whose layers are the project's.
+The last fully connected layer is left out. FC6's and FC7's matrices become 6 x 6 and 1 x 1 kernels:
+torchvision flattens (256, 6, 6), Keras (6, 6, 256); torchvision's average pooling to 6 x 6 before
+is the identity for 224 x 224 images. A file does not say what images its network saw; the encoders
+give it RGB in [0, 1] with ImageNet's mean and deviation (assumed: as torchvision and KerasHub
+train). By hand, because Keras Applications and KerasHub hold no AlexNet, and no ResNet18 with the
+project's layers.
 """
 
 from __future__ import annotations
@@ -104,10 +104,12 @@ NORM = {
 
 
 def load_encoder(model: keras.Model, path: Path) -> None:
-    """Put the weights of an .npz that `convert` wrote into the encoder of `model`, all or none.
+    """Put the weights of an .npz of `convert` into the encoder of `model`.
+
+    All or none are put in; layers outside the encoder keep their weights.
 
     Args:
-        model: of `models.alexnet` or `models.resnet18`; all other layers keep their weights.
+        model: of `models.alexnet` or `models.resnet18`.
         path: the file.
 
     Raises:
@@ -141,7 +143,7 @@ def load_encoder(model: keras.Model, path: Path) -> None:
 
 
 def convert(source: Path, target: Path) -> str:
-    """Read a published file and write the .npz for `load_encoder`, whole or not at all.
+    """Read a published file and write the whole .npz for `load_encoder`.
 
     Returns:
         What was recognised, as "ResNet18, filters 64".
@@ -219,7 +221,10 @@ def _read_torch(path: Path) -> Arrays:
 
 
 def _map_torch(state: Mapping[str, np.ndarray]) -> Arrays:
-    """Map torchvision's keys to ours; matrices are (out, in), kernels (out, in, rows, columns)."""
+    """Map torchvision's keys to ours.
+
+    Its matrices are (out, in), its kernels (out, in, rows, columns).
+    """
     keys = {key for key in state if not key.startswith(("classifier.6.", "fc."))}
     arrays: Arrays = {}
     if keys == {f"{theirs}.{kind}" for theirs in ALEXNET.values() for kind in ("weight", "bias")}:
@@ -296,10 +301,9 @@ KERAS_3_WEIGHTS = {
 
 
 def _read_keras_3_layers(root: Any) -> Iterator[Arrays]:
-    """Yield each layer's weights by name: convolutions, then matrices, then normalisations.
+    """Yield each layer's weights by name: convolutions, matrices, normalisations.
 
-    Groups have the name of the layer's class and, from the second on, a number: `conv2d`,
-    `conv2d_1`, ...
+    Groups have the layer's class name and, from the second on, a number: `conv2d`, `conv2d_1`, ...
     """
     groups: dict[str, dict[int, Any]] = {kind: {} for kind in KERAS_3_WEIGHTS}
     for name, group in root.items():
@@ -372,14 +376,14 @@ def _map_resnet18(kernels: list[Arrays], norms: list[Arrays]) -> Arrays:
 
 
 def _count_channels(inputs: int, side: int, name: str) -> int:
-    """Return the channels of a map of side x side that was flattened into so many inputs."""
+    """Return the channels of a side x side map that was flattened to `inputs`."""
     if inputs % side**2:
         raise _OtherError(f"{name} has {inputs} inputs, no multiple of {side} x {side}")
     return inputs // side**2
 
 
 def _check(arrays: Arrays) -> str:
-    """Compare every shape with the architecture's at the kernels' widths; return what it is."""
+    """Compare every shape with the architecture's; return what was recognised."""
     widths = {
         key.split("/")[0]: array.shape[-1]
         for key, array in arrays.items()

@@ -1,4 +1,4 @@
-"""A run directory: one preset, one seed and one split, shared by all systems trained in it.
+"""A run directory: one preset, seed and split, shared by all its systems.
 
 RUN/run.json                            preset as resolved, seed, store and split, written first
 RUN/<system>/system.json                what prediction and scoring need to know of the system
@@ -45,8 +45,8 @@ Settings = TypeVar("Settings", bound=Any)
 class Run:
     """An open run directory with the store it trains on.
 
-    Its methods take a phase by label (name of the system's folder), network and phase (name of the
-    phase's folder).
+    Its methods take a phase by `label` (name of the system's folder), `network` and `phase` (name
+    of the phase's folder).
     """
 
     path: Path
@@ -55,15 +55,26 @@ class Run:
     seed: int
 
     def find_folder(self, label: str, network: str, phase: str) -> Path:
-        """Return the folder of a phase of a system's network."""
+        """Return the folder of a phase of a system's network.
+
+        Args:
+            label, network, phase: see the class.
+        """
         return self.path / label / network / phase
 
     def is_done(self, label: str, network: str, phase: str) -> bool:
-        """Return whether that phase is finished."""
+        """Return whether that phase is finished.
+
+        Args:
+            label, network, phase: see the class.
+        """
         return (self.find_folder(label, network, phase) / "record.json").is_file()
 
     def read_record(self, label: str, network: str, phase: str) -> dict[str, Any]:
         """Read the record of a finished phase.
+
+        Args:
+            label, network, phase: see the class.
 
         Raises:
             InputError: it is not finished.
@@ -82,6 +93,9 @@ class Run:
 
     def check_weights(self, label: str, network: str, phase: str) -> None:
         """Check that a phase left weights that another one can start from.
+
+        Args:
+            label, network, phase: see the class.
 
         Raises:
             InputError: it is not finished, or diverged in its first epoch.
@@ -208,11 +222,9 @@ def open_run(
 
 
 def find_fitting_preset(path: Path, store: Store) -> str:
-    """Return the name of a run directory's preset, or of the one that fits a store; say which.
+    """Return the preset's name of a run directory, or of the one that fits a store.
 
-    Args:
-        path: the run directory, which may not be there yet.
-        store: the slice store.
+    It says which. The directory may not be there yet.
 
     Raises:
         InputError: none fits.

@@ -1,4 +1,4 @@
-"""What is trained several times, to choose or to compare: scalings, class weights, joint losses.
+"""Train a system several times, to choose or to compare a setting.
 
     python -m training.sweeps class_weight --store DIR --run DIR [--preset NAME] [--seed N]
     python -m training.sweeps joint_loss   --store DIR --run DIR [--preset NAME] [--seed N]
@@ -9,14 +9,15 @@ trains at the balanced phase's learning rate for the preset's `sweep_epochs`. Th
 validation data only, is RUN/sequential/tumor/sweep.json.
 
 `joint_loss`: the ratio beta / alpha of the joint loss, from fresh weights and from the run's
-sequential pair, which is trained with cross-entropy where it is not there yet. alpha + beta is 2
-throughout (assumed), so that a ratio moves the weight between the terms and not the size of the
-step. Each point from the pair has a control: the same ratio with the hard mask. Nothing passes from
-T to L there: it is the pair trained for longer, each network at its term's weight, but for three
-things that it shares with the other points (the mask comes from L as it learns, dropout included;
-the second input is scaled by the median of the reference liver; one epoch is kept for both
-networks). What a point has more than its control is what the soft mask and its gradient from T to L
-give. Each point is a phase RUN/joint/nested/sweep_<start>_<ratio>, a control ..._hard.
+sequential pair, which is trained with cross-entropy first where needed. alpha + beta is 2
+(assumed), so that a ratio moves the weight between the terms and not the size of the step. Each
+point is a phase RUN/joint/nested/sweep_<start>_<ratio>.
+
+Each point from the pair has a control, ..._hard: the same ratio with the hard mask. Nothing passes
+from T to L there, so it is the pair trained for longer, each network at its term's weight. Three
+things it shares with the other points: the mask comes from L as it learns, dropout included; the
+second input is scaled by the median of the reference liver; one epoch is kept for both networks.
+What a point has more than its control is what the soft mask and its gradient give.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def choose_scaling(run: Run, system: Sequential, label: str) -> str:
 
 
 def sweep_class_weight(run: Run) -> None:
-    """Train every class weight that is not finished yet, and write the sweep's result."""
+    """Train every class weight that is not finished; write the sweep's result."""
     path, system = run.path / "sequential" / "tumor" / "sweep.json", Sequential().under(run.preset)
     if path.is_file():
         print("sweep: already done")
@@ -105,7 +106,10 @@ def sweep_class_weight(run: Run) -> None:
 
 
 def list_ratios(run: Run) -> list[float]:
-    """Return class weights of tumor to the rest, in the logarithm even, up to inverse frequency."""
+    """Return the class weights of tumor to the rest, up to inverse frequency.
+
+    They are even in the logarithm.
+    """
     pixels = run.read_record("sequential", "tumor", "ce")["class_pixels"]
     inverse_frequency = (pixels["other"] + pixels["liver"]) / pixels["tumor"]
     return [float(ratio) for ratio in np.geomspace(1, inverse_frequency, run.preset.sweep_weights)]
@@ -168,7 +172,7 @@ def list_joint_points(run: Run) -> dict[str, Joint]:
 
 
 def sweep_joint_loss(run: Run) -> None:
-    """Train every point that is not finished yet, and before them the run's sequential pair."""
+    """Train every point that is not finished, and the sequential pair before."""
     from training.train import train_network, train_system, write_system
 
     points = list_joint_points(run)
@@ -180,7 +184,7 @@ def sweep_joint_loss(run: Run) -> None:
 
 
 def discard_tensorboard(folder: Path) -> None:
-    """Remove a sweep point's TensorBoard log: dozens say nothing more; model and record stay."""
+    """Remove a sweep point's TensorBoard log; its model and record stay."""
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Train a system of `training.systems`, above all of the other documents, on a run's store.
+"""Train a system of `training.systems` on a run's store.
 
     python -m training.system --name NAME --store DIR --run DIR [--preset NAME] [--seed N]
                               [--weights FILE] [--set FIELD=VALUE] [--label NAME]
@@ -48,14 +48,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def train_several(run: Run, name: str) -> None:
-    """Train every system of the other documents, or every variant.
+    """Train every system of the other documents, or every variant of theirs.
+
+    `name` is "all" or "variants".
 
     One that this cohort does not allow, or that was begun with a file of weights, is left out, with
     the reason.
-
-    Args:
-        run: the run.
-        name: "all" or "variants".
 
     Raises:
         InputError: one was begun with other settings; the others are trained before.

@@ -31,8 +31,7 @@ def train_system(
         run: the run.
         system: as trained under the run's preset.
         label: name of its folder; default the system's.
-        phases: default all of the system's.
-        networks: default all of the system's.
+        phases, networks: default all of the system's.
         weights: file of `training.convert_weights` that the encoder begins with.
     """
     label = label or system.name
@@ -61,7 +60,11 @@ def write_system(run: Run, system: System, label: str, weights: Path | None = No
 
 
 def describe_system(system: System, label: str, weights: Path | None = None) -> dict[str, Any]:
-    """Return the content of `system.json`; arguments as `write_system`."""
+    """Return the content of `system.json`.
+
+    Args:
+        system, label, weights: as of `write_system`.
+    """
     settings = system.settings()
     settings["weights_sha256"] = None if weights is None else hash_file(weights)
     return {
@@ -85,7 +88,10 @@ def read_settings(run: Run, label: str) -> dict[str, Any] | None:
 
 
 def check_begun(run: Run, system: System, label: str, weights: Path | None) -> None:
-    """Check that a label was not begun with other settings; arguments as `write_system`.
+    """Check that a label was not begun with other settings.
+
+    Args:
+        run, system, label, weights: as of `write_system`.
 
     Raises:
         InputError: it was.
@@ -98,7 +104,11 @@ def check_begun(run: Run, system: System, label: str, weights: Path | None) -> N
 
 
 def is_finished(run: Run, system: System, label: str = "") -> bool:
-    """Say whether every network of a system is trained in every phase."""
+    """Return whether every network of a system is trained in every phase.
+
+    Args:
+        run, system, label: as of `write_system`.
+    """
     return all(
         run.is_done(label or system.name, network, phase)
         for network in system.networks
@@ -109,8 +119,11 @@ def is_finished(run: Run, system: System, label: str = "") -> bool:
 def check_loss(run: Run, system: System, label: str = "") -> None:
     """Check that what is left to train of a system can be trained with its loss.
 
+    Args:
+        run, system, label: as of `write_system`.
+
     Raises:
-        InputError: it is unknown, or not for such networks.
+        InputError: the loss is unknown, or not for such networks.
     """
     if not is_finished(run, system, label):
         from training.network import check_losses
@@ -122,10 +135,7 @@ def check_system(run: Run, system: System, label: str, weights: Path | None = No
     """Check that what is left to train of a system can be built and trained.
 
     Args:
-        run: the run.
-        system: as it is trained.
-        label: name of its folder.
-        weights: file that its encoder begins with.
+        run, system, label, weights: as of `write_system`.
 
     Raises:
         InputError: what `training.network.check_networks` refuses.
@@ -145,7 +155,7 @@ def train_network(
     name: str = "",
     weights: Path | None = None,
 ) -> dict[str, Any]:
-    """Train a network of a system in a phase and write its record; a finished one is left alone.
+    """Train a network in a phase and write its record, unless it is finished.
 
     Args:
         run: the run.
@@ -180,10 +190,9 @@ def train_network(
 
 
 def find_alike(step: Step, system: System, weights: Path | None) -> Path | None:
-    """Return the folder of a finished network of another label that would be the same.
+    """Return the folder of a finished network that would be the same, if any.
 
-    A network is trained without the fields that `System.UNREAD` names; the folder is that of the
-    network, RUN/<label>/<network>.
+    It is RUN/<label>/<network>. The fields that `System.UNREAD` names may differ.
 
     Args:
         step: the network and its phase.

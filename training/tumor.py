@@ -1,4 +1,4 @@
-"""Train the sequential model's second network T: tumor on the masked, windowed slice (paper 2.3).
+"""Train the sequential model's second network T: the tumor (paper 2.3).
 
     python -m training.tumor --store DIR --run DIR [--preset NAME] [--phase ce|balanced] [--seed N]
 

@@ -1,4 +1,4 @@
-"""What a trained network reaches on the validation set, and whether that is a result at all."""
+"""What a network reaches on validation data, and whether it is a result."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Validation:
 
 
 def count_foreground(pixels: Sequence[int], target: str) -> dict[str, int]:
-    """Return the foreground pixels by target, from the pixels of (other, liver, tumor)."""
+    """Return the foreground pixels by target, from those of each class."""
     counts = {"liver": pixels[1] + pixels[2], "tumor": pixels[2]}
     return counts if target in BOTH else {target: counts[target]}
 
@@ -126,7 +126,9 @@ def compute_blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
 def judge(
     possible: Histograms, diverged: bool, never: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """Return {"status": "ok" | "collapsed" | "diverged", "why", "note"} of a trained network.
+    """Return the status of a trained network, why, and a note.
+
+    The status is "ok", "collapsed" or "diverged"; the keys are "status", "why" and "note".
 
     Collapsed: for some target no pixel of it has a probability above 0.01 (all is background), or
     all pixels that could be of it have about the same one. Diverged: the loss became not finite.
@@ -161,7 +163,10 @@ def judge(
 
 
 def measure_logit_spread(histogram: ProbabilityHistogram) -> float:
-    """Return the distance in the logit between the 1 % and 99 % quantiles of what is above 0."""
+    """Return the distance in the logit between the 1 % and 99 % quantiles.
+
+    They are of the probabilities above 0.
+    """
     cumulative = np.cumsum((histogram.positive + histogram.negative)[1:])
     low, high = np.searchsorted(cumulative, [0.01 * cumulative[-1], 0.99 * cumulative[-1]])
     return float(high - low) * BIN_WIDTH

@@ -1,4 +1,6 @@
-"""The systems that can be trained, by name: a document's are one file, and one line here.
+"""The systems that can be trained, by name.
+
+Those of a document are one file, and one line here.
 
 A new one is a frozen dataclass (`training.systems.base.System`) given to `register`.
 """

@@ -1,8 +1,9 @@
-"""What a system is: networks, inputs, losses, phases, how it decides; every value's source.
+"""Define a system: networks, inputs, losses, phases and how it decides.
 
-A system of a document is a frozen dataclass of its values, registered in `training.systems`.
-`System.under` gives it as it is trained under a preset; what is trained reads the preset no more.
-TensorFlow is imported inside the methods that need it, so that listing systems does not.
+A system of a document is a frozen dataclass of its values, each with its source, registered in
+`training.systems`. `System.under` gives it as it is trained under a preset; what is trained reads
+the preset no more. TensorFlow is imported inside the methods that need it, so that listing systems
+does not.
 """
 
 from __future__ import annotations
@@ -37,12 +38,15 @@ SMOKE: Mapping[str, Any] = {
 
 
 def stated(value: Any, where: str) -> Any:
-    """Make a field of a value that a document states, with the section, table or figure."""
+    """Make a field of a value that a document states, with the place."""
     return field(default=value, metadata={"source": where})
 
 
 def reported(value: Any, what: str) -> Any:
-    """Make a field of a value that the pipeline's text lacks, and its figures and code give."""
+    """Make a field of a value that the pipeline's figures and code report.
+
+    Its text lacks the value.
+    """
     source = f"reported of its figures and code, not in its text: {what}"
     return field(default=value, metadata={"source": source})
 
@@ -188,7 +192,7 @@ class System:
         }
 
     def describe(self, preset: Preset) -> str:
-        """Return the system as text: a line per field with its value under a preset, and source."""
+        """Return the system as text: a line a field, with value and source."""
         trained = self.under(preset)
         sources = {entry.name: entry.metadata["source"] for entry in fields(preset)[1:]}
         lines = [f"{self.name}: {' '.join((type(self).__doc__ or '').split())} ({self.document})"]
@@ -214,7 +218,7 @@ class System:
         raise NotImplementedError
 
     def describe_inputs(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return by network how its input is made, as `record.json` and `make_input` take it.
+        """Return how each network's input is made, as `record.json` holds it.
 
         Args:
             network: one of the system's; the nested one has the inputs of both of its parts.
@@ -223,7 +227,7 @@ class System:
         raise NotImplementedError
 
     def find_shape(self, network: str, size: int) -> int | tuple[int, ...]:
-        """Return what a network takes of slices of a size: rows and columns; in 3D the crop."""
+        """Return what a network takes of slices of a size: (rows, columns), or a crop."""
         return size
 
     def list_options(self, network: str) -> dict[str, Any]:
@@ -266,7 +270,7 @@ class System:
         """Raise an InputError where a finished phase was trained with other settings."""
 
     def load_start(self, model: keras.Model, step: Step) -> None:
-        """Load the weights that a phase starts from: "balanced" goes on from the best of "ce"."""
+        """Load the weights a phase starts from: for "balanced" the best of "ce"."""
         if step.phase == "balanced":
             step.run.check_weights(step.label, step.network, "ce")
             model.load_weights(step.run.find_folder(step.label, step.network, "ce") / "best.keras")

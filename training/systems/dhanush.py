@@ -35,7 +35,7 @@ class Dhanush(OnePhaseSystem):
 
 @dataclass(frozen=True)
 class UnetDhanush(Dhanush):
-    """U-Net on standardised slices with a Dice loss, a network each for liver and tumor."""
+    """U-Net on standardised slices with a Dice loss, one network a target."""
 
     name: str = "unet_dhanush"
     architecture: str = "unet"

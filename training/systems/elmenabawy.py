@@ -1,4 +1,4 @@
-"""Elmenabawy et al.: one-stage encoder-decoders on AlexNet and ResNet18, and their baseline."""
+"""Elmenabawy et al.: one-stage encoder-decoders, and their baseline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.systems.base import OnePhaseSystem, stated
 
 @dataclass(frozen=True)
 class Cdnn(OnePhaseSystem):
-    """A convolutional-deconvolutional network over three classes, after Elmenabawy et al."""
+    """A convolutional-deconvolutional network over three classes."""
 
     DECISION: ClassVar[str] = "argmax"
     PRETRAINED: ClassVar[bool] = True
@@ -108,7 +108,7 @@ class CdnnResnet18Plain(CdnnResnet18):
 
 @dataclass(frozen=True)
 class Korabelnikov(CdnnAlexnet):
-    """Elmenabawy et al.'s baseline: the same AlexNet, a range of HU, Gaussian smoothing."""
+    """Elmenabawy et al.'s baseline: AlexNet, a range of HU, smoothing."""
 
     name: str = "korabelnikov"
     input: str = stated("windowed", "I: a Hounsfield range as pre-processing")

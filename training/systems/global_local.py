@@ -1,4 +1,4 @@
-"""The global and local pipeline in 3D: a liver model on the whole view, a tumor model in it."""
+"""The global and local pipeline in 3D: a liver model, a tumor model in it."""
 
 from __future__ import annotations
 
@@ -126,17 +126,13 @@ class GlobalLocal(OnePhaseSystem):
         return self.epochs if liver else int(self.tumor_epochs or 0)
 
     def describe_inputs(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return the view of a network; its crop depends on the slices' size (`load_data`)."""
+        """Return the view of a network; `load_data` cuts its crops."""
         if network == "liver":
             return {network: {"name": "global", "window_hu": list(self.window_hu)}}
         return {network: {"name": "local", "window_hu": list(self.tumor_window_hu)}}
 
     def find_shape(self, network: str, size: int) -> tuple[int, int, int]:
-        """Return the crop of a network: whole slices for the liver, a part of them for the tumor.
-
-        Args:
-            network: "liver" or "tumor".
-            size: rows and columns of the slices.
+        """Return the crop of a network: for the liver whole slices, for the tumor less.
 
         Returns:
             (slices, rows, columns).
@@ -150,7 +146,7 @@ class GlobalLocal(OnePhaseSystem):
         return network == "tumor" and reads_it and self.ratio_weight > 0
 
     def list_loss_settings(self, network: str) -> dict[str, Any]:
-        """Return what the maker of the loss is given: no penalty where there is no weak label."""
+        """Return the loss's settings: no penalty where there is no weak label."""
         weight = self.ratio_weight if self.is_penalised(network) else 0.0
         return {**self.settings(), "ratio_weight": weight}
 
@@ -214,7 +210,11 @@ class GlobalLocal(OnePhaseSystem):
         )
 
     def validate(self, model: keras.Model, step: Step, data: NetworkData) -> Validation:
-        """Return what the best weights reach on the crops that cover the validation cases."""
+        """Return what the best weights reach on crops of the validation cases.
+
+        Args:
+            model, step, data: as of `System.validate`.
+        """
         from training.validation import validate_crops
 
         return validate_crops(model, data.validation, step.network)

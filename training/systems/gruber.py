@@ -1,7 +1,7 @@
-"""The paper's systems (Gruber et al.): one-step and sequential; `joint.py` holds the joint loss.
+"""The paper's systems (Gruber et al.): one-step and sequential.
 
-Their values are the preset's, so `--set` of their commands changes the preset. Two phases: cross-
-entropy, then the same loss with class weights (paper 2.4).
+Their values are the preset's, so `--set` of their commands changes the preset. Two phases:
+cross-entropy, then the same loss with class weights (paper 2.4). `joint.py` holds the joint loss.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCALINGS = ("window", "liver_median")
 
 @dataclass(frozen=True)
 class GruberSystem(System):
-    """What the paper's systems share: U-Nets, two phases, thresholds chosen on validation data."""
+    """What the paper's systems share: U-Nets, two phases, chosen thresholds."""
 
     PHASES: ClassVar[tuple[str, ...]] = PHASES
     DECISION: ClassVar[str] = "thresholds"
@@ -87,7 +87,7 @@ class OneStep(GruberSystem):
 
 @dataclass(frozen=True)
 class Pair(GruberSystem):
-    """What the systems of two networks share: the second input, and the mask that it is made in."""
+    """What systems of two networks share: the second input and its mask."""
 
     tumor_window_hu: tuple[float, float] = of_preset("tumor_window_hu")
     tumor_scaling: str = of_preset("tumor_scaling")
@@ -131,7 +131,7 @@ class Sequential(Pair):
         return {network: self.describe_second_input("masked", begun)}
 
     def begin(self, step: Step) -> dict[str, Any]:
-        """Choose the scaling of the second network's input, once the first one's masks are there.
+        """Choose the scaling of the second network's input, from the first's masks.
 
         Raises:
             InputError: the first network is not finished.
@@ -155,7 +155,7 @@ class Sequential(Pair):
         return None if step.network == "liver" else LiverMasks(find_mask_folder(step)).find_liver
 
     def finish(self, step: Step, record: Mapping[str, Any]) -> None:
-        """Write the masks M of the training and validation cases that the second network needs.
+        """Write the masks M of training and validation cases for the second network.
 
         Raises:
             InputError: the first network diverged.
@@ -186,7 +186,7 @@ def write_liver_masks(
     s1: float,
     cases: Sequence[str],
 ) -> None:
-    """Write the masks [L(X) > s1] of every slice of these cases into the phase's folder.
+    """Write the masks [L(X) > s1] of these cases into the phase's folder.
 
     Args:
         step: the phase.
@@ -210,6 +210,6 @@ def write_liver_masks(
 
 
 def read_scaling(run_path: Path, label: str = "sequential") -> str | None:
-    """Return the scaling that a trial of the second network chose, None without a trial."""
+    """Return the scaling that a trial chose; None without a trial."""
     path = run_path / label / "tumor" / "scaling.json"
     return str(read_json(path, ("chosen",))["chosen"]) if path.is_file() else None

@@ -61,11 +61,11 @@ class Joint(Pair):
     pair_path: Path | None = None
 
     def inside(self, run: Run) -> Self:
-        """Return joint training as the preset starts it: from the run's own pair, or none."""
+        """Return joint training as the preset starts it: from the run's pair, or none."""
         return replace(self, pair_path=run.path if self.joint_start == "pair" else None)
 
     def settings(self) -> dict[str, Any]:
-        """Return every field with its value, but for the pair's path, which is a machine's."""
+        """Return every field with its value, but not the pair's path on a machine."""
         return {key: value for key, value in super().settings().items() if key != "pair_path"}
 
     def describe_inputs(self, network: str, begun: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -74,7 +74,7 @@ class Joint(Pair):
         return {**first, "tumor": self.describe_second_input("scaled", begun)}
 
     def begin(self, step: Step) -> dict[str, Any]:
-        """Return what a phase is trained with, from its `settings.json`, or write that file.
+        """Return a phase's settings from `settings.json`, or write that file.
 
         Returns:
             {"alpha", "beta", "mask", "start", "pair" (what tells it from others; None from fresh
@@ -111,7 +111,7 @@ class Joint(Pair):
         return {**begun, "mask_s1": None}  # chosen when it is trained, if it does not diverge
 
     def check_done(self, step: Step) -> None:
-        """Check that a phase that was begun has these settings; one that was not has none yet.
+        """Check that a phase that was begun has these settings.
 
         Raises:
             InputError: it has others.
@@ -130,7 +130,11 @@ class Joint(Pair):
                 )
 
     def build(self, network: str, size: int, begun: Mapping[str, Any]) -> keras.Model:
-        """Build the nested network, both of its networks drawn from Keras's seed."""
+        """Build the nested network, both of its networks drawn from Keras's seed.
+
+        Args:
+            network, size, begun: as of `System.build`.
+        """
         from models.cascade import build_cascade
 
         liver, tumor = (GruberSystem.build(self, part, size, begun) for part in PAIR)
@@ -164,10 +168,13 @@ class Joint(Pair):
         return find_liver
 
     def validate(self, model: keras.Model, step: Step, data: NetworkData) -> Validation:
-        """Return what both networks reach, the second on M of the first, and write these masks.
+        """Return what both networks reach, the second on M of the first; write M.
 
         The saved network gets the threshold s1 that it is used with, and the record the input that
         its second network is given at prediction.
+
+        Args:
+            model, step, data: as of `System.validate`.
         """
         from data.batches import make_loader
         from data.files import replace_file
@@ -200,13 +207,13 @@ class Joint(Pair):
 
 
 def list_settings(system: Joint) -> dict[str, Any]:
-    """Return the settings of joint training as `settings.json` and `record.json` hold them."""
+    """Return the settings of joint training as its files hold them."""
     start = "scratch" if system.pair_path is None else "pair"
     return {**{key: getattr(system, f"joint_{key}") for key in FLAGS}, "start": start}
 
 
 def find_reference_medians(store: Store) -> dict[str, float | None]:
-    """Return the median HU of the reference liver of each training and validation case."""
+    """Return the reference liver's median HU of training and validation cases."""
     from data.masks import find_median
 
     return {
@@ -300,7 +307,7 @@ def find_weights(start: Path, part: str) -> Path:
 
 
 def identify_pair(start: Path) -> dict[str, Any]:
-    """Return what tells a pair from others: preset and seed of its run, hashes of its networks."""
+    """Return a pair's identity: preset and seed of its run, hashes of its networks."""
     content = read_json(start / "run.json", ("preset", "seed"))
     hashes = {f"{part}_sha256": hash_file(find_weights(start, part)) for part in PAIR}
     return {"preset": content["preset"], "seed": content["seed"], **hashes}
