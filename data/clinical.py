@@ -93,9 +93,7 @@ class ClinicalRegression(RegressorMixin, BaseEstimator):
     def fit(self, table: pd.DataFrame, ratios: np.ndarray) -> ClinicalRegression:
         """Choose the columns and fit the regression on them.
 
-        Args:
-            table: one text column for each clinical variable, a row for each case.
-            ratios: ndarray of shape (n,).
+        `table` has one text column a clinical variable and a row a case; `ratios` is of shape (n,).
         """
         encoders = {column: column.make_encoder() for column in find_columns(table)}
         features, explained = {}, {}

@@ -252,7 +252,7 @@ def make_local(hu: np.ndarray, options: Options, liver: Liver | None) -> np.ndar
     """Set HU outside the liver to -1000 and window: the pipeline's local view.
 
     Args:
-        hu: ndarray of shape (slices, rows, columns), of the liver's box (`find_liver_box`).
+        hu: ndarray (slices, rows, columns) of the liver's box (`find_liver_box`).
         options: "window_hu".
         liver: the mask in the same box.
     """
@@ -264,12 +264,8 @@ def make_local(hu: np.ndarray, options: Options, liver: Liver | None) -> np.ndar
 def find_liver_box(liver: np.ndarray, shape: tuple[int, int, int]) -> Box | None:
     """Return the bounding box of a mask, grown in the volume to hold `shape`.
 
-    Args:
-        liver: ndarray, bool, (n_slices, rows, columns), at least `shape` along every axis.
-        shape: (slices, rows, columns) of the smallest box.
-
-    Returns:
-        A slice an axis; None for an empty mask.
+    The mask is bool, (n_slices, rows, columns), at least `shape` along every axis. The box is a
+    slice an axis; None for an empty mask.
     """
     box = []
     for axis, size in enumerate(shape):
@@ -302,13 +298,8 @@ for _kind in (
 def target_of(label: np.ndarray, target: str) -> np.ndarray:
     """Return a network's target from labels 0 other, 1 liver, 2 tumor.
 
-    Args:
-        label: ndarray of any shape.
-        target: "liver", the paper's A, 1 where liver or tumor; "tumor", its B, 1 where tumor;
-            "classes", the label itself.
-
-    Returns:
-        ndarray of the same shape, uint8.
+    `target` is "liver", the paper's A, 1 where liver or tumor; "tumor", its B, 1 where tumor; or
+    "classes", the label itself. The result is uint8 of the label's shape.
 
     Raises:
         ValueError: another target.

@@ -236,12 +236,7 @@ def _convert(
 ) -> Entries:
     """Write every case that an earlier run did not finish; print a line for each.
 
-    Args:
-        names: the cases to write.
-        made_from: what each depends on.
-
-    Returns:
-        {case: its entry in store.json}.
+    Return the cases' entries in store.json.
     """
     entries = {name: entry for name in names if (entry := writer.find_case(name, made_from[name]))}
     for name, entry in entries.items():

@@ -19,11 +19,9 @@ _HALF = 0.5 - 1e-6  # area weights that do not divide evenly round in float32
 
 
 def resize_image(slices: np.ndarray, size: int) -> np.ndarray:
-    """Pad with air (-1024 HU) to a square and resample to float32 (n, size, size).
+    """Pad with air (-1024 HU) to a square and resample to `size` x `size`.
 
-    Args:
-        slices: ndarray of shape (n, rows, columns), in HU.
-        size: pixels per side, at least 1.
+    From HU (n, rows, columns) to float32 (n, size, size).
 
     Raises:
         ValueError: `slices` is not a stack of slices, or size < 1.
@@ -34,23 +32,17 @@ def resize_image(slices: np.ndarray, size: int) -> np.ndarray:
 def resize_hu(slices: np.ndarray, size: int) -> np.ndarray:
     """Return HU as a store holds them: clipped to [-1024, 3071], resampled, rounded.
 
-    Args:
-        slices: ndarray of shape (n, rows, columns), float32, in HU.
-        size: rows and columns of the result, which is float32, too.
+    From float32 (n, rows, columns) to float32 (n, size, size), whole numbers.
     """
     # Clipped before averaging: padding at -3024 HU must not bleed into its neighbours.
     return np.rint(resize_image(np.clip(slices, LOWEST_HU, HIGHEST_HU), size))
 
 
 def resize_label(slices: np.ndarray, size: int) -> np.ndarray:
-    """Pad labels with 0 to a square and resample to uint8 (n, size, size).
+    """Pad labels with 0 to a square and resample to `size` x `size`.
 
-    A pixel is tumor where at least half of its area is tumor, else liver where at least half is
-    liver or tumor.
-
-    Args:
-        slices: ndarray of shape (n, rows, columns), labels 0, 1, 2.
-        size: pixels per side, at least 1.
+    From labels (n, rows, columns) to uint8 (n, size, size). A pixel is tumor where at least half of
+    its area is tumor, else liver where at least half is liver or tumor.
 
     Raises:
         ValueError: as `resize_image`.

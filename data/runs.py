@@ -82,9 +82,7 @@ def read_run(run: Path) -> dict[str, Any]:
 def read_system(run: Path, name: str) -> System:
     """Read what a system of a run is.
 
-    Args:
-        run: its run directory.
-        name: of the system; ending in `NO_CONTOUR`, the system without its contour.
+    A name that ends in `NO_CONTOUR` is the system without its contour.
 
     Raises:
         InputError: the run has no such system, or its file is damaged.

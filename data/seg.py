@@ -74,9 +74,7 @@ class Segments:
     def mask(self, names: Sequence[str], series: Series) -> np.ndarray:
         """Return the union of segments on a series' grid: bool (columns, rows, slices).
 
-        Args:
-            names: labels in lower case; one that the file lacks gives nothing.
-            series: the CT series.
+        Names are in lower case; one that the file lacks gives nothing.
 
         Raises:
             InputError: the file references another series, or lies on another grid.
@@ -140,13 +138,7 @@ def _find_instances(header: Any) -> Iterator[str]:
 def _match_grid(path: Folder, volume: Any, series: Series) -> np.ndarray:
     """Bring a segment to a series' grid; no voxel is resampled, none is lost.
 
-    Args:
-        path: of the SEG.
-        volume: the segment, as highdicom reads it.
-        series: the CT.
-
-    Returns:
-        ndarray of shape (slices, rows, columns).
+    The result is (slices, rows, columns).
 
     Raises:
         InputError: it lies on another grid, or beyond this one.

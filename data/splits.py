@@ -25,10 +25,7 @@ def group_patients(
 ) -> dict[str, str]:
     """Return the patient of each case, with the cases of each group as one patient.
 
-    Args:
-        patient_of: patient of each case.
-        groups: cases of one patient, who gets the name of the first case's; groups that share a
-            patient are joined.
+    The patient has the name of the group's first case; groups that share a patient are joined.
     """
     patients = dict(patient_of)
     for group in groups:

@@ -214,10 +214,8 @@ def _read_unscaled(path: Folder, voxels: Any) -> np.ndarray:
 def open_volume(path: Path, on: Volume | None = None) -> Volume:
     """Open a 3-D NIfTI file and check its header; no voxel is read.
 
-    Args:
-        path: `.nii` or `.nii.gz`.
-        on: the volume whose affine replaces the file's. For labels that match their image voxel for
-            voxel under another header, as some copies of LiTS have them.
+    The affine of the volume `on` replaces the file's own: for labels that match their image voxel
+    for voxel under another header, as some copies of LiTS have them.
 
     Raises:
         InputError: missing, not NIfTI, not 3-D or not scalar, an empty axis, an affine that is not
@@ -512,9 +510,7 @@ def write_map(path: Path, values: np.ndarray, like: Volume) -> None:
 def make_image(values: np.ndarray, like: Volume) -> nib.Nifti1Image:
     """Make a NIfTI image on the grid of `like`, as `write_labels` writes it.
 
-    Args:
-        values: ndarray of shape (n_slices, rows, columns), canonical order; gives the dtype.
-        like: the volume that was segmented.
+    Values are (n_slices, rows, columns) in canonical order; the image has their dtype.
 
     Raises:
         ValueError: `values` has another shape.

@@ -43,9 +43,7 @@ ARCHITECTURES: dict[str, Builder | tuple[str, str]] = {
 def register_architecture(name: str, builder: Builder | tuple[str, str]) -> None:
     """Add an architecture to `ARCHITECTURES`.
 
-    Args:
-        name: a new one.
-        builder: (size, channels, classes, **options) -> model, or (module, function) of it.
+    `builder` is (size, channels, classes, **options) -> model, or (module, function) of it.
 
     Raises:
         ValueError: the name is taken.

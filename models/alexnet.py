@@ -180,15 +180,9 @@ def _upsample(x: keras.KerasTensor, classes: int, factor: int, name: str) -> ker
 
 
 def make_bilinear(side: int, classes: int) -> np.ndarray:
-    """Return the kernel that interpolates each class bilinearly.
+    """Return the kernel that interpolates each class bilinearly, for stride side / 2.
 
-    Args:
-        side: rows and columns of the transposed convolution's kernel, even; the stride is half of
-            it.
-        classes: channels in and out.
-
-    Returns:
-        ndarray of shape (side, side, classes, classes), float32.
+    Its shape is (side, side, classes, classes), float32; `side` is even.
     """
     factor = side / 2
     line = 1 - np.abs(np.arange(side) - (factor - 0.5)) / factor

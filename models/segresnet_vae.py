@@ -275,13 +275,9 @@ def take_segmentation(
 ) -> keras.Model:
     """Return the network without its VAE branch; it shares every weight with `model`.
 
-    Args:
-        model: of `build_segresnet_vae`.
-        input_shape: (depth, rows, columns), each a multiple of 2 ** (levels - 1) or None for any
-            such length; by default the model's own. Only the branch is bound to its size.
-
-    Returns:
-        A model named `<model>_segmentation`.
+    Its name is `<model>_segmentation`. `input_shape` is (depth, rows, columns), each a multiple of
+    2 ** (levels - 1) or None for any such length; by default the model's own. Only the branch is
+    bound to its size.
 
     Raises:
         ValueError: `input_shape` is not three such lengths.

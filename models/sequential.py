@@ -55,11 +55,7 @@ def split_classes(classes: Array) -> tuple[Array, Array]:
 def find_most_probable(liver: Array, tumor: Array) -> Array:
     """Return the label 0/1/2 of the most probable of other, liver and tumor.
 
-    Args:
-        liver: probability of liver or tumor, ndarray.
-        tumor: probability of tumor, ndarray.
-
-    Returns:
-        int64 of the same shape; of equal ones the first.
+    From ndarrays with the probability of liver or tumor, and of tumor, to int64 of the same shape.
+    Of equal probabilities the first class counts.
     """
     return np.argmax(np.stack([1 - liver, liver - tumor, tumor]), axis=0)

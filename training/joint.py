@@ -83,10 +83,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def find_joint(run: Run, start: Path | None, **given: Any) -> Joint:
     """Return joint training under the run's preset, changed by the flags.
 
-    Args:
-        run: the run.
-        start: run directory of the pair to start from; None: fresh weights.
-        **given: alpha, beta, mask.
+    `start` is the run directory of the pair to start from (None: fresh weights); the flags are
+    alpha, beta and mask.
 
     Raises:
         InputError: they cannot be used.

@@ -108,10 +108,6 @@ def load_encoder(model: keras.Model, path: Path) -> None:
 
     All or none are put in; layers outside the encoder keep their weights.
 
-    Args:
-        model: of `models.alexnet` or `models.resnet18`.
-        path: the file.
-
     Raises:
         InputError: no such file, truncated, not of that kind, or of another architecture, variant
             or width.

@@ -111,12 +111,9 @@ def validate_crops(model: keras.Model, batches: SliceBatches, target: str) -> Va
 def compute_blind_ious(pixels: Sequence[int], target: str) -> dict[str, float]:
     """Return, by target, the IoU of a network that sees nothing.
 
-    For the liver that is one that calls every pixel liver; for the tumor, one that calls the whole
-    liver tumor: the liver is easily found, or given by the first network's mask.
-
-    Args:
-        pixels: of (other, liver, tumor).
-        target: what the network learns.
+    For the liver it calls every pixel liver; for the tumor it calls the whole liver tumor, since
+    the liver is easily found, or given by the first network's mask. `pixels` are of (other, liver,
+    tumor).
     """
     _, liver, tumor = pixels
     everywhere = {"liver": (liver + tumor) / sum(pixels), "tumor": tumor / max(liver + tumor, 1)}

@@ -12,12 +12,9 @@ from data.command import InputError
 def read_by_key(path: Path, key: str) -> dict[str, dict[str, Any]]:
     """Read a table (.xlsx, else CSV in UTF-8) whose first row names the columns.
 
-    Args:
-        path: the file.
-        key: the column that names the patient or case; rows without it are left out.
-
     Returns:
-        {value of `key`: {other column: value}}; of a CSV every value is a text.
+        {value of `key`: {other column: value}}, without rows that lack the value; of a CSV every
+        value is a text.
 
     Raises:
         InputError: not a table of that kind, no column `key`, a value of it twice.

@@ -305,10 +305,6 @@ class System:
     ) -> keras.losses.Loss | dict[str, keras.losses.Loss]:
         """Return the loss on logits of a network; of the nested one by its parts.
 
-        Args:
-            network: one of the system's.
-            weights: of the classes; of the nested network by its parts.
-
         Raises:
             ValueError: the loss is unknown, or not for such a network.
         """

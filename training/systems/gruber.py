@@ -96,9 +96,7 @@ class Pair(GruberSystem):
     def describe_second_input(self, name: str, begun: Mapping[str, Any]) -> dict[str, Any]:
         """Return how the second network's input is made.
 
-        Args:
-            name: "masked", or "scaled" everywhere.
-            begun: what `begin` settled: "scaling", "mask_s1".
+        `name` is "masked", or "scaled" everywhere; `begun` is what `begin` settled.
         """
         options: dict[str, Any] = {
             "name": name,

@@ -249,13 +249,9 @@ def find_scaling(run: Run, system: Joint) -> str:
 def check_pair(run: Run, start: Path) -> dict[str, Any]:
     """Return the record of a pair's second network after cross-entropy.
 
-    Args:
-        run: the run that starts from it.
-        start: the run directory that holds it.
-
     Raises:
         InputError: `start` holds no finished pair, or one of another split, size, window or
-            architecture.
+            architecture than the run.
     """
     if not (start / "run.json").is_file():
         raise InputError(f"{start}: not a run directory (no run.json in it)")
