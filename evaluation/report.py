@@ -19,15 +19,17 @@ BEHIND_FIGURES = "training"
 
 def write_report(out: Path) -> str:
     """Write the page of the results in a folder and return what was written, in a line."""
-    # pandas, matplotlib and Pillow: only once the flags are known to be right.
+    # pandas: only once the flags are known to be right; matplotlib and Pillow: the results, too.
+    from evaluation.results import read_results
+
+    results = read_results(out)
+
     from data.files import write_text
     from evaluation.page.document import Contents, describe_synthetic, write_badge, write_page
     from evaluation.page.figures import write_figures
     from evaluation.page.sections import list_sections
     from evaluation.page.viewer import read_recording
-    from evaluation.results import read_results
 
-    results = read_results(out)
     recording = read_recording(results)
     badge, contents = write_badge(results), Contents()
     for name, section in list_sections().items():

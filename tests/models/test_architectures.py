@@ -36,6 +36,7 @@ CLASSES = [(name, 3) for name in SMALL] + [
 
 def build_small(name: str, classes: int = 3, **changes: Any) -> keras.Model:
     architecture, size, options = SMALL[name]
+    keras.utils.set_random_seed(0)
     return models.build(architecture, size, classes, **options | changes)
 
 
@@ -81,7 +82,10 @@ def test_outputs_are_probabilities_of_the_input_size(name: str, classes: int) ->
     probability = np.asarray(model(x))
     assert probability.shape == (*x.shape[:-1], classes)
     assert probability.dtype == np.float32
-    assert np.all((probability > 0) & (probability < 1))
+    assert np.all((probability >= 0) & (probability <= 1))
+    # The deep networks without normalisation may come to 0 or 1 in float32; these do not.
+    if name.startswith(("unet", "segnet")):
+        assert np.all((probability > 0) & (probability < 1))
     assert [layer.name for layer in model.layers][-2:] == ["logits", "probability"]
     # The network that a loss reads: the same weights, up to the logits.
     trained = trim_to_logits(model)
