@@ -66,12 +66,14 @@ class _Output:
         if kind:
             raise self.refuse(member, f"{kind}; only files and folders are unpacked")
         path, windows = PurePosixPath(member), PureWindowsPath(member)
+        # A name counts as Windows reads it, too, so that an archive is safe everywhere.
         if path.is_absolute() or windows.drive or windows.root:
             raise self.refuse(member, "an absolute path")
         if ".." in path.parts or ".." in windows.parts:
             raise self.refuse(member, "'..' leads out of the folder")
         if "\\" in member or "\0" in member:
             raise self.refuse(member, "a backslash or zero byte in its name")
+        # A second member would overwrite the first, which was checked.
         if path in self.names:
             raise self.refuse(member, "two members with one path")
         self.names.add(path)

@@ -95,12 +95,14 @@ class ClinicalRegression(RegressorMixin, BaseEstimator):
 
         `table` has one text column a clinical variable and a row a case; `ratios` is of shape (n,).
         """
+        # Each column alone, so that one column does not hide another's share.
         encoders = {column: column.make_encoder() for column in find_columns(table)}
         features, explained = {}, {}
         for column, encoder in encoders.items():
             features[column] = encoder.fit_transform(table[[column.name]])
             alone = LinearRegression().fit(features[column], ratios)
             explained[column] = compute_r2(ratios, alone.predict(features[column]))
+        # Few features a row, because more would fit the training rows by chance.
         ranked = sorted(encoders, key=lambda column: -explained[column])
         room = len(table) // ROWS_PER_FEATURE
         chosen: list[Column] = []

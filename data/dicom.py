@@ -275,6 +275,7 @@ def _check_header(header: SliceHeader) -> None:
 def _check_one_series(folder: Folder, slices: Sequence[SliceHeader]) -> None:
     first = slices[0]
     spacing_mm, directions = first.pixel_spacing_mm, first.directions
+    # Headers are rounded decimal texts, so equal values may differ a little.
     is_close = partial(np.allclose, atol=SAME_DIRECTION)
     for header in slices[1:]:
         if header.series_uid != first.series_uid:

@@ -167,8 +167,10 @@ def download(
             `data.archives.extract` refuses.
     """
     record = folder / RECORD
+    # The record is written last, so where it lies nothing is left to do.
     if record.is_file():
         return _read_finished(dataset, record)
+    # The user sees the licence before the first byte comes.
     print(f"{dataset.name}: {dataset.title}\nfrom {dataset.url}")
     print(f"licence: {dataset.licence}, stated at {dataset.licence_page}", flush=True)
     if dataset.kind == "nbia":
@@ -178,6 +180,7 @@ def download(
     origin = {"schema": SCHEMA, "name": dataset.name, "title": dataset.title, "url": dataset.url}
     origin |= {"licence": dataset.licence, "licence_stated_at": dataset.licence_page}
     content = origin | {"date": datetime.now(UTC).isoformat(timespec="seconds")} | details
+    # Record first, then remove: an interruption between leaves a finished folder.
     write_json(record, content)
     (folder / UNFINISHED).unlink(missing_ok=True)
     if dataset.archive and not keep_archive:
@@ -267,6 +270,7 @@ def read_series_list(path: Path) -> list[Series]:
         patient, study, uid = (
             str(entry.get(key)) for key in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
         )
+        # They become names of folders, so nothing in them may lead elsewhere.
         if not (_PATIENT.fullmatch(patient) and _UID.fullmatch(study) and _UID.fullmatch(uid)):
             raise InputError(
                 f"{path}: {patient!r}, {study!r}, {uid!r} are not a patient's name and two UIDs"

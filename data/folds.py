@@ -136,6 +136,7 @@ def deal_out(store: Store, folds: int, seed: int) -> list[tuple[list[str], list[
 
 
 def _make_store(store: Store, path: Path, split: dict[str, Any]) -> Store:
+    # A finished fold is taken only where it is what would be made now.
     if (path / "split.json").is_file():
         fold = Store.open(path)
         if fold.split["sha256"] != split["sha256"] or fold.info != store.info:
@@ -143,6 +144,7 @@ def _make_store(store: Store, path: Path, split: dict[str, Any]) -> Store:
         return fold
     if path.exists():
         raise InputError(f"{path}: already exists")
+    # Under another name until it is whole, so that no half fold is trained on.
     partial = path.with_name(f"{path.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)

@@ -238,6 +238,7 @@ def _convert(
 
     Return the cases' entries in store.json.
     """
+    # Finished cases stay, so that an interrupted call goes on.
     entries = {name: entry for name in names if (entry := writer.find_case(name, made_from[name]))}
     for name, entry in entries.items():
         print_line(f"{name}: {describe_case(entry)} (kept)")
@@ -252,6 +253,7 @@ def _convert(
                 how=source.how,
             )
             work[name] = partial(writer.write_case, name, made_from[name], fill)
+    # Cases finish in any order; a bad one stops the command only at the end.
     for name, entry in run_cases(work, flags.jobs, flags.backend, failures, "prepare"):
         entries[name] = entry
         print_line(f"{name}: {describe_case(entry)}")

@@ -224,11 +224,13 @@ def find_finished_store(
         InputError: something else is at `path`, or the store was made with other parameters.
     """
     path = Path(path)
+    # An empty folder may be filled; anything else there is the user's.
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     if not path.is_dir():
         raise InputError(f"{path}: exists and is not a folder")
     store = Store.open(path)
+    # Another store's voxels must not pass for what was asked for.
     made_with = store.info.get("parameters", {})
     for name, value in parameters.items():
         if made_with.get(name) != value:

@@ -135,6 +135,7 @@ def make_local_loader(
             channels of `make_ratio_channels`.
     """
 
+    # A box needs the whole label, so each case's is found once.
     @lru_cache(maxsize=1024)
     def find_box(case: str) -> Box:
         box = find_liver_box(np.asarray(store.label(case)) > 0, shape)

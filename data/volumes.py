@@ -350,6 +350,7 @@ def check_hu(volume: Volume, allow_non_hu: bool = False) -> None:
         raise InputError(f"{path}: voxels must be finite, it holds NaN or infinity")
     if high <= NO_TISSUE_HU:
         raise InputError(f"{path}: no value above {NO_TISSUE_HU:g} HU, so no tissue in it")
+    # What follows is doubt only, which a user may overrule.
     if allow_non_hu:
         return
     doubt = ""

@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
             "--phase: is of the paper's systems; leave out --joint-sweep and --all-systems"
         )
 
+    # Hours of training must not end at a flag that could be refused at once.
     def check(run: Run) -> None:
         if flags.joint_sweep:
             from training.sweeps import list_joint_points
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
                 check_loss(run, system.under(run.preset))
 
     run = open_from_flags(flags, check=check)
+    # Heavy imports wait until the flags are known to be good.
     from training import sweeps
     from training.system import train_several
     from training.train import train_system

@@ -176,6 +176,7 @@ def conclude(
     Returns:
         The content of `record.json`.
     """
+    # Only validation data decide, so that test data stay unseen.
     chosen = {target: choose_thresholds(h) for target, h in validation.everywhere.items()}
     never = validation.never if system.DECISION == "argmax" and validation.possible else None
     record = {
@@ -196,10 +197,12 @@ def conclude(
         **further,
         "fit": fit,
     }
+    # A collapsed network must not pass for a result unnoticed.
     if record["status"] != "ok":
         print(f"{step.title}: {record['status'].upper()}, not a result: {record['why']}")
     elif record["note"]:
         print(f"{step.title}: {record['note']}")
+    # The record marks the phase finished, so it comes before the clean-up.
     write_json(step.folder / "record.json", record)
     discard_resume_files(step.folder)
     return record

@@ -133,6 +133,7 @@ class Preset:
             "sweep_epochs": self.sweep_epochs > 0,
             "precision": self.precision in PRECISIONS,
         }
+        # Every network has two phases (paper 2.4), so two numbers of epochs.
         for network in ("one_step", "liver", "tumor", "joint"):
             epochs = getattr(self, f"{network}_epochs")
             rules[f"{network}_epochs"] = len(epochs) == 2 and min(epochs) > 0

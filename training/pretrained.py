@@ -119,6 +119,7 @@ def load_encoder(model: keras.Model, path: Path) -> None:
         for layer in encoder
         for weight in layer.weights
     }
+    # All is compared before any weight is set: a network is never half loaded.
     if not shapes.keys() & arrays.keys():
         raise InputError(
             f"{path}: holds no weights of {model.name}; training.convert_weights makes such a file"
@@ -149,6 +150,7 @@ def convert(source: Path, target: Path) -> str:
     """
     if target.suffix != ".npz":
         raise InputError(f"{target}: the file to write must end in .npz")
+    # The suffix decides, so that PyTorch is imported only where it is needed.
     readers = {".pth": _read_torch, ".pt": _read_torch, ".h5": _read_hdf5, ".hdf5": _read_hdf5}
     if source.suffix not in readers:
         raise InputError(f"{source}: must end in one of {', '.join(readers)}")
@@ -161,6 +163,7 @@ def convert(source: Path, target: Path) -> str:
         raise InputError(
             f"{source}: weights of another architecture than AlexNet and ResNet18 ({error})"
         ) from None
+    # A number that is not finite would spoil a whole training.
     if damaged := [key for key, array in arrays.items() if not np.isfinite(array).all()]:
         raise InputError(f"{source}: damaged, {damaged[0]} holds numbers that are not finite")
     with replace_file(target) as temporary:
@@ -385,6 +388,7 @@ def _check(arrays: Arrays) -> str:
         for key, array in arrays.items()
         if key.endswith("/kernel")
     }
+    # Widths are the file's own; what must fit is how the layers follow each other.
     first = widths["encoder_conv_1"]
     shapes: dict[str, tuple[int, ...]] = {}
     if "encoder_fc_6" in widths:

@@ -203,6 +203,7 @@ def open_run(
             network cannot take, no tumor to train on or to choose by, or the directory belongs to
             another preset, seed or split.
     """
+    # A misspelt preset is reported before the store is read.
     preset = None if preset_name is None else change_preset(preset_name, changes, flag)
     store = Store.open(store_path)
     check_seed(seed)
@@ -214,6 +215,7 @@ def open_run(
         _check_same(path, read_json(record_path), description)
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path}: not a run directory, and not empty")
+    # Nothing is written until every check has passed.
     if check is not None:
         check(run)
     if not record_path.is_file():

@@ -153,11 +153,13 @@ def list_joint_points(run: Run) -> dict[str, Joint]:
             "joint_mask hard: that is the control of the sweep; "
             "take probability or straight_through"
         )
+    # The controls come first, because the other points are read against them.
     kinds = [("pair", "hard"), *((start, preset.joint_mask) for start in STARTS)]
     points = {}
     for start, mask in kinds:
         epochs = preset.joint_sweep_epochs[STARTS.index(start)]
         for ratio in preset.joint_sweep_ratios:
+            # A constant sum keeps the step's size, so that only the ratio differs.
             alpha = 2 / (1 + ratio)
             name = f"sweep_{start}_{ratio:.3g}" + ("_hard" if mask == "hard" else "")
             points[name] = replace(

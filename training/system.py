@@ -61,6 +61,7 @@ def train_several(run: Run, name: str) -> None:
     from training.train import check_begun, check_system, read_settings, train_system
 
     labels = VARIANTS if name == "variants" else [k for k, s in SYSTEMS.items() if not s.TABLE1]
+    # One that cannot be trained does not keep the others from it.
     stale = []
     for label in labels:
         documented, changes = find_system(label)
@@ -140,6 +141,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             )
         return flags
     find_system(flags.name)
+    # A changed system must not lie where the documented one is looked for.
     if flags.set and not flags.label:
         raise InputError(
             f"--set {flags.set[0]}: needs --label, a name for {flags.name} with other values"

@@ -71,6 +71,7 @@ def validate_slices(
     everywhere = {key: ProbabilityHistogram() for key in count_foreground((0, 0, 0), target)}
     possible = {key: ProbabilityHistogram() for key in everywhere}
     never = set(everywhere)
+    # Histograms, because the probabilities of all slices may not fit into memory.
     predictions = predict_slices(model, (load(chosen)[0] for chosen in slices))
     for chosen, output in zip(slices, predictions, strict=True):
         label = np.asarray(store.label(chosen[0])[chosen[1]])
@@ -85,6 +86,7 @@ def validate_slices(
         for key, probability in probabilities.items():
             truth = target_of(label, key) == 1
             everywhere[key].add(probability, truth)
+            # Only pixels that could be tumor tell whether tumors are found.
             where = np.ones_like(truth) if key == "liver" else label >= 1
             possible[key].add(probability[where], truth[where])
     return Validation(everywhere, possible, tuple(sorted(never)) if target == "classes" else ())

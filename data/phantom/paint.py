@@ -145,6 +145,7 @@ def paint_spine(canvas: Canvas, patient: Patient) -> None:
     grid, columns, bone = canvas.grid, patient.columns, patient.hu["bone"]
     phase = (grid.z + np.float32(patient.frame.rib_mm)) / np.float32(VERTEBRA_PITCH_MM)
     off = np.abs(phase - np.round(phase)) * np.float32(VERTEBRA_PITCH_MM)
+    # Discs and processes alternate along the spine, one pair a vertebra.
     disc = np.clip((5 - off) / np.float32(grid.voxel_mm[0]) + 0.5, 0, 1)
     processes = np.clip((off - 9) / 4, 0, 1)
     for name, thick, hu in (("transverse", processes, 260.0), ("spinous", processes, 280.0)):

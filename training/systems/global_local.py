@@ -193,6 +193,7 @@ class GlobalLocal(OnePhaseSystem):
         options = {**self.describe_inputs(network, begun)[network], "crop": list(crop)}
         record: dict[str, Any] = {"inputs": {network: options}, "unit": "crops"}
         if network == "liver":
+            # The liver is looked for everywhere, the tumor in the liver only.
             load = make_global_loader(store, options, self.depth)
             covering, cases = list_global_crops(store, validation, self.depth), train
         else:
@@ -202,6 +203,7 @@ class GlobalLocal(OnePhaseSystem):
             load = make_local_loader(store, options, crop, self.tumor_share, labels)
             covering = list_local_crops(store, validation, crop)
             cases = [case for case in train if store.cases[case]["liver_rows"]]
+        # Crops are drawn anew to train, and cover the cases to compare epochs.
         drawn = [(case, number) for case in cases for number in range(self.crops_per_case)]
         return NetworkData(
             CropBatches(drawn, load, self.batch_size, seed=step.run.seed),

@@ -187,6 +187,7 @@ class Joint(Pair):
         liver, tumor = split_cascade(model)
         load = make_loader(store, "liver", {"liver": inputs["liver"]})
         livers = validate_slices(liver, store, load, "liver")
+        # The mask of the first network needs its threshold before the second is judged.
         s1 = choose_thresholds(livers.everywhere["liver"])[self.mask_threshold_rule]
         write_liver_masks(step, liver, inputs["liver"], s1, store.cases_of("validation"))
 
@@ -194,6 +195,7 @@ class Joint(Pair):
         inputs = {**inputs, "tumor": {**inputs["tumor"], "name": "masked", "mask_s1": s1}}
         load = make_loader(store, "tumor", {"tumor": inputs["tumor"]}, masks.find_liver)
         tumors = validate_slices(tumor, store, load, "tumor", masks.find_liver)
+        # The saved network masks with the threshold that was just chosen.
         with replace_file(step.folder / "best.keras") as temporary:
             build_cascade(liver, tumor, s1, self.joint_mask).save(temporary)
         everywhere = livers.everywhere | tumors.everywhere
