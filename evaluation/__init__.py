@@ -1,4 +1,4 @@
-"""Trained systems and label maps in, scores, tables, figures and segmentations out.
+"""Trained systems and label maps in; scores, tables, figures, segmentations out.
 
 In the order in which data flows:
 

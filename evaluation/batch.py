@@ -1,7 +1,7 @@
-"""From CT volumes to label files: what is segmented, where it goes, and the way through many.
+"""Segment many CT volumes, and write a label file for each.
 
-A batch keeps its state in `volumes.json`: what it was made from, a row for each volume done, and
-why others failed. `evaluation.predict` is the command.
+`volumes.json` keeps the state of a batch: its origin, a row for each volume done, and why others
+failed. `evaluation.predict` is the command.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Case:
     """One volume to segment.
 
     Attributes:
-        path: a NIfTI file, a folder with a DICOM series, or a zip of one.
-        labels: the label volume to write; all else is written beside it.
+        path: NIfTI file, folder with a DICOM series, or zip of one.
+        labels: label volume to write; all else is written beside it.
     """
 
     path: Path
@@ -131,7 +131,7 @@ COLUMNS = [field.name for field in fields(Row)][:12]
 
 @dataclass(frozen=True)
 class Options:
-    """How a volume is segmented and what is written of it: the flags of the same names.
+    """How a volume is segmented and what is written: the flags of the same names.
 
     `postprocess` holds names separated by commas; no `threshold_rule` is the system's own rule.
     """
@@ -158,7 +158,7 @@ def strip_ending(path: Path) -> str:
 
 
 def find_cases(source: Path, output: Path) -> tuple[bool, list[Case]]:
-    """Find the volumes to segment, and whether it is one volume rather than a batch.
+    """Find the volumes to segment, and whether it is one volume.
 
     Raises:
         InputError: no volume there, or an output that does not fit it.
@@ -174,10 +174,10 @@ def find_cases(source: Path, output: Path) -> tuple[bool, list[Case]]:
 
 
 def is_one_volume(source: Path, output: Path) -> bool:
-    """Tell one volume from a folder of many, by what lies in the folder.
+    """Tell one volume from a folder of many.
 
-    A folder with DICOM files of its own is one series. One that holds nothing but another folder,
-    and so on down to a series, is one volume where `output` is named as a NIfTI file.
+    A folder with DICOM files of its own is one series. A folder that holds only another folder,
+    down to a series, is one volume if `output` is named as a NIfTI file.
 
     Raises:
         InputError: no such file or folder.
@@ -203,19 +203,18 @@ def _holds_series(folder: Folder) -> bool:
 
 
 def list_slices(folder: Folder) -> list[Folder]:
-    """List the files in a folder, or in the only folder in it, that should be a DICOM series."""
+    """List what should be a DICOM series, in a folder or the only folder in it."""
     return list_dicom_files(find_series_folder(folder))
 
 
 def list_cases(source: Path, output: Path) -> list[Case]:
-    """List the volumes of a folder, by name: NIfTI files, zips, sub-folders with DICOM files.
+    """List the volumes of a folder by name: NIfTI, zips, folders with DICOM files.
 
-    Another sub-folder is passed over with a note on standard error; hidden entries, other files
-    and `output` without.
+    Any other sub-folder is noted on standard error. Hidden entries, other files and `output` are
+    passed over silently.
 
     Raises:
-        InputError: no volume in it; two of one name; an output that is a file, the input folder or
-            in one of its cases.
+        InputError: no volume; two of one name; `output` is a file, the input or inside a case.
     """
     if output.name.endswith(NIFTI) or output.is_file():
         raise InputError(
@@ -241,7 +240,7 @@ def list_cases(source: Path, output: Path) -> list[Case]:
 
 
 def check_names(cases: Sequence[Case], targets: tuple[str, ...]) -> None:
-    """Check that no two cases write one file; `targets` are those of the probability maps.
+    """Check that no two cases write one file, probability maps of `targets` included.
 
     Raises:
         InputError: two do, or a name cannot be written into a table.
@@ -262,7 +261,7 @@ def _ends_as_volume(entry: Folder) -> bool:
 
 
 def _is_volume(entry: Path) -> bool:
-    """Tell generously: an unreadable folder or one of several series is a case that fails."""
+    """Tell generously: what cannot be read or is several series will fail as a case."""
     if not entry.is_dir():
         return _ends_as_volume(entry)
     try:
@@ -291,10 +290,10 @@ def _check_apart(source: Path, output: Path) -> None:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A loaded system and what is asked of it; its networks are traced once for all volumes.
+    """A loaded system and its flags; networks are traced once for all volumes.
 
     Attributes:
-        run, record: the run directory and its `run.json`.
+        run, record: run directory and its `run.json`.
         segmenter: the trained system.
         options: flags.
     """
@@ -357,7 +356,7 @@ class Predictor:
     def _write(
         self, case: Case, volume: Volume, labels: np.ndarray, maps: dict[str, np.ndarray]
     ) -> tuple[list[Path], list[str]]:
-        """Write the files of a case, the labels last; return their paths and notes on them."""
+        """Write the files of a case, labels last; return paths and notes."""
         writers: dict[Path, Callable[[Path], None]] = {}
         notes = []
         if self.options.dicom_seg and labels.any():
@@ -388,7 +387,7 @@ class Predictor:
 
     @property
     def described(self) -> dict[str, Any]:
-        """Columns of a row: the system, its phase ("" where it has only one), and the rule."""
+        """Return the columns system, phase ("" if it has only one) and rule."""
         has_phases = len(self.segmenter.about.phases) > 1
         return {
             "model": self.segmenter.system,
@@ -397,7 +396,7 @@ class Predictor:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return what a table says of its origin: equal for the same networks and flags only."""
+        """Return a table's origin: equal only for the same networks and flags."""
         return {
             "schema": SCHEMA,
             "purpose": "research, not diagnosis",
@@ -413,7 +412,7 @@ class Predictor:
 
 
 def measure_voxel_ml(volume: Volume) -> float:
-    """Return the volume of one voxel in ml: |det| of the affine, oblique or sheared grids too."""
+    """Return the ml of a voxel: |det| of the affine, sheared grids included."""
     return abs(float(np.linalg.det(volume.affine[:3, :3]))) / MM3_PER_ML
 
 
@@ -467,8 +466,8 @@ def write_table(
 
     Args:
         stem: path without an ending.
-        origin: what the table was made from, see `Predictor.describe`.
-        rows: of the volumes done.
+        origin: see `Predictor.describe`.
+        rows: volumes done.
         failures: `case`, `input` and `error` of the others.
     """
     cells = [
@@ -489,13 +488,13 @@ def predict_all(
 ) -> list[dict[str, str]]:
     """Segment many volumes into one folder; one that fails does not stop the others.
 
-    After each volume the table is written. Rows of an earlier call stay where input, networks and
-    options are still the same, and the files they name are there.
+    The table is written after each volume. Rows of an earlier call stay if input, networks, options
+    and files are unchanged.
 
     Args:
-        predict: writes the files of a volume and returns its row; see `Predictor.predict`.
-        cases: all with their outputs in one folder.
-        origin: what the table says of its origin; it decides whether rows can stay.
+        predict: writes the files of a volume; see `Predictor.predict`.
+        cases: all with outputs in one folder.
+        origin: of the table; it decides whether rows can stay.
 
     Returns:
         `case`, `input` and `error`, one line, of each volume that failed.
@@ -529,9 +528,9 @@ def predict_all(
 
 
 def _keep_rows(stem: Path, cases: Sequence[Case], origin: dict[str, Any]) -> dict[str, Row]:
-    """Return the rows of an earlier call that still hold; remove the files of the others.
+    """Return rows of an earlier call that still hold; remove files of the others.
 
-    Rows of volumes that are not among `cases` stay if they were made in the same way.
+    Rows of volumes outside `cases` stay if they were made in the same way.
 
     Raises:
         InputError: the folder holds volumes of another input, made in another way.

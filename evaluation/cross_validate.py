@@ -1,13 +1,14 @@
-"""Cross-validate a system of the other documents by patient (Elmenabawy et al., III.E: four folds).
+"""Cross-validate another document's system by patient.
 
     python -m evaluation.cross_validate --name NAME --store DIR --out DIR [--folds 4] ...
 
-Makes the folds (`data.folds`), trains the system on each (`python -m training.system`, as a process
-of its own) and scores the whole test cases of each. Every patient with a liver is tested once, by a
-network that never saw him. Writes OUT/<label>.json, a record as `evaluation.publish` publishes it,
-with an entry for each fold; OUT/<label>.scores.csv, the score table; OUT/<label>.md, the page. A
-second call goes on where the first one stopped. Other systems may share the folds of OUT, which are
-made before training checks what it is given.
+Elmenabawy et al. (III.E) use four folds. `data.folds` makes them; `python -m training.system`
+trains on each, as a process of its own; the fold's whole test cases are scored. Every patient with
+a liver is tested once, by a network that never saw him.
+
+Writes OUT/<label>.json (a record for `evaluation.publish`, an entry per fold),
+OUT/<label>.scores.csv (score table) and OUT/<label>.md (page). A second call resumes. Other systems
+may share the folds of OUT.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def parse_flags() -> argparse.Namespace:
 
 
 def check_name(name: str) -> None:
-    """Check that there is a system of that name, before folds are made.
+    """Check that a system of that name exists, before folds are made.
 
     Raises:
         InputError: there is none.
@@ -103,8 +104,8 @@ def train_fold(flags: argparse.Namespace, fold: Store, run: Path) -> None:
     """Train the system on a fold, in a run directory of that fold.
 
     Args:
-        flags: of the command line.
-        fold: the fold's store.
+        flags: command line.
+        fold: its store.
         run: its run directory.
 
     Raises:
@@ -120,15 +121,14 @@ def train_fold(flags: argparse.Namespace, fold: Store, run: Path) -> None:
 
 
 def run_module(module: str, *arguments: Any, stdout: int | None = None) -> None:
-    """Run a command of the project; this room does not import training, it starts it.
+    """Run a command of the project: training is started, not imported here.
 
-    What it writes on standard error is held back while it runs, and passed on if it failed by a
-    fault of its own.
+    Its standard error is held back, and passed on after a fault of its own.
 
     Args:
         module: to run.
-        *arguments: of it; paths are made absolute.
-        stdout: as `subprocess.run` takes it.
+        *arguments: paths are made absolute.
+        stdout: as for `subprocess.run`.
 
     Raises:
         InputError: it refused, with its own line.
@@ -156,14 +156,14 @@ def run_module(module: str, *arguments: Any, stdout: int | None = None) -> None:
 def score_fold(
     flags: argparse.Namespace, fold: Store, number: int, label: str, earlier: dict[str, Scored]
 ) -> Scored:
-    """Return the scores of a fold's test cases, from an earlier call where they are the same.
+    """Return scores of a fold's test cases, reused if nothing has changed.
 
     Args:
-        flags: of the command line.
-        fold: the fold's store.
+        flags: command line.
+        fold: its store.
         number: of the fold, from 1.
         label: name of the system.
-        earlier: what an earlier call scored, by fingerprint.
+        earlier: scores of an earlier call, by fingerprint.
     """
     run = flags.out / f"run-{number}"
     asked = [SCORING_VERSION, SCHEMA, number, fold.sha256, flags.nominal_spacing]
@@ -187,7 +187,7 @@ def score_fold(
 
 
 def read_folds(out: Path, label: str) -> dict[str, Scored]:
-    """Return what an earlier call scored, by fingerprint; nothing where there is no such record."""
+    """Return scores of an earlier call by fingerprint; {} without a record."""
     path, table = out / f"{label}.json", out / f"{label}.scores.csv"
     if not path.is_file() or not table.is_file():
         return {}
@@ -201,10 +201,10 @@ def read_folds(out: Path, label: str) -> dict[str, Scored]:
 
 
 def write_record(flags: argparse.Namespace, store: Store, label: str, scored: list[Scored]) -> None:
-    """Write the record of the folds that are scored, and their score table before it.
+    """Write the score table of the scored folds, then their record.
 
     Args:
-        flags: of the command line.
+        flags: command line.
         store: whose patients were dealt out.
         label: name of the system.
         scored: the folds.

@@ -1,18 +1,18 @@
-"""Score every finished system of a run, the paper's and others, and points of the joint sweep.
+"""Score every finished system of a run, and the points of the joint sweep.
 
     python -m evaluation.evaluate --run DIR --store DIR --out DIR [--external STORE]
 
-Thresholds come from the run's records, where training chose them on validation data; nothing is
-chosen here but the post-processing, on validation data too. Writes into OUT
+Thresholds come from the run's records: training chose them on validation data. Only post-processing
+is chosen here, on validation data too. Writes into OUT
 
 scores.csv      the score table (`evaluation.score_table`)
 curves.json     ROC curves and calibration; lesions.csv: every lesion of every whole case
-summary.json    the run: data, what each system is and took, LiTS figures; no scores
+summary.json    data, what each system is and took, LiTS figures; no scores
 training.json   logs, trials, architectures of the systems of Table 1 (`evaluation.figures.history`)
 examples.*, viewer.npz    slices to show (`evaluation.page.recording`)
 
-A call goes on where an earlier one stopped, system by system; what has changed is scored anew.
-`evaluation.tables`, `evaluation.figures` and `evaluation.report` read these files alone.
+A second call resumes, system by system; what has changed is scored anew. `evaluation.tables`,
+`evaluation.figures` and `evaluation.report` read these files alone.
 """
 
 from __future__ import annotations
@@ -85,15 +85,12 @@ def main() -> None:
 
 
 def open_cohorts(run: Path, store_path: Path, external_path: Path | None) -> Cohorts:
-    """Return the store of each cohort that is scored.
+    """Return the stores to score: "validation", "test" and, if given, "external".
 
     Args:
         run: run directory.
-        store_path: the store that it was trained on.
-        external_path: a store of another cohort; None where there is none.
-
-    Returns:
-        "validation", "test" and, if given, "external".
+        store_path: store that it was trained on.
+        external_path: store of another cohort, or None.
 
     Raises:
         InputError: the run was trained on another split or size, or the external store is none.
@@ -124,8 +121,7 @@ def check_unseen(store: Store, external: Store) -> list[str]:
     """Check that no external patient trained the run or chose its thresholds.
 
     Returns:
-        The cases that show such a patient, where the store was prepared to allow that for this
-        external store.
+        Cases of such a patient, if the store was prepared to allow them for this external store.
 
     Raises:
         InputError: a case shows such a patient, or has the voxels of such a volume.
@@ -183,13 +179,13 @@ def evaluate(
 
     Args:
         run: run directory.
-        cohorts: the stores.
-        out: where the results go.
+        cohorts: stores by name.
+        out: folder of the results.
         nominal_spacing: leave distances out.
-        viewer_cases: cases for the slice viewer; None for what there is, or `VIEWER_CASES`.
+        viewer_cases: cases for the slice viewer; None: as many as before, or `VIEWER_CASES`.
 
     Raises:
-        InputError: nothing is finished, or nothing of it can be scored on this split.
+        InputError: nothing is finished, or nothing can be scored on this split.
     """
     names = list_scored(run, cohorts["test"])
     stores = [[cohort, store.sha256] for cohort, store in cohorts.items()]
@@ -233,7 +229,7 @@ def evaluate(
 
 
 def list_scored(run: Path, store: Store) -> list[Name]:
-    """List what is scored: finished systems and sweep points; say what is left out, and why.
+    """List finished systems and sweep points; print what is left out, and why.
 
     Raises:
         InputError: nothing is left to score.
@@ -262,8 +258,8 @@ def list_scored(run: Path, store: Store) -> list[Name]:
 def list_trainings(run: Path, name: str, phase: str) -> list[Path]:
     """List the records of the trainings behind a system after a phase.
 
-    The balanced phase follows cross-entropy; a joint model may have begun as the sequential pair.
-    A point of a sweep counts alone.
+    The balanced phase follows cross-entropy. A joint model may begin as the sequential pair. A
+    point of a sweep counts alone.
 
     Args:
         run: run directory.
@@ -285,7 +281,7 @@ def list_trainings(run: Path, name: str, phase: str) -> list[Path]:
 
 
 def list_shown_files(run: Path) -> list[Path]:
-    """List the records of the systems of Table 1, of trials and of the class weight's sweep."""
+    """List records of Table 1's systems, of trials and of the class weight's sweep."""
     systems = [system for system in list_systems(run) if system.table1]
     records = [
         path
@@ -321,12 +317,12 @@ def make_fingerprint(run: Path, name: str, phase: str, asked: Sequence[Any]) -> 
 def score_system(
     run: Path, name: Name, cohorts: Cohorts, nominal_spacing: bool, fingerprint: str
 ) -> Scored:
-    """Score one system; where its training failed, only the failure is recorded.
+    """Score one system; of a failed training only the failure is recorded.
 
     Args:
         run: run directory.
         name: system and phase.
-        cohorts: the stores.
+        cohorts: stores by name.
         nominal_spacing: leave distances out.
         fingerprint: of the scores.
     """
@@ -465,10 +461,9 @@ def describe_data(cohorts: Cohorts) -> dict[str, Any]:
 
 
 def sum_phase_seconds(run: Path) -> dict[str, float]:
-    """Return the training time of every phase of Table 1's systems, trials and sweep included.
+    """Return the training seconds of each phase, trials and sweep included.
 
-    Returns:
-        Seconds by `<network>_<phase>`; a system of one network gives its own name.
+    Of Table 1's systems, by `<network>_<phase>`; a system of one network gives its own name.
     """
     seconds: dict[str, float] = {}
     for path in list_shown_files(run):
@@ -490,8 +485,8 @@ def show_run(
         run: run directory.
         store: with the test cases.
         scored: all that was scored.
-        out: where they go.
-        viewer_cases: how many cases the viewer gets.
+        out: folder of the results.
+        viewer_cases: number of cases for the viewer.
     """
     from evaluation.figures.history import write_training
     from evaluation.page.recording import write_examples, write_viewer
@@ -512,7 +507,7 @@ def list_shown(out: Path) -> list[str]:
 
 
 def _read_summary(out: Path) -> dict[str, Any]:
-    """Read OUT/summary.json; {} where an earlier call left none of this form, or not all files."""
+    """Read OUT/summary.json; {} if it is of another form or a file is missing."""
     if not all((out / name).is_file() for name in OUTPUTS):
         return {}
     content: dict[str, Any] = read_json(out / "summary.json")
@@ -523,8 +518,8 @@ def read_scored(out: Path, summary: dict[str, Any], keys: dict[Name, str]) -> di
     """Read what an earlier call scored and is as it was.
 
     Args:
-        out: its folder.
-        summary: content of its summary.json.
+        out: folder of the results.
+        summary: of its summary.json.
         keys: fingerprint of each system now.
     """
     if not summary:
@@ -546,10 +541,10 @@ def read_scored(out: Path, summary: dict[str, Any], keys: dict[Name, str]) -> di
 
 
 def write_scored(out: Path, summary: dict[str, Any], scored: Sequence[Scored]) -> None:
-    """Write what is scored; the summary last, by which the rest counts as done.
+    """Write what is scored; the summary last, because it marks the rest as done.
 
     Args:
-        out: where to.
+        out: folder of the results.
         summary: of the run, without its systems.
         scored: the systems, in order.
     """

@@ -1,8 +1,8 @@
-"""Every published experiment by name: how it was made, in what its records differ, its page.
+"""Every published experiment by name: how it was made, and its page.
 
-A new one is an entry given to `register_experiment`, and two lines in README.md between which
-`python -m evaluation.publish --name NAME OUT ...` writes. How its page looks is a `Layout`: one of
-those below, or `list_tables` with names of `evaluation.tables.registry.TABLES`.
+A new one needs an entry (`register_experiment`) and two lines in README.md, between which `python
+-m evaluation.publish --name NAME OUT ...` writes. Its page is a `Layout`: one of those below, or
+`list_tables` with names of `evaluation.tables.registry.TABLES`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Page:
 
     Attributes:
         file: its name.
-        make: returns its text from the experiment's name and its records; "" where there is none.
+        make: its text, from the experiment's name and records; "" for none.
         words: before its link in README.md; "" for no link.
-        published: whether it stands in evaluation/published too, and not with `--out` alone.
+        published: also written to evaluation/published, not only with `--out`.
     """
 
     file: str
@@ -42,7 +42,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of several records: name without suffix, what it shows, and what draws it."""
+    """A figure of several records: name without suffix, content, function."""
 
     name: str
     words: str
@@ -55,17 +55,17 @@ def _accept(first: Results, other: Results) -> None:
 
 @dataclass(frozen=True)
 class Layout:
-    """In what the records of an experiment differ, and what its page shows.
+    """How the records of an experiment differ, and what its page shows.
 
     Attributes:
-        varies: the one key in which the records differ.
-        summarise: returns the paragraphs of README.md's block.
+        varies: the one key in which records differ.
+        summarise: paragraphs of README.md's block.
         pages: the files.
-        figure: None for none.
-        check: refuses a record that does not fit the first one, beyond what `varies` asks.
-        rows: values of the columns of the score rows that are published.
-        keeps_split: whether the list of slices is published.
-        pictures: figures of OUT that are copied, where all its data is synthetic.
+        figure: or None.
+        check: refuses a record that does not fit the first one.
+        rows: values of score columns that are published.
+        keeps_split: publish the list of slices.
+        pictures: figures of OUT to copy, if all data is synthetic.
     """
 
     varies: Literal["seed", "system", "split"]
@@ -114,7 +114,7 @@ def register_experiment(experiment: Experiment) -> Experiment:
 
 
 def list_tables(*names: str) -> Layout:
-    """Return a layout for seeds whose page holds tables of `TABLES`, one record after the other."""
+    """Return a layout for seeds: tables of `TABLES`, record after record."""
 
     def make(experiment: str, records: Records) -> str:
         texts = [TABLES[name].make(results) for results in records for name in names]

@@ -1,4 +1,4 @@
-"""The words of the results: cohorts, targets, phases and systems, in the order of the tables."""
+"""The words of the results: cohorts, targets, phases, systems, in table order."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ SYNTHETIC = "SYNTHETIC PHANTOM"
 
 
 def spell_system(system: str, phase: str = "") -> str:
-    """Name a system for readers: `one-step, balanced`; a label without a spelling stays.
+    """Name a system for readers: `one-step, balanced`.
 
-    A system of another document has one phase, which is not named.
+    A label without a spelling stays. A system of another document has one phase, not named.
     """
     name = NAMES.get(system, system)
     return name if phase in ("", "train") else f"{name}, {NAMES.get(phase, phase)}"
@@ -44,9 +44,10 @@ def spell_system(system: str, phase: str = "") -> str:
 def describe_origin(source: dict[str, Any]) -> str:
     """Name the data of a cohort: `phantom, SYNTHETIC PHANTOM` or `lits`.
 
+    A split by slice is named, and an external cohort whose patients trained the run.
+
     Args:
-        source: entry of a cohort in `summary.json`. A split by slice, and an external cohort whose
-            patients trained the run, are named.
+        source: entry of a cohort in `summary.json`.
     """
     name = source["cohort"] + (f", {SYNTHETIC}" if source["synthetic"] else "")
     if source.get("split_by") == "slice":

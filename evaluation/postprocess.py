@@ -1,8 +1,8 @@
-"""Post-processing of label maps: named options, each alone or several in one order.
+"""Named options that clean a label map, alone or several in one order.
 
-None of them is in the paper, whose results are those without any. Which of them a system gets is
-chosen on validation data (`choose_options`); what each does alone stands in the ablation table. The
-global and local pipeline has options of its own and ends with a contour (`move_tumor_contour`).
+None is in the paper. Validation data chooses those of a system (`choose_options`); the ablation
+table shows each alone. The global and local pipeline has its own and ends with a contour
+(`move_tumor_contour`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Spacing = tuple[float, float, float]
 
 
 def drop_outer_tumor(labels: np.ndarray, liver: np.ndarray) -> np.ndarray:
-    """Drop tumor where the liver was not found: one-step marks tumor without asking for a liver."""
+    """Drop tumor outside the liver: one-step does not ask for a liver."""
     return np.where((labels == 2) & ~liver, 0, labels).astype(np.uint8)
 
 
@@ -42,7 +42,7 @@ def fill_holes(labels: np.ndarray) -> np.ndarray:
 
 
 def drop_small_lesions(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
-    """Call liver the lesions (6-connected) smaller than a sphere of `LEAST_DIAMETER_MM`."""
+    """Call small lesions liver: 6-connected, below a sphere of `LEAST_DIAMETER_MM`."""
     least = np.pi / 6 * LEAST_DIAMETER_MM**3 / float(np.prod(spacing_mm))
     box, numbers, sizes = find_components(labels == 2)
     is_small = np.concatenate([[False], sizes < least])
@@ -52,11 +52,11 @@ def drop_small_lesions(labels: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
 
 
 def move_contours(labels: np.ndarray, hu: np.ndarray) -> np.ndarray:
-    """Move the outline of the liver, then that of the tumors in it, by a contour on the image.
+    """Move the outline of the liver, then of its tumors, by a contour on the image.
 
-    `skimage.segmentation.morphological_chan_vese`, `CONTOUR_STEPS` steps from the mask as it is, on
-    the windowed CT. The tumors' outline moves on the liver alone, whose surroundings are given the
-    liver's mean.
+    `morphological_chan_vese` of scikit-image takes `CONTOUR_STEPS` steps from the mask, on the
+    windowed CT. The tumors' outline moves on the liver alone; its surroundings get the liver's
+    mean.
     """
     from skimage.segmentation import morphological_chan_vese
 
@@ -81,17 +81,16 @@ def move_contours(labels: np.ndarray, hu: np.ndarray) -> np.ndarray:
 def move_tumor_contour(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Move the tumors' outline by a contour on the image; the liver's stays.
 
-    `skimage.segmentation.morphological_chan_vese`, `CONTOUR_STEPS` steps, of a voxel each, from the
-    tumors as they are. What it takes for outside is the mean of everything else in the box, fat and
-    other organs too. So it can spoil correct tumors, the more the larger the voxels; that is why
-    systems are scored without it, too (`evaluation.names.NO_CONTOUR`).
+    `morphological_chan_vese` of scikit-image takes `CONTOUR_STEPS` steps of a voxel. Its outside
+    mean is of everything else in the box, other organs too. So it can spoil correct tumors, more so
+    with large voxels; systems are scored without it, too (`evaluation.names.NO_CONTOUR`).
 
     Args:
         labels: (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
         image: CT windowed to [0, 1], the same shape.
 
     Returns:
-        Labels of the same shape. What is no longer tumor is liver; tumor may leave the liver.
+        Labels of the same shape. Former tumor is liver; tumor may leave the liver.
     """
     from skimage.segmentation import morphological_chan_vese
 
@@ -181,11 +180,11 @@ class CaseMaps:
 
 
 def count_options(case: CaseMaps, chosen: Iterable[str] | None = None) -> OptionCounts:
-    """Count the pixels of a case after each option alone and after the chosen ones together.
+    """Count a case's pixels after each option alone, and after the chosen ones.
 
     Args:
         case: its label map.
-        chosen: the options that validation data chose; None while they are not known.
+        chosen: by validation data; None while unknown.
     """
     counts = {NONE: case.count(()), **{name: case.count((name,)) for name in OPTIONS}}
     return counts if chosen is None else {**counts, CHOSEN: case.count(chosen)}
@@ -194,11 +193,11 @@ def count_options(case: CaseMaps, chosen: Iterable[str] | None = None) -> Option
 def choose_options(
     counts: Sequence[OptionCounts], maps: Callable[[], Iterable[CaseMaps]]
 ) -> tuple[str, ...]:
-    """Choose the options by the mean of the pooled IoU of liver and tumor on validation cases.
+    """Choose options by the pooled IoU, mean of liver and tumor, on validation cases.
 
     Args:
         counts: of each case, by `count_options`.
-        maps: gives the cases again, for several options together; read one by one.
+        maps: yields the cases again, one by one, to try options together.
     """
     alone = {name: score_mean_iou([case[name] for case in counts]) for name in (NONE, *OPTIONS)}
     return combine_options(
@@ -209,11 +208,11 @@ def choose_options(
 def combine_options(
     alone: Mapping[str, float], together: Callable[[tuple[str, ...]], float]
 ) -> tuple[str, ...]:
-    """Return the options that raise the score alone, by falling gain, each if it raises it further.
+    """Return options that raise the score alone, by falling gain, and then further.
 
     Args:
-        alone: score of each option by name, and without any as `NONE`.
-        together: gives the score of several options.
+        alone: score of each option by name; `NONE` is without any.
+        together: score of several options.
     """
     helpful = sorted(
         (name for name in OPTIONS if alone[name] > alone[NONE]), key=lambda name: -alone[name]

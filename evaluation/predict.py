@@ -1,12 +1,12 @@
-"""Segment CT volumes with a trained system: liver and tumor, on each volume's own grid.
+"""Segment liver and tumor in CT volumes, on each volume's own grid.
 
     python -m evaluation.predict --run DIR --input VOLUME.nii.gz --output SEGMENTATION.nii.gz
     python -m evaluation.predict --run DIR --input FOLDER --output FOLDER
 
-A volume is a NIfTI file, a folder with one DICOM series, or a zip of one. The output has the
-input's shape, affine and orientation, with 0 other, 1 liver, 2 tumor. A folder of many volumes is a
-batch: NAME.nii.gz for each, volumes.csv and volumes.json; a volume that fails does not stop the
-others. For research, not for diagnosis.
+A volume is a NIfTI file, a folder with one DICOM series, or a zip of one. The output has its shape,
+affine and orientation: 0 other, 1 liver, 2 tumor. A folder of many is a batch: NAME.nii.gz for
+each, volumes.csv and volumes.json; one that fails does not stop the others. For research, not for
+diagnosis.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def check_table(table: Path | None, is_one: bool) -> Path | None:
 
 
 def load_system(arguments: argparse.Namespace, options: Options) -> Segmenter:
-    """Load the system that is asked for; TensorFlow is imported after all checks.
+    """Load the system asked for; TensorFlow is imported after all checks.
 
     Args:
         arguments: of the command line.
@@ -206,7 +206,11 @@ class Segmentation:
 def segment_image(
     image: Any, run: Path | str, system: str, phase: str | None, probabilities: bool
 ) -> Segmentation:
-    """Segment one CT; see `evaluation.segment`."""
+    """Segment one CT; see `evaluation.segment`.
+
+    Args:
+        image, run, system, phase, probabilities: as given there.
+    """
     import numpy as np
 
     from data.volumes import check_hu, make_image, read_image, wrap_image

@@ -3,14 +3,14 @@
     python -m evaluation.publish --name NAME [OUT ...]
     python -m evaluation.publish --name NAME --out DIR OUT [OUT ...]
 
-NAME is an experiment of `evaluation.experiments`; each OUT is a folder of `evaluation.evaluate`, or
-a record, as `evaluation.cross_validate` writes one. They may differ in the one key that the
-experiment names: the seed, the system or the split. The first form copies their records to
-evaluation/published/NAME, beside those that lie there, writes page and figure, and rewrites the
-block of that name in README.md; without OUT it does so from the records that lie there. A test
-writes them again and finds them unchanged. `--out` writes page and figure of the records into a
-folder and publishes nothing. Of a wholly synthetic run some figures are copied, too; a picture made
-from a patient's slices never is.
+NAME is an experiment of `evaluation.experiments`. OUT is a folder of `evaluation.evaluate`, or a
+record, as of `evaluation.cross_validate`. Records differ in the experiment's one key: seed, system
+or split.
+
+The first form copies records to evaluation/published/NAME, writes page and figure, and rewrites
+that block of README.md; without OUT it uses the records there. A test finds them unchanged. `--out`
+writes page and figure into a folder and publishes nothing. Some figures are copied of wholly
+synthetic runs; pictures of patients' slices never are.
 """
 
 from __future__ import annotations
@@ -121,10 +121,12 @@ def _check_alike(experiment: Experiment, first: Results, other: Results) -> None
 
 
 def write_pages(experiment: Experiment, records: Sequence[Results], folder: Path) -> list[Path]:
-    """Write pages and figure of records; the published folder has those that belong there.
+    """Write pages and figure of records; return what was written.
 
-    Returns:
-        What was written.
+    Args:
+        experiment: whose pages.
+        records: in order.
+        folder: where to; the published one gets only what belongs there.
     """
     is_published = folder == PUBLISHED / experiment.name
     written = []
@@ -182,6 +184,11 @@ def make_block(experiment: Experiment, records: Sequence[Results]) -> str:
 def replace_block(readme: str, name: str, text: str) -> str:
     """Return the README with the block of that name replaced.
 
+    Args:
+        readme: its text.
+        name: of the block.
+        text: new block, with its marks.
+
     Raises:
         InputError: it has no such block.
     """
@@ -192,7 +199,7 @@ def replace_block(readme: str, name: str, text: str) -> str:
 
 
 def list_pictures(experiment: Experiment, records: Sequence[Results]) -> list[Path]:
-    """Return the figures of the first run that are published: of a wholly synthetic one alone.
+    """Return the figures of the first run to publish, if it is wholly synthetic.
 
     Raises:
         InputError: one is missing.
@@ -210,7 +217,7 @@ def list_pictures(experiment: Experiment, records: Sequence[Results]) -> list[Pa
 
 
 def publish(name: str, paths: Sequence[Path]) -> None:
-    """Copy the records of runs and rewrite page, figure and README's block; nothing on a mistake.
+    """Copy records; rewrite page, figure and README block, or nothing on a mistake.
 
     Raises:
         InputError: no such experiment or block, or records that do not belong together.

@@ -1,10 +1,10 @@
-"""Write a run's results as one HTML file: tables, figures, record, slices to look at.
+"""Write a run's results as one HTML file: tables, figures, record, slices.
 
     python -m evaluation.report --out OUT
 
-Reads what `evaluation.evaluate` wrote into OUT, with OUT/viewer.npz, and OUT/figures; makes every
-table anew; writes OUT/report.html, which needs no network and no server. Where the run has real
-patients, the page holds their slices: it is for OUT alone.
+Reads OUT (of `evaluation.evaluate`), OUT/viewer.npz and OUT/figures; makes every table anew; writes
+OUT/report.html, which needs no network or server. With real patients the page holds their slices:
+it is for OUT alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BEHIND_FIGURES = "training"
 
 
 def write_report(out: Path) -> str:
-    """Write the page of the results in a folder and return what was written, in a line."""
+    """Write the page of a folder's results; return in a line what was written."""
     # pandas: only once the flags are known to be right; matplotlib and Pillow: the results, too.
     from evaluation.results import read_results
 

@@ -1,6 +1,6 @@
-"""What `evaluation.evaluate` recorded in a folder, read again for tables, figures and pages.
+"""Read what `evaluation.evaluate` recorded, for tables, figures and pages.
 
-A published record (`evaluation.publish`) is read into the same class, so one table serves both.
+A published record (`evaluation.publish`) is read into the same class.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Results:
 
     @cached_property
     def systems(self) -> list[tuple[str, str]]:
-        """Return (system, phase) of Table 1, scored or failed, in the order of the tables."""
+        """Return (system, phase) of Table 1, scored or failed, in table order."""
         pairs = [(e["system"], e["phase"]) for e in self.summary["systems"] if e["table1"]]
         table = pd.DataFrame(pairs, columns=["system", "phase"])
         return list(sort_rows(table, ["phase", "system"]).itertuples(index=False, name=None))
@@ -81,7 +81,7 @@ class Results:
 
     @property
     def failures(self) -> dict[tuple[str, str], str]:
-        """Return why systems of Table 1 have no scores, by (system, phase): `failed: why`."""
+        """Return `failed: why` of systems of Table 1, by (system, phase)."""
         table1 = (entry for entry in self.summary["systems"] if entry["table1"])
         failed = (entry for entry in table1 if entry["status"] != "ok")
         return {
@@ -140,7 +140,7 @@ class Results:
 
     @cached_property
     def table1(self) -> pd.DataFrame:
-        """Return Table 1 (`evaluation.score_table.make_table1`), a row per system and rule."""
+        """Return `evaluation.score_table.make_table1`, a row per system and rule."""
         if "table1" in self.recorded:
             rows = [
                 {name: np.nan if value is None else value for name, value in row.items()}
@@ -164,7 +164,7 @@ class Results:
         return dict(recorded) if recorded is not None else score_blind_tumor(self.scores)
 
     def find(self, **values: Any) -> Any | None:
-        """Return the row of Table 1 with these values as a named tuple; None where there is none.
+        """Return the row of Table 1 with these values, a named tuple, or None.
 
         Example: `results.find(cohort="test", target="tumor", system="joint", rule="roc")`.
         """
@@ -198,11 +198,7 @@ def read_comparison(entry: Mapping[str, Any]) -> PairComparison:
 
 
 def list_notes(training: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each scored system that sees little on validation data.
-
-    Args:
-        training: content of training.json.
-    """
+    """Return a sentence for each scored system that sees little on validation data."""
     notes: dict[str, list[str]] = {}
     for phase in training["phases"]:
         if phase["phase"] in PHASES and phase["status"] == "ok" and phase["note"]:
@@ -228,7 +224,7 @@ def read_record(path: Path, needed: Iterable[str]) -> dict[str, Any]:
 
 
 def read_split(results: Results) -> dict[str, Any]:
-    """Return the split that a run was trained and scored on, from OUT/store or beside its record.
+    """Return the split of a run, from OUT/store or beside its record.
 
     Raises:
         InputError: it is not there, or is another one.
@@ -241,7 +237,7 @@ def read_split(results: Results) -> dict[str, Any]:
 
 
 def read_published(path: Path) -> Results:
-    """Read a published record, KEY.json, with KEY.scores.csv beside it where counts are known.
+    """Read a published record, KEY.json, and KEY.scores.csv where counts are known.
 
     Raises:
         InputError: it is missing, damaged, or of another form.

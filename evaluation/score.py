@@ -1,22 +1,19 @@
-"""Score any label volumes: folders by the 24 figures of the LiTS challenge, or two arrays.
+"""Score any label volumes by the 24 figures of LiTS, or two arrays.
 
     python -m evaluation.score --reference DIR --prediction DIR --out FILE.json
 
-Each file holds 0 other, 1 liver, 2 lesion, `.nii` or `.nii.gz`. Files pair by name. For
-`segmentation-4` of LiTS the prediction may also be called `volume-4`, as `evaluation.predict` names
-what it makes of LiTS' `volume-4`. In a folder of references that holds `segmentation-N` the
-`volume-N` beside them are CT and left out. A prediction without a reference is noted and left out;
-a reference without a prediction, or with two, is an error.
+Files hold 0 other, 1 liver, 2 lesion, `.nii` or `.nii.gz`, and pair by name. The prediction for
+`segmentation-4` of LiTS may be called `volume-4`, as `evaluation.predict` names it. References
+beside `segmentation-N` that are called `volume-N` are CT and left out. A prediction without a
+reference is noted and left out; a reference without a prediction, or with two, is an error.
 
 FILE.json gets {"schema", "mode", "total": the 24 figures by the names of the official scores.txt,
-"beside": lesion F1, "cases": [{"case", "figures": the 24 of a set of this case alone, "beside",
-its counts, every match}]}. FILE.csv has a row of counts, figures and F1 for each case, and a last
-row `total`. A figure that does not exist is null, an empty cell: in mode `corrected`, lesion
-distances where no lesion was to be found and none was drawn (`evaluation.metrics.counts` has the
-rule for empty masks).
+"beside": lesion F1, "cases": [{"case", "figures": the 24 of a set of this case alone, "beside", its
+counts, every match}]}. FILE.csv has a row of counts, figures and F1 for each case, and a last row
+`total`. A figure that does not exist is null, an empty cell: in mode `corrected`, lesion distances
+without any lesion (`evaluation.metrics.counts` has the rule for empty masks).
 
-The packages of evaluation/requirements.txt are enough, so other projects can score with it. It
-needs no TensorFlow.
+It needs no TensorFlow: evaluation/requirements.txt is enough.
 """
 
 from __future__ import annotations
@@ -140,7 +137,7 @@ def check_target(path: Path) -> None:
 
 
 def find_volumes(folder: Path) -> dict[str, Path]:
-    """Find the NIfTI files of a folder, by their names without .nii or .nii.gz, in order.
+    """Find the NIfTI files of a folder by name without .nii or .nii.gz, in order.
 
     Raises:
         InputError: no such folder, no NIfTI file in it, or a name twice.
@@ -162,10 +159,9 @@ def find_volumes(folder: Path) -> dict[str, Path]:
 
 
 def find_references(folder: Path) -> dict[str, Path]:
-    """Find the label volumes of a folder, as `find_volumes` does, but without the CT of LiTS.
+    """Find the label volumes of a folder, as `find_volumes` does, without LiTS' CT.
 
-    In LiTS' layout `volume-N` is the CT: where a folder holds any `segmentation-N`, no `volume-N`
-    is taken.
+    Where a folder holds any `segmentation-N`, `volume-N` is CT and left out.
     """
     volumes = find_volumes(folder)
     if any(map(_LITS_LABELS.fullmatch, volumes)):
@@ -226,15 +222,12 @@ def list_names(paths: list[Path]) -> str:
 def score_files(
     reference: Path, prediction: Path, mode: str, ignore_affine: bool = False
 ) -> CaseFigures:
-    """Score one pair of files, in the axes of the files: the official matching depends on them.
+    """Score a pair of files in their own axes: official matching depends on them.
 
     Args:
         reference, prediction: NIfTI files.
         mode: "official" or "corrected".
         ignore_affine: take the prediction voxel for voxel, whatever its affine.
-
-    Returns:
-        What the case adds to the figures.
 
     Raises:
         InputError: a file that is no label volume; another shape, spacing or affine; a reference
@@ -285,7 +278,7 @@ def make_json(cases: Mapping[str, CaseFigures], mode: str) -> dict[str, Any]:
 
 
 def make_csv(cases: Mapping[str, CaseFigures]) -> str:
-    """Return the content of the CSV file: a row for each case, a last row for all of them."""
+    """Return the content of the CSV file: a row per case, then a row for all."""
     import pandas as pd  # only here: --help and mistakes do not wait for it
 
     sets = {name: [case] for name, case in cases.items()} | {TOTAL: list(cases.values())}
@@ -348,7 +341,11 @@ class LabelScores:
 def score_labels(
     prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> LabelScores:
-    """Score one label array against another; see `evaluation.score_labels`."""
+    """Score one label array against another; see `evaluation.score_labels`.
+
+    Args:
+        prediction, reference, spacing_mm: as given there.
+    """
     for name, labels in (("prediction", prediction), ("reference", reference)):
         if not np.isin(labels, (0, 1, 2)).all():
             wrong = labels[~np.isin(labels, (0, 1, 2))][0]

@@ -1,9 +1,8 @@
-"""The one score table: a row for each case, system, rule and unit; every score is a group-by of it.
+"""The score table: a row for each case, system, rule and unit.
 
-A row holds counts of pixels (or voxels), which add up, and distances of whole cases, which do not.
-Dice, IoU and the other scores of `evaluation.metrics.counts.METRICS` are derived from the counts,
-so a new metric needs nothing scored anew. `python -m evaluation.evaluate` writes OUT/scores.csv;
-published records hold the same table.
+Every score is a group-by of it. Counts of pixels or voxels add up; distances of whole cases do not.
+Dice, IoU and the other `evaluation.metrics.counts.METRICS` are derived, so a new metric needs no
+new scoring. OUT/scores.csv and published records hold this table.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def make_table(rows: Iterable[ScoreRow]) -> pd.DataFrame:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a score table as CSV, whole or not at all; floats keep all their digits."""
+    """Write a score table as CSV, whole or not at all; floats keep all digits."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
@@ -127,7 +126,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def select(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
-    """Return the rows whose columns have these values; a tuple or list stands for any of them."""
+    """Return rows whose columns have these values; a tuple or list is any of them."""
     chosen = np.ones(len(table), bool)
     for column, value in values.items():
         is_any = isinstance(value, list | tuple)
@@ -153,7 +152,7 @@ def count_patients(table: pd.DataFrame) -> dict[str, Counts]:
 
 
 def mean_by_patient(table: pd.DataFrame, column: str) -> dict[str, float]:
-    """Return one value a patient: the mean of a column over his rows that have a value."""
+    """Return the mean of a column for each patient, over rows that have a value."""
     means = table.dropna(subset=[column]).groupby("patient", sort=False)[column].mean()
     return {str(patient): float(value) for patient, value in means.items()}
 
@@ -172,7 +171,7 @@ def add_metrics(table: pd.DataFrame, names: Iterable[str] | None = None) -> pd.D
 
 
 def sort_rows(table: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
-    """Sort rows as the tables are: paper's cohorts, targets, phases, systems, rules first."""
+    """Sort rows in table order: the paper's cohorts, targets, phases, systems, rules."""
     orders = {
         "cohort": COHORTS,
         "target": TARGETS,
@@ -207,11 +206,11 @@ def pool(table: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
 
 
 def make_table1(scores: pd.DataFrame, curves: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return Table 1: scores pooled over the pixels of a cohort, with the interval of the IoU.
+    """Return Table 1: scores pooled over a cohort's pixels, and the IoU's interval.
 
     Args:
-        scores: the score table; rows of unit "slices" without post-processing count.
-        curves: entries of `curves.json`, which give `auc` and `rauc`.
+        scores: score table; rows of unit "slices" without post-processing count.
+        curves: entries of `curves.json`, for `auc` and `rauc`.
 
     Returns:
         `KEYS`, what `pool` gives, `auc`, `rauc`, `iou_low`, `iou_high` (NaN without an interval),
@@ -251,14 +250,14 @@ Side = tuple[str, str, str]
 def list_pairs(
     systems: Iterable[tuple[str, str]], rule: str = MAIN_RULE
 ) -> list[tuple[Side, Side]]:
-    """Return what is compared by patient.
+    """Return what is compared by patient, under one rule.
 
-    Each system with the one before it in each phase, the balanced phase with cross-entropy of each
-    system, and the rule with a threshold of 0.5.
+    Each system with the one before it in each phase; balanced with cross-entropy of each system;
+    the rule with a threshold of 0.5.
 
     Args:
         systems: (system, phase) of the paper's kind that were scored.
-        rule: the rule that is compared.
+        rule: to compare.
     """
     scored = set(systems)
     order = [name for name in SYSTEMS if any(name == system for system, _ in scored)]
@@ -313,7 +312,7 @@ def compare_pairs(scores: pd.DataFrame, rule: str = MAIN_RULE) -> list[PairCompa
 def score_blind_tumor(scores: pd.DataFrame) -> dict[str, float]:
     """Return by cohort the tumor IoU of marking the whole reference liver as tumor.
 
-    It is what a network that sees nothing gets; a cohort without a liver pixel is left out.
+    A network that sees nothing gets it. A cohort without a liver pixel is left out.
     """
     rows = select(scores, unit=SLICES, postprocess="", rule=HALF, fold=0)
     blind = {}
@@ -331,7 +330,7 @@ def _count_reference(table: pd.DataFrame) -> int:
 
 
 def bound_column(table: pd.DataFrame, column: str) -> Interval | None:
-    """Return the mean over patients of a column with its interval; None without a value.
+    """Return the patients' mean of a column with its interval; None without a value.
 
     Args:
         table: rows of one system, cohort and target; several seeds are averaged by patient.

@@ -1,8 +1,8 @@
-"""Score a trained system: from its probabilities and label maps to rows of the score table.
+"""Score a trained system: from probabilities and label maps to score rows.
 
-Paper 3.2 pools the pixels of the split's slices. Beyond that every case is scored as a volume,
-lesion by lesion and by the figures of LiTS, and after each post-processing option. A system of
-another document has no thresholds of its own: its label maps of whole cases are scored.
+Paper 3.2 pools the pixels of the split's slices. Beyond it, cases are scored as volumes, by lesion,
+by the figures of LiTS and after each post-processing option. Another document's system has no
+thresholds: label maps of whole cases are scored.
 """
 
 from __future__ import annotations
@@ -51,10 +51,7 @@ Cohorts = Mapping[str, Store]
 
 
 def read_spacing(store: Store, case: str) -> Spacing:
-    """Return the spacing of the store's slices in mm.
-
-    The store holds the volume's own slices, padded to a square and resampled.
-    """
+    """Return the spacing in mm of the store's padded and resampled slices."""
     entry = store.cases[case]
     slice_mm, row_mm, column_mm = entry["spacing_mm"]
     factor = max(entry["native_shape"]) / store.size
@@ -85,17 +82,14 @@ def score_volumes(
     spacing_mm: Spacing,
     nominal_spacing: bool = False,
 ) -> dict[str, VolumeScores]:
-    """Score a case's label map as volumes.
+    """Score a case's label map as volumes, by target.
+
+    Liver includes tumor. `evaluation.metrics.counts` has the rule for empty masks.
 
     Args:
-        prediction, reference: ndarrays of shape (n_slices, rows, columns), 0 other, 1 liver,
-            2 tumor.
+        prediction, reference: (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
         spacing_mm: of each axis.
-        nominal_spacing: whether the header does not give the scanner's spacing; no distances then.
-
-    Returns:
-        The scores of liver (tumor included) and tumor, by target. `evaluation.metrics.counts` has
-        the rule for empty masks.
+        nominal_spacing: the header lacks the scanner's spacing; no distances.
     """
     scores = {}
     for target in TARGETS:
@@ -114,7 +108,7 @@ def score_volumes(
 
 
 def score_components(prediction: np.ndarray, reference: np.ndarray) -> float:
-    """Return the Rand index of the connected regions of two masks of one shape, bool.
+    """Return the Rand index of the connected regions of two bool masks.
 
     Merged or split regions lower it much, a shifted outline little (paper 3.2.2).
     """
@@ -128,20 +122,19 @@ def score_components(prediction: np.ndarray, reference: np.ndarray) -> float:
 
 @dataclass
 class CaseScores:
-    """What is held of a case of a system that decides by thresholds.
+    """Scores of a case, of a system that decides by thresholds.
 
     Attributes:
-        case, rows: which slices were scored.
+        case, rows: slices that were scored.
         histograms: of the probabilities, by target.
         argmax: counts of the most probable of three classes, by target.
         slices: counts of each row by target, at `MAIN_RULE`.
-        n_predicted: number of slices that were predicted.
-        predict_s: seconds that the networks took for them, inputs included.
-        volumes: the case as a volume by target, at `MAIN_RULE`; empty unless all was predicted, as
-            are the following.
+        n_predicted: slices predicted.
+        predict_s: seconds of the networks, inputs included.
+        volumes: the case as a volume by target, at `MAIN_RULE`. As all below, empty unless every
+            slice was predicted.
         lesions: rows of `evaluation.metrics.lesion_recall`, at the same rule.
-        lits: the case's part of the LiTS figures by mode, at the same rule; none where the
-            reference holds no liver.
+        lits: LiTS figures by mode, at the same rule; none without a reference liver.
         options: counts after each post-processing option, at the same rule.
     """
 
@@ -169,7 +162,7 @@ class CaseScores:
         Args:
             target: "liver" or "tumor".
             rule: its name.
-            threshold: of it; None for the most probable class.
+            threshold: None for the most probable class.
         """
         return (
             self.argmax[target] if threshold is None else self.histograms[target].counts(threshold)
@@ -189,12 +182,12 @@ def score_case(
     """Predict slices of a case and score them against the labels.
 
     Args:
-        segmenter: a system that decides by thresholds.
+        segmenter: system that decides by thresholds.
         store, case: the case.
-        rows: the slices that Table 1 is about.
-        whole: predict every slice, for the case as a volume and for post-processing.
-        chosen: the post-processing that validation data chose; None: not known yet.
-        maps_folder: where the label map of a whole case is kept, which `read_maps` reads again.
+        rows: slices of Table 1.
+        whole: predict every slice, for volumes and post-processing.
+        chosen: post-processing chosen on validation data; None: not yet known.
+        maps_folder: for the label map of a whole case, read by `read_maps`.
         nominal_spacing: leave distances out.
 
     Raises:
@@ -257,9 +250,8 @@ def read_maps(store: Store, cases: Sequence[CaseScores], folder: Path) -> Iterat
     """Yield what `score_case` kept of whole cases, one at a time.
 
     Args:
-        store: with the cases.
-        cases: which ones.
-        folder: where their label maps are.
+        store, cases: which cases.
+        folder: of their label maps.
     """
     for scores in cases:
         case = scores.case
@@ -275,13 +267,13 @@ class SystemScores:
 
     Attributes:
         rows: of the score table.
-        lesions: of lesions.csv: every lesion of a case, and what was drawn where none is.
+        lesions: of lesions.csv: every lesion, and what was drawn where none is.
         lits: the 24 LiTS figures of each unseen cohort, in each mode.
         curves: of curves.json.
-        postprocess: the options that validation data chose.
-        gaps: why a cohort has no scores, by cohort.
-        ms_per_slice: time of prediction; None where no whole case was predicted.
-        predict_peak_memory_mib: largest host memory in prediction; None likewise.
+        postprocess: options chosen on validation data.
+        gaps: why a cohort has no scores.
+        ms_per_slice, predict_peak_memory_mib: time and largest host memory of prediction; None if
+            no whole case was predicted.
     """
 
     rows: list[ScoreRow] = field(default_factory=list)
@@ -325,7 +317,7 @@ class Scorer:
         return scores
 
     def score_slices(self, cohorts: Cohorts) -> SystemScores:
-        """Score the split's slices alone, at `MAIN_RULE`: all there is of a point of a sweep."""
+        """Score the split's slices alone, at `MAIN_RULE`, for a point of a sweep."""
         scores = SystemScores()
         for cohort, store in cohorts.items():
             for case in self._score_cases(store, cohort):
@@ -406,7 +398,7 @@ class Scorer:
     def score_whole_cases(
         self, store: Store, cohort: str
     ) -> Iterator[tuple[list[ScoreRow], float]]:
-        """Yield the rows of each case of a cohort by its label map, and the seconds it took."""
+        """Yield each case's rows by its label map, and the seconds it took."""
         for case in track(store.cases_of(cohort), f"{self.segmenter.name}, {cohort}"):
             image, reference = np.asarray(store.image(case)), np.asarray(store.label(case))
             started = time.perf_counter()
@@ -457,7 +449,7 @@ class Scorer:
     def _list_case(
         self, store: Store, cohort: str, case: CaseScores, chosen: Sequence[str]
     ) -> Iterator[ScoreRow]:
-        """Yield all rows of a case: its slices, after post-processing, each slice, volumes."""
+        """Yield all rows of a case: slices, post-processing, each slice, volumes."""
         make_row = partial(self._make_row, store, cohort, case.case)
         yield from self._list_slices(store, cohort, case, self.segmenter.list_rules(TARGETS[0]))
         names = {CHOSEN: "+".join(chosen) or NONE}
@@ -491,7 +483,7 @@ class Scorer:
                 yield self._make_row(store, cohort, case, target, rule, scored.counts, **how)
 
     def _list_lits(self, cohort: str, cases: Sequence[CaseScores]) -> list[dict[str, Any]]:
-        """Return the 24 LiTS figures of a cohort in each mode, of the cases that hold a liver."""
+        """Return a cohort's 24 LiTS figures in each mode, of cases with a liver."""
         scored = {case.case: case.lits for case in cases if case.lits}
         entry: dict[str, Any] = {"cohort": cohort, **self._name_system(), "rule": MAIN_RULE}
         left_out = [case.case for case in cases if case.case not in scored]
@@ -508,12 +500,12 @@ class Scorer:
 
 
 def find_short_case(segmenter: Segmenter, store: Store, cohort: str) -> str:
-    """Return which case has fewer slices than the window of a system in 3D; "" where none has.
+    """Return a case with fewer slices than the system's 3D window; "" for none.
 
     Args:
         segmenter: the system.
         store: with the cases.
-        cohort: the set of them that is looked at.
+        cohort: to look at.
     """
     depth = segmenter.about.settings.get("depth", 0)
     for case in store.cases_of(cohort):
@@ -526,8 +518,7 @@ def find_short_case(segmenter: Segmenter, store: Store, cohort: str) -> str:
 def measure_memory(segmenter: Segmenter, store: Store) -> float:
     """Predict the first test case; return the largest host memory meanwhile, in MiB.
 
-    The loaded networks are in it. Compilation falls here too, so that it is not in the time of the
-    first case that is scored.
+    Loaded networks are in it. Compilation falls here, out of the time of scored cases.
     """
     case = store.cases_of("test")[0]
     image = store.image(case)

@@ -1,16 +1,16 @@
 """Trained systems as they are used: HU of a CT in, labels and probabilities out.
 
-One `Segmenter` serves every system. It is built from RUN/<system>/system.json, which says what the
-system is, and from the record of each network, which says how its input is made, the thresholds
-that validation data chose and whether its scores are a result. A system decides by one of:
+`Segmenter` serves every system. It is built from RUN/<system>/system.json (what it is) and a record
+per network: how its input is made, thresholds chosen on validation data, and whether its scores are
+a result. A system decides by
 
 thresholds    the thresholds of its records, by a rule; of three classes also the most probable one
 argmax        the most probable of three classes, smoothed where the settings say so
 half          a probability above 0.5
 
-A network of slices is asked slice by slice. One of volumes (`data.inputs.Input.volume`) is asked
-window by window: the liver first, then the tumor in the liver's box; post-processing between, the
-contour at the end.
+Networks of slices are asked slice by slice. Those of volumes (`data.inputs.Input.volume`) are asked
+by window: liver first, then tumor in the liver's box; post-processing between, the contour at the
+end.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Segmenter:
 
     @property
     def weakness(self) -> str:
-        """Where its networks find nothing on validation data, or are no better than chance."""
+        """Where its networks find nothing on validation data, or guess."""
         notes = [record["note"] for record in self.records.values() if record.get("note")]
         return "; ".join(dict.fromkeys(notes))
 
@@ -124,8 +124,8 @@ class Segmenter:
     def targets(self) -> tuple[str, ...]:
         """What it gives results for.
 
-        Where the tumor's network failed, or was not loaded, it is the liver alone. A system that
-        decides by thresholds then has no result: they were chosen for both of its networks.
+        The liver alone, where the tumor's network failed or was not loaded. A system that decides
+        by thresholds then has none: they were chosen for both networks.
         """
         usable = [name for name, record in self.records.items() if record["status"] == "ok"]
         if "classes" in usable:
@@ -156,12 +156,12 @@ class Segmenter:
         return thresholds
 
     def list_rules(self, target: str) -> dict[str, float | None]:
-        """Return the threshold of each rule of a target; the most probable class has none."""
+        """Return each rule's threshold for a target; the most probable class has none."""
         most_probable: dict[str, float | None] = {ARGMAX: None} if "classes" in self.records else {}
         return {**most_probable, **self.get_thresholds(target)}
 
     def check_usable(self, liver_only: bool = False) -> None:
-        """Check that it gives results for liver and tumor; with `liver_only`, for the liver.
+        """Check that it gives results for liver and, unless `liver_only`, tumor.
 
         Raises:
             InputError: a network of it failed.
@@ -181,14 +181,14 @@ class Segmenter:
     # --- Probabilities, slice by slice ---
 
     def predict(self, all_slices: Slices, wanted: Slices) -> Probabilities:
-        """Yield (liver or tumor, tumor) probabilities, each (rows, columns) float32, by slice.
+        """Yield (liver or tumor, tumor) probabilities by slice, (rows, columns) float32.
 
-        Loaded for the liver only, a pair yields (liver,).
+        A pair loaded for the liver only yields (liver,).
 
         Args:
-            all_slices: every slice of the case. Where the second input needs the median HU of the
-                liver, the first network looks at them before the first answer.
-            wanted: the slices to predict.
+            all_slices: every slice of the case. If the second input needs the liver's median HU,
+                the first network sees them all before the first answer.
+            wanted: slices to predict.
         """
         if "classes" in self.networks:
             slices = wanted(self.read_options("classes"))
@@ -203,8 +203,7 @@ class Segmenter:
     def predict_case(self, slices: Slices) -> Probabilities:
         """Yield what `predict` does for every slice of a case, each network asked once.
 
-        Where the second input needs the liver's median first, memory holds the liver probabilities
-        of the case (4 bytes a pixel).
+        If the liver's median is needed first, liver probabilities are held (4 bytes a pixel).
         """
         if not self.needs_median:
             return self.predict(slices, slices)
@@ -213,9 +212,9 @@ class Segmenter:
         return self._find_tumors(slices(self.read_options("tumor")), livers, median_hu)
 
     def find_median(self, slices: Slices) -> float | None:
-        """Return the median HU of the liver that the first network finds in a case's slices.
+        """Return the median HU of the liver found in a case's slices.
 
-        None where none is found, and where the second input does not need it.
+        None if no liver is found, or the second input does not need it.
         """
         if not self.needs_median:
             return None
@@ -275,13 +274,13 @@ class Segmenter:
     # --- Labels ---
 
     def label_case(self, hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the label map of a case at the networks' size, and the liver by itself.
+        """Return a case's label map at the networks' size, and the liver by itself.
 
-        The liver by itself is the liver before tumor was counted to it; it differs from the labels
-        that are not 0 where tumor, or its contour, lies outside it.
+        The liver by itself is the liver before tumor was counted to it: tumor, or its contour, may
+        lie outside.
 
         Args:
-            hu: (n_slices, rows, columns), rows and columns as the networks see them.
+            hu: (n_slices, rows, columns) at the networks' size.
 
         Returns:
             uint8 of the same shape, 0 other, 1 liver, 2 tumor; bool of the same shape.
@@ -388,19 +387,18 @@ class Segmenter:
     ) -> np.ndarray:
         """Return the label map of a volume on its own grid.
 
-        A system that decides by thresholds decides on that grid, slice by slice: beyond the voxels,
-        the labels and `maps`, memory holds some slices at a time. The others decide at the
-        networks' size; a voxel is then what covers at least half of it, and memory holds every
-        slice at the networks' size (4 bytes a pixel).
+        A system with thresholds decides on that grid, slice by slice, holding few slices. Others
+        decide at the networks' size: a voxel is what covers half of it or more, and memory holds
+        every such slice (4 bytes a pixel).
 
         Args:
             volume: CT in HU.
             rule: of `list_rules`; None for the system's own.
             liver_only: give 1 where liver (or tumor) is and 0 elsewhere.
-            maps: float32 arrays of the volume's shape, filled with the probabilities of liver
-                (tumor included) and tumor; only where the system decides by thresholds.
-            livers: bool array of the volume's shape, filled with the liver by itself.
-            progress: title of a bar of the slices that are done; no bar for "".
+            maps: float32 arrays of the volume's shape, filled with probabilities of liver (tumor
+                included) and tumor; only with thresholds.
+            livers: bool array of that shape, filled with the liver by itself.
+            progress: title of a progress bar; "" for none.
 
         Returns:
             uint8 (n_slices, rows, columns), canonical order, 0 other, 1 liver, 2 tumor.
@@ -511,7 +509,7 @@ def _load_networks(path: Path, network: str, about: System) -> dict[str, keras.M
 
 
 def take_volume_slices(volume: Volume, size: int) -> Slices:
-    """Return the slices of a volume as the networks see them, (size, size) float32 in HU."""
+    """Return a volume's slices for the networks, (size, size) float32 in HU."""
 
     def read(options: Options) -> Iterator[np.ndarray]:
         from data.resize import resize_hu
