@@ -77,8 +77,7 @@ def choose_precision(precision: str) -> str:
 def load_network(path: Path) -> keras.Model:
     """Load a saved network, in single precision where the CPU needs it.
 
-    Raises:
-        InputError: the file is missing or damaged.
+    A missing or damaged file raises an InputError.
     """
     try:
         model = keras.saving.load_model(path, compile=False)

@@ -163,11 +163,7 @@ class WeakLabels:
 
 
 def read_clinical_rows(store: Store, cases: Sequence[str]) -> list[Row]:
-    """Return the clinical row of each case.
-
-    Raises:
-        InputError: one has none.
-    """
+    """Return the clinical row of each case; a case without raises an InputError."""
     missing = [case for case in cases if not store.cases[case].get("clinical")]
     if missing:
         named = ", ".join(missing[:3]) + (" ..." if missing[3:] else "")

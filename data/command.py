@@ -78,11 +78,7 @@ def run_command(main: Callable[[], None], name: str) -> NoReturn:
 
 
 def check_seed(seed: int) -> None:
-    """Check the value of --seed, as Keras takes it.
-
-    Raises:
-        InputError: it is out of range.
-    """
+    """Raise an InputError unless Keras takes the value of --seed."""
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed {seed}: must be from 0 to 2**32 - 1")
 

@@ -25,11 +25,7 @@ class LiverMasks:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open a finished folder.
-
-        Raises:
-            InputError: `masks.json` is missing.
-        """
+        """Open a finished folder; one without `masks.json` raises an InputError."""
         self.folder = folder
         content = read_json(folder / "masks.json", ("s1", "median_hu"))
         self.s1: float = content["s1"]
@@ -58,11 +54,7 @@ class LiverMasks:
         return self._masks[case]
 
     def find_median_hu(self, case: str) -> float | None:
-        """Return the median HU of the liver found in a case, None where none was found.
-
-        Raises:
-            InputError: the folder holds no such case.
-        """
+        """Return the median HU of the liver found in a case; None where none was found."""
         if case not in self._medians:
             raise InputError(
                 f"{self.folder / 'masks.json'}: no {case}; "

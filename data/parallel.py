@@ -44,11 +44,7 @@ class Failures:
             print_line(f"{case}: cannot be used: {why}")
 
     def stop(self) -> None:
-        """End the command, unless the bad cases are to be skipped.
-
-        Raises:
-            InputError: a case cannot be used.
-        """
+        """Raise an InputError for the failures, unless they are to be skipped."""
         if self.by_case and not self.skip:
             raise InputError(next(iter(self.by_case.values())) + self._name_others())
 

@@ -68,11 +68,7 @@ class System:
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """Read `run.json`.
-
-    Raises:
-        InputError: not a run directory.
-    """
+    """Read `run.json`; an InputError says that this is no run directory."""
     if not (run / "run.json").is_file():
         raise InputError(f"{run}: not a run directory (no run.json in it)")
     content: dict[str, Any] = read_json(run / "run.json", ("size", "synthetic"))

@@ -29,11 +29,7 @@ def window(hu: np.ndarray, low_hu: float, high_hu: float) -> np.ndarray:
 
 
 def check_mask(hu: np.ndarray, mask: np.ndarray) -> None:
-    """Check that a mask has the shape of the HU.
-
-    Raises:
-        ValueError: it has another one.
-    """
+    """Raise a ValueError unless a mask has the shape of the HU."""
     if np.shape(hu) != np.shape(mask):
         raise ValueError(f"mask must have the shape of hu {np.shape(hu)}, got {np.shape(mask)}")
 
@@ -48,11 +44,7 @@ class HuMedian:
         self._counts = np.zeros(HIGHEST_HU - LOWEST_HU + 1, np.int64)
 
     def add(self, hu: np.ndarray, mask: np.ndarray) -> None:
-        """Count the HU where `mask` is true; both ndarrays of one shape.
-
-        Raises:
-            ValueError: the shapes differ.
-        """
+        """Count the HU where `mask` is true; another shape raises a ValueError."""
         check_mask(hu, mask)
         inside = np.clip(np.rint(hu[np.asarray(mask, bool)]), LOWEST_HU, HIGHEST_HU)
         counts = np.bincount(inside.astype(np.int64) - LOWEST_HU, minlength=self._counts.size)

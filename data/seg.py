@@ -178,8 +178,7 @@ def _describe_grid(series: Series) -> Any:
 def check_holds_seg(series: Series) -> None:
     """Check, before a long computation, that a DICOM SEG can be made for a series.
 
-    Raises:
-        InputError: its slices lack what places them in the study.
+    An InputError says that slices lack what places them in the study.
     """
     first = series.headers[0].path
     names = ("FrameOfReferenceUID", "StudyInstanceUID", "SOPClassUID")

@@ -60,11 +60,7 @@ def split_commands(arguments: Sequence[str]) -> tuple[list[str], list[list[str]]
 
 
 def run_stage(command: Sequence[str]) -> None:
-    """Run one command as `python -m` does.
-
-    Raises:
-        SystemExit: it failed, with its exit code.
-    """
+    """Run one command as `python -m` does; a failure ends with its exit code."""
     module, *flags = command
     own = sys.argv
     sys.argv = [module, *flags]

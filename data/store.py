@@ -103,18 +103,13 @@ class Store:
     def cases_of(self, set_name: str) -> list[str]:
         """Return the cases of a set ("train", "validation", ...), in order.
 
-        Raises:
-            InputError: the split has no such set.
+        A set that the split lacks raises an InputError.
         """
         chosen = self._find_set(set_name)
         return [case for case in self.cases if case in chosen]
 
     def slices(self, set_name: str) -> list[tuple[str, int]]:
-        """Return (case, row) of every slice of a set, in order of case, then row.
-
-        Raises:
-            InputError: the split has no such set.
-        """
+        """Return (case, row) of every slice of a set, in order of case, then row."""
         chosen = self._find_set(set_name)
         return [(case, row) for case in self.cases_of(set_name) for row in sorted(chosen[case])]
 

@@ -237,11 +237,7 @@ def open_volume(path: Path, on: Volume | None = None) -> Volume:
 
 
 def wrap_image(image: Any) -> Volume:
-    """Take an image of nibabel for a volume, as `open_volume` does a file.
-
-    Raises:
-        InputError: what `open_volume` refuses, but for the file.
-    """
+    """Take an image of nibabel for a volume, as `open_volume` does a file."""
     path = Path(image.get_filename() or "image")
     nifti = image if isinstance(image, nib.Nifti1Image) else nib.Nifti1Image.from_image(image)
     _check_header(path, nifti.header)
@@ -263,11 +259,7 @@ def _check_affine(path: Path, affine: np.ndarray) -> None:
 
 
 def open_image(path: Path) -> Volume:
-    """Open a CT, NIfTI or DICOM, and check its header.
-
-    Raises:
-        InputError: what `open_volume` and `data.dicom.open_series` refuse.
-    """
+    """Open a CT, NIfTI or DICOM (`open_volume`, `open_series`); check its header."""
     from data.dicom import is_dicom_file, open_series  # which builds on this module
 
     path = Path(path)
@@ -281,11 +273,7 @@ def open_image(path: Path) -> Volume:
 
 
 def read_image(path: Path, allow_non_hu: bool = False) -> Volume:
-    """Open a CT and check its values, too.
-
-    Raises:
-        InputError: what `open_image` and `check_hu` refuse.
-    """
+    """Open a CT and check its values, too (`open_image`, `check_hu`)."""
     volume = open_image(path)
     check_hu(volume, allow_non_hu)
     return volume
@@ -377,11 +365,7 @@ def check_label(volume: Volume) -> None:
 
 
 def check_label_values(volume: Volume) -> bool:
-    """Check that there are only 0, 1, 2 (within 0.001); return whether any is not 0.
-
-    Raises:
-        InputError: another value, NaN included.
-    """
+    """Return whether any label is not 0; raise an InputError for others than 0, 1, 2."""
     if volume.holds_integers:
         low, high = volume.value_range
         if low < 0 or high > 2:
@@ -442,12 +426,9 @@ def make_labels(image: Volume, path: Folder, make: Callable[[], np.ndarray]) -> 
 
 
 def check_spacing(volume: Volume) -> None:
-    """Check that the spacing in a header (pixdim) is that of its affine.
+    """Raise an InputError where a header's spacing is not that of its affine, to 1 %.
 
     Distances in mm are computed from it, and of two that differ neither can be trusted.
-
-    Raises:
-        InputError: they differ by more than 1 % along an axis.
     """
     edges = voxel_sizes(volume.affine)
     by_affine = [float(edges[axis]) for axis in volume.file_axis.values()]
@@ -460,10 +441,9 @@ def check_spacing(volume: Volume) -> None:
 
 
 def check_same_spacing(image: Volume, label: Volume) -> None:
-    """Check that two volumes on one grid have one spacing in their headers (pixdim).
+    """Raise an InputError where two headers' spacing differs by more than 1 %.
 
-    Raises:
-        InputError: they differ by more than 1 % along an axis.
+    The volumes lie on one grid; the spacing is pixdim.
     """
     if not np.allclose(label.spacing_mm, image.spacing_mm, rtol=SAME_SPACING, atol=0):
         raise InputError(

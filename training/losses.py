@@ -271,11 +271,7 @@ def make_dice_focal(
 
 
 def check_one_channel(loss: str, target: str) -> None:
-    """Check that a network has one channel.
-
-    Raises:
-        ValueError: it has a channel a class.
-    """
+    """Raise a ValueError unless a network has one channel."""
     if target == "classes":
         raise ValueError(f"loss {loss} is for networks of one channel, not of three classes")
 

@@ -99,11 +99,7 @@ class Preset:
     )
 
     def __post_init__(self) -> None:
-        """Refuse values that no training can use.
-
-        Raises:
-            ValueError: names the field, the rule and the value.
-        """
+        """Raise a ValueError for a value that no training can use, with its field."""
         rules = {
             "size": self.size > 0,
             "filters": self.filters > 0,
@@ -291,11 +287,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def find_preset(name: str) -> Preset:
-    """Return the preset of that name.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Return the preset of that name; an unknown one raises an InputError."""
     if name not in PRESETS:
         raise InputError(f"--preset {name}: unknown preset; there are {', '.join(PRESETS)}")
     return PRESETS[name]

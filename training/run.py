@@ -359,10 +359,9 @@ def change_field(
 
 
 def _match_kind(value: Any, old: Any) -> Any:
-    """Return `value` if it is of the kind of `old`, a whole number also for a float.
+    """Return `value` if it is of the kind of `old`, else raise a TypeError.
 
-    Raises:
-        TypeError: it is not.
+    A whole number is also a float.
     """
     if isinstance(old, tuple):
         if not isinstance(value, tuple) or len(value) != len(old):

@@ -152,11 +152,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def check_label(label: str) -> None:
-    """Check that a label is a folder's name, and no other system's.
-
-    Raises:
-        InputError: it is not.
-    """
+    """Raise an InputError unless a label is a folder's name and no other system's."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", label):
         raise InputError(f"--label {label}: must be letters, digits, '_', '.', '+' or '-'")
     another = label in {*SYSTEMS, *VARIANTS} or label.endswith(NO_CONTOUR)

@@ -113,11 +113,7 @@ def pair_files(
 
 
 def check_folder(source: Path) -> None:
-    """Check that a source exists.
-
-    Raises:
-        InputError: no such folder.
-    """
+    """Raise an InputError unless a source exists."""
     if source.is_file():
         raise InputError(f"{source}: is a file; --source is the folder that it lies in")
     if not source.is_dir():

@@ -133,11 +133,7 @@ def find_segmented(folder: Path) -> tuple[FoundSeries, Segments]:
 
 
 def open_ct(case: Case) -> Volume:
-    """Open the CT series that was find_segmented.
-
-    Raises:
-        InputError: what `find_segmented` and `open_series` refuse.
-    """
+    """Open the CT series that `find_segmented` finds; both may raise an InputError."""
     scan, segments = find_segmented(case.image)
     return open_series(scan.paths[0].parent, paths=scan.paths, instances=segments.instances)
 

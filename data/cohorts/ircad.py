@@ -72,11 +72,7 @@ def _find_patients(place: Path, depth: int) -> list[Path]:
 
 
 def _find_inside(case: Case, name: str) -> Path:
-    """Return the path of a patient's PATIENT_DICOM or MASKS_DICOM, zipped or not.
-
-    Raises:
-        InputError: it is not there.
-    """
+    """Return the path of a patient's PATIENT_DICOM or MASKS_DICOM, zipped or not."""
     path, patient = case.image, open_folder(case.image)
     inner = _find_entry(patient, case.name)
     if inner is not None:  # 3Dircadb1.1.zip holds a folder 3Dircadb1.1

@@ -43,10 +43,9 @@ def register(system: System) -> System:
 
 
 def find_system(name: str) -> tuple[System, tuple[str, ...]]:
-    """Return a system, or that of a variant, with the changes that make the variant.
+    """Return a system, or that of a variant with its changes.
 
-    Raises:
-        InputError: there is none.
+    An unknown name raises an InputError.
     """
     known, changes = VARIANTS.get(name, (name, ()))
     if known not in SYSTEMS:

@@ -147,11 +147,7 @@ class System:
     )
 
     def __post_init__(self) -> None:
-        """Refuse values that no training can use.
-
-        Raises:
-            ValueError: names the field, the rule and the value.
-        """
+        """Raise a ValueError for a value that no training can use, with its field."""
         for name, holds in self.list_rules().items():
             if not holds:
                 raise ValueError(f"{name} is out of its range: {getattr(self, name)!r}")
@@ -386,10 +382,9 @@ def is_window(value: Any) -> bool:
 
 
 def check_by_patient(store: Store) -> None:
-    """Check that the split is by patient, as scores on whole cases need it.
+    """Raise an InputError unless the split is by patient.
 
-    Raises:
-        InputError: it is by slice.
+    Scores on whole cases need it.
     """
     if store.split.get("by") == "slice":
         raise InputError(

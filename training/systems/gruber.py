@@ -131,8 +131,7 @@ class Sequential(Pair):
     def begin(self, step: Step) -> dict[str, Any]:
         """Choose the scaling of the second network's input, from the first's masks.
 
-        Raises:
-            InputError: the first network is not finished.
+        An unfinished first network raises an InputError.
         """
         if step.network == "liver":
             return {}
@@ -155,8 +154,7 @@ class Sequential(Pair):
     def finish(self, step: Step, record: Mapping[str, Any]) -> None:
         """Write the masks M of training and validation cases for the second network.
 
-        Raises:
-            InputError: the first network diverged.
+        A first network that diverged raises an InputError.
         """
         if step.network != "liver" or (step.folder / "masks" / "masks.json").is_file():
             return

@@ -111,11 +111,7 @@ class Joint(Pair):
         return {**begun, "mask_s1": None}  # chosen when it is trained, if it does not diverge
 
     def check_done(self, step: Step) -> None:
-        """Check that a phase that was begun has these settings.
-
-        Raises:
-            InputError: it has others.
-        """
+        """Raise an InputError where a phase was begun with other settings."""
         if not (step.folder / FILE).is_file():
             return
         settings = list_settings(self)
