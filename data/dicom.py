@@ -179,9 +179,6 @@ def read_dataset(path: Folder, pixels: bool = False, only: Sequence[str] = ()) -
         pixels: read the pixels, too.
         only: attributes of the header to read; all where it is empty.
 
-    Returns:
-        The dataset.
-
     Raises:
         InputError: not DICOM, or damaged.
     """

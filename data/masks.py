@@ -35,8 +35,7 @@ class LiverMasks:
     def read_mask(self, case: str) -> np.ndarray:
         """Return a case's memory-mapped masks, uint8 (slices, rows, columns).
 
-        Raises:
-            InputError: the folder holds no such case, or a damaged file.
+        A case that the folder lacks, or a damaged file, raises an InputError.
         """
         if case not in self._masks:
             path = self.folder / f"{case}.npy"
@@ -54,7 +53,10 @@ class LiverMasks:
         return self._masks[case]
 
     def find_median_hu(self, case: str) -> float | None:
-        """Return the median HU of the liver found in a case; None where none was found."""
+        """Return the median HU of the liver found in a case; None where none was found.
+
+        A case that the folder lacks raises an InputError.
+        """
         if case not in self._medians:
             raise InputError(
                 f"{self.folder / 'masks.json'}: no {case}; "

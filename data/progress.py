@@ -75,8 +75,7 @@ def track(
     """Yield the items and show how many of them are done.
 
     Args:
-        items: what to go through.
-        title: what is being done.
+        items, title: what to go through, and what the bar says.
         total: number of items, where they have no length.
         unit: what an item is, in the singular.
     """

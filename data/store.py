@@ -109,7 +109,10 @@ class Store:
         return [case for case in self.cases if case in chosen]
 
     def slices(self, set_name: str) -> list[tuple[str, int]]:
-        """Return (case, row) of every slice of a set, in order of case, then row."""
+        """Return (case, row) of every slice of a set, in order of case, then row.
+
+        A set that the split lacks raises an InputError.
+        """
         chosen = self._find_set(set_name)
         return [(case, row) for case in self.cases_of(set_name) for row in sorted(chosen[case])]
 

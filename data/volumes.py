@@ -478,9 +478,8 @@ def write_map(path: Path, values: np.ndarray, like: Volume) -> None:
     """Write probabilities as float32 NIfTI on a volume's grid.
 
     Args:
-        path: `.nii` or `.nii.gz`.
+        path, like: as of `write_labels`.
         values: ndarray of shape (n_slices, rows, columns), canonical order, float32.
-        like: the volume that was segmented.
 
     Raises:
         ValueError: `values` has another shape.

@@ -42,7 +42,7 @@ def make_loss(
 
     Args:
         name: a key of `LOSSES`.
-        target: "classes", "liver" or "tumor".
+        target: "classes" (three channels), "liver" or "tumor" (one).
         class_weights: one a class, of three or two; ones in the phases "ce" and "train".
         settings: the system's values.
 
@@ -66,13 +66,9 @@ class ConfiguredLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class BalancedBinaryCrossentropy(ConfiguredLoss):
-    """Cross-entropy of one channel with a weight a class.
+    """Cross-entropy of one channel with a weight a class, w(0) and w(1).
 
     The mean over the pixels of w(b) * (softplus(z) - b * z).
-
-    Args:
-        background_weight: w(0).
-        foreground_weight: w(1).
     """
 
     OPTIONS = ("background_weight", "foreground_weight")
@@ -84,14 +80,11 @@ class BalancedBinaryCrossentropy(ConfiguredLoss):
         self.background_weight, self.foreground_weight = background_weight, foreground_weight
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """Return the loss of every pixel.
+        """Return the loss of every pixel, (batch, ...) of the logits' type.
 
         Args:
             y_true: (batch, ..., channels), the first 1 in the foreground, 0 elsewhere.
             y_pred: (batch, ..., 1), logits z with p = sigmoid(z).
-
-        Returns:
-            (batch, ...) of the logits' type.
         """
         truth = keras.ops.cast(y_true[..., :1], y_pred.dtype)
         weight = self.background_weight + (self.foreground_weight - self.background_weight) * truth
@@ -100,12 +93,9 @@ class BalancedBinaryCrossentropy(ConfiguredLoss):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class BalancedCategoricalCrossentropy(ConfiguredLoss):
-    """Cross-entropy of several channels with a weight a class.
+    """Cross-entropy of several channels with a weight a class, in their order.
 
     The mean over the pixels of -w(c) * log softmax(z)_c.
-
-    Args:
-        class_weights: one weight a class, in the order of the classes.
     """
 
     OPTIONS = ("class_weights",)
@@ -115,14 +105,11 @@ class BalancedCategoricalCrossentropy(ConfiguredLoss):
         self.class_weights = tuple(class_weights)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """Return the loss of every pixel.
+        """Return the loss of every pixel, (batch, rows, columns) of the logits' type.
 
         Args:
             y_true: (batch, rows, columns, 1), each pixel's class: 0 other, 1 liver, 2 tumor.
             y_pred: (batch, rows, columns, classes), logits.
-
-        Returns:
-            (batch, rows, columns) of the logits' type.
         """
         classes = keras.ops.squeeze(keras.ops.cast(y_true, "int32"), -1)
         one_hot = keras.ops.one_hot(classes, len(self.class_weights), dtype=y_pred.dtype)
@@ -179,8 +166,7 @@ def compute_focal(truth: Tensor, logits: Tensor, gamma: float) -> Tensor:
 class DiceLoss(ConfiguredLoss):
     """1 - soft Dice over all pixels of a batch (Dhanush et al. list "Dice-loss").
 
-    Args:
-        smooth: added above and below, so that an empty batch gives 0 (assumed 1, as is common).
+    `smooth` is added above and below, so that an empty batch gives 0 (assumed 1, as is common).
     """
 
     OPTIONS = ("smooth",)

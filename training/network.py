@@ -35,15 +35,11 @@ BEST_BY = {"thresholds": BEST, "argmax": MOST_PROBABLE, "half": AT_HALF}
 
 
 def fit_network(step: Step, system: System, weights: Path | None) -> dict[str, Any]:
-    """Train a network from its starting weights to its record.
+    """Train a network from its starting weights; return its record.
 
     Args:
-        step: the network and its phase.
-        system: as it is trained.
+        step, system: the network in its phase, and its system.
         weights: file of `training.convert_weights` that the encoder begins with.
-
-    Returns:
-        The content of `record.json`.
     """
     # The seed comes before the network is built: its weights are the first that is drawn.
     begun = system.begin(step)
@@ -132,8 +128,7 @@ def make_recipe(step: Step, system: System, class_weights: Any) -> Recipe:
     """Return how a phase is trained.
 
     Args:
-        step: the network and its phase.
-        system: as it is trained.
+        step, system: the network in its phase, and its system.
         class_weights: of `weigh_classes`.
     """
     store, target = step.run.store, TARGETS[step.network]
@@ -163,18 +158,14 @@ def conclude(
     fit: dict[str, Any],
     further: dict[str, Any],
 ) -> dict[str, Any]:
-    """Choose a trained network's thresholds, judge it and write its record.
+    """Choose a trained network's thresholds, judge it and return its written record.
 
     Args:
-        step: what was trained.
-        system: as it was trained.
+        step, system: what was trained, and as what.
         pixels: of (other, liver, tumor) in the training set.
         validation: what the best weights reach; empty where none were kept.
         fit: what `fit_phase` returned.
         further: further content of the record.
-
-    Returns:
-        The content of `record.json`.
     """
     # Only validation data decide, so that test data stay unseen.
     chosen = {target: choose_thresholds(h) for target, h in validation.everywhere.items()}

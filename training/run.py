@@ -71,13 +71,10 @@ class Run:
         return (self.find_folder(label, network, phase) / "record.json").is_file()
 
     def read_record(self, label: str, network: str, phase: str) -> dict[str, Any]:
-        """Read the record of a finished phase.
+        """Read the record of a phase; an unfinished one raises an InputError.
 
         Args:
             label, network, phase: see the class.
-
-        Raises:
-            InputError: it is not finished.
         """
         if not self.is_done(label, network, phase):
             command = {"sequential": network, "one_step": label, "joint": label}.get(label)
@@ -139,8 +136,7 @@ def train_from_flags(
     """Run the command of a system of the paper: the phases that are not finished yet.
 
     Args:
-        name: of the command, as in training.NAME.
-        description: what it does.
+        name, description: of the command, as for `make_parser`.
         system: a name of `training.systems`.
         arguments: of the command line; None: this process's.
         network: only this one of the system.
@@ -189,13 +185,11 @@ def open_run(
     """Open a run directory, or make it.
 
     Args:
-        path: the run directory.
-        store_path: the slice store.
+        path, store_path: the run directory and the slice store.
         preset_name: of the preset; None: the run's own, else the one that fits the store.
         seed: of the training.
         changes: `FIELD=VALUE` of the preset.
-        needs_tumor: whether training and validation slices must hold tumor.
-        flag: that changes the preset.
+        needs_tumor, flag: as of `check_store`.
         check: sees the run before anything is written.
 
     Raises:
@@ -226,10 +220,7 @@ def open_run(
 def find_fitting_preset(path: Path, store: Store) -> str:
     """Return the preset's name of a run directory, or of the one that fits a store.
 
-    It says which. The directory may not be there yet.
-
-    Raises:
-        InputError: none fits.
+    It says which. The directory may not be there yet. Where none fits it raises an InputError.
     """
     if (path / "run.json").is_file():
         name = str(read_json(path / "run.json", ("preset",))["preset"]).partition("+")[0]
@@ -251,8 +242,7 @@ def check_store(store: Store, preset: Preset, needs_tumor: bool, flag: str) -> N
     """Check that a store can be trained on under a preset.
 
     Args:
-        store: the slice store.
-        preset: the preset.
+        store, preset: the slice store and the preset.
         needs_tumor: whether training and validation slices must hold tumor.
         flag: that changes the preset, for the remedy.
 

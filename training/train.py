@@ -88,13 +88,10 @@ def read_settings(run: Run, label: str) -> dict[str, Any] | None:
 
 
 def check_begun(run: Run, system: System, label: str, weights: Path | None) -> None:
-    """Check that a label was not begun with other settings.
+    """Raise an InputError where a label was begun with other settings.
 
     Args:
         run, system, label, weights: as of `write_system`.
-
-    Raises:
-        InputError: it was.
     """
     settings = describe_system(system, label, weights)["settings"]
     if read_settings(run, label) not in (None, settings):
@@ -161,8 +158,7 @@ def train_network(
         run: the run.
         system: as it is trained; trials and sweeps change its values.
         label: name of the system's folder.
-        network: one of the system's networks.
-        phase: one of its phases.
+        network, phase: of the system.
         name: name of the phase's folder; default the phase.
         weights: file of `training.convert_weights` that the encoder begins with.
 

@@ -37,8 +37,7 @@ class Canvas:
         """Fill a shape.
 
         Args:
-            shape: what to fill.
-            hu: with what.
+            shape, hu: what to fill, and with what.
             shrink_mm: by how much it is smaller all around.
         """
         box = self.grid.box(*shape.bounds())
@@ -188,10 +187,8 @@ def paint_under_wall(canvas: Canvas, patient: Patient, organ: Shape, hu: float) 
     """Paint an organ as far as the body wall and the diaphragm let it reach.
 
     Args:
-        canvas: to paint on.
-        patient: whose organ it is.
-        organ: its shape.
-        hu: its attenuation.
+        canvas, patient: to paint on, and who is painted.
+        organ, hu: the organ's shape and its attenuation.
     """
     box = canvas.grid.box(*organ.bounds())
     if box is None:
@@ -281,10 +278,8 @@ def paint_tumor(canvas: Canvas, patient: Patient, tumor: Tumor, labels: Array) -
     """Paint one tumor; the core of a large one has a little more contrast.
 
     Args:
-        canvas: to paint on.
-        patient: whose tumor it is.
+        canvas, patient, labels: as of `paint_liver`.
         tumor: what is painted.
-        labels: ndarray of the canvas's shape, uint8; filled in.
     """
     box = canvas.grid.box(*tumor.shape.bounds())
     if box is None:

@@ -62,8 +62,7 @@ class NetworkData(NamedTuple):
     """What a network learns from.
 
     Attributes:
-        train: batches of the training set.
-        validation: batches of the validation set.
+        train, validation: batches of the two sets.
         record: what the record says of them: "inputs", "unit", ...
         find_liver: the liver of a slice (case, row), for the inputs that need one.
     """
@@ -320,8 +319,7 @@ class System:
 
         Args:
             model: with these weights.
-            step: the network and its phase.
-            data: what it was trained on.
+            step, data: the network in its phase, and what it was trained on.
         """
         from training.validation import validate_slices
 
