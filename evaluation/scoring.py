@@ -82,14 +82,15 @@ def score_volumes(
     spacing_mm: Spacing,
     nominal_spacing: bool = False,
 ) -> dict[str, VolumeScores]:
-    """Score a case's label map as volumes, by target.
-
-    Liver includes tumor. `evaluation.metrics.counts` has the rule for empty masks.
+    """Score a case's label map as volumes.
 
     Args:
         prediction, reference: (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
         spacing_mm: of each axis.
         nominal_spacing: the header lacks the scanner's spacing; no distances.
+
+    Returns:
+        Scores by target; liver includes tumor (`evaluation.metrics.counts`: empty masks).
     """
     scores = {}
     for target in TARGETS:

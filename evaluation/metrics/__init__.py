@@ -1,6 +1,6 @@
-"""Scores of masks and probabilities: NumPy and SciPy only, nothing else of the project.
+"""Scores of masks and probabilities, by NumPy and SciPy alone.
 
-In the order in which data flows; training chooses thresholds by the same code as scores:
+In the order in which data flows; training chooses thresholds by the same code:
 
 counts.py         four counts of a binary segmentation, METRICS of them; the rule for empty masks
 roc.py            ROC curves and areas, from histograms that take any number of pixels

@@ -1,9 +1,8 @@
-"""Is a probability of 0.8 right in 8 of 10 pixels? Reliability and calibration error (ECE).
+"""Reliability of probabilities, and their expected calibration error (ECE).
 
 ECE = sum over bins of n_b / N * |share of positives in b - mean probability in b| (Naeini et al.,
-AAAI 2015), with 15 equal bins of [0, 1]. Nearly all pixels of a CT are background at p = 0, so the
-error over all pixels is small whatever the network does at the lesion: the one over pixels with
-probability in (0.01, 0.99) stands beside it.
+AAAI 2015), with 15 equal bins of [0, 1]. Most pixels of a CT are background at p = 0, so the error
+over all is small whatever happens at the lesion: the one over p in (0.01, 0.99) stands beside it.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ class Reliability:
     """Pixels by predicted probability, in equal bins of [0, 1].
 
     Attributes:
-        n_pixels: ndarray of shape (n_bins,), int64.
-        predicted: mean probability of the bin's pixels; NaN where it holds none.
-        observed: share of them inside the reference; NaN where it holds none.
+        n_pixels: int64 (n_bins,).
+        predicted: mean probability of each bin; NaN for an empty one.
+        observed: share inside the reference; NaN likewise.
     """
 
     n_pixels: np.ndarray
@@ -43,7 +42,7 @@ class Reliability:
 
 
 def measure_reliability(histogram: ProbabilityHistogram, n_bins: int = BINS) -> Reliability:
-    """Gather a histogram's fine bins, each at the middle of its edges, into equal bins of [0, 1].
+    """Gather a histogram's fine bins, each at its middle, into equal bins of [0, 1].
 
     Example:
         >>> histogram = ProbabilityHistogram()

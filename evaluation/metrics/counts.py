@@ -1,4 +1,4 @@
-"""Pooled scores of a binary segmentation, from the four counts of its confusion table.
+"""Pooled scores of a binary segmentation, from its four counts.
 
 `METRICS` holds them by name; `register_metric` adds one. By hand, because scikit-learn's take
 arrays of pixels, which a cohort does not fit, and none of them add up. The tests compare the two.
@@ -49,7 +49,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels of a binary segmentation by outcome; ``Counts()`` is the neutral element of ``+``.
+    """Pixels of a binary segmentation by outcome; ``Counts()`` is neutral to ``+``.
 
     Args:
         tp: true positives, predicted and in the reference.
@@ -118,12 +118,12 @@ class Counts:
 
 
 def share(part: int, whole: int) -> float:
-    """Return ``part / whole``; 1.0 of an empty whole, the module's rule for empty masks."""
+    """Return ``part / whole``; 1.0 of an empty whole, by the rule for empty masks."""
     return part / whole if whole else 1.0
 
 
 def pixel_accuracy(counts: Counts) -> float:
-    """Share of pixels with the right class, ``(TP + TN) / n`` (paper 3.2.2).
+    """Return the share of right pixels, ``(TP + TN) / n`` (paper 3.2.2).
 
     In [0, 1], 1 is best. Without any pixel: 1.0.
 
@@ -134,7 +134,7 @@ def pixel_accuracy(counts: Counts) -> float:
 
 
 def iou(counts: Counts) -> float:
-    """Intersection over union (Jaccard index), ``TP / (TP + FP + FN)`` (paper 3.2.2).
+    """Return the IoU (Jaccard index), ``TP / (TP + FP + FN)`` (paper 3.2.2).
 
     In [0, 1], 1 is best. Both masks empty: 1.0; exactly one empty: 0.0.
 
@@ -145,10 +145,9 @@ def iou(counts: Counts) -> float:
 
 
 def dice(counts: Counts) -> float:
-    """Dice coefficient, ``2 TP / (2 TP + FP + FN)``, the score of the LiTS challenge; also F1.
+    """Return the Dice coefficient (F1), ``2 TP / (2 TP + FP + FN)``.
 
-    Not in the paper, which reports IoU. In [0, 1], 1 is best. Both masks empty: 1.0; exactly one
-    empty: 0.0.
+    LiTS reports it, the paper IoU. In [0, 1], 1 is best. Both masks empty: 1.0; exactly one: 0.0.
 
     >>> dice(Counts(tp=3, fp=2, fn=2, tn=5))
     0.6
@@ -157,7 +156,7 @@ def dice(counts: Counts) -> float:
 
 
 def sensitivity(counts: Counts) -> float:
-    """Share of the reference that is found, ``TP / (TP + FN)``; also recall.
+    """Return the share of the reference that is found (recall), ``TP / (TP + FN)``.
 
     In [0, 1], 1 is best. Empty reference: 1.0.
 
@@ -168,7 +167,7 @@ def sensitivity(counts: Counts) -> float:
 
 
 def specificity(counts: Counts) -> float:
-    """Share of the background that is left alone, ``TN / (TN + FP)``.
+    """Return the share of the background left alone, ``TN / (TN + FP)``.
 
     In [0, 1], 1 is best. No background: 1.0.
 
@@ -179,10 +178,9 @@ def specificity(counts: Counts) -> float:
 
 
 def precision(counts: Counts) -> float:
-    """Share of the prediction that is right, ``TP / (TP + FP)``.
+    """Return the share of the prediction that is right, ``TP / (TP + FP)``.
 
-    In [0, 1], 1 is best. Empty prediction: 1.0; scikit-learn's ``precision_score`` says 0 there,
-    unless ``zero_division=1``.
+    In [0, 1], 1 is best. Empty prediction: 1.0, as scikit-learn with ``zero_division=1``.
 
     >>> precision(Counts(tp=3, fp=1))
     0.75
@@ -191,7 +189,7 @@ def precision(counts: Counts) -> float:
 
 
 def voe(counts: Counts) -> float:
-    """Volumetric overlap error, ``1 - IoU``.
+    """Return the volumetric overlap error, ``1 - IoU``.
 
     In [0, 1], 0 is best. Both masks empty: 0.0; exactly one empty: 1.0.
 
@@ -202,10 +200,9 @@ def voe(counts: Counts) -> float:
 
 
 def rvd(counts: Counts) -> float | None:
-    """Relative volume difference, ``(P - R) / R`` with the sizes of prediction and reference.
+    """Return the relative volume difference, ``(P - R) / R`` of the two sizes.
 
-    Signed, 0 is best; at least -1, which an empty prediction has. Both masks empty: 0.0; only the
-    reference empty: None.
+    Signed, 0 is best, -1 the least (empty prediction). Both empty: 0.0; only the reference: None.
 
     >>> rvd(Counts(tp=3, fp=2, fn=1))
     0.25
@@ -216,16 +213,14 @@ def rvd(counts: Counts) -> float | None:
 
 
 def rand_index(counts: Counts) -> float:
-    """Rand index: share of pairs of pixels on which both segmentations agree (paper 3.2.2).
+    """Return the share of pixel pairs on which both masks agree (paper 3.2.2).
 
-    A pair agrees when its pixels have the same class in both segmentations, or different classes in
-    both. With two classes a pair disagrees exactly when one of its pixels is classified correctly
-    and the other is not, so with n pixels
+    A pair agrees if both masks put its pixels in one class, or both in two. It disagrees exactly
+    when one pixel is classified correctly and the other not; so with n pixels
 
         RI = 1 - (TP + TN) (FP + FN) / (n (n - 1) / 2),
 
-    computed over all pairs, without sampling, in integers of any size. Pairs are formed across the
-    whole pool, also between slices and cases. The index looks at the partition only: a mask and its
+    over all pairs, also between slices and cases, in integers of any size. A mask and its
     complement agree fully. In [0, 1], 1 is best. Fewer than two pixels: 1.0.
 
     >>> rand_index(Counts(tp=1, tn=4))
@@ -292,22 +287,20 @@ def compute_scores(counts: Counts) -> dict[str, float | None]:
 
 
 def partition_rand_index(prediction: np.ndarray, reference: np.ndarray, outside: int = 0) -> float:
-    """Rand index of two partitions into any number of parts.
+    """Return the Rand index of two partitions into any number of parts.
 
-    With n_ij pixels in part i of one and j of the other, a_i and b_j their sums and n pixels in
-    all,
+    With n_ij pixels in part i of one and j of the other, sums a_i and b_j, n in all,
 
         RI = 1 - (sum a_i^2 + sum b_j^2 - 2 sum n_ij^2) / (n (n - 1)),
 
-    in integers of any size. Of two binary masks it is `rand_index`; of numbered components of masks
-    (`evaluation.metrics.regions`) it is the index of the connected regions that the paper's text
-    describes (3.2.2). In [0, 1], 1 is best. Fewer than two pixels: 1.0.
+    in integers of any size. Of two binary masks it is `rand_index`; of numbered components
+    (`evaluation.metrics.regions`) the paper's index of connected regions (3.2.2). In [0, 1], 1 is
+    best. Fewer than two pixels: 1.0.
 
     Args:
         prediction: ndarray of any shape, integers that name the parts.
         reference: ndarray of the same shape.
-        outside: how many more pixels there are that are part 0 in both, so that a box around what
-            was found will do.
+        outside: pixels beside these that are part 0 in both, as around a box.
 
     Raises:
         ValueError: the shapes differ.

@@ -1,4 +1,4 @@
-"""What is drawn of a cohort's probabilities: ROC curves, thresholds on them, calibration."""
+"""What is drawn of a cohort's probabilities: ROC curves, thresholds, calibration."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ def describe_curves(
 ) -> dict[str, Any]:
     """Return the ROC curves of all pixels of a cohort, with thresholds on them.
 
-    Returns:
-        The full curve and the one restricted to (0.01, 0.99), thinned for drawing; `auc` and
-        `rauc`, which are not; reliability. A curve is None where the cohort, or the range, has no
-        pixel inside or none outside the reference.
+    Full and restricted to (0.01, 0.99), thinned for drawing; `auc` and `rauc`, which are not;
+    reliability. A curve is None without a pixel inside, or outside, the reference.
 
     Example:
         >>> histogram = ProbabilityHistogram()

@@ -1,9 +1,8 @@
-"""The ROC curve of pixels that fit into memory, exact: by one sort, without bins.
+"""The exact ROC curve of pixels that fit into memory, by one sort without bins.
 
-`evaluation.metrics.roc` streams any number of pixels through a histogram; this is its counterpart
-for some ten million, and what the tests hold it to. The pixels are sorted as whole numbers:
-probabilities, which are not negative, have the order of their bits, and the reference takes the bit
-that the sign leaves free.
+`evaluation.metrics.roc` streams any number of pixels; the tests hold it to this, up to some ten
+million. Pixels are sorted as whole numbers: probabilities are not negative, so their bits have
+their order, and the reference takes the free bit of the sign.
 """
 
 from __future__ import annotations
@@ -23,17 +22,15 @@ def compute_exact_roc(
     From low = 0 on, pixels with p = 0 are among them.
 
     Args:
-        probability: ndarray of any shape, a floating dtype, values in [0, 1]. float16 is taken as
-            float32, anything longer than float32 as float64.
-        reference: ndarray of the same shape, dtype bool.
-        low: of the restricted curve (paper 3.2.1: 0.01); 0 takes every pixel.
-        high: of the restricted curve (paper 3.2.1: 0.99); 1 takes every pixel.
+        probability: any shape, floating dtype, in [0, 1]. float16 is taken as float32, longer than
+            float32 as float64.
+        reference: the same shape, bool.
+        low, high: of the restricted curve (paper 3.2.1: 0.01, 0.99); 0 and 1 take all.
 
     Returns:
-        The curve's corners, and its ends; the `area()` is the AUC, ties counted as a half. Point i
-        is the prediction ``p > threshold[i]``, where `threshold[i]` is the largest probability that
-        is left out; the last takes in every pixel and is `low`, or minus infinity for low = 0,
-        because ``p > 0`` would leave out p = 0.
+        The curve's corners and ends; `area()` is the AUC, ties counted as a half. Point i is ``p >
+        threshold[i]``, the largest probability left out. The last takes every pixel: `low`, or
+        minus infinity for low = 0, as ``p > 0`` would leave out p = 0.
 
     Raises:
         ValueError: wrong dtype, unequal shapes, a NaN, a value outside [0, 1], not 0 <= low < high
@@ -76,7 +73,7 @@ def _take_range(
 
 
 def _sort_pixels(p: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.dtype]:
-    """Return 2 x (bits of the probability) + (1 inside the reference), rising, and its dtype."""
+    """Return 2 x (bits of p) + (1 inside the reference), rising, and its dtype."""
     key = p.view(UNSIGNED[p.itemsize]) << 1
     key |= inside
     key.sort()
@@ -86,9 +83,8 @@ def _sort_pixels(p: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.dtyp
 def _find_corners(key: np.ndarray) -> np.ndarray:
     """Find where the curve turns: rising places in `key`, from 0 to its length.
 
-    Before each the key may be cut. Between two cuts next to each other the probability is one, and
-    those outside the reference come first. There the curve goes up, to the right, or, over ties,
-    both.
+    The key may be cut before each. Between two cuts p is one, outside the reference first: the
+    curve goes up, right, or, over ties, both.
     """
     cut = np.ones(len(key) + 1, bool)
     np.greater(key[1:] ^ key[:-1], 1, out=cut[1:-1])

@@ -1,8 +1,8 @@
-"""Which lesions were found, by size: each lesion of a case, and each drawn where none is.
+"""Which lesions were found, by size, and what was drawn where none is.
 
-A lesion is a 6-connected component (`evaluation.metrics.lesions`) among the slices that were
-scored; where a split takes single slices, pieces of lesions are counted. Diameters are those of a
-sphere of the same volume. Empty masks give no row.
+A lesion is a 6-connected component (`evaluation.metrics.lesions`) among the scored slices; where a
+split takes single slices, pieces are counted. Diameters are of a sphere of the same volume. Empty
+masks give no row.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ def list_lesions(prediction: np.ndarray, reference: np.ndarray, voxel_mm3: float
     """List the lesions of a case, then the predictions that touch none.
 
     Args:
-        prediction: tumor mask, ndarray of shape (n_slices, rows, columns), bool; slices that were
-            not scored are empty in both.
-        reference: tumor mask of the same shape.
+        prediction, reference: tumor masks, bool (n_slices, rows, columns); slices that were not
+            scored are empty in both.
         voxel_mm3: volume of a voxel.
+
+    Returns:
+        A `Lesion` each.
     """
     lesions = find_lesions(prediction * np.uint8(LESION), reference * np.uint8(LESION))
     best = lesions.iou.max(axis=0, initial=0)

@@ -1,7 +1,7 @@
-"""Lesions of a case, found and matched: as the published LiTS script does, or each at most once.
+"""Lesions of a case, found and matched: as LiTS' script does, or at most once.
 
-A lesion is a 6-connected component of the voxels with label 2 (`scipy.ndimage.label`'s default).
-All work after the labelling is done on the lesions' voxels alone.
+A lesion is a 6-connected component of label 2 (`scipy.ndimage.label`'s default). After the
+labelling only the lesions' voxels are read.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ class Lesions:
     """The voxels that are a lesion in the reference or in the prediction.
 
     Attributes:
-        voxels: their indices, ndarray of shape (n, 3).
-        reference: number of the lesion that each belongs to, ndarray of shape (n,); 0: to none.
-        prediction: likewise.
-        n_reference: how many lesions there are; they are numbered from 1.
-        n_prediction: likewise.
+        voxels: indices, (n, 3).
+        reference, prediction: number of the lesion each belongs to, (n,); 0: none.
+        n_reference, n_prediction: lesions, numbered from 1.
     """
 
     voxels: np.ndarray
@@ -39,7 +37,7 @@ class Lesions:
 
     @cached_property
     def overlap(self) -> np.ndarray:
-        """Voxels in common, (n_prediction + 1, n_reference + 1); row and column 0 are empty."""
+        """Voxels in common, (n_prediction + 1, n_reference + 1); row, column 0 empty."""
         both = (self.prediction > 0) & (self.reference > 0)
         shape = (self.n_prediction + 1, self.n_reference + 1)
         pairs = self.prediction[both].astype(np.int64) * shape[1] + self.reference[both]
@@ -57,7 +55,7 @@ class Lesions:
 
 
 def find_lesions(prediction: np.ndarray, reference: np.ndarray) -> Lesions:
-    """Label the lesions of two ndarrays of one shape with 3 axes: 0 other, 1 liver, 2 lesion.
+    """Label the lesions of two label arrays of one shape with 3 axes.
 
     >>> find_lesions(np.array([[[2, 2, 0, 2]]]), np.array([[[0, 2, 0, 0]]])).iou[1:, 1:].tolist()
     [[0.5], [0.0]]
@@ -78,10 +76,9 @@ class Matching:
     """Which lesions were found.
 
     Attributes:
-        hits: true positives. As the script counts, it may be negative.
-        prediction, reference: for each of `Lesions.voxels` the number of the match it belongs to in
-            the prediction and in the reference; 0: to none. Numbers in `prediction` are the matches
-            that count.
+        hits: true positives; negative is possible as the script counts.
+        prediction, reference: match of each of `Lesions.voxels` on that side; 0: none. Numbers in
+            `prediction` are the matches that count.
     """
 
     hits: int
@@ -97,12 +94,11 @@ class Matching:
 def match_official(lesions: Lesions, threshold: float) -> Matching:
     """Match as the published script does, its faults included.
 
-    The script is PatrickChrist/lits-challenge-scoring, branch miccai.
-    References that one prediction overlaps most are merged; a prediction goes to the merged
-    reference it overlaps most; predictions with the same one are merged. A match is dropped unless
-    its IoU exceeds the threshold, but the union is taken over the *reference* number of the
-    prediction, which names another lesion or none, in 8 bits. Of a dropped match all merged
-    references are subtracted from the hits.
+    The script is PatrickChrist/lits-challenge-scoring, branch miccai. It merges references that one
+    prediction overlaps most, then predictions with the same merged reference. A match needs an IoU
+    above the threshold, but the union is taken over the *reference* number of the prediction, which
+    names another lesion or none, in 8 bits. Of a dropped match all merged references are subtracted
+    from the hits.
     """
     # Merge the references that one prediction overlaps most.
     overlap = lesions.overlap
@@ -135,10 +131,9 @@ def match_official(lesions: Lesions, threshold: float) -> Matching:
 def match_once(lesions: Lesions, threshold: float) -> Matching:
     """Match each lesion at most once: most pairs first, then the largest sum of IoU.
 
-    Pairs are those of an IoU above the threshold, which SciPy assigns.
-    Most pairs first, because the matching serves to count what was found: at a threshold of 0 the
-    largest sum alone would give up a hit for a better overlap elsewhere. At a threshold of 0.5 or
-    more no lesion has two partners, so there the matching is the only one.
+    SciPy assigns pairs of an IoU above the threshold. Most pairs first, because finds are counted:
+    at a threshold of 0 the largest sum alone would give up a hit for a better overlap. At 0.5 or
+    more no lesion has two partners.
     """
     allowed = lesions.iou > threshold
     rows, columns = (np.flatnonzero(allowed.any(axis=axis)) for axis in (1, 0))

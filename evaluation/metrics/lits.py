@@ -1,4 +1,4 @@
-"""The 24 figures of the LiTS challenge, of a case and of a data set (Bilic et al., 2023).
+"""The 24 figures of the LiTS challenge (Bilic et al., 2023).
 
 By hand, because no library has them; the published script is no package, and its faults stay here.
 
@@ -55,10 +55,8 @@ class CaseFigures:
     """What one case adds to the figures of its set.
 
     Attributes:
-        n_reference: lesions of the reference.
-        n_prediction: lesions predicted.
-        hits: lesions found at IoU > 0.5.
-        hits_any: lesions found at IoU > 0.
+        n_reference, n_prediction: lesions of each.
+        hits, hits_any: lesions found at IoU > 0.5, at IoU > 0.
         lesions: `SHAPE_SCORES` of each match at IoU > 0.5 that is scored.
         liver: `SHAPE_SCORES` of the liver.
         lesion_counts: voxels of all lesions together.
@@ -159,17 +157,18 @@ def score_shape(
 ) -> Figures:
     """Compute `SHAPE_SCORES` of two masks that are not empty.
 
-    dice = 2I / (P + R), jaccard = I / (P + R - I), voe = 1 - jaccard, rvd = (P - R) / R, signed;
-    distances in mm.
+    dice = 2I / (P + R), jaccard = I / (P + R - I), voe = 1 - jaccard, rvd = (P - R) / R, signed.
 
     Args:
-        prediction: ndarray with 3 axes, bool.
-        reference: ndarray of the same shape, bool.
+        prediction, reference: bool, one shape with 3 axes.
         spacing_mm: of each axis.
 
+    Returns:
+        Scores by name, distances in mm.
+
     Raises:
-        ValueError: a mask is empty (`evaluation.metrics.counts` says what its scores are), is not
-            boolean, or has another shape; a spacing is not positive.
+        ValueError: an empty mask (see `evaluation.metrics.counts`), not boolean, or another shape;
+            a spacing is not positive.
 
     Example:
         >>> prediction, reference = np.ones((2, 1, 1, 2), bool)
@@ -248,10 +247,10 @@ def pool_cases(cases: Sequence[CaseFigures]) -> Figures:
 
 
 def compute_lesion_f1(cases: Sequence[CaseFigures]) -> dict[str, float]:
-    """Compute F1 = 2 hits / (lesions of the reference + lesions predicted); not among the 24.
+    """Compute F1 = 2 hits / (all lesions of both sides); not among the 24.
 
-    At IoU > 0.5 and, as `lesion_f1_greater_zero`, at IoU > 0. Without any lesion in either, 1.0. In
-    mode "official" it may be negative, as the hits may be.
+    At IoU > 0.5 and, as `lesion_f1_greater_zero`, > 0. No lesion: 1.0. "official" hits may make it
+    negative.
     """
     lesions = sum(case.n_reference + case.n_prediction for case in cases)
     return {

@@ -1,7 +1,7 @@
-"""Boxes and connected regions of masks, and what is measured in a label volume.
+"""Boxes and connected regions of masks, and measures of a label volume.
 
-A tumor is a connected component of label 2, voxels joined by their faces (6-connected), as in the
-scoring of LiTS. scikit-image measures regions as well; it would copy the whole volume as int64.
+A tumor is a 6-connected component of label 2, as in the scoring of LiTS. By hand: scikit-image
+would copy the whole volume as int64.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ DIGITS = 6  # of a volume in ml: a thousandth of a mm3
 
 @dataclass(frozen=True)
 class Measures:
-    """What was measured in a label volume.
+    """What was measured in a label volume; without a tumor search, the liver alone.
 
     Attributes:
-        liver_ml: volume of the liver, tumors included.
+        liver_ml: tumors included.
         tumor_count: number of tumors.
         tumor_ml: volume of all tumors.
-        largest_tumor_ml: volume of the largest; None without a tumor.
-        tumor_volumes_ml: volume of each, largest first.
+        largest_tumor_ml: None without a tumor.
+        tumor_volumes_ml: of each, largest first.
         tumor_burden_percent: 100 tumor_ml / liver_ml; None without a liver.
-
-    All but `liver_ml` are None where no tumor was looked for.
     """
 
     liver_ml: float
@@ -97,15 +95,12 @@ def number_components(mask: np.ndarray) -> np.ndarray:
 def find_components(
     mask: np.ndarray, corners: bool = False
 ) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray]:
-    """Find the connected components of a mask.
+    """Find the connected components of a mask, bool with 3 axes.
 
-    Args:
-        mask: ndarray of 3 axes, bool.
-        corners: whether voxels that share an edge or a corner are joined, too (26-connected).
+    `corners` joins voxels that share an edge or a corner, too (26-connected).
 
     Returns:
-        The box that holds all components, their numbers in that box (1, 2, ...; 0 outside), and
-        the number of voxels of each.
+        The box of all components, their numbers in it (1, 2, ...; 0 outside), voxels of each.
     """
     box = find_box(mask) or (slice(0, 0),) * mask.ndim
     numbers, n = ndimage.label(mask[box], np.ones((3,) * mask.ndim) if corners else None)
@@ -118,8 +113,7 @@ def find_components(
 def keep_largest(labels: np.ndarray) -> np.ndarray:
     """Keep the largest piece of liver with its tumors, 26-connected.
 
-    Of two pieces that are equally large the one further to the feet is kept. Without a liver,
-    nothing changes.
+    Of equal pieces the one further to the feet. Without a liver, nothing changes.
 
     Example:
         >>> keep_largest(np.array([[[1, 1, 2, 0, 1]]])).tolist()

@@ -1,15 +1,12 @@
-"""ROC curves and their areas from histograms of probabilities filled in one streamed pass.
+"""ROC curves and areas, from histograms of probabilities filled in one pass.
 
-A test set has 10^7 to 10^10 pixels, too many to sort. `ProbabilityHistogram` keeps, for 65,536 bins
-of probability, the number of pixels inside and outside the reference. Everything below is computed
-from these counts, and histograms of slices, cases or cohorts add up.
+A test set has 10^7 to 10^10 pixels, too many to sort. `ProbabilityHistogram` counts pixels inside
+and outside the reference in 65,536 bins; histograms of slices, cases or cohorts add up.
 
-The bins are uniform in the logit, ``ln(p / (1 - p))``, of width ``BIN_WIDTH = logit(0.99) / 9411``,
-and reach from about -16 to 16. So 0.01, 0.5 and 0.99 are edges, and the bins are finest near 0 and
-1, where probabilities of pixels crowd. Edge ``j`` is ``EDGES[j]``; bin ``k`` holds ``EDGES[k] < p
-<= EDGES[k + 1]``, and the first bin also p = 0. Hence ``p > EDGES[j]`` selects the bins from ``j``
-on, exactly, decided as NumPy decides it: in float32 for probabilities in float32, in float64 for
-float64.
+Bins are uniform in the logit, ``ln(p / (1 - p))``, of width ``BIN_WIDTH = logit(0.99) / 9411``,
+from about -16 to 16. So 0.01, 0.5 and 0.99 are edges, and bins are finest near 0 and 1, where
+probabilities crowd. Bin ``k`` holds ``EDGES[k] < p <= EDGES[k + 1]``, the first also p = 0. So ``p
+> EDGES[j]`` selects the bins from ``j`` on, exactly, as NumPy decides it in float32 or float64.
 """
 
 from __future__ import annotations
@@ -50,14 +47,10 @@ def _round_edges(dtype: np.dtype) -> np.ndarray:
 
 
 def find_edge(threshold: float) -> int:
-    """Return the index of the edge nearest, in the logit, to a threshold.
+    """Return the index of the edge nearest, in the logit, to a threshold in [0, 1].
 
-    Bins from this index on lie above it.
-
-    Args:
-        threshold: in [0, 1]. At 1 nothing lies above (index 65536). Any other is taken at an inner
-            edge: so 0 means all but the first bin, which holds p = 0 and everything up to about
-            1.1e-7.
+    Bins from this index on lie above it. At 1 nothing does (index 65536). Any other is taken at an
+    inner edge: 0 means all but the first bin, from p = 0 to about 1.1e-7.
 
     Raises:
         ValueError: the threshold is not in [0, 1].
@@ -73,7 +66,7 @@ def find_edge(threshold: float) -> int:
 
 
 def _bin_inner(probability: np.ndarray) -> np.ndarray:
-    """Return the bins (n,), int32, of probabilities between the first and the last inner edge."""
+    """Return the bins, int32 (n,), of probabilities between the outer inner edges."""
     logit = np.log(probability)
     logit -= np.log1p(-probability)
     logit /= probability.dtype.type(BIN_WIDTH)
@@ -90,16 +83,13 @@ def _bin_inner(probability: np.ndarray) -> np.ndarray:
 class Roc:
     """A ROC curve from (0, 0) to (1, 1), by falling threshold.
 
-    Point i is the prediction ``p > threshold[i]``. Points that would repeat their predecessor are
-    left out.
+    Point i is the prediction ``p > threshold[i]``. Repeated points are left out.
 
     Args:
-        false_positive_rate: FP / (FP + TN), ndarray of shape (n_points,), dtype float64, not
-            decreasing.
-        true_positive_rate: TP / (TP + FN), the same shape and dtype, not decreasing.
-        threshold: probability, the same shape and dtype, falling. An end at 0.0 takes in p = 0;
-            where a point without p = 0 is told from it (`evaluation.metrics.exact_roc`) it is at
-            minus infinity.
+        false_positive_rate: FP / (FP + TN), float64 (n_points,), not decreasing.
+        true_positive_rate: TP / (TP + FN), likewise.
+        threshold: probability, likewise, falling. An end at 0.0 takes in p = 0; a curve that tells
+            p = 0 apart (`evaluation.metrics.exact_roc`) ends at minus infinity.
     """
 
     false_positive_rate: np.ndarray
@@ -112,11 +102,10 @@ class Roc:
 
 
 class ProbabilityHistogram:
-    """Counts of pixels by probability, apart for those inside and outside the reference.
+    """Counts of pixels by probability, inside and outside the reference.
 
     Attributes:
-        positive: pixels inside the reference per bin, ndarray of shape (65536,), dtype int64.
-        negative: pixels outside the reference per bin, the same shape and dtype.
+        positive, negative: pixels inside and outside per bin, int64 (65536,).
 
     Example:
         >>> histogram = ProbabilityHistogram()
@@ -130,11 +119,7 @@ class ProbabilityHistogram:
         self.negative = np.zeros(N_BINS, np.int64)
 
     def add(self, probability: np.ndarray, reference: np.ndarray) -> None:
-        """Add pixels. When it raises, nothing has been added.
-
-        Args:
-            probability: ndarray of any shape, a floating dtype, values in [0, 1].
-            reference: ndarray of the same shape, dtype bool.
+        """Add pixels: probabilities and a bool mask of one shape, all or none.
 
         Raises:
             ValueError: wrong dtype, unequal shapes, a NaN, or a value outside [0, 1].
@@ -179,10 +164,9 @@ class ProbabilityHistogram:
         return int(self.positive.sum() + self.negative.sum())
 
     def counts(self, threshold: float) -> Counts:
-        """Outcomes of the prediction ``p > threshold``, pooled over all pixels added.
+        """Return the pooled outcomes of ``p > threshold``, taken at the nearest edge.
 
-        The threshold is taken at the nearest edge (`find_edge`). So the counts are exact at 0.01,
-        0.5 and 0.99 and at each threshold this module returns.
+        Exact at 0.01, 0.5 and 0.99 and at each threshold this module returns.
 
         Raises:
             ValueError: the threshold is not in [0, 1].
@@ -196,7 +180,7 @@ class ProbabilityHistogram:
         )
 
     def inside(self, low: float = 0.01, high: float = 0.99) -> ProbabilityHistogram:
-        """Return the histogram of the pixels with ``low < p <= high`` alone, at the nearest edges.
+        """Return the histogram of ``low < p <= high`` alone, at the nearest edges.
 
         Raises:
             ValueError: not 0 <= low < high <= 1.
@@ -208,14 +192,13 @@ class ProbabilityHistogram:
         return chosen
 
     def roc(self, low: float = 0.0, high: float = 1.0) -> Roc:
-        """ROC curve of the pixels with ``low < p <= high``, both bounds taken at the nearest edge.
+        """Return the ROC curve of ``low < p <= high``, bounds at the nearest edges.
 
-        The paper's restricted range is (0.01, 0.99): strictly above 0.01 and at most 0.99, both
-        exact edges. The defaults take all pixels, with p = 0 among them.
+        The paper's range is (0.01, 0.99), both exact. The defaults take p = 0, too.
 
         Raises:
-            ValueError: not 0 <= low < high <= 1, or no pixel inside, or none outside, the reference
-                in this range.
+            ValueError: not 0 <= low < high <= 1, or no pixel inside, or none outside, the
+                reference.
         """
         first, last = find_edges(low, high)
         tp, fp = (
@@ -231,16 +214,13 @@ class ProbabilityHistogram:
         return Roc(fp[moves] / fp[-1], tp[moves] / tp[-1], EDGES[last - moves])
 
     def auc(self) -> float | None:
-        """Area under the ROC curve of all pixels; None without a positive or a negative pixel."""
+        """Return the area under the ROC curve; None without pixels of both kinds."""
         return self.rauc(0.0, 1.0)
 
     def rauc(self, low: float = 0.01, high: float = 0.99) -> float | None:
-        """Area under the restricted curve, of the pixels with ``low < p <= high`` (paper 3.2.1).
+        """Return the area under the curve of ``low < p <= high`` (paper 3.2.1).
 
-        Pixels of one bin count as ties, half won and half lost.
-
-        Returns:
-            The area in [0, 1]; None when no positive or no negative pixel lies in the range.
+        In [0, 1]; ties within a bin count as a half. None without pixels of both kinds.
 
         Raises:
             ValueError: not 0 <= low < high <= 1.
@@ -252,7 +232,7 @@ class ProbabilityHistogram:
 
 
 def check_pixels(probability: np.ndarray, reference: np.ndarray) -> None:
-    """Check what a ROC curve is made of: probabilities and a mask, of one shape.
+    """Check the probabilities and the mask that make a ROC curve.
 
     Raises:
         ValueError: wrong dtype, unequal shapes, a NaN, or a value outside [0, 1].
@@ -290,7 +270,7 @@ def check_range(low: float, high: float) -> None:
 
 
 def find_edges(low: float, high: float) -> tuple[int, int]:
-    """Return the bins with ``low < p <= high``: from the first up to, without, the last."""
+    """Return the first bin with ``low < p <= high``, and the one after the last."""
     check_range(low, high)
     return (find_edge(low) if low > 0.0 else 0), find_edge(high)
 
@@ -299,12 +279,12 @@ def count_above(counts: np.ndarray, first: int, last: int) -> np.ndarray:
     """Count the pixels above each edge from first to last.
 
     Args:
-        counts: pixels a bin.
+        counts: pixels per bin.
         first: first edge, and first bin that counts.
         last: last edge; bins from it on do not count.
 
     Returns:
-        ndarray of shape (last - first + 1,), int64.
+        int64 (last - first + 1,).
     """
     above = np.zeros(last - first + 1, np.int64)
     above[:-1] = np.cumsum(counts[first:last][::-1])[::-1]
@@ -328,16 +308,18 @@ def _find_farthest(
 
 
 def reduce_curve(roc: Roc, n: int = 400, lowest_fpr: float | None = None) -> Roc:
-    """Thin a curve for drawing to at most n of its own points, the ends among them.
+    """Thin a curve for drawing to at most n of its own points, both ends kept.
 
-    Start from the chord between the ends and add, again and again, the point farthest from the line
-    so far (Ramer, Douglas and Peucker's rule with a fixed number of points). Points on the line are
-    never needed.
+    From the chord on, the point farthest from the line is added (Ramer, Douglas and Peucker's rule
+    with a fixed number of points). Points on the line are never needed.
 
     Args:
         roc: the curve.
         n: how many points at most.
-        lowest_fpr: for a logarithmic axis of FPR that begins there; None for a linear one.
+        lowest_fpr: where a logarithmic axis of FPR begins; None: linear.
+
+    Returns:
+        The curve of these points.
 
     Raises:
         ValueError: n is below 2.

@@ -1,16 +1,13 @@
-"""How sure a score is: intervals and comparisons by patient, never by slice or pixel.
+"""Intervals of scores and comparisons by patient, never by slice or pixel.
 
-Slices of a patient resemble each other, and a score pooled over pixels has as many independent
-parts as patients. So patients are drawn, with replacement, and the pooled score is taken again of
-each draw (percentile bootstrap). By hand, because SciPy's `bootstrap` knows no pooled counts and
-skips no draw; tests and intervals of shares are SciPy's.
+A patient's slices resemble each other, so a pooled score has as many independent parts as patients.
+They are drawn with replacement, and each draw is pooled again (percentile bootstrap). By hand:
+SciPy's `bootstrap` knows no pooled counts and skips no draw; tests and intervals of shares are
+SciPy's.
 
-What holds nothing to score has no score here, though `evaluation.metrics.counts` calls it 1: a draw
-of patients whose reference is empty is skipped, and such a patient is left out of the test by
-patient; both are counted.
-
-With few patients a percentile interval is too narrow: `tests.benchmarks.interval_coverage`
-simulates by how much.
+An empty reference has no score here, though `evaluation.metrics.counts` calls it 1: such draws are
+skipped, such patients left out of the test; both are counted. With few patients the interval is too
+narrow: `tests.benchmarks.interval_coverage` simulates by how much.
 """
 
 from __future__ import annotations
@@ -37,15 +34,14 @@ ByPatient = Mapping[str, Counts]
 
 @dataclass(frozen=True)
 class Interval:
-    """A score with its interval: nominally 95 %, less with few patients (`SIMULATED`).
+    """A score with its interval: nominally 95 %, less with few (`SIMULATED`).
 
     Attributes:
         value: of all patients.
-        low: lower bound of the interval; None with fewer than 5 patients that count.
-        high: upper bound, likewise.
+        low, high: bounds; None with fewer than 5 patients that count.
         n_patients: how many there are.
-        n_counted: how many have something to score, a reference that is not empty.
-        skipped: draws that were left out, because none of their patients has.
+        n_counted: patients with something to score, a reference that is not empty.
+        skipped: draws left out, because none of their patients has.
     """
 
     value: float
@@ -60,18 +56,16 @@ class Interval:
 class Comparison:
     """Two systems on the same patients, first less second.
 
-    The difference is of pooled scores, where a patient with a large structure weighs more; the test
-    is of the scores per patient, where each weighs the same. So the two may differ in sign.
+    Pooled scores weigh large structures more; the test weighs each patient the same. So the two may
+    differ in sign.
 
     Attributes:
         difference: of the pooled scores, with its bootstrap interval.
-        p_value: Wilcoxon signed rank test of the scores per patient, two-sided, over the patients
-            that count (`Interval.n_counted`). Patients with equal scores are dropped (Wilcoxon's
-            own rule). Of the others, exact up to 50, or up to 13 where differences are of one size;
-            beyond, the normal approximation. None with fewer than 5 patients or without any
-            difference.
-        better: patients where the first scores higher.
-        worse: patients where the first scores lower.
+        p_value: Wilcoxon signed rank test of scores per patient, two-sided, over those that count
+            (`Interval.n_counted`). Equal scores are dropped (Wilcoxon's own rule). Exact up to 50
+            others, or 13 where differences are of one size; else normal approximation. None with
+            fewer than 5 patients or without any difference.
+        better, worse: patients where the first scores higher, lower.
     """
 
     difference: Interval
@@ -86,7 +80,7 @@ class Comparison:
 
 
 def compute_least_p(n: int) -> float:
-    """Compute the smallest two-sided p of a Wilcoxon test of n patients, 2 / 2^n; 1 for none.
+    """Compute the smallest two-sided p of a Wilcoxon test, 2 / 2^n; 1 for none.
 
     >>> compute_least_p(5)
     0.0625
@@ -123,13 +117,14 @@ def bound_score(
 def bound_mean_score(
     seeds: Sequence[ByPatient], score: Score, draws: int = DRAWS, of_reference: bool = True
 ) -> Interval:
-    """Return the mean over seeds of a pooled score; patients are drawn for it, not seeds.
+    """Return the mean over seeds of a pooled score; patients are drawn, not seeds.
 
     Args:
         seeds: counts by patient, one a seed. Patients are drawn in the order of their names.
-        score: as for `bound_score`.
-        draws: as for `bound_score`.
-        of_reference: as for `bound_score`.
+        score, draws, of_reference: as for `bound_score`.
+
+    Returns:
+        The mean with its interval.
 
     Raises:
         ValueError: no seed, no patient, or seeds that were scored on other patients.
@@ -160,11 +155,11 @@ def compare(
     """Compare two systems on the same patients, drawn together.
 
     Args:
-        first: counts by patient.
-        second: counts by patient of the other system.
-        score: as for `bound_score`.
-        draws: as for `bound_score`.
-        of_reference: as for `bound_score`.
+        first, second: counts by patient.
+        score, draws, of_reference: as for `bound_score`.
+
+    Returns:
+        The difference, first less second, with test.
 
     Raises:
         ValueError: they were scored on other patients.
@@ -179,14 +174,14 @@ def compare_over_seeds(
     draws: int = DRAWS,
     of_reference: bool = True,
 ) -> Comparison:
-    """Compare the mean scores over seeds of two systems on the same patients, drawn together.
+    """Compare two systems' mean scores over seeds, on patients drawn together.
 
     Args:
-        first: counts by patient, one entry a seed.
-        second: likewise of the other system.
-        score: as for `bound_score`.
-        draws: as for `bound_score`.
-        of_reference: as for `bound_score`.
+        first, second: counts by patient, one entry a seed.
+        score, draws, of_reference: as for `bound_score`.
+
+    Returns:
+        The difference, first less second, with test.
 
     Raises:
         ValueError: no seed, no patient, or they were scored on other patients.
@@ -203,9 +198,7 @@ def compare_over_seeds(
 
 
 def compare_means(first: Mapping[str, float], second: Mapping[str, float]) -> Comparison:
-    """Compare the means of one value a patient of two systems, over the patients that both have.
-
-    The difference, too, is here one in which each patient weighs the same.
+    """Compare two systems' means of one value a patient, over patients both have.
 
     Raises:
         ValueError: no patient has both.
@@ -235,7 +228,7 @@ def _bootstrap(
     draws: int,
     of_reference: bool,
 ) -> Interval:
-    """Score the tables, (patients, 4) each, of all patients and of every draw of them."""
+    """Score all patients of the tables, (patients, 4) each, and every draw of them."""
     counted = _has_score(tables[0], of_reference)
     n, n_counted = len(counted), int(np.count_nonzero(counted))
     value = score([Counts(*table.sum(axis=0)) for table in tables])
@@ -261,7 +254,7 @@ def _take_bounds(values: np.ndarray) -> tuple[float, float]:
 
 
 def _rank_signs(differences: np.ndarray) -> tuple[float | None, int, int]:
-    """Return p of the Wilcoxon test, how many differences are above 0, and how many below."""
+    """Return p of the Wilcoxon test, and how many differences are above, below 0."""
     # The same difference of other counts is a tie, whatever its last bit.
     differences = np.round(differences, 12)
     # Zeros are dropped here, because SciPy gives up exactness where they are left to it.

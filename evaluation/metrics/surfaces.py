@@ -1,24 +1,19 @@
-"""Distances in mm between the surfaces of two masks: ASSD, RMSD, Hausdorff distance, HD95.
+"""Distances in mm between the surfaces of masks: ASSD, RMSD, Hausdorff, HD95.
 
-By hand, from SciPy's erosion and nearest neighbours, because none of the libraries below has the
-surface of the LiTS scoring, and NumPy and SciPy alone are to do.
+A surface is the voxels that vanish by one erosion with the 3 x 3 x 3 neighbourhood without corners,
+as in the scoring of LiTS; beyond the volume all is background. A point is a voxel's centre. An
+empty mask has no distance (`evaluation.metrics.counts`).
 
-The surface of a mask are its voxels that vanish by one erosion with the 3 x 3 x 3 neighbourhood
-without corners (as the LiTS scoring has it); beyond the edge of the volume all is background. A
-point is a voxel's centre in mm. Where a mask is empty there is no distance
-(`evaluation.metrics.counts` has the rule for empty masks).
+By hand, from SciPy: no library below has this surface, and NumPy and SciPy alone are to do. The
+tests show how they differ:
 
-How they differ, which the tests show:
-
-- MedPy 0.5 has this surface for `connectivity=2` alone; for 1, its default, a voxel that only lacks
-  a neighbour across an edge lies inside, so ASSD and Hausdorff distance may differ. Its `hd95` is
-  the percentile of both directions' distances pooled, above or below the larger of the two that is
-  taken here.
-- DeepMind's surface-distance 0.1 puts surface elements between the voxels, at the corners of the
-  grid, and weighs each by its area: averages by area, HD95 as the first distance that 95 % of the
-  area does not exceed, not interpolated.
-- scikit-image's `hausdorff_distance` is between all voxels of the masks, in voxels: the same when
-  given the surfaces.
+- MedPy 0.5 has it for `connectivity=2` alone. For 1, its default, a voxel that only lacks a
+  neighbour across an edge lies inside: ASSD and Hausdorff may differ. Its `hd95` pools both
+  directions; here the larger is taken.
+- DeepMind's surface-distance 0.1 puts surface elements between voxels and weighs them by area; its
+  HD95 is not interpolated.
+- scikit-image's `hausdorff_distance` is between all voxels, in voxels: the same when given
+  surfaces.
 """
 
 from __future__ import annotations
@@ -36,11 +31,10 @@ NEIGHBOURS = generate_binary_structure(3, 2)
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """For each point of one surface the distance to the nearest of the other, both ways.
+    """Distances from each point of a surface to the nearest of the other.
 
     Attributes:
-        prediction_mm: from the prediction to the reference, ndarray of shape (n,), float64.
-        reference_mm: from the reference to the prediction.
+        prediction_mm, reference_mm: from that surface to the other, float64 (n,).
     """
 
     prediction_mm: np.ndarray
@@ -48,10 +42,7 @@ class SurfaceDistances:
 
     @property
     def assd_mm(self) -> float:
-        """Average symmetric surface distance: the mean over the points of both surfaces.
-
-        MedPy calls it `assd`, with connectivity=2.
-        """
+        """Average symmetric surface distance over both surfaces (MedPy, connectivity=2)."""
         return float((self.prediction_mm.sum() + self.reference_mm.sum()) / self._n)
 
     @property
@@ -62,15 +53,12 @@ class SurfaceDistances:
 
     @property
     def hausdorff_mm(self) -> float:
-        """The largest distance; LiTS calls it the maximum symmetric surface distance (msd)."""
+        """The largest distance; LiTS' maximum symmetric surface distance (msd)."""
         return float(max(self.prediction_mm.max(), self.reference_mm.max()))
 
     @property
     def hausdorff95_mm(self) -> float:
-        """The 95th percentile of a direction's distances, linear; the larger of both directions.
-
-        MedPy pools the directions, DeepMind's surface-distance weighs by area (see the module).
-        """
+        """95th percentile of distances, linear; the larger of both directions."""
         return float(
             max(np.percentile(self.prediction_mm, 95), np.percentile(self.reference_mm, 95))
         )
@@ -81,15 +69,7 @@ class SurfaceDistances:
 
 
 def find_surface(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
-    """Return the points of a mask's surface in mm; none for an empty mask.
-
-    Args:
-        mask: ndarray of 3 axes, bool.
-        spacing_mm: of each axis.
-
-    Returns:
-        ndarray of shape (n, 3), float64.
-    """
+    """Return the points of a mask's surface in mm, float64 (n, 3); empty: none."""
     box = find_box(mask)
     if box is None:
         return np.zeros((0, 3))
@@ -104,9 +84,11 @@ def measure_distances(
     """Measure the distances between two masks' surfaces; None where a mask is empty.
 
     Args:
-        prediction: ndarray of 3 axes, bool.
-        reference: ndarray of the same shape, bool.
+        prediction, reference: bool, one shape with 3 axes.
         spacing_mm: of each axis.
+
+    Returns:
+        Distances in mm, or None.
 
     Raises:
         ValueError: the shapes differ, there are not 3 axes, a mask is not boolean, or a spacing is

@@ -1,12 +1,12 @@
-"""The rules by which a threshold of probability is chosen, from validation pixels.
+"""The rules that choose a threshold of probability from validation pixels.
 
-`RULES` holds them by name; `choose_thresholds` runs over it, so a registered rule is trained,
-scored and tabulated as the others are. The rule "argmax" has no threshold: it takes the most
-probable of three classes, which the one-step model alone has, and does not stand here.
+`choose_thresholds` runs over `RULES`, so a registered rule is trained, scored and tabulated as the
+others. "argmax" has no threshold and does not stand here: it takes the most probable of one-step's
+three classes.
 
-Thresholds are edges of the histogram's bins (`evaluation.metrics.roc`), and ``p > threshold`` is
-positive. By hand, because scikit-learn's `roc_curve` needs every pixel in memory, and because
-integers of any size compare exactly. To be called with validation data only.
+Thresholds are edges of the histogram's bins (`evaluation.metrics.roc`); ``p > threshold`` is
+positive. By hand: scikit-learn's `roc_curve` needs every pixel in memory, and integers compare
+exactly. For validation data only.
 """
 
 from __future__ import annotations
@@ -74,16 +74,14 @@ def choose_thresholds(histogram: ProbabilityHistogram) -> dict[str, float]:
 def find_youden_threshold(
     histogram: ProbabilityHistogram, low: float = 0.01, high: float = 0.99
 ) -> float | None:
-    """Find the threshold with the greatest Youden's ``J = TPR - FPR`` on the restricted curve.
+    """Find the restricted curve's threshold of the greatest ``J = TPR - FPR``.
 
-    The paper (3.2.1) finds its threshold by ROC analysis on that curve; that it is Youden's J is
-    assumed. All edges in [low, high] compete, in exact integers; of equals the edge nearest to 0.5
-    wins, of two equally near the lower.
+    The paper (3.2.1) uses ROC analysis; that it is Youden's J is assumed. All edges in [low, high]
+    compete, in exact integers; of equals the nearest to 0.5 wins, then the lower.
 
     Args:
         histogram: of validation pixels.
-        low: lower bound of the restricted curve (paper 3.2.1: 0.01).
-        high: upper bound of the restricted curve (paper 3.2.1: 0.99).
+        low, high: bounds of the restricted curve (paper 3.2.1: 0.01, 0.99).
 
     Returns:
         The threshold; None when no positive or no negative pixel lies in the range.
@@ -106,19 +104,19 @@ def find_youden_threshold(
 def find_iou_threshold(histogram: ProbabilityHistogram) -> float:
     """Find the threshold of the greatest pooled IoU among the edges in `IOU_RANGE`.
 
-    Of equals the edge nearest to 0.5 wins, of two equally near the lower. Without any pixel: 0.5.
+    Of equals the nearest to 0.5 wins, then the lower. Without any pixel: 0.5.
     """
     edges, iou = _iou_by_edge(histogram)
     return _nearest_half(edges[iou == iou.max()])
 
 
 def find_best_iou(histogram: ProbabilityHistogram) -> float:
-    """Find the greatest pooled IoU: that at `find_iou_threshold`. Without any pixel: 1.0."""
+    """Find the greatest pooled IoU, at `find_iou_threshold`; 1.0 without any pixel."""
     return float(_iou_by_edge(histogram)[1].max())
 
 
 def _iou_by_edge(histogram: ProbabilityHistogram) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the edges in `IOU_RANGE` and the IoU at each; of empty masks 1.0."""
+    """Return the edges in `IOU_RANGE` by index, and the IoU at each (empty: 1.0)."""
     low, high = IOU_RANGE
     edges = np.flatnonzero((low <= EDGES) & (high >= EDGES))
     tp = count_above(histogram.positive, 0, N_BINS)[edges]
@@ -127,7 +125,7 @@ def _iou_by_edge(histogram: ProbabilityHistogram) -> tuple[np.ndarray, np.ndarra
 
 
 def _nearest_half(edges: np.ndarray) -> float:
-    """Return the edge, of some indices, nearest to 0.5; of two equally near the lower."""
+    """Return the edge nearest to 0.5 of some indices; of equals the lower."""
     return float(EDGES[edges[np.argmin(np.abs(edges - CENTRE))]])
 
 

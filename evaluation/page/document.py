@@ -32,8 +32,8 @@ def write_page(results: Results, recording: Recording | None, contents: Contents
 
     Args:
         results: of the run.
-        recording: the slices of its viewer, if any were recorded.
-        contents: the sections below the viewer, in order.
+        recording: slices of its viewer, if any.
+        contents: sections below the viewer, in order.
     """
     style, scripts = read_asset("page.css"), [read_asset("page.js")]
     slices, viewer = "", NO_SLICES

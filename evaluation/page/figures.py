@@ -19,9 +19,9 @@ def write_figures(results: Results, badge: str, words: str) -> str:
     """Return the figures that were drawn as HTML, and the names of the others.
 
     Args:
-        results: with the pictures in OUT/figures.
+        results: pictures lie in OUT/figures.
         badge: HTML that says which data is synthetic.
-        words: the same for those who do not see the picture.
+        words: the same as alternative text.
 
     Raises:
         InputError: a file there is no PNG.
@@ -44,13 +44,7 @@ def write_figures(results: Results, badge: str, words: str) -> str:
 
 
 def _write_figure(path: Path, title: str, content: str, badge: str, words: str) -> str:
-    """Return a picture with its caption as HTML.
-
-    Args:
-        path: of the PNG.
-        title, content: what it shows.
-        badge, words: see `write_figures`.
-    """
+    """Return a picture with its caption as HTML; see `write_figures`."""
     picture = path.read_bytes()
     if not picture.startswith(PNG) or len(picture) < 24:
         raise InputError(f"{path}: not a PNG file, draw it again with python -m evaluation.figures")

@@ -1,7 +1,6 @@
 """The Markdown of the project's own tables as HTML.
 
-By hand, because folding, groups of lines and captions are no Markdown: a library's HTML would have
-to be taken apart again.
+By hand: folding, groups of lines and captions are no Markdown of any library.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ BETWEEN = " \N{MIDDLE DOT} "
 def write_html(
     text: str, label: str = "", opened: str = "", long: int = LONG, fold_all: bool = False
 ) -> str:
-    """Return Markdown as HTML, its headings one level lower: they stand within a section.
+    """Return Markdown as HTML, headings one level lower: they stand in a section.
 
-    Long tables are folded; what is said around them, such as that a system has no result, never is.
+    Long tables are folded; words around them, as that a system has no result, never are.
 
     Args:
-        text: Markdown of the project's own tables; anything else in it is taken as words.
-        label: HTML that goes above every table, such as what data it shows.
-        opened: first word of the headings below which no table is folded.
+        text: Markdown of the project's own tables; all else is taken as words.
+        label: HTML above every table, such as its data.
+        opened: first word of headings below which no table is folded.
         long: a table of more lines is folded.
-        fold_all: fold everything under each heading into one line that can be opened.
+        fold_all: fold what is under each heading.
     """
     html, heading = "", "Table"
     for part in re.split(r"^(?=#+ )", text, flags=re.MULTILINE):
@@ -59,7 +58,7 @@ def write_body(
 
     Args:
         text: Markdown.
-        heading, label, long, is_open: of its tables, see `write_table`.
+        heading, label, long, is_open: see `write_table`.
     """
     html = ""
     for is_table, lines in groupby(text.split("\n"), key=lambda line: line.startswith("|")):
@@ -91,9 +90,7 @@ def split_cells(line: str) -> list[str]:
 def count_group_columns(lines: Sequence[Sequence[str]], n_texts: int) -> int:
     """Return how many leading columns become headings of groups.
 
-    Args:
-        lines: cells of the table's body.
-        n_texts: columns of words before the first one of numbers; the last of them stays.
+    `lines` are cells of the body. The last of the `n_texts` columns of words stays.
     """
     for columns in range(n_texts - 1, 0, -1):
         groups = sum(1 for _ in groupby(lines, key=lambda line: line[:columns]))
@@ -107,12 +104,12 @@ def write_table(
 ) -> str:
     """Return a table in a box that scrolls on a narrow page; a long one is folded.
 
-    Columns of words that only repeat become headings of groups, `liver · balanced`, so that numbers
-    come first on a narrow screen.
+    Columns of words that repeat become headings of groups, `liver · balanced`, so numbers come
+    first on a narrow screen.
 
     Args:
         lines: heading, rule with the alignments, body.
-        name: what the box is called for those who do not see it.
+        name: alternative text of the box.
         label: HTML of its caption, or nothing.
         long: fold it if it has more lines.
         is_open: leave it open all the same.

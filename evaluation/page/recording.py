@@ -46,15 +46,14 @@ MOST_PIXELS = 2**25  # 128 slices of 512 px, 2048 of 128 px: a page of about 50 
 def write_examples(run: Path, store: Store, scores: pd.DataFrame, out: Path) -> None:
     """Write OUT/examples.json and examples.npz from the scores of each test slice.
 
-    Slices are ranked by the tumor IoU of the sequential system (of one-step where that is missing)
-    after the last phase that was scored, among the test slices that hold tumor. Without such a
-    slice, or without a system whose scores are a result, no file is written.
+    Test slices with tumor are ranked by the tumor IoU of the sequential system (else one-step)
+    after the last scored phase. Without such a slice or system nothing is written.
 
     Args:
         run: run directory.
         store: with the test cases.
-        scores: of the score table, of the systems of Table 1.
-        out: where they go.
+        scores: of the systems of Table 1.
+        out: folder of the results.
     """
     for name in ("examples.json", "examples.npz"):  # of an earlier evaluation
         (out / name).unlink(missing_ok=True)
@@ -110,9 +109,7 @@ def write_examples(run: Path, store: Store, scores: pd.DataFrame, out: Path) -> 
 def rank_slices(slices: pd.DataFrame, system: str) -> pd.DataFrame:
     """Return the slices that hold tumor, by falling tumor IoU of a system.
 
-    Args:
-        slices: rows of one phase, with the column "iou".
-        system: which one ranks.
+    `slices` are rows of one phase, with the column "iou".
     """
     rows = select(slices, system=system)
     with_tumor = rows[rows["tp"] + rows["fn"] > 0]
@@ -132,7 +129,7 @@ def find_iou(slices: pd.DataFrame, system: str, case: str, row: int) -> float | 
 
 
 def record_inputs(segmenter: Segmenter, store: Store, case: str, row: int) -> dict[str, np.ndarray]:
-    """Return a slice as the networks of a pair see it: X, M and M * w(X), with HU and labels.
+    """Return a slice as a pair's networks see it: X, M, M * w(X), HU, labels.
 
     Args:
         segmenter: the sequential system.
@@ -169,10 +166,9 @@ def write_viewer(run: Path, store: Store, scores: pd.DataFrame, out: Path, count
     """Write OUT/viewer.npz; without a system to show, none is left there.
 
     Args:
-        run, store: as given to `evaluation.evaluate`.
-        scores: of the score table, of the systems of Table 1. Validation scores say which phase of
-            a system is shown, test scores rank the cases.
-        out: where it goes.
+        run, store, out: as in `evaluation.evaluate`.
+        scores: of the systems of Table 1. Validation scores choose each system's phase, test scores
+            rank cases.
         count: cases to record at most.
     """
     path = out / "viewer.npz"
@@ -208,12 +204,8 @@ def write_viewer(run: Path, store: Store, scores: pd.DataFrame, out: Path, count
 def choose_better_phase(rows: pd.DataFrame, system: str) -> str | None:
     """Return the phase of a system with the higher validation IoU of tumors.
 
-    Args:
-        rows: of tumors at `MAIN_RULE`, unit "slices".
-        system: its name.
-
-    Returns:
-        The phase, the first of equal ones; None without scores.
+    `rows` are of tumors at `MAIN_RULE`, unit "slices". Of equal phases the first; None without
+    scores.
     """
     groups = select(rows, cohort="validation", system=system).groupby("phase", sort=False)
     scores = {
@@ -232,7 +224,7 @@ def _pool(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank_cases(rows: pd.DataFrame, system: str, phase: str) -> pd.DataFrame:
-    """Return the test cases that hold tumor, by falling tumor IoU; all where none holds tumor.
+    """Return test cases with tumor, by falling tumor IoU; all if none has tumor.
 
     Args:
         rows: of tumors at `MAIN_RULE`, unit "slices".
@@ -248,13 +240,13 @@ def choose_cases(store: Store, ranked: pd.DataFrame, count: int) -> Row:
     """Return which cases are shown.
 
     Args:
-        store: the store with the cases.
-        ranked: rows from the best case to the worst.
+        store: with the cases.
+        ranked: rows, the best case first.
         count: cases at most.
 
     Returns:
-        {"n_test_cases", "n_ranked", "left_out": cases that `MOST_PIXELS` has no room for,
-        "cases": see `describe_case`}.
+        {"n_test_cases", "n_ranked", "left_out": cases that `MOST_PIXELS` has no room for, "cases":
+        see `describe_case`}.
     """
     names, scores = list(ranked["case"]), list(ranked["iou"])
     rows_of = {name: [row for case, row in store.slices("test") if case == name] for name in names}
@@ -277,7 +269,7 @@ def choose_cases(store: Store, ranked: pd.DataFrame, count: int) -> Row:
 
 
 def spread_ranks(n: int, count: int) -> list[int]:
-    """Return up to `count` ranks of 0 ... n - 1, evenly from best to worst; one is the median.
+    """Return up to `count` evenly spread ranks of 0 ... n - 1; one is the median.
 
     >>> spread_ranks(9, 3), spread_ranks(9, 1), spread_ranks(2, 3)
     ([0, 4, 8], [4], [0, 1])
@@ -290,7 +282,7 @@ def spread_ranks(n: int, count: int) -> list[int]:
 
 
 def fit_ranks(ranks: Sequence[int], pixels: Sequence[int], most: int) -> list[int]:
-    """Return the ranks whose cases fit together: the middle always, then worst and best.
+    """Return ranks whose cases fit together: the middle always, then worst, best.
 
     Args:
         ranks: in rising order.
@@ -307,7 +299,7 @@ def fit_ranks(ranks: Sequence[int], pixels: Sequence[int], most: int) -> list[in
 
 
 def name_rank(rank: int, n: int) -> str:
-    """Name a case of `n` by its rank: "best", "median", "worst", "rank 2 of 9" or "only"."""
+    """Name a rank of `n`: "best", "median", "worst", "rank 2 of 9" or "only"."""
     if n == 1:
         return "only"
     return {n // 2: "median", n - 1: "worst", 0: "best"}.get(rank, f"rank {rank + 1} of {n}")
@@ -317,9 +309,8 @@ def describe_case(store: Store, case: str, rows: list[int]) -> Row:
     """Return what is said of a case's volume.
 
     Args:
-        store: with the case.
-        case: its name.
-        rows: the slices that are shown.
+        store, case: the case.
+        rows: slices that are shown.
 
     Returns:
         {"case", "rows", "n_slices" of the volume, "pixel_mm": [row, column] of the store's slices}.
@@ -337,8 +328,8 @@ def record_cases(
 
     Args:
         run: run directory.
-        store: the store with the cases.
-        phases: the phase to load, by system.
+        store: with the cases.
+        phases: to load, by system.
         cases: entries of `choose_cases`.
     """
     places = [(case["case"], case["rows"]) for case in cases]
@@ -356,9 +347,8 @@ def label_slices(segmenter: Segmenter, store: Store, case: str, rows: Sequence[i
     """Return the labels of slices of a case at `MAIN_RULE`.
 
     Args:
-        segmenter: a system that decides by thresholds.
-        store: with the case.
-        case: its name.
+        segmenter: decides by thresholds.
+        store, case: the case.
         rows: which slices.
 
     Returns:

@@ -1,7 +1,6 @@
-"""The report's sections of tables: test scores, every table of the run, its record.
+"""The report's sections of tables: test scores, every table of the run, record.
 
-All of them are made from the results, none is read from OUT/tables, which may be of an earlier
-evaluation.
+All are made from the results: OUT/tables may be of an earlier evaluation.
 """
 
 from __future__ import annotations
@@ -45,9 +44,8 @@ class Section:
     """A section that is Markdown.
 
     Attributes:
-        short, title: in the navigation, and above the section.
-        make: its Markdown, with a title and the caption of the run's tables, which the page
-            leaves out.
+        short, title: in the navigation, above the section.
+        make: its Markdown; the page leaves out title and the run's caption.
         opened, long, fold_all: see `evaluation.page.markdown.write_html`.
     """
 
@@ -59,7 +57,7 @@ class Section:
     fold_all: bool = False
 
     def write_html(self, results: Results, label: str) -> str:
-        """Return the section's body, `label` above each table; "" where there is none."""
+        """Return the section's body, `label` above each table; "" for none."""
         caption = "  \n".join(make_caption(results.label)) + "\n"
         text = self.make(results).partition("\n")[2].replace(caption, "", 1)
         return write_html(text, label, self.opened, self.long, self.fold_all)

@@ -1,9 +1,8 @@
 """The recorded slices as the report holds them: PNG with HU and labels, and JSON.
 
-Red and green are the high and the low byte of HU + 1024 (12 bits); blue holds the labels, two bits
-each: reference, one-step, sequential, joint, which fills it. The PNG is opaque and names no colour
-space, so a canvas gives the same bytes back; a CRC-32 of them goes along, because some browsers
-alter what a canvas gives back.
+Red and green are the high and low byte of HU + 1024 (12 bits). Blue holds labels, two bits each:
+reference, one-step, sequential, joint. The opaque PNG names no colour space, so a canvas gives the
+same bytes back; a CRC-32 goes along, because some browsers alter them.
 """
 
 from __future__ import annotations
@@ -120,9 +119,7 @@ def _check_recording(path: Path, about: Any, arrays: dict[str, np.ndarray]) -> N
 def encode_slice(hu: np.ndarray, labels: Sequence[np.ndarray]) -> np.ndarray:
     """Return one slice as the bytes of a picture, uint8 (rows, columns, 3).
 
-    Args:
-        hu: (rows, columns), whole HU in [-1024, 3071].
-        labels: label maps 0/1/2 of the same shape, in the order of `SOURCES`.
+    `hu` are whole HU in [-1024, 3071]; `labels` are maps 0/1/2 in the order of `SOURCES`.
 
     Raises:
         ValueError: more labels than a byte has room for.
@@ -146,16 +143,14 @@ def encode_png(picture: np.ndarray) -> str:
 
 
 def count_few_pixels(size: int) -> int:
-    """Return how many wrong tumor pixels of a slice are no error: 10 at 128 px, by area."""
+    """Return how many wrong tumor pixels are no error: 10 at 128 px, by area."""
     return max(1, round(FEW_PIXELS_AT_128 * (size / 128) ** 2))
 
 
 def make_page_data(recording: Recording, liver_window_hu: Sequence[float]) -> dict[str, Any]:
-    """Return what the page's script reads: cases with slices, sources, windows, errors.
+    """Return what the page's script reads: cases, sources, windows, errors.
 
-    Args:
-        recording: content of viewer.npz.
-        liver_window_hu: (low, high) of the first network's input, one more window to look through.
+    `liver_window_hu` is (low, high) of the first network's input, one more window.
     """
     about, cases, start = recording.about, [], 0
     for case in about["cases"]:
@@ -183,12 +178,7 @@ def make_page_data(recording: Recording, liver_window_hu: Sequence[float]) -> di
 
 
 def _encode_case(recording: Recording, start: int, stop: int) -> dict[str, Any]:
-    """Return a case's PNGs with checksums, its slice with most tumor, its wrong pixels.
-
-    Args:
-        recording: content of viewer.npz.
-        start, stop: the case's slices.
-    """
+    """Return a case's PNGs with checksums, slice with most tumor, wrong pixels."""
     arrays = {name: array[start:stop] for name, array in recording.arrays.items()}
     empty = np.zeros_like(arrays["label"])
     sources = zip(*(arrays.get(name, empty) for name in SOURCES), strict=True)
@@ -206,7 +196,7 @@ def _encode_case(recording: Recording, start: int, stop: int) -> dict[str, Any]:
 
 
 def find_liver_box(recording: Recording, start: int, stop: int) -> list[int]:
-    """Return [row, column, side] of the square around a liver; without one, the slice.
+    """Return [row, column, side] of the square around a liver, or of the slice.
 
     Args:
         recording: content of viewer.npz.
@@ -228,12 +218,7 @@ def read_asset(name: str) -> str:
 
 
 def write_viewer(recording: Recording, data: dict[str, Any]) -> str:
-    """Return the viewer as HTML, to be brought to life by viewer.js.
-
-    Args:
-        recording: content of viewer.npz.
-        data: what `make_page_data` gives of it.
-    """
+    """Return the viewer as HTML, brought to life by viewer.js."""
     about, systems = recording.about, recording.systems
     cases = (
         f'<option value="{index}">{escape(str(case["case"]))}: {escape(case["kind"])}, tumor IoU '
