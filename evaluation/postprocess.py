@@ -182,9 +182,7 @@ class CaseMaps:
 def count_options(case: CaseMaps, chosen: Iterable[str] | None = None) -> OptionCounts:
     """Count a case's pixels after each option alone, and after the chosen ones.
 
-    Args:
-        case: its label map.
-        chosen: by validation data; None while unknown.
+    `chosen` is None while validation data has not chosen.
     """
     counts = {NONE: case.count(()), **{name: case.count((name,)) for name in OPTIONS}}
     return counts if chosen is None else {**counts, CHOSEN: case.count(chosen)}
@@ -195,9 +193,7 @@ def choose_options(
 ) -> tuple[str, ...]:
     """Choose options by the pooled IoU, mean of liver and tumor, on validation cases.
 
-    Args:
-        counts: of each case, by `count_options`.
-        maps: yields the cases again, one by one, to try options together.
+    `counts` are of `count_options`; `maps` yields the cases again, one by one.
     """
     alone = {name: score_mean_iou([case[name] for case in counts]) for name in (NONE, *OPTIONS)}
     return combine_options(
@@ -210,9 +206,7 @@ def combine_options(
 ) -> tuple[str, ...]:
     """Return options that raise the score alone, by falling gain, and then further.
 
-    Args:
-        alone: score of each option by name; `NONE` is without any.
-        together: score of several options.
+    `alone` scores each option by name, `NONE` without any; `together` scores several.
     """
     helpful = sorted(
         (name for name in OPTIONS if alone[name] > alone[NONE]), key=lambda name: -alone[name]

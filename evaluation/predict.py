@@ -157,10 +157,6 @@ def check_table(table: Path | None, is_one: bool) -> Path | None:
 def load_system(arguments: argparse.Namespace, options: Options) -> Segmenter:
     """Load the system asked for; TensorFlow is imported after all checks.
 
-    Args:
-        arguments: of the command line.
-        options: those of them that say how a volume is segmented.
-
     Raises:
         InputError: it is not trained, its training failed, or it does not have a flag.
     """

@@ -158,12 +158,7 @@ def mean_by_patient(table: pd.DataFrame, column: str) -> dict[str, float]:
 
 
 def add_metrics(table: pd.DataFrame, names: Iterable[str] | None = None) -> pd.DataFrame:
-    """Return the table with a column for each metric, derived from the counts.
-
-    Args:
-        table: rows with the columns `COUNTS`.
-        names: of `METRICS`; None for those of Table 1.
-    """
+    """Return the table with a column for each of `names`, or those of Table 1."""
     names = [name for name, metric in METRICS.items() if metric.table1] if names is None else names
     counts = [counts_of(row) for row in table[COUNTS].itertuples(index=False)]
     columns = {name: [METRICS[name].compute(count) for count in counts] for name in names}
@@ -330,11 +325,6 @@ def _count_reference(table: pd.DataFrame) -> int:
 
 
 def bound_column(table: pd.DataFrame, column: str) -> Interval | None:
-    """Return the patients' mean of a column with its interval; None without a value.
-
-    Args:
-        table: rows of one system, cohort and target; several seeds are averaged by patient.
-        column: a metric or a distance.
-    """
+    """Return the patients' mean of a column with its interval; None without a value."""
     values = mean_by_patient(table, column)
     return bound_mean(values.values()) if values else None

@@ -183,12 +183,9 @@ class Segmenter:
     def predict(self, all_slices: Slices, wanted: Slices) -> Probabilities:
         """Yield (liver or tumor, tumor) probabilities by slice, (rows, columns) float32.
 
-        A pair loaded for the liver only yields (liver,).
-
-        Args:
-            all_slices: every slice of the case. If the second input needs the liver's median HU,
-                the first network sees them all before the first answer.
-            wanted: slices to predict.
+        A pair loaded for the liver only yields (liver,). `wanted` are the slices to predict; if the
+        second input needs the liver's median HU, the first network sees `all_slices` before the
+        first answer.
         """
         if "classes" in self.networks:
             slices = wanted(self.read_options("classes"))
@@ -255,10 +252,8 @@ class Segmenter:
     ) -> Probabilities:
         """Yield the liver's probability and the tumor's, which is 0 outside the mask M.
 
-        Args:
-            slices: what the second network's input reads of each.
-            livers: the liver's probability in each.
-            median_hu: of the case's liver, where that input needs it.
+        `slices` are what the second network's input reads; `median_hu` is of the case's liver, if
+        needed.
         """
         options, s1 = self.read_options("tumor"), self.mask_threshold
         for_input, for_output = tee(livers)

@@ -2,10 +2,9 @@
 
     python -m evaluation.figures --out OUT
 
-Reads what `evaluation.evaluate` wrote into OUT; writes OUT/figures/<name>.png (200 dpi) and .pdf
-and prints their paths. A figure whose data the run does not have (no sweep, no examples) is
-skipped, with a line that says why. Where results and code are as they were, nothing is drawn again
-(OUT/figures/drawn.json).
+Reads OUT (of `evaluation.evaluate`); writes OUT/figures/<name>.png (200 dpi) and .pdf and prints
+their paths. A figure without data (no sweep, no examples) is skipped, with a line that says why.
+Unchanged results are not drawn again (OUT/figures/drawn.json).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def sign_inputs(out: Path) -> str:
 
 
 def read_drawn(out: Path, signature: str) -> list[str] | None:
-    """Return the lines of an earlier call whose figures are as they would be now; None for none."""
+    """Return lines of an earlier call whose figures are still right, or None."""
     path = out / "figures" / "drawn.json"
     if not path.is_file():
         return None

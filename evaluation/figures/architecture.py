@@ -53,14 +53,9 @@ def _draw_picture(
     below: str = "",
     missing: str = "no result",
 ) -> None:
-    """Put an image, or an empty frame, with text above and below.
+    """Put an image, or an empty frame with `missing`, with text above and below.
 
-    Args:
-        axes: whose units are inches.
-        image: grey (rows, columns) in [0, 1], or RGB (rows, columns, 3).
-        corner: its lower left corner.
-        above, below: the texts.
-        missing: what stands in the frame without an image.
+    `image` is grey (rows, columns) in [0, 1], or RGB; `corner` is the lower left one, in inches.
     """
     x, y = corner
     if image is not None:
@@ -80,16 +75,9 @@ def _draw_picture(
 def _draw_network(
     axes: Axes, network: dict[str, Any], frame: Frame, title: str
 ) -> tuple[Point, Point]:
-    """Draw a U-Net in a rounded frame, titled with its parameters.
+    """Draw a U-Net in a rounded frame; return where it is entered and left.
 
-    Args:
-        axes: whose units are inches.
-        network: its record in training.json, {"parameters", "layers"}.
-        frame: where it stands.
-        title: its name.
-
-    Returns:
-        Where it is entered and left.
+    `network` is its record in training.json, {"parameters", "layers"}.
 
     Raises:
         ValueError: the layers form no U-Net.
@@ -106,7 +94,7 @@ def _draw_network(
 
 
 def _write_legend(figure: Figure, results: Results, network: dict[str, Any]) -> None:
-    """Explain the drawing of a network (of training.json) and the colours of a label map."""
+    """Explain the drawing of a network and the colours of a label map."""
     dropout = results.training.get("settings", {}).get("dropout")
     entries = make_entries(network["layers"], dropout)
     edge: Style = {"edgecolor": BLACK, "linewidth": 0.5}
@@ -203,9 +191,8 @@ def find_threshold(results: Results, target: str, examples: Examples | None) -> 
 
     Args:
         results: the run.
-        target: "liver" or "tumor". Of the liver that counts which the tumor network was
-            trained with.
-        examples: the label maps that are shown.
+        target: "liver" (that of the tumor network's training) or "tumor".
+        examples: label maps that are shown.
     """
     if examples is None:
         return ""
@@ -235,9 +222,8 @@ def choose_images(
 ) -> tuple[list[np.ndarray | None], dict[str, Any] | None]:
     """Return X, M, M w(X) and the label map of one slice, and its case and row.
 
-    The slice recorded as the networks' input is taken if its label map is there. Else an example
-    serves: its label map says what M is, and with a window for w the product follows. Without
-    either, what there is.
+    The slice of the networks' input is taken if its label map is there. Else an example's label map
+    gives M, and with a window for w the product. Else what there is.
     """
     arrays, about = examples.arrays, examples.about
     if not examples.has_input:
@@ -271,11 +257,7 @@ def _draw_pictures(
 ) -> None:
     """Draw X, M, M w(X) and the label map at the ends of the two networks.
 
-    Args:
-        axes: whose units are inches.
-        images: of `choose_images`.
-        heights: of the liver and of the tumor network's middle.
-        missing: what stands in the frame of an absent label map.
+    `heights` are the middles of the liver and the tumor network, in inches.
     """
     first, mask, product, label = images
     high, low = (height - SIDE / 2 for height in heights)
@@ -289,10 +271,7 @@ def _draw_pictures(
 def _draw_product(axes: Axes, high: float, low: float, scaling: str) -> None:
     """Draw how the second input is made: the mask times the scaled slice.
 
-    Args:
-        axes: whose units are inches.
-        high, low: middle of the liver and of the tumor network.
-        scaling: what w is, in a word.
+    `high` and `low` are the middles of the liver and the tumor network, in inches.
     """
     x, y, radius = LEFT + SIDE / 2, 3.9, 0.11
     right = WIDTH - 0.1 - SIDE / 2

@@ -1,4 +1,4 @@
-"""Figures of single cases: the Dice of each, and the lesions found by their diameter."""
+"""Figures of single cases: Dice of each, and lesions found by diameter."""
 
 from __future__ import annotations
 
@@ -62,13 +62,7 @@ def draw_dice_by_case(results: Results) -> Figure | str:
 
 
 def _draw_dice_panel(axes: Axes, cases: pd.DataFrame, looks: Mapping[System, Look]) -> None:
-    """Draw the cases of a cohort and target, a column a system.
-
-    Args:
-        axes: where.
-        cases: score rows with "dice".
-        looks: of the systems.
-    """
+    """Draw a cohort's and target's cases, score rows with "dice", a column a system."""
     for place, ((system, phase), look) in enumerate(looks.items()):
         values = select(cases, system=system, phase=phase)["dice"].to_numpy()
         if not len(values):
@@ -84,7 +78,7 @@ def _draw_dice_panel(axes: Axes, cases: pd.DataFrame, looks: Mapping[System, Loo
 
 
 def draw_lesion_recall(results: Results) -> Figure | str:
-    """Draw the share of lesions found, by diameter and system: any voxel of it, rule roc."""
+    """Draw the share of lesions found (any voxel, rule roc) by diameter and system."""
     lesions = select(results.lesions, kind="lesion") if len(results.lesions) else results.lesions
     cohorts = [name for name in results.cohorts if len(lesions) and name in set(lesions["cohort"])]
     if not cohorts:
@@ -115,15 +109,9 @@ def draw_lesion_recall(results: Results) -> Figure | str:
 def _draw_recall_panel(
     axes: Axes, lesions: pd.DataFrame, looks: Mapping[System, Look]
 ) -> list[int]:
-    """Draw the shares of a cohort.
+    """Draw a cohort's shares; return the lesions of each bin of diameters.
 
-    Args:
-        axes: where.
-        lesions: of the cohort, a row for each system and lesion.
-        looks: of the systems.
-
-    Returns:
-        The lesions of each bin of diameters.
+    `lesions` has a row for each system and lesion.
     """
     numbers = [0] * (len(BINS_MM) - 1)
     for place, ((system, phase), look) in enumerate(looks.items()):

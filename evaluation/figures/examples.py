@@ -49,7 +49,7 @@ class Examples:
         return places.index(place) if place in places else None
 
     def has(self, system: str, index: int) -> bool:
-        """Say whether a system has a result on an example; an absent one is stored as zeros."""
+        """Say whether a system has a result on an example; none is stored as zeros."""
         return self.about["examples"][index]["tumor_iou"].get(system) is not None
 
     @property
@@ -75,7 +75,7 @@ def read_examples(out: Path, settings: Mapping[str, Any], names: Sequence[str]) 
 
     Args:
         out: folder of the results.
-        settings: of the run, as training.json holds them.
+        settings: of training.json.
         names: systems of Table 1.
     """
     if not ((out / "examples.json").is_file() and (out / "examples.npz").is_file()):
@@ -90,11 +90,7 @@ def read_examples(out: Path, settings: Mapping[str, Any], names: Sequence[str]) 
 
 
 def name_ranking(examples: Sequence[dict[str, Any]]) -> str:
-    """Name the system that ranked the slices: one-step where sequential has none.
-
-    Args:
-        examples: of examples.json, which does not say it.
-    """
+    """Name the system that ranked the slices: one-step where sequential has none."""
     has_sequential = all(entry["tumor_iou"].get("sequential") is not None for entry in examples)
     return NAMES["sequential" if has_sequential else "one_step"]
 
@@ -111,6 +107,6 @@ def window_image(hu: np.ndarray, window_hu: Sequence[float]) -> np.ndarray:
 
 
 def colour_labels(label: np.ndarray) -> np.ndarray:
-    """Return a label map (0, 1, 2) as an RGB image: black, liver colour, tumor colour."""
+    """Return a label map (0, 1, 2) as RGB: black, liver colour, tumor colour."""
     colours = np.array([to_rgb(name) for name in ("black", LIVER, TUMOR)])
     return colours[np.minimum(label, 2)]

@@ -1,4 +1,4 @@
-"""How the systems of Table 1 came to be: logs, records, scaling trial, class weight's sweep.
+"""How Table 1's systems came to be: logs, records, scaling trial, weight sweep.
 
 `evaluation.evaluate` gathers them into OUT/training.json, which tables and figures read.
 """
@@ -44,7 +44,7 @@ def write_training(run: Path, out: Path) -> None:
 
 
 def describe_phases(system: System) -> list[dict[str, Any]]:
-    """Return the finished phases of a system's networks: records without machine, and logs."""
+    """Return finished phases of a system: records without machine, and logs."""
     phases = []
     for network in system.networks:
         for phase in system.phases:
@@ -64,7 +64,7 @@ def describe_phases(system: System) -> list[dict[str, Any]]:
 
 
 def describe_networks(system: System) -> dict[str, Any]:
-    """Return the parameters and layers of a system's networks after the first phase, by network."""
+    """Return parameters and layers of a system's networks after the first phase."""
     from data.backend import load_network
 
     paths = {
@@ -78,10 +78,10 @@ def describe_networks(system: System) -> dict[str, Any]:
 
 
 def describe_network(model: keras.Model) -> dict[str, Any]:
-    """Return the parameters and layers of a network: name, kind, output shape, inputs, parameters.
+    """Return a network's parameters, and its layers or, if nested, its "parts".
 
-    Of a nested model (`models.cascade`) the parameters, and under "parts" its networks, each
-    described like this.
+    A layer is name, kind, output shape, inputs, parameters. `models.cascade` nests networks; each
+    part is described like this.
     """
     from data.backend import keras
 

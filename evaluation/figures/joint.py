@@ -37,9 +37,7 @@ LABELS = {
 def draw_joint(scores: Sequence[PointScore], caption: str) -> Figure:
     """Draw a panel per cohort and target.
 
-    Args:
-        scores: of each point of the sweep and of the systems beside it.
-        caption: data, seeds and rule, written below.
+    `scores` are of the sweep's points and the systems beside it; `caption` stands below.
     """
     cohorts = list(dict.fromkeys(score.cohort for score in scores))
     is_wide = len(cohorts) > 1
@@ -69,7 +67,7 @@ def _find_look(point: Point) -> str:
 
 
 def _draw_panel(axes: Axes, scores: Sequence[PointScore]) -> None:
-    """Draw the points of a cohort and target as lines, the systems beside them as levels."""
+    """Draw a cohort's and target's points as lines, the systems beside as levels."""
     # Levels of the systems beside joint training.
     for system in PAPER_SYSTEMS:
         for score in scores:
@@ -98,13 +96,7 @@ def _draw_panel(axes: Axes, scores: Sequence[PointScore]) -> None:
 
 
 def _draw_seeds(axes: Axes, score: PointScore, name: str) -> None:
-    """Draw each seed small beside the mean, and say of how many seeds it is.
-
-    Args:
-        axes: where.
-        score: of the point.
-        name: of its look.
-    """
+    """Draw each seed small beside the mean, and say of how many seeds it is."""
     ratio, iou = score.point.ratio, score.iou
     if ratio is None or iou is None:
         return

@@ -1,4 +1,4 @@
-"""How a system looks in every figure, legends, and the table of systems below panels."""
+"""How a system looks in every figure: colours, legends, tables below panels."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Look:
     """How a system looks: colour by system, line and marker by phase.
 
     Attributes:
-        label: its name in legends, which says so where it gave no result.
-        colour: of its lines and points.
+        label: name in legends; says where it gave no result.
+        colour: of lines and points.
         bar_colour: paler after cross-entropy.
         line, marker: in matplotlib's terms.
     """
@@ -71,9 +71,7 @@ class Look:
 def list_looks(systems: Sequence[System], failures: Iterable[System]) -> dict[System, Look]:
     """Return how every system of Table 1 looks.
 
-    Args:
-        systems: in the order of the figures, the phases of a system together.
-        failures: those that gave no result.
+    `systems` come in the figures' order, phases of a system together; `failures` gave no result.
     """
     names = dict.fromkeys(name for name, _ in systems if name not in SYSTEM_COLOURS)
     more = {name: MORE_COLOURS[i % len(MORE_COLOURS)] for i, name in enumerate(names)}
@@ -107,13 +105,13 @@ def write_table(
     columns: Columns,
     marker: bool = True,
 ) -> None:
-    """Write a line for each system below the panels: how it looks, its name, its values.
+    """Write a line per system below the panels: its look, its name, its values.
 
     Args:
         figure: as wide as `WIDTH`.
         looks: of the systems.
         bottom: of the table, in inches.
-        columns: heading (of one or two lines) and values.
+        columns: heading (one or two lines) and values.
         marker: whether the lines carry markers.
     """
     height = figure.get_size_inches()[1]

@@ -1,7 +1,7 @@
 """Figures of the probabilities: ROC curves, and their reliability.
 
-ROC curves are over all pixels and restricted to probabilities in (0.01, 0.99). A column is a
-cohort; below the panels stands a table of the systems with their areas or errors.
+ROC curves are of all pixels and of p in (0.01, 0.99). A column is a cohort; a table of the systems
+below has their areas or errors.
 """
 
 from __future__ import annotations
@@ -135,10 +135,7 @@ def _draw_roc_panel(
 ) -> None:
     """Draw a cohort's ROC curves with the chosen thresholds.
 
-    Args:
-        axes: where.
-        curves, looks: by system.
-        prefix: "" for all pixels, on a logarithmic axis; "restricted_" for those in (0.01, 0.99).
+    `prefix` is "" (all pixels, logarithmic axis) or "restricted_" (p in (0.01, 0.99)).
     """
     # What lies left of the logarithmic axis stands on its border.
     part, lowest = ("restricted", 0.0) if prefix else ("full", LOWEST_DRAWN_FPR)

@@ -23,8 +23,7 @@ class Drawing:
     Attributes:
         name: of its files, without suffix.
         draw: returns the figure, or why this run has none.
-        words: title and what it shows, as `Title: content`; `{ranked_by}` in it stands for the
-            system that ranked the example slices.
+        words: `Title: content`; `{ranked_by}` stands for the system that ranked the examples.
     """
 
     name: str

@@ -40,7 +40,7 @@ def draw_outline(axes: Axes, mask: np.ndarray, colour: str, **style: Any) -> Non
 
     Args:
         axes: with the slice.
-        mask: (rows, columns), bool.
+        mask: bool (rows, columns).
         colour: of the line.
         **style: keywords of `Axes.contour`.
     """
@@ -54,9 +54,8 @@ def fill_mask(axes: Axes, mask: np.ndarray, colour: str, alpha: float = 0.3) -> 
 
     Args:
         axes: with the slice.
-        mask: (rows, columns), bool.
-        colour: of the layer.
-        alpha: its opacity.
+        mask: bool (rows, columns).
+        colour, alpha: colour and opacity.
     """
     layer = np.zeros((*mask.shape, 4))
     layer[mask] = to_rgba(colour, alpha)
@@ -84,7 +83,7 @@ def mark_sides(axes: Axes) -> None:
 
 
 def draw_network_inputs(results: Results) -> Figure | str:
-    """Draw the input of the first network and of the second (paper 2.3, its Figure 3.1)."""
+    """Draw the inputs of the first and the second network (paper 2.3, Figure 3.1)."""
     examples = read_examples(results.path, results.training["settings"], results.system_names)
     if examples is None:
         return NO_EXAMPLES
@@ -121,11 +120,7 @@ def draw_network_inputs(results: Results) -> Figure | str:
 
 
 def find_crop(maps: Sequence[np.ndarray]) -> tuple[slice, slice]:
-    """Return a square around all that any map labels, with a margin, inside the slice.
-
-    Args:
-        maps: label maps of one slice, (rows, columns).
-    """
+    """Return a square in the slice around all that label maps mark, plus margin."""
     marked = np.any([label > 0 for label in maps], axis=0)
     if not marked.any():
         return slice(0, marked.shape[0]), slice(0, marked.shape[1])
@@ -140,7 +135,7 @@ def find_crop(maps: Sequence[np.ndarray]) -> tuple[slice, slice]:
 
 
 def draw_overlays(results: Results) -> Figure | str:
-    """Draw image, reference and results of the best, median and worst slice by tumor IoU."""
+    """Draw image, reference, results of best, median, worst slice by tumor IoU."""
     examples = read_examples(results.path, results.training["settings"], results.system_names)
     if examples is None:
         return NO_EXAMPLES
@@ -182,13 +177,7 @@ def draw_overlays(results: Results) -> Figure | str:
 
 
 def _draw_line(panels: Sequence[Axes], examples: Examples, index: int) -> None:
-    """Draw one slice: whole, then enlarged with the reference and each result.
-
-    Args:
-        panels: one for the slice, one for the reference, one for each system.
-        examples: the recorded slices.
-        index: which of them.
-    """
+    """Draw one slice: whole, then enlarged with the reference and each result."""
     about, arrays, systems = examples.about["examples"][index], examples.arrays, examples.systems
     image = window_image(arrays["hu"][index], examples.about["liver_window_hu"])
     present = [system for system in systems if examples.has(system, index)]

@@ -1,7 +1,4 @@
-"""How every figure looks: fonts, colours, footer, and how it is written.
-
-No pyplot, so no global state.
-"""
+"""How every figure looks and is written; no pyplot, so no global state."""
 
 from __future__ import annotations
 
@@ -78,7 +75,7 @@ def add_legend(
     Args:
         figure: to write on.
         handles: its entries.
-        y: of its lower edge, as a share of the figure's height.
+        y: lower edge, as a share of the figure's height.
         columns: how many.
         **style: keywords of `Figure.legend`.
     """
@@ -94,12 +91,12 @@ def find_note_top(note: str) -> float:
 def write_footer(
     figure: Figure, summary: Mapping[str, Any], origins: Iterable[str], note: str = ""
 ) -> None:
-    """Write below a figure which data it shows (SYNTHETIC PHANTOM), preset and seed.
+    """Write below a figure its data (SYNTHETIC PHANTOM), preset and seed.
 
     Args:
         figure: to write on.
         summary: content of summary.json.
-        origins: the data of each cohort that it shows.
+        origins: data of each cohort shown.
         note: lines above the footer.
     """
     data = "; ".join(dict.fromkeys(origins))
@@ -112,7 +109,7 @@ def write_footer(
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as `stem`.png and `stem`.pdf, without dates: always the same bytes."""
+    """Write `stem`.png and `stem`.pdf, without dates: always the same bytes."""
     nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
     written = []
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", nothing)):

@@ -25,12 +25,9 @@ PUBLISHED: Style = {"color": GREY, "markersize": 4, "markerfacecolor": "white"}
 
 
 def draw_systems(comparison: SystemComparison, caption: str) -> Figure:
-    """Draw a panel per cohort and target; a line marks the Dice of the whole liver.
+    """Draw a panel per cohort and target; a line marks the whole liver's Dice.
 
-    Args:
-        comparison: of the systems. Of a phantom, the published numbers are left out: beside it they
-            would say nothing.
-        caption: data, seeds and rule, written below.
+    A phantom's figure leaves the published numbers out: they would say nothing.
     """
     scores, systems, blind = comparison.scores, comparison.systems, comparison.blind_dice
     cohorts = list(dict.fromkeys(score.cohort for score in scores))
@@ -63,13 +60,7 @@ def draw_systems(comparison: SystemComparison, caption: str) -> Figure:
 
 
 def _draw_panel(axes: Axes, scores: Sequence[SystemScore], with_published: bool) -> None:
-    """Draw a cohort and target: a system a line, in their order.
-
-    Args:
-        axes: where.
-        scores: a score for each system.
-        with_published: whether what its document published is drawn.
-    """
+    """Draw a cohort and target: a system a line, in their order."""
     for y, score in enumerate(scores):
         colour = SYSTEM_COLOURS.get(score.system, BLACK)
         axes.axhline(y, color=LIGHT, linewidth=0.5, zorder=0)
@@ -93,13 +84,7 @@ def _draw_panel(axes: Axes, scores: Sequence[SystemScore], with_published: bool)
 def _make_entries(
     scores: Sequence[SystemScore], blind: Mapping[str, float], with_published: bool
 ) -> list[Line2D]:
-    """Return the legend, of what is drawn.
-
-    Args:
-        scores: of every panel.
-        blind: Dice of marking the whole liver, by cohort.
-        with_published: whether what documents published is drawn.
-    """
+    """Return the legend; `blind` is the whole liver's Dice by cohort."""
     label = "mean, nominal 95 % interval by patient (5 or more)"
     entries = [Line2D([], [], color=BLACK, marker="o", markersize=4, label=label)]
     if blind:

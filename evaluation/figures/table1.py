@@ -1,4 +1,4 @@
-"""Table 1 as bars: the IoU of every system at the ROC threshold, with its interval."""
+"""Table 1 as bars: each system's IoU at the ROC threshold, with its interval."""
 
 from __future__ import annotations
 
@@ -73,13 +73,9 @@ def describe_cohort(results: Results, cohort: str) -> str:
 
 
 def _draw_bar(axes: Axes, place: tuple[float, float], row: Any, look: Look) -> None:
-    """Draw a bar with its whisker and its value; without a row, say so.
+    """Draw a bar with whisker and value; without a row, say so.
 
-    Args:
-        axes: where.
-        place: middle and width.
-        row: of Table 1, or None.
-        look: of the system.
+    `place` is middle and width; `row` is of Table 1, or None.
     """
     x, width = place
     words: Style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": SMALL}

@@ -103,12 +103,7 @@ def draw_learning_curves(results: Results) -> Figure | str:
 
 
 def _draw_learning_column(above: Axes, below: Axes, phases: Sequence[Phase]) -> None:
-    """Draw a network's losses above and its IoU below, its phases one after another.
-
-    Args:
-        above, below: where.
-        phases: entries of training.json, in order.
-    """
+    """Draw a network's losses above and its IoU below, its phases one after another."""
     start = 0
     for phase in phases:
         rows = phase["rows"]
@@ -143,7 +138,7 @@ def _draw_learning_column(above: Axes, below: Axes, phases: Sequence[Phase]) -> 
 
 
 def draw_class_weight(results: Results) -> Figure | str:
-    """Draw rAUC, IoU and threshold by the swept class weight (the paper's Figure 3.4)."""
+    """Draw rAUC, IoU, threshold by the swept class weight (paper's Figure 3.4)."""
     sweep = results.training["sweep"]
     points = sorted((sweep or {}).get("points", ()), key=lambda point: point["ratio"])
     if len(points) < 2:
@@ -192,13 +187,7 @@ def draw_class_weight(results: Results) -> Figure | str:
 
 
 def _draw_series(axes: Axes, xs: Sequence[float], series: Iterable[Sequence[Any]]) -> None:
-    """Draw lines over the class weight.
-
-    Args:
-        axes: where.
-        xs: class weights.
-        series: label, values, colour and line of each.
-    """
+    """Draw lines over the class weight: label, values, colour and line of each."""
     for label, values, colour, line in series:
         # Hollow squares leave the circles below them to be seen where two thresholds agree.
         is_square = "s" in line

@@ -48,7 +48,7 @@ class Bar:
     Attributes:
         channels: how many.
         made_by: "input", "conv", "concat" or "classifier".
-        skipped: share of the channels that came over the skip connection.
+        skipped: share of channels from the skip connection.
         dropout: whether dropout follows.
     """
 
@@ -77,7 +77,7 @@ class Block:
 
 
 def group_layers(layers: Sequence[Layer]) -> list[Block]:
-    """Group the recorded layers of a U-Net into blocks, in order from input to output.
+    """Group the recorded layers of a U-Net into blocks, from input to output.
 
     Raises:
         ValueError: the layers form no U-Net (no pooling, or as many upsamplings are missing).
@@ -124,7 +124,7 @@ def group_layers(layers: Sequence[Layer]) -> list[Block]:
 
 
 def spell_kernel(layers: Sequence[Layer], kind: str) -> str:
-    """Return the kernel of the first layer of a kind, ` 3 x 3`; "" where it is not known."""
+    """Return the first kernel of a kind of layer, ` 3 x 3`; "" where not known."""
     by_name = {layer["name"]: layer for layer in layers}
     for layer in layers:
         if layer["kind"] == kind and layer["inputs"] and layer["inputs"][0] in by_name:
@@ -203,7 +203,7 @@ def draw_arrow(axes: Axes, points: Sequence[Point], colour: str, **style: Any) -
 
     Args:
         axes: whose units are inches.
-        points: along which; the head is at the last one.
+        points: its way; the head is at the last.
         colour: of line and head.
         **style: keywords of its lines.
     """
@@ -239,13 +239,7 @@ def _draw_channels(axes: Axes, block: Block, at: Placed) -> None:
 
 
 def _draw_between(axes: Axes, at: Placed, following: Placed, is_pooling: bool) -> None:
-    """Draw the pooling or the upsampling from a block to the following one.
-
-    Args:
-        axes: whose units are inches.
-        at, following: the two blocks.
-        is_pooling: else it is an upsampling.
-    """
+    """Draw the pooling, or the upsampling, from a block to the following one."""
     (start, width), (end, following_width) = at.edges[-1], following.edges[0]
     if is_pooling:
         x, y = start + width / 2, following.middle
@@ -260,11 +254,11 @@ def draw_unet(axes: Axes, layers: Sequence[Layer], frame: Frame) -> tuple[Point,
 
     Args:
         axes: whose units are inches.
-        layers: of the network, as recorded.
+        layers: as recorded.
         frame: where it stands.
 
     Returns:
-        Where its input enters and where its output leaves, as points.
+        Points where its input enters and its output leaves.
 
     Raises:
         ValueError: the layers form no U-Net.

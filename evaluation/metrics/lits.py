@@ -1,24 +1,21 @@
 """The 24 figures of the LiTS challenge (Bilic et al., 2023).
 
-By hand, because no library has them; the published script is no package, and its faults stay here.
+By hand: no library has them, and the published script is no package.
 
-`official` equals the published script (PatrickChrist/lits-challenge-scoring, branch miccai) to its
-three decimals, faults included; `corrected` differs in four points and no other:
+`official` equals that script (PatrickChrist/lits-challenge-scoring, branch miccai) to its three
+decimals, faults included; `corrected` differs in four points and no other:
 
-- a lesion is matched at most once (`evaluation.metrics.lesions.match_once`), by pairs above the
-  threshold alone: as many pairs as possible, among those the largest sum of IoU. So hits are never
-  negative, and do not depend on how the lesions are numbered;
-- lesion scores are taken from all matches of all cases, not only from cases with more hits than
-  misses;
-- the liver is label >= 1 in every case, also where no voxel has label 1;
-- where there was nothing to find, or nothing was drawn, the rule for empty masks holds that stands
-  in `evaluation.metrics.counts`, with the exceptions of the script beside it. In a set without a
-  lesion in any reference or prediction lesion precision, recall and overlaps are 1, VOE and RVD 0,
-  and distances None, since there are no surfaces (`official`: 0, but lesion_dice_per_case 1; VOE 1;
-  RVD and distances 9001).
+- a lesion is matched at most once (`evaluation.metrics.lesions.match_once`), as many pairs above
+  the threshold as possible. So hits are never negative, and do not depend on numbering;
+- lesion scores are of all matches of all cases, not only of cases with more hits than misses;
+- the liver is label >= 1, also where no voxel has label 1;
+- nothing to find, or nothing drawn, follows the rule for empty masks in
+  `evaluation.metrics.counts`, with the exceptions there. In a set without any lesion lesion
+  precision, recall and overlaps are 1, VOE and RVD 0, and distances None (`official`: 0, but
+  lesion_dice_per_case 1; VOE 1; RVD and distances 9001).
 
-9001 stands for "infinite" throughout: what is in one mask only, or has no match. A figure is None
-(null in JSON) in `corrected` alone.
+9001 stands for "infinite": in one mask only, or without a match. A figure is None (null in JSON) in
+`corrected` alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Record what figures and page show of the systems of Table 1: example slices, whole test cases.
+"""Record example slices and whole test cases of the systems of Table 1.
 
 `evaluation.evaluate` records both:
 

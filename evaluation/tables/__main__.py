@@ -1,11 +1,10 @@
-"""Write Table 1, the paper's claims and the tables beside them from a run's recorded scores.
+"""Write Table 1, the paper's claims and the other tables of a run.
 
     python -m evaluation.tables --out OUT
 
-Reads what `evaluation.evaluate` wrote into OUT; writes into OUT/tables the tables of
-`evaluation.tables.registry`, table1.csv, table1.tex and claims.json; prints Table 1. A table for
-which the run has nothing, as the joint loss without a sweep, is left out. Nothing is computed again
-but intervals, and no column stands for the paper's own numbers: they are not available.
+Reads OUT (of `evaluation.evaluate`); writes into OUT/tables those of `evaluation.tables.registry`,
+table1.csv, table1.tex and claims.json; prints Table 1. A table without data is left out. Only
+intervals are computed again. No column has the paper's own numbers: they are not available.
 """
 
 from __future__ import annotations

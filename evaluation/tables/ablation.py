@@ -1,4 +1,4 @@
-"""The ablation of loss, threshold rule and model: what each choice does with the others fixed."""
+"""The ablation of loss, threshold rule and model, each with the others fixed."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""How much of a score by slice is memory: one recipe, split by patient and split by slice.
+"""One recipe split by patient and by slice: how much of a score is memory.
 
-The paper does not say by what it split. Where slices are split, a test slice has neighbours of the
-same patient in the training set, and its score is partly that of memory. The first record is the
-run that was split by patient, the second one of the same preset and size, on the same volumes, that
-was split by slice (`data.prepare --by-slice`).
+The paper does not say by what it split. In a split by slice a test slice has neighbours of its
+patient in training: its score is partly memory. The first record was split by patient, the second
+by slice (`data.prepare --by-slice`), of the same preset, size and volumes.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def check_splits(by_patient: Results, by_slice: Results) -> None:
 
 
 def summarise_splits(records: Sequence[Results]) -> list[str]:
-    """Return the paragraphs of the README's block: what the runs are, and their scores."""
+    """Return the paragraphs of the README's block: runs and scores."""
     by_patient, by_slice = records
     data, summary = by_slice.data, by_slice.summary
     minutes = sum(summary["timing_s"].values()) / 60
@@ -64,7 +63,7 @@ def summarise_splits(records: Sequence[Results]) -> list[str]:
 
 
 def make_splits(by_patient: Results, by_slice: Results) -> str:
-    """Return IoU split by patient, by slice, and by slice on the test volumes by patient."""
+    """Return IoU by patient, by slice, and by slice on the first's test volumes."""
     shared = list_test_cases(by_patient)
     cases = select(by_slice.scores, unit=SLICES, postprocess="", case=shared)
     lines = []

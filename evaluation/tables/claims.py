@@ -1,11 +1,10 @@
-"""The claims of the paper's text (Gruber et al.), each tested on the recorded scores of a run.
+"""The claims of the paper's text (Gruber et al.), tested on a run's scores.
 
 A claim is a function that yields its parts for a cohort; `CLAIMS` names it, its words and its
-measure. It gets a verdict per cohort, with the numbers of both sides. Where a system collapsed or a
-score is missing the verdict is "not tested", unless what there is contradicts the claim already. So
-it is where a claim would hold only because a network finds tumors no better than marking the whole
-liver (`BLIND_MARGIN`). The paper's own numbers (its Table 1) are not available: the claims are its
-words.
+measure. It gets a verdict per cohort, with both sides' numbers. Without a score, or with a
+collapsed system, it is "not tested", unless it is contradicted already. So it is where it would
+hold only because a network finds tumors no better than marking the whole liver (`BLIND_MARGIN`).
+The paper's own numbers (its Table 1) are not available.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ System = tuple[str, str]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run recorded of a cohort, as numbers and in words; rule roc where none is named."""
+    """What a run recorded of a cohort, in numbers and words; rule roc by default."""
 
     results: Results
     cohort: str
@@ -82,7 +81,7 @@ class Evidence:
         return sum(self.find_patients(system, target).values(), Counts())
 
     def write_spread(self, score: Score, system: System, of_reference: bool) -> str:
-        """Write the interval by patient of a liver score: ` (0.941 to 0.987)`; "" without one.
+        """Write a liver score's interval by patient: ` (0.941 to 0.987)`; "": none.
 
         Args:
             score, of_reference: as for `evaluation.metrics.statistics.interval`.
@@ -95,12 +94,12 @@ class Evidence:
         return f" ({bounds})" if bounds else ""
 
     def write_difference(self, score: Score, sides: Sequence[System], pixels: bool = False) -> str:
-        """Say how sure a difference in tumors is, first less second; "" where one is missing.
+        """Say how sure a difference in tumors is, first less second; "" without one.
 
         Args:
-            score: of the counts of all patients together.
+            score: of all patients' counts together.
             sides: first and second system.
-            pixels: the score is a number of pixels, of all patients, not a share of the reference.
+            pixels: the score is a number of pixels, not a share of the reference.
         """
         first, second = (self.find_patients(side) for side in sides)
         if not first or first.keys() != second.keys():
@@ -109,12 +108,12 @@ class Evidence:
         return f", {write_test(comparison, '+,.0f' if pixels else '+.3f')}"
 
     def write_sureness(self, sides: Sequence[System], target: str, rule: str = MAIN_RULE) -> str:
-        """Say how sure the difference in IoU is, first less second; "" where not compared.
+        """Say how sure a difference in IoU is, first less second; "" without one.
 
         Args:
             sides: first and second system.
             target: of the scores.
-            rule: the threshold rule of the second; that of the first is roc.
+            rule: of the second; the first has roc.
         """
         key = (self.cohort, target, (*sides[0], MAIN_RULE), (*sides[1], rule))
         for pair in self.results.comparisons:
@@ -147,7 +146,7 @@ class Evidence:
         Args:
             outcome: whether the part holds.
             text: its numbers.
-            system: whose tumor IoU must lie above that of marking the whole liver.
+            system: its tumor IoU must lie above marking the whole liver.
         """
         blind = self.results.blind_tumor_iou.get(self.cohort)
         score = self.find_score("iou", system)
@@ -185,7 +184,7 @@ def write_test(comparison: Comparison, form: str = "+.3f") -> str:
 
 
 def judge_liver(evidence: Evidence) -> Iterator[Part]:
-    """Liver scores are all close to 1 for both systems."""
+    """Judge: liver scores are all close to 1 for both systems."""
     metrics: dict[str, Score] = {
         "pixel_accuracy": pixel_accuracy,
         "iou": iou,
@@ -207,7 +206,7 @@ def judge_liver(evidence: Evidence) -> Iterator[Part]:
 
 
 def judge_sequential(evidence: Evidence) -> Iterator[Part]:
-    """The sequential approach outperforms the one-step approach primarily on tumors."""
+    """Judge: sequential outperforms one-step primarily on tumors."""
     first, second = sides = [(system, BALANCED) for system in PAPER_SYSTEMS]
     gains, texts = {}, []
     for target in ("tumor", "liver"):
@@ -225,7 +224,7 @@ def judge_sequential(evidence: Evidence) -> Iterator[Part]:
 
 
 def judge_balanced_best(evidence: Evidence) -> Iterator[Part]:
-    """The balanced loss gives the best tumor IoU and Rand index."""
+    """Judge: the balanced loss gives the best tumor IoU and Rand index."""
     for name in PAPER_SYSTEMS:
         before, after = (name, CE), (name, BALANCED)
         for metric in ("iou", "rand_index"):
@@ -240,7 +239,7 @@ def judge_balanced_best(evidence: Evidence) -> Iterator[Part]:
 
 
 def judge_balanced_detects(evidence: Evidence) -> Iterator[Part]:
-    """The balanced loss helps to detect the lesion."""
+    """Judge: the balanced loss helps to detect the lesion."""
     for name in PAPER_SYSTEMS:
         before, after = (name, CE), (name, BALANCED)
         ce, balanced = (evidence.sum_patients(side) for side in (before, after))
@@ -256,7 +255,7 @@ def judge_balanced_detects(evidence: Evidence) -> Iterator[Part]:
 
 
 def judge_roc_threshold(evidence: Evidence) -> Iterator[Part]:
-    """The threshold found by ROC analysis improves the tumor result."""
+    """Judge: the threshold found by ROC analysis improves the tumor result."""
     for system in PAIRS:
         roc, half = (evidence.find_score("iou", system, rule=rule) for rule in (MAIN_RULE, HALF))
         if roc is None or half is None:
@@ -268,7 +267,7 @@ def judge_roc_threshold(evidence: Evidence) -> Iterator[Part]:
 
 
 def judge_decided(evidence: Evidence) -> Iterator[Part]:
-    """Most pixels have a tumor probability close to 0 or 1."""
+    """Judge: most pixels have a tumor probability close to 0 or 1."""
     key = evidence.cohort, "tumor"
     curves = [c for c in evidence.results.curves if (c["cohort"], c["target"]) == key]
     by_system = {(curve["system"], curve["phase"]): curve for curve in curves}
@@ -284,7 +283,7 @@ def judge_decided(evidence: Evidence) -> Iterator[Part]:
 
 
 def judge_small_weight(evidence: Evidence) -> Iterator[Part]:
-    """The best rAUC comes with a very small value of the class weight."""
+    """Judge: the best rAUC comes with a very small value of the class weight."""
     sweep = evidence.results.training.get("sweep")
     if not sweep:
         yield None, "no sweep in this run"
@@ -311,7 +310,7 @@ def count_wrong(counts: Counts) -> float:
 
 
 def judge_misclassification(evidence: Evidence) -> Iterator[Part]:
-    """The one-step model is prone to misclassification, especially in tumors."""
+    """Judge: one-step is prone to misclassification, especially in tumors."""
     sides = [(system, BALANCED) for system in PAPER_SYSTEMS]
     tumors, livers = (
         [evidence.sum_patients(side, target) for side in sides] for target in ("tumor", "liver")
@@ -336,7 +335,7 @@ def judge_misclassification(evidence: Evidence) -> Iterator[Part]:
 
 
 def judge_speed(evidence: Evidence) -> Iterator[Part]:
-    """The one-step model is fast."""
+    """Judge: the one-step model is fast."""
     known = {
         (phase["system"], phase["network"], phase["phase"]): phase
         for phase in evidence.results.training.get("phases", ())
@@ -379,7 +378,7 @@ class Claim:
     where: str = ""
 
     def judge(self, results: Results) -> dict[str, dict[str, str]]:
-        """Return {"verdict", "how_much"} by cohort, or by the one place where it is judged."""
+        """Return {"verdict", "how_much"} by cohort, or by its one place."""
         if self.where:
             return {self.where: join_parts(self.find_parts(Evidence(results, self.where)))}
         judged = {}
@@ -394,7 +393,7 @@ class Claim:
 
 
 def join_parts(parts: Iterable[Part]) -> dict[str, str]:
-    """Join the parts of a claim: one contradiction refutes it, one missing part leaves it open."""
+    """Join a claim's parts: a contradiction refutes, a missing part leaves open."""
     parts = list(parts)
     outcomes = [outcome for outcome, _ in parts]
     verdict = FAILS if False in outcomes else UNTESTED if None in outcomes or not parts else HOLDS
@@ -488,9 +487,9 @@ def judge_claims(results: Results) -> list[dict[str, Any]]:
     """Test every claim; of a published record, return what was recorded.
 
     Returns:
-        A list of {"id", "title", "claim", "measure", "cohorts": {cohort: {"verdict": "holds" |
-        "does not hold" | "not tested", "how_much": text with the numbers}}}; what needs no cohort
-        stands under "training".
+        {"id", "title", "claim", "measure", "cohorts": {cohort: {"verdict": "holds" | "does not
+        hold" | "not tested", "how_much": text with the numbers}}} of each; "training" where no
+        cohort is needed.
     """
     if "claims" in results.recorded:
         return list(results.recorded["claims"])
@@ -507,7 +506,7 @@ def judge_claims(results: Results) -> list[dict[str, Any]]:
 
 
 def make_claims(results: Results) -> str:
-    """Return the claims as Markdown: the verdicts in one table, then the numbers of each claim."""
+    """Return the claims as Markdown: one table of verdicts, then the numbers."""
     text = make_head(
         results.label,
         "The paper's claims on this run",

@@ -1,4 +1,4 @@
-"""The systems of Table 1 compared by patient: difference in IoU, its interval, Wilcoxon's test."""
+"""Systems of Table 1 compared by patient: IoU difference, interval, Wilcoxon."""
 
 from __future__ import annotations
 

@@ -44,13 +44,10 @@ FORMATS |= {"ms_per_slice": ".1f", "peak_memory_mib": ",.0f", "predict_peak_memo
 
 
 def count_gflops(network: Mapping[str, Any]) -> float:
-    """Return the arithmetic of one slice's pass through a network, in 10^9 operations.
+    """Return the arithmetic of one slice through a network, in 10^9 operations.
 
-    A multiplication with its addition counts as two. Convolutions alone are counted; the rest is
-    below a hundredth.
-
-    Args:
-        network: its record in training.json: `layers` with kind, output shape, inputs, parameters.
+    A multiplication with its addition counts as two. Convolutions alone count; the rest is below 1
+    %.
     """
     layers = {layer["name"]: layer for layer in network["layers"]}
     total = 0
@@ -71,7 +68,7 @@ def _list_networks(results: Results, system: str) -> list[Mapping[str, Any]]:
 
 
 def _list_phases(results: Results, system: str, phase: str) -> list[Mapping[str, Any] | None]:
-    """Return the records of the phases that lead to a system, None where one is not recorded."""
+    """Return the records of the phases behind a system, None for a missing one."""
     known = {(p["system"], p["network"], p["phase"]): p for p in results.training["phases"]}
     phases = PHASES[: PHASES.index(phase) + 1] if phase in PHASES else (phase,)
     own = [(system, network, p) for network in results.find_entry(system, phase)["epochs"]

@@ -1,7 +1,7 @@
-"""Cross-validated systems: DSC and ASSD per fold and in all, differences between them by patient.
+"""Cross-validated systems: DSC and ASSD per fold and in all, compared by patient.
 
-A record is that of one system, as `evaluation.cross_validate` writes it: its score table has a row
-for each fold and whole test case, and its summary an entry of the system for each fold.
+A record of `evaluation.cross_validate` is of one system: a score row for each fold and whole test
+case, and an entry for each fold.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class FoldScores:
         return [str(tested), patients, str(tumors) if has_tumors else ""]
 
     def name_folds(self, key: str, heading: str) -> str:
-        """Return a line that names the folds of which `key` says something; "" where none is."""
+        """Return a line naming the folds of which `key` says something, or ""."""
         named = "; ".join(f"fold {fold['fold']}: {fold[key]}" for fold in self.folds if fold[key])
         return f"\n{heading}: {named}.\n" if named else ""
 
@@ -126,7 +126,7 @@ class FoldScores:
         return find_published(self.name, _get_settings(self.results))
 
     def write_published(self) -> dict[tuple[str, str], str]:
-        """Return the published numbers by target and score ("": none, or of which is not said)."""
+        """Return published numbers by target and score ("": none, or not said)."""
         published = None if self.name in UNCLEAR else self.published
         numbers = {
             (target, score): getattr(published, target, {}).get(score)
@@ -165,7 +165,7 @@ def check_folds(first: Results, other: Results) -> None:
 
 
 def summarise_folds(records: Sequence[Results]) -> list[str]:
-    """Return the paragraphs of the README's block: a line per system, and differences."""
+    """Return the paragraphs of the README's block: systems and differences."""
     systems = [FoldScores(results) for results in records]
     parts = [caption_all(records), make_summary(systems), HOW_TO_READ]
     return parts + ([make_differences(systems), HOW_COMPARED] if len(records) > 1 else [])
@@ -211,7 +211,7 @@ def describe_folds(results: Results) -> str:
 
 
 def make_summary(systems: Sequence[FoldScores]) -> str:
-    """Return a line per system: scores of all folds, DSC of each, the published, and notes.
+    """Return a line per system: scores over folds, DSC of each, published, notes.
 
     Of a target that no system finds anywhere, its DSC alone.
     """
@@ -246,7 +246,7 @@ def make_summary(systems: Sequence[FoldScores]) -> str:
 
 
 def make_differences(systems: Sequence[FoldScores]) -> str:
-    """Return the differences in DSC between every two systems, over the patients of both.
+    """Return the DSC differences of every two systems, over the patients of both.
 
     A target in which no two differ has no column.
     """
@@ -261,7 +261,7 @@ def make_differences(systems: Sequence[FoldScores]) -> str:
 
 
 def _write_difference(first: FoldScores, second: FoldScores, target: str) -> str:
-    """Write the difference of the means, over all folds and of each ("": none in any patient)."""
+    """Write the difference of means over all folds and of each ("": none)."""
     sides = [
         [mean_by_patient(system.select_held(target, [n]), "dice") for n in system.numbers]
         for system in (first, second)
@@ -283,7 +283,7 @@ def _write_difference(first: FoldScores, second: FoldScores, target: str) -> str
 
 
 def make_fold_table(system: FoldScores) -> str:
-    """Return a line per fold, all cases together with intervals by patient, and notes."""
+    """Return a line per fold, all cases with intervals by patient, and notes."""
     headings = ["", "test cases", "of patients", "cases with tumor"]
     headings += [f"{target} {name}" for target in TARGETS for name, _ in SCORES.values()]
     rows = [(f"fold {number}", [number]) for number in system.numbers]

@@ -1,7 +1,7 @@
-"""Does joint training beat the sequential model? The sweep of beta / alpha (paper 2.1, 2.4).
+"""The sweep of beta / alpha: joint training beside the sequential model.
 
-Scores are means over the seeds; intervals and tests are by patient, of these means. Which point is
-best is read from validation data (`Sweeps.find_best`), not from the scores.
+Paper 2.1, 2.4. Scores are means over seeds; intervals and tests of them are by patient. The best
+point is read from validation data (`Sweeps.find_best`).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Point:
 
 @dataclass(frozen=True)
 class MeanScore:
-    """A score over seeds: its mean with the interval by patient, and that of each seed."""
+    """A score over seeds: mean with interval by patient, and each seed's."""
 
     interval: Interval
     by_seed: list[float]
@@ -130,9 +130,9 @@ class PointScore:
 
     Attributes:
         cohort, target, point: what was scored.
-        n_seeds: in how many of the `n_records` it gave a result; one that failed does not count.
+        n_seeds: how many of `n_records` gave a result.
         iou, dice: None without any seed.
-        against: differences in IoU, by key of `AGAINST`, and in how many seeds both gave a result.
+        against: IoU differences by key of `AGAINST`, and in how many seeds both gave a result.
     """
 
     cohort: str
@@ -151,7 +151,7 @@ class PointScore:
 
 
 def list_points(results: Results) -> dict[Point, dict[str, Any]]:
-    """Return the points of a run's sweep and the systems beside it, with their entries."""
+    """Return a run's sweep points and the systems beside, with their entries."""
     points = {}
     for entry in results.summary["systems"]:
         key = entry["system"], entry["phase"]
@@ -165,7 +165,7 @@ def list_points(results: Results) -> dict[Point, dict[str, Any]]:
 
 
 def _rank(point: Point) -> tuple[Any, ...]:
-    """Return where a point stands: controls first, then from the pair, from scratch, by ratio."""
+    """Return a point's place: controls, from the pair, from scratch, by ratio."""
     is_late = point.start is not None and not point.is_control
     return SYSTEMS.index(point.key[0]), is_late, point.start or "", point.ratio or 0.0
 
@@ -200,10 +200,13 @@ class Sweeps:
         ]
 
     def score(self, cohort: str, target: str, point: Point) -> PointScore:
-        """Score a point over the seeds.
+        """Return a point's scores over the seeds.
 
-        Times and memory in the records are no measure of a point: a sweep shares a process, and
-        often a machine; `tests.benchmarks.joint` measures both.
+        Recorded times and memory are no measure of a point, as a sweep shares a process;
+        `tests.benchmarks.joint` measures both.
+
+        Args:
+            cohort, target, point: what is scored.
         """
 
         def list_counts(other: Point) -> list[Patients]:
@@ -242,7 +245,7 @@ class Sweeps:
         return next((c for c in controls if (c.start, c.alpha, c.beta) == same), None)
 
     def measure_validation(self, point: Point) -> float | None:
-        """Return the mean validation IoU over seeds and targets; None where a seed failed."""
+        """Return the mean validation IoU over seeds, targets; None if a seed failed."""
         entries = [entries[point] for entries in self.entries]
         if any(entry["status"] != "ok" for entry in entries):
             return None
@@ -251,14 +254,13 @@ class Sweeps:
     def find_best(self, start: str | None = None) -> Point | None:
         """Return the joint point with the best validation IoU: what a user would take.
 
-        Args:
-            start: "pair" or "scratch"; None: of both.
+        `start` is "pair" or "scratch"; None for both.
         """
         joint = [point for point in self.points if point.is_joint]
         return self.find_preferred(point for point in joint if start in (None, point.start))
 
     def find_preferred(self, points: Iterable[Point]) -> Point | None:
-        """Return which point validation data prefers; None where none has a value in every seed."""
+        """Return the point validation data prefers; None if none has every seed."""
         values = {point: self.measure_validation(point) for point in points}
         known = {point: value for point, value in values.items() if value is not None}
         return max(known, key=lambda point: known[point], default=None)
@@ -346,10 +348,10 @@ def make_joint_page(records: Sequence[Results]) -> str:
 
 
 def summarise_sweep(records: Sequence[Results]) -> list[str]:
-    """Return the paragraphs of the README's block.
+    """Return the paragraphs of the README's block, with one table.
 
-    One table: the systems beside joint training, of each start the best point on validation data,
-    its control, and the control that validation data prefers.
+    It has the systems beside, each start's best point on validation data with its control, and the
+    control that validation data prefers.
     """
     sweeps = Sweeps(records)
     best = [point for start in ("pair", "scratch") if (point := sweeps.find_best(start))]
@@ -383,7 +385,7 @@ def _iterate_points(sweeps: Sweeps, cohort: str) -> Iterable[tuple[PointScore, P
 
 
 def _name_cohort(sweeps: Sweeps, cohort: str, name: str) -> str:
-    """Name a cohort with the number of its patients with tumor, where the pair was scored."""
+    """Name a cohort, and its patients with tumor where the pair was scored."""
     pair = next(tumor for _, tumor in _iterate_points(sweeps, cohort) if tumor.point.key == PAIR)
     n = pair.n_counted
     return name if n is None else f"{name}, {write_count(n)} with tumor"
@@ -408,7 +410,7 @@ def _list_differences(liver: PointScore, tumor: PointScore) -> list[str]:
 
 
 def _make_table(headings: Sequence[str], lines: Sequence[Sequence[str]], left: int) -> str:
-    """Return a table without the columns in which no line has anything, as of absent controls."""
+    """Return a table without the columns that are empty in every line."""
     shown = [place for place in range(len(headings)) if any(line[place] for line in lines)]
     cells = [[line[place] for place in shown] for line in lines]
     return make_markdown([headings[place] for place in shown], cells, left)

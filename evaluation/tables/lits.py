@@ -1,4 +1,4 @@
-"""The 24 figures of the LiTS challenge for every system, a table per cohort and mode."""
+"""The 24 figures of LiTS for every system, a table per cohort and mode."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FIGURES = {name: ("ratio", "higher", meaning) for name, meaning in SHARES.items(
 
 
 def describe_figure(name: str) -> tuple[str, str, str]:
-    """Return unit, which value is better, and meaning of a LiTS figure; empty for no such one."""
+    """Return a LiTS figure's unit, better direction, meaning; else empty."""
     part, _, score = name.partition("_")
     if name in FIGURES or score not in SCORES:
         return FIGURES.get(name, ("", "", ""))
@@ -97,13 +97,7 @@ def _explain_none(results: Results, cohort: str) -> str:
 def _make_block(
     results: Results, cohort: str, mode: str, entries: Sequence[Mapping[str, Any]]
 ) -> str:
-    """Return the figures of a cohort and mode.
-
-    Args:
-        results: the run.
-        cohort, mode: which.
-        entries: of summary.json, one a system.
-    """
+    """Return the figures of a cohort and mode; `entries` are of summary.json."""
     of_system = {(entry["system"], entry["phase"]): entry for entry in entries}
     shown = [pair for pair in results.list_systems() if pair in of_system]
     first, text, heading = of_system[shown[0]], "", f"{cohort.capitalize()}, {mode}"

@@ -1,4 +1,4 @@
-"""What post-processing does to the pooled IoU: each option alone, and those that were chosen."""
+"""What post-processing does to the pooled IoU: each option, and the chosen ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Pooled = dict[tuple[str, ...], float]
 
 
 def pool_options(results: Results) -> Pooled:
-    """Return the IoU of all cases together by cohort, target, system, phase and option."""
+    """Return the pooled IoU by cohort, target, system, phase and option."""
     if "postprocessing" in results.recorded:
         rows = results.recorded["postprocessing"]
         return {tuple(row[name] for name in KEYS): row["iou"] for row in rows}
@@ -47,7 +47,7 @@ def list_choices(results: Results, between: str = ", ") -> dict[tuple[str, str],
 
 
 def make_postprocessing(results: Results) -> str:
-    """Return the pooled IoU without, the change by each option, and the IoU with those chosen."""
+    """Return pooled IoU without options, each one's change, IoU with the chosen."""
     text = make_head(
         results.label,
         "Ablation: post-processing",

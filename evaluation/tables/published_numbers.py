@@ -1,8 +1,8 @@
-"""What the other documents published of their systems: to stand beside, not to compare.
+"""Published scores of the other documents' systems: beside ours, not to compare.
 
 Their data and splits are their own. Dice and shares are fractions of 1. ASSD: Elmenabawy et al.
-state no unit and not whether of slices or volumes; mm of volumes is assumed. No number is the
-paper's (Gruber et al.): its Table 1 is not available.
+state neither unit nor slices or volumes; mm of volumes is assumed. The paper's own (Gruber et al.,
+Table 1) are not available.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Published:
     Attributes:
         where: data and split.
         liver, tumor: by score ("dice", "assd_mm", "accuracy", "sensitivity", "iou").
-        of: settings that make a system of another name the one published, if it begins with
+        of: settings by which a system of another name is the published one, if it begins with
             ImageNet weights.
     """
 
@@ -43,7 +43,7 @@ _KORABELNIKOV = {"input": "windowed", "smoothing_variance": 0.25, "window_hu": [
 
 
 def _list_elmenabawy(liver: list[float], tumor: list[float], of: dict[str, Any]) -> Published:
-    """Return a row of Elmenabawy et al.: Dice and ASSD, where they give it, of each target."""
+    """Return a row of Elmenabawy et al.: each target's Dice, and ASSD if given."""
     first, second = (dict(zip(("dice", "assd_mm"), row, strict=False)) for row in (liver, tumor))
     return Published(ELMENABAWY, first, second, of)
 
@@ -71,16 +71,14 @@ UNCLEAR = ("unet_dhanush", "segnet")
 
 
 def write_published_heading(synthetic: bool) -> str:
-    """Return what stands above these numbers; beside a phantom it says that they are of real CT."""
+    """Return the heading of these numbers; beside a phantom: they are of real CT."""
     return f"{HEADING}, real CT" if synthetic else HEADING
 
 
 def find_published(system: str, settings: Mapping[str, Any] | None) -> Published | None:
-    """Return what is published of a system as documented, or of one that began and is built so.
+    """Return what is published of a documented system, or of one begun and built so.
 
-    Args:
-        system: its name; those of `NUMBERS` are kept for the documented systems.
-        settings: as trained; None for one of the paper.
+    `system` is a name; those of `NUMBERS` are documented. `settings` are None for one of the paper.
     """
     if system in NUMBERS:
         return NUMBERS[system]

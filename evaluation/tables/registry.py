@@ -1,4 +1,4 @@
-"""Every table of a run by name: what `evaluation.tables` writes and the report shows."""
+"""Every table of a run by name; `evaluation.tables` and the report use them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Table:
     Attributes:
         name: of its file, without suffix, and of its anchor in the report.
         title: for readers.
-        make: returns a page of Markdown; "" where the run has nothing for it.
+        make: a page of Markdown; "" where the run has nothing.
     """
 
     name: str

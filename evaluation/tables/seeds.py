@@ -1,4 +1,4 @@
-"""Runs of different seeds side by side: mean and spread of the scores, verdicts on the claims."""
+"""Runs of different seeds: mean and spread of scores, verdicts on claims."""
 
 from __future__ import annotations
 
@@ -103,14 +103,14 @@ def summarise_runs(records: Records) -> list[str]:
 
 
 def has_intervals(records: Records) -> bool:
-    """Say whether the scores have a column of intervals: of one seed, where they are known."""
+    """Say whether scores have intervals: of one seed, where they are known."""
     return len(records) == 1 and "iou_low" in records[0].table1
 
 
 def make_scores(records: Records) -> str:
-    """Return the scores of test and external data: IoU at every rule, the others at the rule roc.
+    """Return test and external scores: IoU at every rule, others at rule roc.
 
-    One seed's IoU at that rule has its interval; several seeds have their own spread.
+    There one seed's IoU has its interval; several seeds have their spread.
     """
     table = pd.concat([results.table1 for results in records])
     table = sort_rows(select(table, cohort=UNSEEN))
@@ -164,7 +164,7 @@ def list_verdicts(records: Records) -> list[tuple[dict[str, Any], dict[str, list
 
 
 def make_verdicts(records: Records) -> str:
-    """Return the verdict on each claim by cohort; of several seeds, in how many it holds."""
+    """Return each claim's verdict by cohort; of several seeds, how many hold."""
     rows = {
         claim["title"]: {where: _count_verdicts(of_seeds) for where, of_seeds in verdicts.items()}
         for claim, verdicts in list_verdicts(records)
@@ -185,7 +185,7 @@ def _count_verdicts(verdicts: Sequence[str]) -> str:
 
 
 def make_claims_page(name: str, records: Records) -> str:
-    """Return each claim with its words, its measure, and every seed's verdicts and numbers."""
+    """Return each claim: words, measure, and every seed's verdicts and numbers."""
     text = f"# The paper's claims on the runs `{name}`\n\n{WRITTEN}\n\n{describe_runs(records)}\n"
     seeds = [judge_claims(results) for results in records]
     for index, claims in enumerate(zip(*seeds, strict=True), start=1):
@@ -201,7 +201,7 @@ def make_claims_page(name: str, records: Records) -> str:
 
 
 def make_options_page(name: str, records: Records) -> str:
-    """Return what post-processing changes; "" where a seed has none, as of earlier versions."""
+    """Return what post-processing changes; "" where an (old) seed has none."""
     seeds = [pool_options(results) for results in records]
     if not all(seeds):
         return ""
@@ -244,9 +244,9 @@ def _average(seeds: Sequence[Mapping[Any, float]], key: tuple[str, ...]) -> floa
 
 
 def spread_seeds(records: Records) -> pd.DataFrame:
-    """Return `KEYS`, metric, mean, SD (n - 1), min, max and the number of seeds with a value.
+    """Return `KEYS`, metric, mean, SD (n - 1), min, max and number of seeds.
 
-    A seed whose system failed, or whose score is undefined, does not count.
+    A seed that failed, or whose score is undefined, does not count.
     """
     long = pd.concat([results.table1 for results in records]).melt(
         KEYS, list(SPREAD_METRICS), "metric", "value"
@@ -256,7 +256,7 @@ def spread_seeds(records: Records) -> pd.DataFrame:
 
 
 def make_spread_csv(records: Records) -> str:
-    """Return the spread in long form with all digits; the column `data` names the cohort."""
+    """Return the spread in long form, all digits; `data` names the cohort."""
     spread = spread_seeds(records)
     origins = [records[0].describe_origin(cohort) for cohort in spread["cohort"]]
     spread.insert(0, "data", origins)

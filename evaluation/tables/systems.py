@@ -1,7 +1,7 @@
-"""All systems side by side, over seeds: whole cases, cost, and what the documents published.
+"""All systems over seeds: whole cases, cost, and what the documents published.
 
-Dice and ASSD are means over patients and seeds, with intervals by patient. The published numbers
-stand in columns of their own: other data, other splits.
+Dice and ASSD are means over patients and seeds, with intervals by patient. Published numbers have
+columns of their own: other data, other splits.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ class SystemScore:
 
     Attributes:
         cohort, target, system, phase: what was scored.
-        n_seeds: in how many of the `n_records` it gave a result.
-        dice, assd_mm: of the mean over the patients that hold the target; None without a value.
-        by_seed: the mean Dice of each seed.
+        n_seeds: how many of `n_records` gave a result.
+        dice, assd_mm: mean over patients that hold the target; None without a value.
+        by_seed: mean Dice of each seed.
         n_valued: cases with an ASSD, over all seeds, of `n_cases`.
         pooled: by score of `POOLED`; {} without a result.
-        published: what its document published for the target, by score.
+        published: by score, for the target.
     """
 
     cohort: str
@@ -156,7 +156,7 @@ def name_system(system: System) -> str:
 
 
 def rank_system(system: System) -> tuple[Any, ...]:
-    """Return where a system stands: the paper's first, then documents', each before variants."""
+    """Return a system's place: the paper's, then documents', before variants."""
     name, phase = system
     place = PHASES.index(phase) if phase in PHASES else len(PHASES)
     if name in SYSTEMS:
@@ -225,7 +225,7 @@ class SystemComparison:
 
     @cached_property
     def blind_dice(self) -> dict[str, float]:
-        """Tumor Dice, mean over patients, of marking the whole reference liver, by cohort."""
+        """Tumor Dice of marking the whole liver, mean over patients, by cohort."""
         cases = self.rows[0].drop_duplicates(["cohort", "target", "case"])
         cases = cases.assign(size=cases["tp"] + cases["fn"]).set_index(["cohort", "case"])
         tumors, livers = (cases[cases["target"] == target] for target in ("tumor", "liver"))
@@ -313,7 +313,7 @@ def make_systems_page(records: Sequence[Results]) -> str:
 
 
 def summarise_systems(records: Sequence[Results]) -> list[str]:
-    """Return the paragraphs of the README's block: Dice and cost of every system in one table."""
+    """Return the paragraphs of the README's block: Dice and cost in one table."""
     comparison = SystemComparison(records)
     scores = {cohort: comparison.index_scores(cohort) for cohort in comparison.cohorts}
     columns = [(cohort, target) for cohort in scores for target in TARGETS]
@@ -432,7 +432,7 @@ def explain_beginnings(comparison: SystemComparison) -> str:
 
 
 def explain_times(comparison: SystemComparison) -> str:
-    """Say of which systems the prediction's time is that of the liver's network alone."""
+    """Say whose prediction time is that of the liver's network alone."""
     alone: dict[str, None] = {}
     for entries, rows in zip(comparison.entries, comparison.rows, strict=True):
         livers, tumors = (
@@ -451,7 +451,7 @@ def explain_guess(comparison: SystemComparison) -> str:
 
 
 def list_faults(comparison: SystemComparison) -> str:
-    """Name what is no result, what is weak on validation data, and what was not trained."""
+    """Name what is no result, weak on validation data, or not trained."""
     text = ""
     for key, heading in (("why", "Not a result"), ("note", "Weak on validation data")):
         causes: dict[str, dict[str, list[str]]] = {}
@@ -480,7 +480,7 @@ def list_faults(comparison: SystemComparison) -> str:
 
 
 def _split_fault(fault: str) -> tuple[str, str]:
-    """Split a fault into its words and the AUC in it, so that the same fault is named once."""
+    """Split a fault into words and AUC, so that the same fault is named once."""
     match = re.search(r"AUC (\d\.\d+) ", fault)
     return (fault.replace(f"{match[1]} ", ""), match[1]) if match else (fault, "")
 

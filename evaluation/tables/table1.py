@@ -1,6 +1,6 @@
-"""Table 1 as Markdown, CSV and LaTeX: every system, rule and target, a block per cohort.
+"""Table 1 as Markdown, CSV and LaTeX, a block per cohort.
 
-LaTeX is written by hand: pandas' `to_latex` needs Jinja, and knows no rule between targets.
+LaTeX by hand: pandas' `to_latex` needs Jinja and has no rule between targets.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SAMPLE_COLUMNS = ["iou_low", "iou_high", "n_patients", "n_counted", "draws_skipp
 
 
 def list_metrics(table: pd.DataFrame) -> list[str]:
-    """Return the scores of Table 1 that the table holds: registered ones, then the areas."""
+    """Return the scores that the table holds: registered ones, then areas."""
     names = [name for name, metric in METRICS.items() if metric.table1 and name in table]
     return names + [name for name in AREAS if name in table]
 
@@ -64,8 +64,8 @@ def spell_metric(name: str) -> str:
 def find_best(table: pd.DataFrame) -> dict[tuple[str, str, str], float]:
     """Return the best value by (cohort, target, metric).
 
-    A score at a threshold counts where anything was found: with few foreground pixels an empty mask
-    has a pixel accuracy near 1.
+    A score at a threshold counts only where something was found: an empty mask of few foreground
+    pixels has a pixel accuracy near 1.
     """
     best = {}
     for metric in list_metrics(table):
@@ -107,12 +107,9 @@ def _make_headings(table: pd.DataFrame) -> list[str]:
 
 
 def _make_lines(table: pd.DataFrame, plain: Callable[[str], str], bold: str) -> list[list[str]]:
-    """Return the cells of the rows of a cohort.
+    """Return the cells of a cohort's rows.
 
-    Args:
-        table: rows of Table 1.
-        plain: what each text goes through.
-        bold: format of the best value of a target and score.
+    Texts go through `plain`; `bold` formats the best value of a target and score.
     """
     best, lines, seen = find_best(table), [], set()
     for row in table.itertuples(index=False):
@@ -171,7 +168,7 @@ def escape_tex(text: str) -> str:
 
 
 def make_tex(results: Results) -> str:
-    """Return Table 1 for LaTeX (package booktabs), a `table` per cohort, ready for `\\input`."""
+    """Return Table 1 for LaTeX (booktabs), a `table` per cohort, for an `input`."""
     run = f"Preset {results.summary['preset']}, seed {results.seed}"
     caption = " ".join(make_caption(results.label))
     text = f"% Needs \\usepackage{{booktabs}}; as wide as two columns. {caption}\n"

@@ -1,7 +1,7 @@
-"""What all tables are written with: scores in words, the lines that head a table, Markdown.
+"""What all tables are written with: scores in words, head lines, Markdown.
 
-Markdown is written by hand: pandas' `to_markdown` needs tabulate, pads its cells, and lets a bar or
-a line break in a cell end it.
+Markdown by hand: pandas' `to_markdown` needs tabulate, pads cells, and lets a bar or a line break
+end one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def is_known(value: float | None) -> bool:
 
 
 def write_score(value: float | None) -> str:
-    """Write a score: three decimals, four near 1, never 1.000 for less than 1, `n/a` for none."""
+    """Write a score: 3 decimals, 4 near 1, never 1.000 below 1, `n/a` for none."""
     if value is None or value != value:
         return "n/a"
     if 0.9995 <= value < 1:
@@ -57,7 +57,7 @@ def write_score(value: float | None) -> str:
 
 
 def write_threshold(value: float | None) -> str:
-    """Write a threshold with enough digits to tell it from 0 and 1; `-` for none (argmax)."""
+    """Write a threshold, told from 0 and 1; `-` for none (argmax)."""
     if value is None or not is_known(value):
         return "-"
     distance = min(value, 1 - value)
@@ -72,7 +72,13 @@ def write_count(n: int, noun: str = "patient") -> str:
 
 
 def write_bounds(interval: Interval, form: str = ".3f", before: str = "<br>") -> str:
-    """Write the bounds of an interval, `before` them; "" where there is none."""
+    """Write the bounds of an interval; "" where there is none.
+
+    Args:
+        interval: with or without bounds.
+        form: of a number.
+        before: text before them.
+    """
     if interval.low is None:
         return ""
     return f"{before}{interval.low:{form}} to {interval.high:{form}}"
@@ -97,7 +103,7 @@ def write_seeds(given: int, total: int) -> str:
 
 
 def write_difference(comparison: Comparison) -> str:
-    """Write a difference, its interval and p of its test: `+0.031 (-0.010 to +0.070), p 0.12`."""
+    """Write difference, interval and p: `+0.031 (-0.010 to +0.070), p 0.12`."""
     difference = comparison.difference
     text = f"{difference.value:+.3f}"
     if difference.low is not None:
@@ -106,10 +112,9 @@ def write_difference(comparison: Comparison) -> str:
 
 
 def write_iou_interval(row: Any) -> str:
-    """Write the interval of a row's IoU, `0.410 to 0.630`; without one the number of patients.
+    """Write a row's IoU interval, `0.410 to 0.630`, or the number of patients.
 
-    Args:
-        row: of `Results.table1`, a named tuple.
+    `row` is a named tuple of `Results.table1`.
     """
     if is_known(getattr(row, "iou_low", None)):
         return f"{row.iou_low:.3f} to {row.iou_high:.3f}"
@@ -141,7 +146,7 @@ def describe_data(data: Mapping[str, Any]) -> str:
 
 
 def explain_joint(training: Mapping[str, Any]) -> str:
-    """Say that a joint model that began with the pair was trained for longer ("": it did not)."""
+    """Say that a joint model begun with the pair trained longer, or ""."""
     if all(phase.get("start") != "pair" for phase in training["phases"]):
         return ""
     return (
@@ -153,9 +158,7 @@ def explain_joint(training: Mapping[str, Any]) -> str:
 def explain_blind(blind: Mapping[str, float], cohorts: Iterable[str]) -> str:
     """Say what marking the whole liver as tumor would score ("": not known).
 
-    Args:
-        blind: `Results.blind_tumor_iou`.
-        cohorts: of which to say it.
+    `blind` is `Results.blind_tumor_iou`.
     """
     known = [f"{cohort} {write_score(blind[cohort])}" for cohort in cohorts if cohort in blind]
     text = f"Tumor IoU of marking the whole reference liver as tumor: {', '.join(known)}."
@@ -166,7 +169,7 @@ def make_head(label: str, title: str, *how: str) -> str:
     """Return the head of a page.
 
     Args:
-        label: of the run, `Results.label`.
+        label: `Results.label`.
         title: of the page.
         how: sentences on how its numbers came to be.
     """
@@ -175,7 +178,12 @@ def make_head(label: str, title: str, *how: str) -> str:
 
 
 def make_markdown(headings: Iterable[str], lines: Iterable[Iterable[str]], left: int) -> str:
-    """Return a Markdown table; the first `left` columns are text, the others numbers."""
+    """Return a Markdown table.
+
+    Args:
+        headings, lines: cells as text.
+        left: first columns that are text; the others are numbers.
+    """
     headings = list(headings)
     rule = [":--" if index < left else "--:" for index in range(len(headings))]
     # A bar or a line break in a cell would end it.

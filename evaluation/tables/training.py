@@ -24,7 +24,7 @@ SWEPT = {
 
 
 def make_training(results: Results) -> str:
-    """Return what training cost and chose: epochs, time, memory, class weights, thresholds."""
+    """Return epochs, time, memory, class weights, thresholds of training."""
     cost, chosen = [], []
     rules = list(RULES)
     for phase in results.training["phases"]:
@@ -76,7 +76,7 @@ def write_weights(weights: Any) -> str:
 
 
 def _describe_joint(results: Results) -> str:
-    """Say how the joint model was trained: the weights of its terms, its mask, its start."""
+    """Say how joint was trained: weights of its terms, mask, start."""
     for phase in results.training["phases"]:
         if phase["system"] == "joint" and "start" in phase:
             weights = f"alpha {phase['alpha']:g} (liver), beta {phase['beta']:g} (tumor)"
@@ -86,7 +86,7 @@ def _describe_joint(results: Results) -> str:
 
 
 def _make_trials(results: Results) -> str:
-    """Return the trial of scalings and the sweep of class weights, where the run has them."""
+    """Return the trial of scalings and the class weights' sweep, if any."""
     text, sweep = "", results.training["sweep"]
     if results.training["scaling"]:
         text += f"\n{describe_scaling(results.training['scaling'])}\n"
