@@ -294,8 +294,6 @@ class Predictor:
 
     Attributes:
         run, record: run directory and its `run.json`.
-        segmenter: the trained system.
-        options: flags.
     """
 
     run: Path

@@ -159,10 +159,7 @@ def score_fold(
     """Return scores of a fold's test cases, reused if nothing has changed.
 
     Args:
-        flags: command line.
-        fold: its store.
-        number: of the fold, from 1.
-        label: name of the system.
+        flags, fold, number, label: command line, store, number from 1, system.
         earlier: scores of an earlier call, by fingerprint.
     """
     run = flags.out / f"run-{number}"
@@ -204,9 +201,7 @@ def write_record(flags: argparse.Namespace, store: Store, label: str, scored: li
     """Write the score table of the scored folds, then their record.
 
     Args:
-        flags: command line.
-        store: whose patients were dealt out.
-        label: name of the system.
+        flags, store, label: command line, store dealt out, system.
         scored: the folds.
     """
     write_table(flags.out / f"{label}.scores.csv", pd.concat([fold.scores for fold in scored]))

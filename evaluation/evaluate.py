@@ -154,11 +154,8 @@ class Scored:
     """What OUT holds of one system after a phase.
 
     Attributes:
-        entry: of summary.json.
-        scores: rows of the score table.
-        lesions: rows of lesions.csv.
-        curves: entries of curves.json.
-        lits: entries of summary.json.
+        entry, lits: of summary.json.
+        scores, lesions, curves: of the files of these names.
     """
 
     entry: dict[str, Any]

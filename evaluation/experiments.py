@@ -60,8 +60,7 @@ class Layout:
     Attributes:
         varies: the one key in which records differ.
         summarise: paragraphs of README.md's block.
-        pages: the files.
-        figure: or None.
+        pages, figure: files; no figure is None.
         check: refuses a record that does not fit the first one.
         rows: values of score columns that are published.
         keeps_split: publish the list of slices.
@@ -83,11 +82,10 @@ class Experiment:
     """A published experiment.
 
     Attributes:
-        name: of its folder in evaluation/published and of its block in README.md.
-        title: for readers.
-        command: how its records were made.
+        name: of its folder in evaluation/published and its block in README.md.
+        title, command: for readers; how its records were made.
         layout: what its page shows.
-        beside: name of the experiment whose first record stands beside its own; "" for none.
+        beside: experiment whose first record stands beside; "" for none.
     """
 
     name: str

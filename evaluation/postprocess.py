@@ -129,17 +129,14 @@ def check_options(names: Iterable[str]) -> tuple[str, ...]:
 def postprocess(
     labels: np.ndarray, liver: np.ndarray, hu: np.ndarray, spacing_mm: Spacing, names: Iterable[str]
 ) -> np.ndarray:
-    """Apply options to a label map.
+    """Return a label map after options; `labels` itself where none was asked for.
 
     Args:
         labels: uint8 (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
-        liver: bool, the same shape: L > s1, before tumor was counted to the liver.
+        liver: bool, the same shape: L > s1, before tumor was counted to it.
         hu: CT in HU, the same shape.
         spacing_mm: of each axis.
         names: of `OPTIONS`, in any order.
-
-    Returns:
-        uint8, the same shape; `labels` itself where nothing was asked for.
     """
     for name in check_options(names):
         labels = OPTIONS[name](labels, liver, hu, spacing_mm)
@@ -180,10 +177,7 @@ class CaseMaps:
 
 
 def count_options(case: CaseMaps, chosen: Iterable[str] | None = None) -> OptionCounts:
-    """Count a case's pixels after each option alone, and after the chosen ones.
-
-    `chosen` is None while validation data has not chosen.
-    """
+    """Count a case's pixels after each option alone, and after the chosen, if known."""
     counts = {NONE: case.count(()), **{name: case.count((name,)) for name in OPTIONS}}
     return counts if chosen is None else {**counts, CHOSEN: case.count(chosen)}
 

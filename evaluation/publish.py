@@ -185,9 +185,8 @@ def replace_block(readme: str, name: str, text: str) -> str:
     """Return the README with the block of that name replaced.
 
     Args:
-        readme: its text.
+        readme, text: the README, and the new block with its marks.
         name: of the block.
-        text: new block, with its marks.
 
     Raises:
         InputError: it has no such block.

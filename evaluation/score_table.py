@@ -185,12 +185,7 @@ def sort_rows(table: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
 
 
 def pool(table: pd.DataFrame, by: Sequence[str] = KEYS) -> pd.DataFrame:
-    """Add up the counts of the rows that share `by`.
-
-    Returns:
-        The columns of `by`, `threshold`, `n_cases`, `n_slices`, the counts, and the metrics of
-        Table 1.
-    """
+    """Add up the counts of the rows that share `by`, and score them as Table 1."""
     summed = table.groupby(list(by), sort=False, as_index=False, dropna=False).agg(
         threshold=("threshold", "first"),
         n_cases=("case", "nunique"),
@@ -245,14 +240,10 @@ Side = tuple[str, str, str]
 def list_pairs(
     systems: Iterable[tuple[str, str]], rule: str = MAIN_RULE
 ) -> list[tuple[Side, Side]]:
-    """Return what is compared by patient, under one rule.
+    """Return what is compared by patient, under one rule, of the paper's systems.
 
     Each system with the one before it in each phase; balanced with cross-entropy of each system;
     the rule with a threshold of 0.5.
-
-    Args:
-        systems: (system, phase) of the paper's kind that were scored.
-        rule: to compare.
     """
     scored = set(systems)
     order = [name for name in SYSTEMS if any(name == system for system, _ in scored)]

@@ -109,9 +109,9 @@ def score_volumes(
 
 
 def score_components(prediction: np.ndarray, reference: np.ndarray) -> float:
-    """Return the Rand index of the connected regions of two bool masks.
+    """Return the Rand index of two bool masks' connected regions (paper 3.2.2).
 
-    Merged or split regions lower it much, a shifted outline little (paper 3.2.2).
+    Merged or split regions lower it much, a shifted outline little.
     """
     box = find_box(prediction | reference)
     if box is None:
@@ -292,8 +292,7 @@ class Scorer:
     """Scores one system.
 
     Attributes:
-        segmenter: the trained system.
-        seed: of its training.
+        segmenter, seed: the trained system and the seed of its training.
         nominal_spacing: whether distances are left out.
         fold: of a cross-validation; 0 where there is none.
     """

@@ -305,15 +305,7 @@ class Segmenter:
     def decide(
         self, probabilities: Sequence[np.ndarray], rule: str
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the labels of a slice and its liver by itself.
-
-        Args:
-            probabilities: (liver or tumor, tumor), or (liver,): each (rows, columns).
-            rule: of `list_rules`.
-
-        Returns:
-            uint8 (rows, columns), 0 other, 1 liver, 2 tumor; bool (rows, columns).
-        """
+        """Return a slice's labels, uint8 0/1/2, and its liver by itself, bool."""
         if rule == ARGMAX:
             labels = find_most_probable(*probabilities).astype(np.uint8)
             return labels, labels > 0

@@ -50,11 +50,7 @@ def read_drawn(out: Path, signature: str) -> list[str] | None:
 
 
 def draw_all(results: Results) -> tuple[list[Path], dict[str, str]]:
-    """Draw every figure into OUT/figures.
-
-    Returns:
-        The paths written, and why a figure was skipped, by name.
-    """
+    """Draw every figure; return paths, and by name why one was skipped."""
     from evaluation.figures.registry import FIGURES
     from evaluation.figures.style import save_figure, use_style
 

@@ -75,9 +75,7 @@ def _draw_picture(
 def _draw_network(
     axes: Axes, network: dict[str, Any], frame: Frame, title: str
 ) -> tuple[Point, Point]:
-    """Draw a U-Net in a rounded frame; return where it is entered and left.
-
-    `network` is its record in training.json, {"parameters", "layers"}.
+    """Draw a recorded U-Net in a frame; return where it is entered and left.
 
     Raises:
         ValueError: the layers form no U-Net.
@@ -255,10 +253,7 @@ def _stretch_image(image: np.ndarray) -> np.ndarray:
 def _draw_pictures(
     axes: Axes, images: Sequence[np.ndarray | None], heights: tuple[float, float], missing: str
 ) -> None:
-    """Draw X, M, M w(X) and the label map at the ends of the two networks.
-
-    `heights` are the middles of the liver and the tumor network, in inches.
-    """
+    """Draw X, M, M w(X) and the label map, at the middles of the two networks."""
     first, mask, product, label = images
     high, low = (height - SIDE / 2 for height in heights)
     _draw_picture(axes, first, (LEFT, high), "slice $X$")
@@ -269,10 +264,7 @@ def _draw_pictures(
 
 
 def _draw_product(axes: Axes, high: float, low: float, scaling: str) -> None:
-    """Draw how the second input is made: the mask times the scaled slice.
-
-    `high` and `low` are the middles of the liver and the tumor network, in inches.
-    """
+    """Draw the second input: the mask times the scaled slice."""
     x, y, radius = LEFT + SIDE / 2, 3.9, 0.11
     right = WIDTH - 0.1 - SIDE / 2
     # From the slice through w into the product, and from the product down.

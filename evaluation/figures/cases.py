@@ -109,10 +109,7 @@ def draw_lesion_recall(results: Results) -> Figure | str:
 def _draw_recall_panel(
     axes: Axes, lesions: pd.DataFrame, looks: Mapping[System, Look]
 ) -> list[int]:
-    """Draw a cohort's shares; return the lesions of each bin of diameters.
-
-    `lesions` has a row for each system and lesion.
-    """
+    """Draw a cohort's shares; return the lesions of each bin of diameters."""
     numbers = [0] * (len(BINS_MM) - 1)
     for place, ((system, phase), look) in enumerate(looks.items()):
         of_system = select(lesions, system=system, phase=phase)

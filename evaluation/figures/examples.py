@@ -23,9 +23,8 @@ class Examples:
     """Recorded example slices.
 
     Attributes:
-        about: content of examples.json.
-        arrays: of examples.npz, by name.
-        systems: those that have label maps, in the order of the tables.
+        about, arrays: content of examples.json and examples.npz.
+        systems: those with label maps, in table order.
     """
 
     about: dict[str, Any]

@@ -35,10 +35,7 @@ LABELS = {
 
 
 def draw_joint(scores: Sequence[PointScore], caption: str) -> Figure:
-    """Draw a panel per cohort and target.
-
-    `scores` are of the sweep's points and the systems beside it; `caption` stands below.
-    """
+    """Draw a panel per cohort and target, with a caption below."""
     cohorts = list(dict.fromkeys(score.cohort for score in scores))
     is_wide = len(cohorts) > 1
     figure = make_figure(5.0, width=7.2 if is_wide else 4.6)

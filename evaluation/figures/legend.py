@@ -69,10 +69,7 @@ class Look:
 
 
 def list_looks(systems: Sequence[System], failures: Iterable[System]) -> dict[System, Look]:
-    """Return how every system of Table 1 looks.
-
-    `systems` come in the figures' order, phases of a system together; `failures` gave no result.
-    """
+    """Return how Table 1's systems look; phases of a system must stand together."""
     names = dict.fromkeys(name for name, _ in systems if name not in SYSTEM_COLOURS)
     more = {name: MORE_COLOURS[i % len(MORE_COLOURS)] for i, name in enumerate(names)}
     looks = {}

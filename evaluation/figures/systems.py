@@ -25,10 +25,7 @@ PUBLISHED: Style = {"color": GREY, "markersize": 4, "markerfacecolor": "white"}
 
 
 def draw_systems(comparison: SystemComparison, caption: str) -> Figure:
-    """Draw a panel per cohort and target; a line marks the whole liver's Dice.
-
-    A phantom's figure leaves the published numbers out: they would say nothing.
-    """
+    """Draw a panel per cohort and target; published numbers not beside a phantom."""
     scores, systems, blind = comparison.scores, comparison.systems, comparison.blind_dice
     cohorts = list(dict.fromkeys(score.cohort for score in scores))
     lines = textwrap.wrap(caption.replace("`", ""), 130)

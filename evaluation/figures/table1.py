@@ -73,10 +73,7 @@ def describe_cohort(results: Results, cohort: str) -> str:
 
 
 def _draw_bar(axes: Axes, place: tuple[float, float], row: Any, look: Look) -> None:
-    """Draw a bar with whisker and value; without a row, say so.
-
-    `place` is middle and width; `row` is of Table 1, or None.
-    """
+    """Draw a bar at (middle, width) with whisker and value; without a row, say so."""
     x, width = place
     words: Style = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": SMALL}
     if row is None:

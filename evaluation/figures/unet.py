@@ -66,7 +66,7 @@ class Block:
         depth: poolings above it.
         size: rows and columns of its maps (None: any).
         path: "down", "bottom" or "up".
-        skip_from: index of the block whose last map is concatenated here, or None.
+        skip_from: index of the block whose last map is concatenated here.
     """
 
     depth: int

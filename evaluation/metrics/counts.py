@@ -83,14 +83,7 @@ class Counts:
 
     @classmethod
     def of(cls, prediction: np.ndarray, reference: np.ndarray) -> Counts:
-        """Count the outcomes of one mask against another.
-
-        Args:
-            prediction: ndarray of any shape, dtype bool.
-            reference: ndarray of the same shape, dtype bool.
-
-        Returns:
-            The counts; all zero for arrays without pixels.
+        """Count the outcomes of one bool mask against another of the same shape.
 
         Raises:
             ValueError: a mask is not boolean, or the shapes differ.

@@ -24,7 +24,6 @@ class Lesion:
     Attributes:
         kind: "lesion" or "false positive".
         diameter_mm: of a sphere of the same volume.
-        voxels: how many it has.
         touched: whether a voxel of it was found.
         iou: with the best prediction; 0 for a false positive.
     """
@@ -52,9 +51,6 @@ def list_lesions(prediction: np.ndarray, reference: np.ndarray, voxel_mm3: float
         prediction, reference: tumor masks, bool (n_slices, rows, columns); slices that were not
             scored are empty in both.
         voxel_mm3: volume of a voxel.
-
-    Returns:
-        A `Lesion` each.
     """
     lesions = find_lesions(prediction * np.uint8(LESION), reference * np.uint8(LESION))
     best = lesions.iou.max(axis=0, initial=0)

@@ -152,16 +152,13 @@ def score_case(
 def score_shape(
     prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
 ) -> Figures:
-    """Compute `SHAPE_SCORES` of two masks that are not empty.
+    """Return `SHAPE_SCORES` of two masks that are not empty, distances in mm.
 
     dice = 2I / (P + R), jaccard = I / (P + R - I), voe = 1 - jaccard, rvd = (P - R) / R, signed.
 
     Args:
         prediction, reference: bool, one shape with 3 axes.
         spacing_mm: of each axis.
-
-    Returns:
-        Scores by name, distances in mm.
 
     Raises:
         ValueError: an empty mask (see `evaluation.metrics.counts`), not boolean, or another shape;

@@ -20,8 +20,7 @@ class Measures:
 
     Attributes:
         liver_ml: tumors included.
-        tumor_count: number of tumors.
-        tumor_ml: volume of all tumors.
+        tumor_count, tumor_ml: number and volume of all tumors.
         largest_tumor_ml: None without a tumor.
         tumor_volumes_ml: of each, largest first.
         tumor_burden_percent: 100 tumor_ml / liver_ml; None without a liver.
@@ -95,12 +94,9 @@ def number_components(mask: np.ndarray) -> np.ndarray:
 def find_components(
     mask: np.ndarray, corners: bool = False
 ) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray]:
-    """Find the connected components of a mask, bool with 3 axes.
+    """Return the box of a 3D mask's components, their numbers in it, voxels of each.
 
-    `corners` joins voxels that share an edge or a corner, too (26-connected).
-
-    Returns:
-        The box of all components, their numbers in it (1, 2, ...; 0 outside), voxels of each.
+    Numbers are 1, 2, ...; 0 outside. `corners` joins across edges and corners, too (26-connected).
     """
     box = find_box(mask) or (slice(0, 0),) * mask.ndim
     numbers, n = ndimage.label(mask[box], np.ones((3,) * mask.ndim) if corners else None)

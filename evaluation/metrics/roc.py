@@ -276,15 +276,12 @@ def find_edges(low: float, high: float) -> tuple[int, int]:
 
 
 def count_above(counts: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Count the pixels above each edge from first to last.
+    """Return the number of pixels above each edge from first to last, int64.
 
     Args:
         counts: pixels per bin.
         first: first edge, and first bin that counts.
         last: last edge; bins from it on do not count.
-
-    Returns:
-        int64 (last - first + 1,).
     """
     above = np.zeros(last - first + 1, np.int64)
     above[:-1] = np.cumsum(counts[first:last][::-1])[::-1]
@@ -294,10 +291,7 @@ def count_above(counts: np.ndarray, first: int, last: int) -> np.ndarray:
 def _find_farthest(
     x: np.ndarray, y: np.ndarray, first: int, last: int
 ) -> tuple[float, int, int, int]:
-    """Return (minus the greatest distance to the chord, its point, first, last).
-
-    The distance is 0 without inner points.
-    """
+    """Return (minus the greatest distance to the chord, its point, first, last)."""
     if last - first < 2:
         return 0.0, first, first, last
     dx, dy = x[last] - x[first], y[last] - y[first]
@@ -308,7 +302,7 @@ def _find_farthest(
 
 
 def reduce_curve(roc: Roc, n: int = 400, lowest_fpr: float | None = None) -> Roc:
-    """Thin a curve for drawing to at most n of its own points, both ends kept.
+    """Return at most n of a curve's own points for drawing, both ends among them.
 
     From the chord on, the point farthest from the line is added (Ramer, Douglas and Peucker's rule
     with a fixed number of points). Points on the line are never needed.
@@ -317,9 +311,6 @@ def reduce_curve(roc: Roc, n: int = 400, lowest_fpr: float | None = None) -> Roc
         roc: the curve.
         n: how many points at most.
         lowest_fpr: where a logarithmic axis of FPR begins; None: linear.
-
-    Returns:
-        The curve of these points.
 
     Raises:
         ValueError: n is below 2.

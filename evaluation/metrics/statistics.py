@@ -123,9 +123,6 @@ def bound_mean_score(
         seeds: counts by patient, one a seed. Patients are drawn in the order of their names.
         score, draws, of_reference: as for `bound_score`.
 
-    Returns:
-        The mean with its interval.
-
     Raises:
         ValueError: no seed, no patient, or seeds that were scored on other patients.
     """
@@ -152,14 +149,11 @@ def bound_mean(values: Iterable[float], draws: int = DRAWS) -> Interval:
 def compare(
     first: ByPatient, second: ByPatient, score: Score, draws: int = DRAWS, of_reference: bool = True
 ) -> Comparison:
-    """Compare two systems on the same patients, drawn together.
+    """Return the difference of two systems on the same patients, drawn together.
 
     Args:
         first, second: counts by patient.
         score, draws, of_reference: as for `bound_score`.
-
-    Returns:
-        The difference, first less second, with test.
 
     Raises:
         ValueError: they were scored on other patients.
@@ -174,14 +168,11 @@ def compare_over_seeds(
     draws: int = DRAWS,
     of_reference: bool = True,
 ) -> Comparison:
-    """Compare two systems' mean scores over seeds, on patients drawn together.
+    """Return the difference of two systems over seeds, patients drawn together.
 
     Args:
         first, second: counts by patient, one entry a seed.
         score, draws, of_reference: as for `bound_score`.
-
-    Returns:
-        The difference, first less second, with test.
 
     Raises:
         ValueError: no seed, no patient, or they were scored on other patients.

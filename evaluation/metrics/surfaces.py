@@ -81,14 +81,11 @@ def find_surface(mask: np.ndarray, spacing_mm: tuple[float, ...]) -> np.ndarray:
 def measure_distances(
     prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
 ) -> SurfaceDistances | None:
-    """Measure the distances between two masks' surfaces; None where a mask is empty.
+    """Return the distances between two masks' surfaces; None where a mask is empty.
 
     Args:
         prediction, reference: bool, one shape with 3 axes.
         spacing_mm: of each axis.
-
-    Returns:
-        Distances in mm, or None.
 
     Raises:
         ValueError: the shapes differ, there are not 3 axes, a mask is not boolean, or a spacing is

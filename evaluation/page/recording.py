@@ -107,10 +107,7 @@ def write_examples(run: Path, store: Store, scores: pd.DataFrame, out: Path) -> 
 
 
 def rank_slices(slices: pd.DataFrame, system: str) -> pd.DataFrame:
-    """Return the slices that hold tumor, by falling tumor IoU of a system.
-
-    `slices` are rows of one phase, with the column "iou".
-    """
+    """Return one phase's slices with tumor, by falling "iou" of a system."""
     rows = select(slices, system=system)
     with_tumor = rows[rows["tp"] + rows["fn"] > 0]
     return with_tumor.sort_values("iou", ascending=False, kind="stable")
@@ -344,15 +341,12 @@ def record_cases(
 
 
 def label_slices(segmenter: Segmenter, store: Store, case: str, rows: Sequence[int]) -> np.ndarray:
-    """Return the labels of slices of a case at `MAIN_RULE`.
+    """Return labels of a case's slices at `MAIN_RULE`, uint8 (slices, rows, columns).
 
     Args:
         segmenter: decides by thresholds.
         store, case: the case.
         rows: which slices.
-
-    Returns:
-        uint8 (slices, rows, columns).
     """
     image = store.image(case)
     by_slice = segmenter.predict(take_slices(image), take_slices(image, rows))

@@ -148,10 +148,7 @@ def count_few_pixels(size: int) -> int:
 
 
 def make_page_data(recording: Recording, liver_window_hu: Sequence[float]) -> dict[str, Any]:
-    """Return what the page's script reads: cases, sources, windows, errors.
-
-    `liver_window_hu` is (low, high) of the first network's input, one more window.
-    """
+    """Return what the page's script reads: cases, sources, windows, errors."""
     about, cases, start = recording.about, [], 0
     for case in about["cases"]:
         stop = start + len(case["rows"])

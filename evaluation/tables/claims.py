@@ -365,8 +365,7 @@ class Claim:
 
     Attributes:
         find_parts: yields its parts for a cohort.
-        title: a few words.
-        words: section and words of the paper.
+        title, words: a few words; section and words of the paper.
         measure: by what it is judged.
         where: "validation" or "training" where it is judged once; "": in each cohort.
     """

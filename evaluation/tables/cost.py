@@ -21,7 +21,6 @@ class Cost:
     """What a system has and took; None where a run has no record of it.
 
     Attributes:
-        system: its name for readers.
         networks, parameters: how many it has.
         gflops: operations of one slice, in 10^9.
         train_s: seconds of all phases that lead to it.
@@ -46,8 +45,7 @@ FORMATS |= {"ms_per_slice": ".1f", "peak_memory_mib": ",.0f", "predict_peak_memo
 def count_gflops(network: Mapping[str, Any]) -> float:
     """Return the arithmetic of one slice through a network, in 10^9 operations.
 
-    A multiplication with its addition counts as two. Convolutions alone count; the rest is below 1
-    %.
+    A multiplication with its addition counts as two. Only convolutions count: the rest is little.
     """
     layers = {layer["name"]: layer for layer in network["layers"]}
     total = 0

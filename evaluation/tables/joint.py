@@ -252,10 +252,7 @@ class Sweeps:
         return statistics.fmean(v for entry in entries for v in entry["validation_iou"].values())
 
     def find_best(self, start: str | None = None) -> Point | None:
-        """Return the joint point with the best validation IoU: what a user would take.
-
-        `start` is "pair" or "scratch"; None for both.
-        """
+        """Return the joint point of the best validation IoU, of one start or of both."""
         joint = [point for point in self.points if point.is_joint]
         return self.find_preferred(point for point in joint if start in (None, point.start))
 

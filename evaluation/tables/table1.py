@@ -77,10 +77,7 @@ def find_best(table: pd.DataFrame) -> dict[tuple[str, str, str], float]:
 
 
 def make_csv(results: Results) -> str:
-    """Return Table 1 in long form with all digits, failed systems at the end.
-
-    The column `data` names the cohort, synthetic or not.
-    """
+    """Return Table 1 in long form, all digits, failed last; `data` names the cohort."""
     failed = [
         {"cohort": cohort, "system": system, "phase": phase, "status": status, "why": reason}
         for cohort in results.cohorts
@@ -107,10 +104,7 @@ def _make_headings(table: pd.DataFrame) -> list[str]:
 
 
 def _make_lines(table: pd.DataFrame, plain: Callable[[str], str], bold: str) -> list[list[str]]:
-    """Return the cells of a cohort's rows.
-
-    Texts go through `plain`; `bold` formats the best value of a target and score.
-    """
+    """Return the cells of a cohort's rows, the best of a target and score in bold."""
     best, lines, seen = find_best(table), [], set()
     for row in table.itertuples(index=False):
         names = [row.target, NAMES.get(row.phase, row.phase), spell_system(row.system), row.rule]

@@ -112,10 +112,7 @@ def write_difference(comparison: Comparison) -> str:
 
 
 def write_iou_interval(row: Any) -> str:
-    """Write a row's IoU interval, `0.410 to 0.630`, or the number of patients.
-
-    `row` is a named tuple of `Results.table1`.
-    """
+    """Write a row's IoU interval, `0.410 to 0.630`, or the number of patients."""
     if is_known(getattr(row, "iou_low", None)):
         return f"{row.iou_low:.3f} to {row.iou_high:.3f}"
     n = getattr(row, "n_counted", getattr(row, "n_patients", None))
@@ -156,23 +153,14 @@ def explain_joint(training: Mapping[str, Any]) -> str:
 
 
 def explain_blind(blind: Mapping[str, float], cohorts: Iterable[str]) -> str:
-    """Say what marking the whole liver as tumor would score ("": not known).
-
-    `blind` is `Results.blind_tumor_iou`.
-    """
+    """Say what marking the whole liver as tumor would score ("": not known)."""
     known = [f"{cohort} {write_score(blind[cohort])}" for cohort in cohorts if cohort in blind]
     text = f"Tumor IoU of marking the whole reference liver as tumor: {', '.join(known)}."
     return text + "\n\n" if known else ""
 
 
 def make_head(label: str, title: str, *how: str) -> str:
-    """Return the head of a page.
-
-    Args:
-        label: `Results.label`.
-        title: of the page.
-        how: sentences on how its numbers came to be.
-    """
+    """Return the head of a page: run, title, sentences on how its numbers came."""
     caption = "  \n".join(make_caption(label))
     return f"# {title}\n\n{caption}\n\n" + (" ".join(how) + "\n" if how else "")
 
