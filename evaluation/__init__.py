@@ -6,22 +6,18 @@ names           words of the results: cohorts, targets, phases, systems
 metrics/        scores of arrays: overlap, ROC, distances, lesions, LiTS, statistics
 segmenter       a trained system in use: HU in, labels and probabilities out
 postprocess     named options that clean a label map
-
 predict         command: CT volumes in, label volumes out
-batch           the volumes of predict, the files it writes, the way through many
-
+batch           the volumes of predict and the files it writes
 scoring         a system on a case: rows of the score table
 score_table     a row for each case, system, rule and unit; every score is a group-by of it
 evaluate        command: every finished system of a run is scored
 cross_validate  command: a system is trained and scored in each fold
 score           command: any label volumes against their reference; needs no TensorFlow
-
 results         what evaluate wrote, read again
 tables/         command: tables as Markdown, CSV and LaTeX
 figures/        command: figures
 page/           parts of the report
 report          command: a run as one HTML file
-
 experiments     what is published, one entry an experiment
 publish         command: the records of an experiment, and its page in the README
 published/      the records

@@ -90,10 +90,8 @@ class Row:
         case: its name.
         liver_ml to tumor_burden_percent: see `evaluation.metrics.regions.Measures`.
         spacing_mm: between slices, rows and columns.
-        model, loss, threshold_rule: what segmented it.
-        run: directory of the trained networks.
-        input: where it was read from.
-        read_from: signature of the input, by which a change of it is noticed.
+        model, loss, threshold_rule, run: what segmented it, and the run directory.
+        input, read_from: its place; its signature, which shows a change.
         outputs: signature of each file written.
         notes: what a user should know of it.
     """
@@ -465,8 +463,7 @@ def write_table(
     Args:
         stem: path without an ending.
         origin: see `Predictor.describe`.
-        rows: volumes done.
-        failures: `case`, `input` and `error` of the others.
+        rows, failures: volumes done; `case`, `input`, `error` of the others.
     """
     cells = [
         [
@@ -528,10 +525,8 @@ def predict_all(
 def _keep_rows(stem: Path, cases: Sequence[Case], origin: dict[str, Any]) -> dict[str, Row]:
     """Return rows of an earlier call that still hold; remove files of the others.
 
-    Rows of volumes outside `cases` stay if they were made in the same way.
-
-    Raises:
-        InputError: the folder holds volumes of another input, made in another way.
+    Rows of volumes outside `cases` stay if they were made in the same way. A folder of volumes of
+    another input, made in another way, is refused (InputError).
     """
     path = stem.with_name(f"{stem.name}.json")
     if not path.exists():

@@ -159,7 +159,10 @@ def score_fold(
     """Return scores of a fold's test cases, reused if nothing has changed.
 
     Args:
-        flags, fold, number, label: command line, store, number from 1, system.
+        flags: command line.
+        fold: its store.
+        number: of the fold, from 1.
+        label: name of the system.
         earlier: scores of an earlier call, by fingerprint.
     """
     run = flags.out / f"run-{number}"
@@ -201,7 +204,9 @@ def write_record(flags: argparse.Namespace, store: Store, label: str, scored: li
     """Write the score table of the scored folds, then their record.
 
     Args:
-        flags, store, label: command line, store dealt out, system.
+        flags: command line.
+        store: whose patients were dealt out.
+        label: name of the system.
         scored: the folds.
     """
     write_table(flags.out / f"{label}.scores.csv", pd.concat([fold.scores for fold in scored]))

@@ -175,9 +175,8 @@ def evaluate(
     """Score what is finished of a run and write the results.
 
     Args:
-        run: run directory.
+        run, out: run directory, and folder of the results.
         cohorts: stores by name.
-        out: folder of the results.
         nominal_spacing: leave distances out.
         viewer_cases: cases for the slice viewer; None: as many as before, or `VIEWER_CASES`.
 
@@ -259,8 +258,7 @@ def list_trainings(run: Path, name: str, phase: str) -> list[Path]:
     point of a sweep counts alone.
 
     Args:
-        run: run directory.
-        name, phase: the system.
+        run, name, phase: run directory and system.
     """
     system = read_system(run, name)
     if phase not in system.phases:
@@ -479,10 +477,9 @@ def show_run(
     """Write training.json, examples and viewer.npz of the systems of Table 1.
 
     Args:
-        run: run directory.
+        run, out: run directory, and folder of the results.
         store: with the test cases.
         scored: all that was scored.
-        out: folder of the results.
         viewer_cases: number of cases for the viewer.
     """
     from evaluation.figures.history import write_training

@@ -215,10 +215,7 @@ def combine_options(
 
 
 def score_mean_iou(cases: Sequence[Mapping[str, Counts]]) -> float:
-    """Return the mean over liver and tumor of the pooled IoU.
-
-    A target that is neither in the reference nor in the prediction does not count.
-    """
+    """Return the mean pooled IoU of liver and tumor, over the targets that occur."""
     pooled = [sum((case[target] for case in cases), Counts()) for target in TARGETS]
     known = [iou(counts) for counts in pooled if counts.n_pixels > counts.tn]
     return sum(known) / len(known) if known else 0.0

@@ -101,11 +101,7 @@ def sort_records(experiment: Experiment, records: Sequence[Results]) -> list[Res
 
 
 def _check_alike(experiment: Experiment, first: Results, other: Results) -> None:
-    """Check that two records differ in nothing but what their experiment varies.
-
-    Raises:
-        InputError: preset, seed or something of the data differs.
-    """
+    """Check that two records differ in nothing but what their experiment varies."""
     varies = experiment.layout.varies
     values = [
         {"preset": r.summary["preset"], **({} if varies == "seed" else {"seed": r.seed}),
@@ -124,8 +120,7 @@ def write_pages(experiment: Experiment, records: Sequence[Results], folder: Path
     """Write pages and figure of records; return what was written.
 
     Args:
-        experiment: whose pages.
-        records: in order.
+        experiment, records: whose pages; the records in order.
         folder: where to; the published one gets only what belongs there.
     """
     is_published = folder == PUBLISHED / experiment.name

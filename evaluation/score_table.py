@@ -264,7 +264,6 @@ class PairComparison:
     """Two systems, or two rules of one, compared by patient on a cohort and target.
 
     Attributes:
-        cohort, target: what was compared.
         first, second: the sides; the difference is first less second, of the pooled IoU.
         comparison: difference with interval, test by patient.
     """
@@ -296,10 +295,7 @@ def compare_pairs(scores: pd.DataFrame, rule: str = MAIN_RULE) -> list[PairCompa
 
 
 def score_blind_tumor(scores: pd.DataFrame) -> dict[str, float]:
-    """Return by cohort the tumor IoU of marking the whole reference liver as tumor.
-
-    A network that sees nothing gets it. A cohort without a liver pixel is left out.
-    """
+    """Return the tumor IoU of marking the whole liver, by cohort with liver pixels."""
     rows = select(scores, unit=SLICES, postprocess="", rule=HALF, fold=0)
     blind = {}
     for cohort, group in rows.groupby("cohort", sort=False):

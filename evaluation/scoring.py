@@ -184,8 +184,7 @@ def score_case(
 
     Args:
         segmenter: system that decides by thresholds.
-        store, case: the case.
-        rows: slices of Table 1.
+        store, case, rows: the case, and the slices of Table 1.
         whole: predict every slice, for volumes and post-processing.
         chosen: post-processing chosen on validation data; None: not yet known.
         maps_folder: for the label map of a whole case, read by `read_maps`.
@@ -267,10 +266,9 @@ class SystemScores:
     """The scores of a system.
 
     Attributes:
-        rows: of the score table.
+        rows, curves: of the score table, of curves.json.
         lesions: of lesions.csv: every lesion, and what was drawn where none is.
         lits: the 24 LiTS figures of each unseen cohort, in each mode.
-        curves: of curves.json.
         postprocess: options chosen on validation data.
         gaps: why a cohort has no scores.
         ms_per_slice, predict_peak_memory_mib: time and largest host memory of prediction; None if
@@ -503,9 +501,7 @@ def find_short_case(segmenter: Segmenter, store: Store, cohort: str) -> str:
     """Return a case with fewer slices than the system's 3D window; "" for none.
 
     Args:
-        segmenter: the system.
-        store: with the cases.
-        cohort: to look at.
+        segmenter, store, cohort: the system, and where to look.
     """
     depth = segmenter.about.settings.get("depth", 0)
     for case in store.cases_of(cohort):

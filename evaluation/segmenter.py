@@ -209,10 +209,7 @@ class Segmenter:
         return self._find_tumors(slices(self.read_options("tumor")), livers, median_hu)
 
     def find_median(self, slices: Slices) -> float | None:
-        """Return the median HU of the liver found in a case's slices.
-
-        None if no liver is found, or the second input does not need it.
-        """
+        """Return the median HU of the liver found in a case; None if none, or not needed."""
         if not self.needs_median:
             return None
         for_liver, for_median = share_slices(slices, self.read_options("liver"), ONE_SLICE)
@@ -250,11 +247,7 @@ class Segmenter:
     def _find_tumors(
         self, slices: Iterable[np.ndarray], livers: Iterable[np.ndarray], median_hu: float | None
     ) -> Probabilities:
-        """Yield the liver's probability and the tumor's, which is 0 outside the mask M.
-
-        `slices` are what the second network's input reads; `median_hu` is of the case's liver, if
-        needed.
-        """
+        """Yield the liver's probability and the tumor's, which is 0 outside the mask M."""
         options, s1 = self.read_options("tumor"), self.mask_threshold
         for_input, for_output = tee(livers)
         # An input that needs no liver is made without one, as its network was trained.

@@ -53,10 +53,7 @@ def _draw_picture(
     below: str = "",
     missing: str = "no result",
 ) -> None:
-    """Put an image, or an empty frame with `missing`, with text above and below.
-
-    `image` is grey (rows, columns) in [0, 1], or RGB; `corner` is the lower left one, in inches.
-    """
+    """Put an image, or an empty frame with `missing`, with text above and below."""
     x, y = corner
     if image is not None:
         grey: Style = {"cmap": "gray", "vmin": 0, "vmax": 1} if image.ndim == 2 else {}
@@ -75,11 +72,7 @@ def _draw_picture(
 def _draw_network(
     axes: Axes, network: dict[str, Any], frame: Frame, title: str
 ) -> tuple[Point, Point]:
-    """Draw a recorded U-Net in a frame; return where it is entered and left.
-
-    Raises:
-        ValueError: the layers form no U-Net.
-    """
+    """Draw a recorded U-Net in a frame; return where it is entered and left."""
     pad = 0.06
     corner = (frame.left - pad, frame.bottom - pad)
     size = (frame.right - frame.left + 2 * pad, frame.top - frame.bottom + 2 * pad)

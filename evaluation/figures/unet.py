@@ -250,15 +250,12 @@ def _draw_between(axes: Axes, at: Placed, following: Placed, is_pooling: bool) -
 
 
 def draw_unet(axes: Axes, layers: Sequence[Layer], frame: Frame) -> tuple[Point, Point]:
-    """Draw a U-Net.
+    """Draw a U-Net; return the points where its input enters and its output leaves.
 
     Args:
         axes: whose units are inches.
         layers: as recorded.
         frame: where it stands.
-
-    Returns:
-        Points where its input enters and its output leaves.
 
     Raises:
         ValueError: the layers form no U-Net.

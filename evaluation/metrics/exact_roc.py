@@ -81,14 +81,11 @@ def _sort_pixels(p: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.dtyp
 
 
 def _find_corners(key: np.ndarray) -> np.ndarray:
-    """Find where the curve turns: rising places in `key`, from 0 to its length.
-
-    The key may be cut before each. Between two cuts p is one, outside the reference first: the
-    curve goes up, right, or, over ties, both.
-    """
+    """Find where the curve turns: rising places in `key`, from 0 to its length."""
     cut = np.ones(len(key) + 1, bool)
     np.greater(key[1:] ^ key[:-1], 1, out=cut[1:-1])
     places = np.flatnonzero(cut)
+    # Between two cuts p is one, and pixels outside come first: the curve goes up, right or both.
     inside = (key & 1).astype(bool)
     up, right = inside[places[1:] - 1], ~inside[places[:-1]]
     turns = (up[1:] | up[:-1]) & (right[1:] | right[:-1])

@@ -54,10 +54,8 @@ class CaseFigures:
     Attributes:
         n_reference, n_prediction: lesions of each.
         hits, hits_any: lesions found at IoU > 0.5, at IoU > 0.
-        lesions: `SHAPE_SCORES` of each match at IoU > 0.5 that is scored.
-        liver: `SHAPE_SCORES` of the liver.
-        lesion_counts: voxels of all lesions together.
-        liver_counts: voxels of the liver, in a box around it.
+        lesions, liver: `SHAPE_SCORES` of each scored match at IoU > 0.5, of the liver.
+        lesion_counts, liver_counts: voxels of all lesions; of the liver, in a box around it.
         burden_difference: tumor burden of the reference less that of the prediction.
         mode: how it was scored.
     """

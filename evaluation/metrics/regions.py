@@ -35,15 +35,12 @@ class Measures:
 
 
 def measure_labels(labels: np.ndarray, voxel_ml: float, liver_only: bool = False) -> Measures:
-    """Measure liver and tumors in a label volume.
+    """Return the measures of liver and tumors, rounded to a thousandth of a mm3.
 
     Args:
-        labels: ndarray of shape (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
+        labels: (n_slices, rows, columns), 0 other, 1 liver, 2 tumor.
         voxel_ml: volume of one voxel in ml.
         liver_only: whether no tumor was looked for.
-
-    Returns:
-        The measures, volumes rounded to a thousandth of a mm3.
 
     Example:
         >>> labels = np.zeros((2, 3, 5), np.uint8)

@@ -197,8 +197,7 @@ class ProbabilityHistogram:
         The paper's range is (0.01, 0.99), both exact. The defaults take p = 0, too.
 
         Raises:
-            ValueError: not 0 <= low < high <= 1, or no pixel inside, or none outside, the
-                reference.
+            ValueError: not 0 <= low < high <= 1, or the range lacks pixels inside or outside.
         """
         first, last = find_edges(low, high)
         tp, fp = (

@@ -77,14 +77,12 @@ def find_youden_threshold(
     """Find the restricted curve's threshold of the greatest ``J = TPR - FPR``.
 
     The paper (3.2.1) uses ROC analysis; that it is Youden's J is assumed. All edges in [low, high]
-    compete, in exact integers; of equals the nearest to 0.5 wins, then the lower.
+    compete, in exact integers; of equals the nearest to 0.5 wins, then the lower. None without a
+    positive or a negative pixel in the range.
 
     Args:
         histogram: of validation pixels.
         low, high: bounds of the restricted curve (paper 3.2.1: 0.01, 0.99).
-
-    Returns:
-        The threshold; None when no positive or no negative pixel lies in the range.
 
     Raises:
         ValueError: not 0 <= low < high <= 1.

@@ -31,8 +31,7 @@ def write_page(results: Results, recording: Recording | None, contents: Contents
     """Return the page as HTML.
 
     Args:
-        results: of the run.
-        recording: slices of its viewer, if any.
+        results, recording: the run, and the slices of its viewer, if any.
         contents: sections below the viewer, in order.
     """
     style, scripts = read_asset("page.css"), [read_asset("page.js")]

@@ -50,10 +50,8 @@ def write_examples(run: Path, store: Store, scores: pd.DataFrame, out: Path) -> 
     after the last scored phase. Without such a slice or system nothing is written.
 
     Args:
-        run: run directory.
-        store: with the test cases.
+        run, store, out: as in `evaluation.evaluate`.
         scores: of the systems of Table 1.
-        out: folder of the results.
     """
     for name in ("examples.json", "examples.npz"):  # of an earlier evaluation
         (out / name).unlink(missing_ok=True)
@@ -324,8 +322,7 @@ def record_cases(
     """Return the arrays of viewer.npz: HU, reference and the labels of every system.
 
     Args:
-        run: run directory.
-        store: with the cases.
+        run, store: run directory, store with the cases.
         phases: to load, by system.
         cases: entries of `choose_cases`.
     """

@@ -94,11 +94,7 @@ def read_recording(results: Results) -> Recording | None:
 
 
 def _check_recording(path: Path, about: Any, arrays: dict[str, np.ndarray]) -> None:
-    """Check schema, keys, shapes and values.
-
-    Raises:
-        InputError: one is not as it should be.
-    """
+    """Check schema, keys, shapes and values; InputError where one is wrong."""
     schema = about.get("schema") if isinstance(about, dict) else type(about).__name__
     if schema != SCHEMA:
         raise InputError(f"{path}: expected schema {SCHEMA}, got {schema!r}; {AGAIN}")

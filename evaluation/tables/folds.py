@@ -104,10 +104,7 @@ class FoldScores:
         return cells
 
     def count_cases(self, folds: Sequence[int]) -> list[str]:
-        """Write how many cases were tested, of how many patients, how many have tumor.
-
-        The last two are "" without a fold with a result.
-        """
+        """Write how many cases and patients were tested, and how many have tumor."""
         rows = select(self.rows, fold=list(folds))
         tumors = self.select_held("tumor", folds)["case"].nunique()
         tested = sum(fold["test_cases"] for fold in self.folds if fold["fold"] in folds)
@@ -246,10 +243,7 @@ def make_summary(systems: Sequence[FoldScores]) -> str:
 
 
 def make_differences(systems: Sequence[FoldScores]) -> str:
-    """Return the DSC differences of every two systems, over the patients of both.
-
-    A target in which no two differ has no column.
-    """
+    """Return the DSC differences of every two systems; no column where none differ."""
     pairs = list(combinations(systems, 2))
     columns = {}
     for target in TARGETS:

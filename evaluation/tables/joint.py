@@ -345,11 +345,7 @@ def make_joint_page(records: Sequence[Results]) -> str:
 
 
 def summarise_sweep(records: Sequence[Results]) -> list[str]:
-    """Return the paragraphs of the README's block, with one table.
-
-    It has the systems beside, each start's best point on validation data with its control, and the
-    control that validation data prefers.
-    """
+    """Return the paragraphs of the README's block: best points on validation data."""
     sweeps = Sweeps(records)
     best = [point for start in ("pair", "scratch") if (point := sweeps.find_best(start))]
     shown = {*best, *(sweeps.find_control(point) for point in best)}

@@ -76,10 +76,7 @@ def write_published_heading(synthetic: bool) -> str:
 
 
 def find_published(system: str, settings: Mapping[str, Any] | None) -> Published | None:
-    """Return what is published of a documented system, or of one begun and built so.
-
-    `system` is a name; those of `NUMBERS` are documented. `settings` are None for one of the paper.
-    """
+    """Return what is published of a documented system, or of one begun and built so."""
     if system in NUMBERS:
         return NUMBERS[system]
     if not settings or not settings.get("weights_sha256"):
