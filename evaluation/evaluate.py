@@ -184,9 +184,11 @@ def evaluate(
         InputError: nothing is finished, or nothing can be scored on this split.
     """
     names = list_scored(run, cohorts["test"])
+    # A fingerprint covers all that a score depends on, so only what has changed is scored anew.
     stores = [[cohort, store.sha256] for cohort, store in cohorts.items()]
     asked = [SCORING_VERSION, stores, nominal_spacing]
     keys = {name: make_fingerprint(run, *name, asked) for name in names}
+    # What is shown depends on all systems together, so it has a key of its own.
     shown_key = hash_json([asked, hash_files(run, list_shown_files(run))])
     summary = _read_summary(out)
     shown = summary.get("shown", {})
@@ -210,6 +212,7 @@ def evaluate(
         content = {**head, "timing_s": timing_s, "left": texts, **more}
         write_scored(out, content, [scored[name] for name in names if name in scored])
 
+    # Saved after each system, because a long evaluation may be interrupted.
     for number, name in enumerate(names, start=1):
         if name in scored:
             print(f"{'_'.join(name)}: already scored")
@@ -352,6 +355,7 @@ def describe_system(
     own = {record["network"]: record for record in segmenter.records.values()}
     first = next(iter(own.values()))
     fits = [record["fit"] for record in trainings]
+    # A failed tumor network leaves the liver a result, so the status may be "partial".
     why = "; ".join(filter(None, (segmenter.failure, *scores.gaps.values())))
     status = "ok" if not why else "partial" if segmenter.targets else "failed"
     n_slices = first["fit"]["train_slices"]
@@ -385,6 +389,7 @@ def describe_system(
         "predict_peak_memory_mib": scores.predict_peak_memory_mib,
     }
     entry |= {key: first[key] for key in ("start", "alpha", "beta", "mask") if key in first}
+    # Without thresholds validation data gave no IoU at one.
     if segmenter.decision == THRESHOLDS:
         entry["validation_iou"] = {
             target: of_target["iou_at_roc"]

@@ -17,8 +17,8 @@ def describe_curves(
 ) -> dict[str, Any]:
     """Return the ROC curves of all pixels of a cohort, with thresholds on them.
 
-    Full and restricted to (0.01, 0.99), thinned for drawing; `auc` and `rauc`, which are not;
-    reliability. A curve is None without a pixel inside, or outside, the reference.
+    Curves are of all pixels and of p in (0.01, 0.99), thinned for drawing. `auc` and `rauc` are
+    not. A curve is None without a pixel inside, or outside, the reference.
 
     Example:
         >>> histogram = ProbabilityHistogram()
@@ -27,6 +27,7 @@ def describe_curves(
         >>> curves["auc"], curves["points"]["0.5"]["tpr"]
         (0.75, 0.5)
     """
+    # Areas are of every bin; only the curves are thinned, as they are drawn and published.
     inside = histogram.inside(0.01, 0.99)
     auc, rauc = histogram.auc(), histogram.rauc()
     full = None if auc is None else reduce_curve(histogram.roc(), lowest_fpr=LOWEST_DRAWN_FPR)

@@ -66,7 +66,7 @@ def find_edge(threshold: float) -> int:
 
 
 def _bin_inner(probability: np.ndarray) -> np.ndarray:
-    """Return the bins, int32 (n,), of probabilities between the outer inner edges."""
+    """Return the bins, int32, of probabilities from first to last inner edge."""
     logit = np.log(probability)
     logit -= np.log1p(-probability)
     logit /= probability.dtype.type(BIN_WIDTH)

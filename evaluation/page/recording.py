@@ -199,8 +199,7 @@ def write_viewer(run: Path, store: Store, scores: pd.DataFrame, out: Path, count
 def choose_better_phase(rows: pd.DataFrame, system: str) -> str | None:
     """Return the phase of a system with the higher validation IoU of tumors.
 
-    `rows` are of tumors at `MAIN_RULE`, unit "slices". Of equal phases the first; None without
-    scores.
+    `rows` are of tumors at `MAIN_RULE`, unit "slices". Of equals the first; None without scores.
     """
     groups = select(rows, cohort="validation", system=system).groupby("phase", sort=False)
     scores = {

@@ -114,6 +114,7 @@ def make_cost(results: Results) -> str:
     size = results.data["size"]
     headings = ["system", "networks", "parameters", f"GFLOPs a slice of {size} px", "training (s)"]
     headings += ["prediction (ms a slice)", "peak memory of training (MiB)", "of prediction (MiB)"]
+    # The joint model trains two networks in one, so its time cannot be read as one of theirs.
     joint = (
         " the joint model both of its networks at once, with the pair's cross-entropy before where "
         "it began so;"

@@ -202,6 +202,7 @@ def make_claims_page(name: str, records: Records) -> str:
 
 def make_options_page(name: str, records: Records) -> str:
     """Return what post-processing changes; "" where an (old) seed has none."""
+    # A mean over some of the seeds would hide the missing ones.
     seeds = [pool_options(results) for results in records]
     if not all(seeds):
         return ""
@@ -224,6 +225,7 @@ def make_options_page(name: str, records: Records) -> str:
         if lines:
             text += f"\n## {cohort.capitalize()}, {target}\n\n"
             text += make_markdown(OPTION_HEADINGS, lines, left=1)
+    # Each seed chose for itself, so its choice is named by seed.
     choices = [list_choices(results, "; ") for results in records]
     lines = [
         [spell_system(*pair), str(results.seed), of_seed[pair]]
@@ -290,6 +292,7 @@ def make_spread(records: Records) -> str:
             cells = [_write_spread(values[metric], n_seeds) for metric in SPREAD_METRICS]
             lines.append([*names, *cells, f"{n_seeds} of {len(records)}"])
         text += make_markdown(headings, lines, left=4) if lines else "No scores.\n"
+    # A failed seed is in no mean, so it must be named.
     for results in records:
         for pair, why in results.failures.items():
             name = spell_system(*pair)
@@ -301,6 +304,7 @@ def make_spread(records: Records) -> str:
                 rest = of_seeds.count(UNTESTED)
                 holds = f"{of_seeds.count(HOLDS)} of {len(of_seeds) - rest}"
                 lines.append([claim["title"], where, holds, str(rest)])
+    # An untested seed neither holds nor fails, so it is counted apart.
     headings = ["claim", "where", "holds in seeds tested", "seeds not tested"]
     return text + "\n## The paper's claims\n\n" + make_markdown(headings, lines, left=2)
 

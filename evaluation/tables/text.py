@@ -160,7 +160,7 @@ def explain_blind(blind: Mapping[str, float], cohorts: Iterable[str]) -> str:
 
 
 def make_head(label: str, title: str, *how: str) -> str:
-    """Return the head of a page: run, title, sentences on how its numbers came."""
+    """Return the head of a page: the run, the title, and how the numbers came to be."""
     caption = "  \n".join(make_caption(label))
     return f"# {title}\n\n{caption}\n\n" + (" ".join(how) + "\n" if how else "")
 

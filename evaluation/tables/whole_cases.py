@@ -35,6 +35,7 @@ def make_whole_cases(results: Results) -> str:
     rows = select(results.scores, unit=WHOLE, postprocess="")
     if not len(rows):
         return text + NO_WHOLE_CASES
+    # A case without the target would score 1 or 0 by the rule for empty masks.
     rows = add_metrics(rows[rows["tp"] + rows["fn"] > 0], OF_COUNTS)
     headings = [*(METRICS[name].title for name in OF_COUNTS), *DISTANCES.values()]
     for cohort in rows["cohort"].unique():
