@@ -31,7 +31,7 @@ Spacing = tuple[float, float, float]
 
 
 def drop_outer_tumor(labels: np.ndarray, liver: np.ndarray) -> np.ndarray:
-    """Drop tumor outside the liver: one-step does not ask for a liver."""
+    """Drop tumor outside the liver, which one-step does not ask for."""
     return np.where((labels == 2) & ~liver, 0, labels).astype(np.uint8)
 
 

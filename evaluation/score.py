@@ -159,7 +159,7 @@ def find_volumes(folder: Path) -> dict[str, Path]:
 
 
 def find_references(folder: Path) -> dict[str, Path]:
-    """Find the label volumes of a folder; beside `segmentation-N`, `volume-N` is CT."""
+    """Find the label volumes of a folder; `volume-N` beside a `segmentation-N` is CT."""
     volumes = find_volumes(folder)
     if any(map(_LITS_LABELS.fullmatch, volumes)):
         return {name: path for name, path in volumes.items() if not _LITS_IMAGE.fullmatch(name)}

@@ -295,7 +295,7 @@ def compare_pairs(scores: pd.DataFrame, rule: str = MAIN_RULE) -> list[PairCompa
 
 
 def score_blind_tumor(scores: pd.DataFrame) -> dict[str, float]:
-    """Return the tumor IoU of marking the whole liver, by cohort with liver pixels."""
+    """Return the tumor IoU of marking all reference liver, by cohort with liver."""
     rows = select(scores, unit=SLICES, postprocess="", rule=HALF, fold=0)
     blind = {}
     for cohort, group in rows.groupby("cohort", sort=False):

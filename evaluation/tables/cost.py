@@ -45,7 +45,7 @@ FORMATS |= {"ms_per_slice": ".1f", "peak_memory_mib": ",.0f", "predict_peak_memo
 def count_gflops(network: Mapping[str, Any]) -> float:
     """Return the arithmetic of one slice through a network, in 10^9 operations.
 
-    A multiplication with its addition counts as two. Only convolutions count: the rest is little.
+    A multiply-add counts as two. Convolutions alone are counted; the rest is below a hundredth.
     """
     layers = {layer["name"]: layer for layer in network["layers"]}
     total = 0
