@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 
 from data.command import InputError
-from evaluation.metrics.statistics import LEAST_PATIENTS, bound_mean, compare_means
+from evaluation.metrics.statistics import LEAST_PATIENTS, compare_means
 from evaluation.names import TARGETS, WHOLE
 from evaluation.results import Results
-from evaluation.score_table import add_metrics, mean_by_patient, select
+from evaluation.score_table import add_metrics, bound_column, mean_by_patient, select
 from evaluation.tables.published_numbers import (
     ELMENABAWY,
     UNCLEAR,
@@ -93,14 +93,12 @@ class FoldScores:
         if not given:
             return ["no result"] * len(SCORES)
         missing = f" ({given} of {len(folds)} folds)" if given < len(folds) else ""
-        cells = []
+        held, cells = self.select_held(target, folds), []
         for score, (_, form) in SCORES.items():
-            values = mean_by_patient(self.select_held(target, folds), score)
-            if not values:
-                cells.append(f"n/a{missing}")
-                continue
-            interval = bound_mean(values.values())
-            cells.append(f"{interval.value:{form}}{missing}{write_bounds(interval, form)}")
+            interval = bound_column(held, score)
+            text = "n/a" if interval is None else f"{interval.value:{form}}"
+            bounds = "" if interval is None else write_bounds(interval, form)
+            cells.append(f"{text}{missing}{bounds}")
         return cells
 
     def count_cases(self, folds: Sequence[int]) -> list[str]:
